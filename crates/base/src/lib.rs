@@ -1,0 +1,14 @@
+//! What every other crate may lean on: a clock, randomness, back-off, shutdown and task groups.
+//!
+//! Nothing here knows of Kubernetes. Time and randomness are values that are passed in, so that a
+//! pure `plan` can be tested without either.
+
+mod backoff;
+mod clock;
+mod random;
+mod tasks;
+
+pub use backoff::Backoff;
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use random::{Random, SeededRandom, SharedRandom, SystemRandom};
+pub use tasks::{Shutdown, TaskGroup};
