@@ -1,0 +1,77 @@
+use std::path::PathBuf;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::v1::image_service_client::ImageServiceClient;
+use crate::v1::runtime_service_client::RuntimeServiceClient;
+
+/// Lists of many containers outgrow tonic's 4 MiB; upstream's kubelet allows the same 16 MiB.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// A client of the runtime half.
+pub type RuntimeClient = RuntimeServiceClient<Channel>;
+/// A client of the image half.
+pub type ImageClient = ImageServiceClient<Channel>;
+
+/// Why a runtime cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The endpoint is not a unix socket.
+    #[error("container runtime endpoint {0:?} is not a unix socket: use unix:///path/to/socket")]
+    NotUnix(String),
+    /// Nobody answers there.
+    #[error("connecting to the container runtime at {path}: is it running?")]
+    Connect {
+        /// The socket.
+        path: String,
+        /// What the transport says.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Connects to `unix:///path` (or a bare absolute path). Both clients share one connection, which
+/// is made anew after the runtime was restarted.
+pub async fn connect(endpoint: &str) -> Result<(RuntimeClient, ImageClient), ConnectError> {
+    let channel = channel(endpoint).await?;
+    Ok((
+        RuntimeServiceClient::new(channel.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE),
+        ImageServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE),
+    ))
+}
+
+/// The connection alone, for services beside the CRI on the same socket.
+pub async fn channel(endpoint: &str) -> Result<Channel, ConnectError> {
+    let path = match endpoint.strip_prefix("unix://") {
+        Some(path) => PathBuf::from(path),
+        None if endpoint.starts_with('/') => PathBuf::from(endpoint),
+        None => return Err(ConnectError::NotUnix(endpoint.to_owned())),
+    };
+    let shown = path.display().to_string();
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        }))
+        .await
+        .map_err(|source| ConnectError::Connect { path: shown, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_no_socket_says_so() {
+        let err = connect("tcp://127.0.0.1:1").await.unwrap_err();
+        assert!(err.to_string().contains("unix:///"), "{err}");
+        let err = connect("unix:///nonexistent/cri.sock").await.unwrap_err();
+        assert!(err.to_string().contains("/nonexistent/cri.sock"), "{err}");
+    }
+}
