@@ -181,7 +181,7 @@ fn parse_mark(field: &mut Field, word: &str, pointers: &mut Vec<Vec<u32>>) -> Op
         "struct" => field.struct_atomic = value == "atomic",
         "ps" => field.patch_strategy = value.into(),
         "pmk" => field.patch_merge_key = value.into(),
-        "enum" => field.enum_values = value.split('|').map(Into::into).collect(),
+        "enum" => field.enum_values = value.split('|').map(|v| v.replace("%20", " ").into()).collect(),
         _ => return None,
     }
     Some(())
