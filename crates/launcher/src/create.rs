@@ -1,0 +1,65 @@
+//! A container's first process, by libcontainer.
+
+use std::error::Error;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use serde::Deserialize;
+
+use crate::link::{self, Link};
+
+#[derive(Deserialize)]
+struct Input {
+    id: String,
+    /// Holds `config.json`, and the console's socket while it is needed.
+    bundle: PathBuf,
+    /// Where libcontainer keeps its state.
+    state_root: PathBuf,
+    tty: bool,
+}
+
+/// Creates the container, lets the shim note its pid, and starts it.
+pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
+    let input: Input = serde_json::from_slice(&link.input()?)?;
+    let builder =
+        ContainerBuilder::new(input.id, SyscallType::default()).with_root_path(&input.state_root)?;
+    let (builder, console) = if input.tty {
+        let (listener, path) = console_socket(&input.bundle)?;
+        (builder.with_console_socket(Some(path)), Some(listener))
+    } else {
+        let builder =
+            builder.with_stdin(link.stdio(0)?).with_stdout(link.stdio(1)?).with_stderr(link.stdio(2)?);
+        (builder, None)
+    };
+    let mut container =
+        builder.as_init(&input.bundle).with_systemd(false).with_detach(true).as_sibling(true).build()?;
+    let pid = container.pid().ok_or("libcontainer made no process")?.as_raw();
+    let started = (|| {
+        let terminal: Option<OwnedFd> = match console {
+            Some(listener) => Some(link::receive_fd(listener.accept()?.0.as_raw_fd())?),
+            None => None,
+        };
+        let start_time = link::start_time(Path::new("/proc"), pid)?;
+        link.ready(pid, start_time, terminal.as_ref())?;
+        container.start().map_err(Into::into)
+    })();
+    if started.is_err() {
+        crate::process::kill(pid);
+    }
+    started
+}
+
+/// Binds by a relative name: the folder's path may be longer than a socket's address.
+fn console_socket(bundle: &Path) -> Result<(UnixListener, PathBuf), Box<dyn Error>> {
+    #[expect(clippy::disallowed_methods, reason = "this process has one thread and one container")]
+    std::env::set_current_dir(bundle)?;
+    let name = "console.sock";
+    match std::fs::remove_file(name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    Ok((UnixListener::bind(name)?, bundle.join(name)))
+}
