@@ -1,1 +1,8 @@
-//! (skeleton)
+//! Who somebody is and what they may do: the cluster's PKI, authentication and authorization.
+//!
+//! Knows nothing of HTTP bodies, storage or the pipeline. What it must look up (service accounts, pods, secrets) it
+//! asks of a trait that the API server fills from its watch cache.
+
+pub mod authorizer;
+pub mod impersonation;
+pub mod user;
