@@ -7,6 +7,10 @@
 //!   or ends with an error that says why.
 //! - After a failed commit the embedded store is poisoned: it refuses everything until reopened.
 
+pub mod embedded;
+pub mod etcd;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod types;
 
 pub use types::*;

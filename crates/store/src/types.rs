@@ -122,7 +122,7 @@ pub struct RangeResult {
 }
 
 /// One change of one key, as a watch tells it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The key.
     pub key: Bytes,
@@ -229,7 +229,8 @@ pub trait Store: Send + Sync + 'static {
     async fn watch(&self, range: &KeyRange, from: Revision) -> Result<WatchStream>;
 
     /// A revision that was the newest at some moment after this call began. Calls that wait at the same
-    /// time share one confirmation.
+    /// time share one confirmation. Every open watch that is behind it goes on to tell events or
+    /// progress up to it.
     async fn confirm(&self) -> Result<Revision>;
 
     /// Forgets history below `revision`: reads at older revisions and watches from there fail from now on.
