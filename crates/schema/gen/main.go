@@ -182,6 +182,9 @@ func (g *generator) line(field reflect.StructField, owner reflect.Type, pkg, nam
 	if required && name != "metadata" && name != "kind" && name != "apiVersion" || markers.has("required") {
 		add("required")
 	}
+	if derived := derivedGoType(typ); derived != strings.ReplaceAll(typ.String(), " ", "") {
+		add("go=%s", strings.ReplaceAll(typ.String(), " ", ""))
+	}
 	g.listMarks(markers, g.sources.typeMarkers(typ), add)
 	if strategy := field.Tag.Get("patchStrategy"); strategy != "" {
 		add("ps=%s", strategy)
@@ -196,6 +199,21 @@ func (g *generator) line(field reflect.StructField, owner reflect.Type, pkg, nam
 		add("default=%s", text)
 	}
 	return strings.Join(words, " ")
+}
+
+// derivedGoType is the type's name as it follows from the catalogue's own type.
+func derivedGoType(typ reflect.Type) string {
+	switch typ.Kind() {
+	case reflect.Slice:
+		return "[]" + derivedGoType(typ.Elem())
+	case reflect.Map:
+		return "map[string]" + derivedGoType(typ.Elem())
+	case reflect.Struct, reflect.Pointer, reflect.Interface:
+		return strings.ReplaceAll(typ.String(), " ", "")
+	case reflect.Int:
+		return "int64"
+	}
+	return typ.Kind().String()
 }
 
 func element(typ reflect.Type) reflect.Type {

@@ -31,11 +31,12 @@ impl Object {
     /// Nothing is set, or only what Go could not tell from nothing.
     pub fn is_zero(&self) -> bool {
         self.extra.as_ref().is_none_or(|e| e.is_empty())
-            && self.fields.iter().all(|(i, v)| !self.tracks_presence(*i) && v.is_zero())
+            && self.fields.iter().all(|(i, v)| self.is_absent(*i, v))
     }
 
-    fn tracks_presence(&self, index: u16) -> bool {
-        self.ty.fields.get(usize::from(index)).is_none_or(|f| f.pointer)
+    fn is_absent(&self, index: u16, value: &Value) -> bool {
+        let field = self.ty.fields.get(usize::from(index));
+        field.is_some_and(|f| f.is_absent(value))
     }
 
     fn position(&self, index: u16) -> Result<usize, usize> {
@@ -117,7 +118,7 @@ impl Object {
         let value = fit(field, value);
         let drop = match value {
             Value::Null => !(self.ty.custom && field.nullable),
-            _ => !field.pointer && value.is_zero(),
+            _ => field.is_absent(&value),
         };
         if drop {
             self.remove_index(index);
@@ -276,13 +277,13 @@ impl PartialEq for Object {
                     b.next();
                 }
                 (Some((i, x)), other_side) if other_side.is_none_or(|(j, _)| i < j) => {
-                    if self.tracks_presence(*i) || !x.is_zero() {
+                    if !self.is_absent(*i, x) {
                         return false;
                     }
                     a.next();
                 }
                 (_, Some((j, y))) => {
-                    if self.tracks_presence(*j) || !y.is_zero() {
+                    if !self.is_absent(*j, y) {
                         return false;
                     }
                     b.next();

@@ -7,6 +7,13 @@ use jiff::Timestamp;
 #[error("{0}")]
 pub struct TimeError(String);
 
+/// Go's zero time, the first second of the year 1.
+pub(crate) const GO_ZERO: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+
+pub(crate) fn is_go_zero(time: Timestamp) -> bool {
+    time == GO_ZERO
+}
+
 /// Truncated to whole seconds, as metav1.Time is on the wire.
 pub fn to_seconds(time: Timestamp) -> Timestamp {
     let seconds = time.as_nanosecond().div_euclid(1_000_000_000);

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::catalogue::LazyStruct;
 use crate::crd::Validation;
+use crate::value::Value;
 
 /// A struct type: its fields in the order in which JSON is written (Go's declaration order; by
 /// name for custom resources).
@@ -90,6 +91,8 @@ pub struct Field {
     pub patch_strategy: Box<str>,
     /// Empty when not given.
     pub patch_merge_key: Box<str>,
+    /// What Go calls the type, where that does not follow from `ty`: `v1.RestartPolicy`.
+    pub go_type: Box<str>,
     /// The default as JSON text.
     pub default: Option<Box<str>>,
     pub enum_values: Vec<Box<str>>,
@@ -116,11 +119,38 @@ impl Field {
             struct_atomic: false,
             patch_strategy: "".into(),
             patch_merge_key: "".into(),
+            go_type: "".into(),
             default: None,
             enum_values: Vec::new(),
             validation: None,
             nullable: false,
         }
+    }
+
+    /// Whether a tree does not store this value: Go could not tell it from nothing.
+    pub fn is_absent(&self, value: &Value) -> bool {
+        !self.pointer && value.is_zero_of(&self.ty)
+    }
+
+    /// Whether JSON omits an empty list, map or byte string.
+    pub(crate) fn drops_empty(&self) -> bool {
+        self.omitempty && !self.pointer
+    }
+
+    /// Whether null sets the field to nil, rather than to leave it as it is.
+    pub(crate) fn nil_on_null(&self) -> bool {
+        self.pointer
+            || matches!(
+                self.ty,
+                Type::List(_)
+                    | Type::Map(_)
+                    | Type::Bytes
+                    | Type::Any
+                    | Type::Time
+                    | Type::MicroTime
+                    | Type::Quantity
+                    | Type::IntOrString
+            )
     }
 }
 

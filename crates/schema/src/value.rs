@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::map::Map;
 use crate::object::Object;
+use crate::types::Type;
 
 /// A value. Which variant stands for which [`Type`](crate::types::Type): `Int` for all integers,
 /// for a Duration (nanoseconds) and for an IntOrString that is a number; `Str` for strings,
@@ -124,6 +125,16 @@ impl Value {
             Self::Str(s) => s.is_empty(),
             Self::Struct(o) => o.is_zero(),
             Self::Bytes(_) | Self::Time(_) | Self::Raw(_) | Self::List(_) | Self::Map(_) => false,
+        }
+    }
+
+    /// As [`Value::is_zero`], for the types whose zero value looks otherwise.
+    pub fn is_zero_of(&self, ty: &Type) -> bool {
+        match (ty, self) {
+            (Type::IntOrString, Self::Str(_)) => false,
+            (Type::Quantity, Self::Str(s)) => s == "0",
+            (Type::Time | Type::MicroTime, Self::Time(t)) => crate::time::is_go_zero(*t),
+            _ => self.is_zero(),
         }
     }
 
