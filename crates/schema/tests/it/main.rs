@@ -1,0 +1,3 @@
+//! Tests against what upstream published: golden files and Go libraries.
+
+mod golden;
