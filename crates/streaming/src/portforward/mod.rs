@@ -1,0 +1,186 @@
+//! Port forwarding: pairs of streams, one for data and one for an error's text, for each
+//! connection to a port. They travel over SPDY/3.1, which itself may travel inside a WebSocket.
+
+use std::collections::HashMap;
+
+use http::Request;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::spdy::{Session, Stream};
+use crate::upgrade::{self, Kind};
+use crate::{Answer, Refusal, StreamError, websocket};
+
+/// What to ask for in `Sec-WebSocket-Protocol`.
+pub const WEBSOCKET_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
+const PROTOCOL: &str = "portforward.k8s.io";
+
+/// The accepting end: connections that the client wants made.
+pub struct Forwards {
+    incoming: mpsc::Receiver<Stream>,
+    halves: HashMap<String, Stream>,
+    _connection: Session,
+}
+
+/// One connection to make.
+pub struct Forward {
+    /// The port in the pod.
+    pub port: u16,
+    /// What the client sends and receives.
+    pub data: DuplexStream,
+    error: Stream,
+}
+
+impl Forward {
+    /// Ends it. An error's text reaches the user's terminal.
+    pub async fn finish(self, error: Option<String>) {
+        let Self { mut data, error: mut stream, .. } = self;
+        // The client may have gone first; there is nobody else to tell.
+        let _ = data.shutdown().await;
+        if let Some(text) = error {
+            let _ = stream.io().write_all(text.as_bytes()).await;
+        }
+        let _ = stream.io().shutdown().await;
+    }
+}
+
+/// Answers a request for port forwarding. The future gives the connections once the answer is out.
+pub fn accept<B>(mut request: Request<B>) -> Result<Answer<Forwards>, Refusal> {
+    let kind = upgrade::kind(request.headers())?;
+    let (response, _) = match kind {
+        Kind::WebSocket => upgrade::websocket(request.headers(), &[WEBSOCKET_PROTOCOL])?,
+        Kind::Spdy => upgrade::spdy(request.headers(), &[PROTOCOL])?,
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let forwards = async move {
+        let io = TokioIo::new(upgraded.await.map_err(StreamError::Upgrade)?);
+        Ok(match kind {
+            Kind::WebSocket => Forwards::new(websocket::tunnel(websocket::wrap(io, Role::Server).await)),
+            Kind::Spdy => Forwards::new(io),
+        })
+    };
+    Ok((response, Box::pin(forwards)))
+}
+
+impl Forwards {
+    /// The accepting end of a connection that speaks SPDY already.
+    pub fn new<S>(io: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (connection, incoming) = Session::server(io);
+        Self { incoming, halves: HashMap::new(), _connection: connection }
+    }
+
+    /// The next connection to make; `None` when the client is gone.
+    pub async fn next(&mut self) -> Option<Forward> {
+        loop {
+            let stream = self.incoming.recv().await?;
+            let (Some(port), Some(kind)) = (port(&stream), stream.header("streamType").map(str::to_owned))
+            else {
+                stream.reset().await;
+                continue;
+            };
+            let id = request_id(&stream, &kind);
+            let (data, error) = match (self.halves.remove(&id), kind.as_str()) {
+                (Some(error), "data") if error.header("streamType") == Some("error") => (stream, error),
+                (Some(data), "error") if data.header("streamType") == Some("data") => (data, stream),
+                (None, "data" | "error") => {
+                    self.halves.insert(id, stream);
+                    continue;
+                }
+                _ => {
+                    stream.reset().await;
+                    continue;
+                }
+            };
+            return Some(Forward { port, data: data.into_io(), error });
+        }
+    }
+}
+
+fn port(stream: &Stream) -> Option<u16> {
+    stream.header("port")?.parse().ok().filter(|port| *port > 0)
+}
+
+/// Clients older than the header number their streams in pairs, the error stream first.
+fn request_id(stream: &Stream, kind: &str) -> String {
+    match stream.header("requestID") {
+        Some(id) => id.to_owned(),
+        None if kind == "data" => stream.id.saturating_sub(2).to_string(),
+        None => stream.id.to_string(),
+    }
+}
+
+/// The asking end.
+pub struct Forwarder {
+    connection: Session,
+    next: u64,
+}
+
+impl Forwarder {
+    /// Over a connection that was upgraded to a WebSocket with [`WEBSOCKET_PROTOCOL`].
+    pub async fn over_websocket<S>(io: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let tunnel = websocket::tunnel(websocket::wrap(io, Role::Client).await);
+        Self { connection: Session::client(tunnel), next: 0 }
+    }
+
+    /// Over a connection that was upgraded to SPDY/3.1.
+    pub fn over_spdy<S>(io: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        Self { connection: Session::client(io), next: 0 }
+    }
+
+    /// Opens a connection to a port: its data, and the stream on which an error's text may come.
+    pub async fn open(&mut self, port: u16) -> Result<(DuplexStream, DuplexStream), StreamError> {
+        let id = self.next.to_string();
+        self.next += 1;
+        let headers = |kind: &str| {
+            vec![
+                ("streamtype".to_owned(), kind.to_owned()),
+                ("port".to_owned(), port.to_string()),
+                ("requestid".to_owned(), id.clone()),
+            ]
+        };
+        let mut error = self.connection.open(headers("error")).await?;
+        // Nothing is ever sent on it from this side.
+        error.io().shutdown().await?;
+        let data = self.connection.open(headers("data")).await?;
+        Ok((data.into_io(), error.into_io()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_reaches_the_user_and_the_next_connection_still_works() {
+        let (a, b) = tokio::io::duplex(4096);
+        let mut forwarder = Forwarder::over_spdy(a);
+        let mut forwards = Forwards::new(b);
+        let (_data, mut error) = forwarder.open(81).await.unwrap();
+        let refused = forwards.next().await.unwrap();
+        assert_eq!(refused.port, 81);
+        refused.finish(Some("connection refused".into())).await;
+        let mut text = String::new();
+        error.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "connection refused");
+
+        let (mut data, _error) = forwarder.open(80).await.unwrap();
+        let mut forward = forwards.next().await.unwrap();
+        data.write_all(b"ping").await.unwrap();
+        let mut four = [0; 4];
+        forward.data.read_exact(&mut four).await.unwrap();
+        assert_eq!((&four, forward.port), (b"ping", 80));
+    }
+}

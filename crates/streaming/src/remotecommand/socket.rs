@@ -1,0 +1,215 @@
+//! Sessions over WebSocket: each message begins with the number of its channel.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::sync::CancellationToken;
+
+use super::{Options, Outcome, Session, TerminalSize};
+use crate::{BUFFER, StreamError, websocket};
+
+pub(super) const STDIN: u8 = 0;
+pub(super) const STDOUT: u8 = 1;
+pub(super) const STDERR: u8 = 2;
+pub(super) const ERROR: u8 = 3;
+pub(super) const RESIZE: u8 = 4;
+/// From v5 on: the channel that the next byte names has ended.
+pub(super) const CLOSE: u8 = 255;
+
+pub(super) const PROTOCOLS: &[&str] = &[
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+    "",
+];
+
+/// How a negotiated protocol writes its messages.
+#[derive(Clone, Copy)]
+struct Format {
+    base64: bool,
+    json_status: bool,
+}
+
+impl Format {
+    fn of(protocol: &str) -> Self {
+        Self {
+            base64: protocol.contains("base64"),
+            json_status: protocol.starts_with("v4.") || protocol.starts_with("v5."),
+        }
+    }
+
+    fn encode(self, channel: u8, data: &[u8]) -> Message {
+        if self.base64 {
+            let mut text = String::from(char::from(b'0' + channel));
+            STANDARD.encode_string(data, &mut text);
+            return Message::text(text);
+        }
+        let mut message = BytesMut::with_capacity(data.len() + 1);
+        message.extend_from_slice(&[channel]);
+        message.extend_from_slice(data);
+        Message::Binary(message.freeze())
+    }
+
+    fn decode(self, message: Message) -> Result<Option<(u8, Bytes)>, StreamError> {
+        match message {
+            Message::Binary(mut bytes) if !bytes.is_empty() => {
+                let rest = bytes.split_off(1);
+                Ok(bytes.first().map(|channel| (*channel, rest)))
+            }
+            Message::Text(text) if self.base64 && !text.is_empty() => {
+                let bytes = text.as_str().as_bytes();
+                let (channel, rest) = bytes.split_first().unwrap_or((&b'0', &[]));
+                let data = STANDARD.decode(rest).map_err(|e| StreamError::Protocol(e.to_string()))?;
+                Ok(Some((channel.wrapping_sub(b'0'), data.into())))
+            }
+            Message::Text(text) if !self.base64 && !text.is_empty() => {
+                let mut bytes = Bytes::copy_from_slice(text.as_str().as_bytes());
+                let rest = bytes.split_off(1);
+                Ok(bytes.first().map(|channel| (*channel, rest)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+pub(super) async fn serve<S>(io: S, options: Options, protocol: &str) -> Session
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let format = Format::of(protocol);
+    let (sink, stream) = websocket::wrap(io, Role::Server).await.split();
+    let pair = |wanted: bool| if wanted { Some(tokio::io::duplex(BUFFER)) } else { None };
+    let (stdin, stdin_far) = pair(options.stdin).unzip();
+    let (stdout, stdout_far) = pair(options.stdout).unzip();
+    let (stderr, stderr_far) = pair(options.stderr).unzip();
+    let (sizes, resize) = mpsc::channel(8);
+    let (finish, outcome) = oneshot::channel();
+    let (finished, done) = oneshot::channel();
+    let gone = CancellationToken::new();
+    let (messages, queue) = mpsc::channel(16);
+
+    // An empty message tells the client that the session stands.
+    let hello = if options.stdout {
+        STDOUT
+    } else if options.stderr {
+        STDERR
+    } else {
+        ERROR
+    };
+    let _ = messages.try_send(format.encode(hello, &[]));
+
+    tokio::spawn({
+        let (gone, messages) = (gone.clone(), messages.clone());
+        async move {
+            if let Err(error) = receive(stream, format, stdin_far, sizes, messages).await {
+                tracing::debug!(%error, "remote command session ended");
+            }
+            gone.cancel();
+        }
+    });
+    tokio::spawn({
+        let gone = gone.clone();
+        async move {
+            let output = async {
+                tokio::join!(
+                    pump(stdout_far, STDOUT, format, messages.clone()),
+                    pump(stderr_far, STDERR, format, messages.clone()),
+                );
+                let outcome =
+                    outcome.await.unwrap_or_else(|_| Outcome::Failed("the session was abandoned".into()));
+                let status = if format.json_status { outcome.to_status() } else { outcome.to_text() };
+                if !status.is_empty() {
+                    // A client that is gone does not need it.
+                    let _ = messages.send(format.encode(ERROR, &status)).await;
+                }
+                drop(messages.send(Message::Close(None)).await);
+            };
+            let (_, sent) = tokio::join!(output, send(sink, queue));
+            if let Err(error) = sent {
+                tracing::debug!(%error, "remote command session broke");
+            }
+            gone.cancel();
+            let _ = finished.send(());
+        }
+    });
+    Session { stdin, stdout, stderr, resize, gone, finish, done }
+}
+
+async fn send<S>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    mut queue: mpsc::Receiver<Message>,
+) -> Result<(), StreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = queue.recv().await {
+        let last = matches!(message, Message::Close(_));
+        sink.send(message).await?;
+        if last {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn pump(from: Option<DuplexStream>, channel: u8, format: Format, to: mpsc::Sender<Message>) {
+    let Some(mut from) = from else { return };
+    let mut buf = vec![0u8; 32 * 1024];
+    while let Ok(n) = from.read(&mut buf).await
+        && n > 0
+    {
+        if to.send(format.encode(channel, buf.get(..n).unwrap_or_default())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn receive<S>(
+    mut stream: SplitStream<WebSocketStream<S>>,
+    format: Format,
+    mut stdin: Option<DuplexStream>,
+    sizes: mpsc::Sender<TerminalSize>,
+    messages: mpsc::Sender<Message>,
+) -> Result<(), StreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = stream.next().await {
+        let message = message?;
+        if message.is_ping() {
+            // The library has queued its pong; only a send flushes it.
+            drop(messages.try_send(Message::Pong(Bytes::new())));
+            continue;
+        }
+        if message.is_close() {
+            return Ok(());
+        }
+        match format.decode(message)? {
+            Some((STDIN, data)) => {
+                if let Some(pipe) = &mut stdin
+                    && pipe.write_all(&data).await.is_err()
+                {
+                    stdin = None;
+                }
+            }
+            Some((RESIZE, data)) => {
+                if let Ok(size) = serde_json::from_slice(&data) {
+                    // A size that nobody reads is superseded by the next one.
+                    let _ = sizes.try_send(size);
+                }
+            }
+            Some((CLOSE, data)) if data.first() == Some(&STDIN) => stdin = None,
+            _ => {}
+        }
+    }
+    Ok(())
+}
