@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use fjall::config::PinningPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 
 use super::layout;
@@ -18,6 +19,8 @@ pub(super) const COMPACTED: &str = "compacted";
 pub(super) const SCRUBBED: &str = "scrubbed";
 
 const MIB: u64 = 1 << 20;
+/// What opening reads again at most, about; the engine takes no less.
+const JOURNAL_BYTES: u64 = 64 * MIB;
 
 /// Every table of the store. Dropping it closes the database, then gives the directory's lock up.
 pub(super) struct Tables {
@@ -101,10 +104,22 @@ impl Tables {
 type SixKeyspaces = [Keyspace; 6];
 
 fn open_database(path: &Path, cache_bytes: u64) -> fjall::Result<(Database, SixKeyspaces)> {
-    let db = Database::builder(path).cache_size(cache_bytes).worker_threads(2).open()?;
+    let db = Database::builder(path)
+        .cache_size(cache_bytes)
+        .max_journaling_size(JOURNAL_BYTES)
+        .worker_threads(2)
+        .open()?;
+    // Whole index and filter blocks of large tables are megabytes that a small cache would load again and
+    // again for single keys, so they are cut into parts.
+    let values = || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(16 * MIB)
+            .index_block_partitioning_policy(PinningPolicy::all(true))
+            .filter_block_partitioning_policy(PinningPolicy::all(true))
+    };
     let small = || KeyspaceCreateOptions::default().max_memtable_size(4 * MIB);
     let keyspaces = [
-        db.keyspace("data", || KeyspaceCreateOptions::default().max_memtable_size(16 * MIB))?,
+        db.keyspace("data", values)?,
         db.keyspace("current", small)?,
         db.keyspace("log", small)?,
         db.keyspace("leases", small)?,
@@ -162,8 +177,17 @@ impl View<'_> {
         self.tables.decode_version(&key, revision, Some(value))
     }
 
-    /// The range as of this view, found by the keys that exist.
+    /// The range as of this view.
     pub fn range_newest(&self, range: &KeyRange, options: RangeOptions) -> Result<RangeResult> {
+        // Values lie in the order of keys, so reading all of them is one pass over the history, while a
+        // few of them, or none, are found faster by the keys that exist.
+        if options.limit.is_none() && !options.keys_only {
+            return self.range_at(range, self.revision, options);
+        }
+        self.range_by_keys(range, options)
+    }
+
+    fn range_by_keys(&self, range: &KeyRange, options: RangeOptions) -> Result<RangeResult> {
         let limit = options.limit.unwrap_or(usize::MAX);
         let mut result = RangeResult { revision: self.revision, kvs: Vec::new(), more: false, count: 0 };
         for row in self.keys(range) {
