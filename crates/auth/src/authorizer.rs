@@ -39,7 +39,7 @@ pub enum Decision {
 }
 
 /// A rule, as `SelfSubjectRulesReview` tells it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Verbs.

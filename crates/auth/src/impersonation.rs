@@ -25,7 +25,8 @@ pub struct WithoutUser(&'static str);
 /// # Errors
 /// When groups or more are named and no user.
 pub fn parse(headers: &HeaderMap) -> Result<Option<Impersonation>, WithoutUser> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let user = text("impersonate-user");
     let uid = text("impersonate-uid");
     let groups: Vec<String> = headers

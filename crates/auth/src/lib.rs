@@ -5,4 +5,5 @@
 
 pub mod authorizer;
 pub mod impersonation;
+pub mod rbac;
 pub mod user;
