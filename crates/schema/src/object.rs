@@ -228,10 +228,6 @@ impl Object {
         &self.fields
     }
 
-    pub(crate) fn indexed_mut(&mut self) -> &mut Vec<(u16, Value)> {
-        &mut self.fields
-    }
-
     /// Preserved unknown fields.
     pub fn extra(&self) -> Option<&Map> {
         self.extra.as_deref()
@@ -239,10 +235,6 @@ impl Object {
 
     pub(crate) fn extra_mut(&mut self) -> &mut Map {
         self.extra.get_or_insert_default()
-    }
-
-    pub(crate) fn take_extra(&mut self) -> Option<Box<Map>> {
-        self.extra.take()
     }
 }
 

@@ -132,6 +132,11 @@ impl Field {
         !self.pointer && value.is_zero_of(&self.ty)
     }
 
+    /// A struct that is typed as Go types it: a custom resource's metadata.
+    pub(crate) fn is_builtin_struct(&self) -> bool {
+        matches!(&self.ty, Type::Struct(ty) if !ty.custom)
+    }
+
     /// Whether JSON omits an empty list, map or byte string.
     pub(crate) fn drops_empty(&self) -> bool {
         self.omitempty && !self.pointer

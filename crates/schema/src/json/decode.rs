@@ -92,14 +92,8 @@ fn zero(ty: &Type) -> Value {
         Type::String => Value::Str(String::new()),
         Type::Quantity => Value::Str("0".into()),
         Type::Struct(ty) => Value::Struct(Object::new(ty.clone())),
-        Type::Bytes
-        | Type::Time
-        | Type::MicroTime
-        | Type::Raw
-        | Type::FieldsV1
-        | Type::Any
-        | Type::List(_)
-        | Type::Map(_) => Value::Null,
+        Type::Time | Type::MicroTime => Value::Time(crate::time::GO_ZERO),
+        Type::Bytes | Type::Raw | Type::FieldsV1 | Type::Any | Type::List(_) | Type::Map(_) => Value::Null,
     }
 }
 
@@ -294,7 +288,7 @@ impl<'a> Decoder<'a> {
             Got::Value(value) => {
                 object.put_index(index, value);
             }
-            Got::Null if ty.custom => {
+            Got::Null if ty.custom && !field.is_builtin_struct() => {
                 object.put_index(index, Value::Null);
             }
             Got::Null if field.nil_on_null() => {

@@ -147,13 +147,8 @@ fn missing(ty: &Type) -> Value {
         Type::Quantity => Value::Str("0".into()),
         Type::Bytes => Value::Bytes(Bytes::new()),
         Type::Struct(ty) => Value::Struct(Object::new(ty.clone())),
-        Type::Time
-        | Type::MicroTime
-        | Type::Raw
-        | Type::FieldsV1
-        | Type::Any
-        | Type::List(_)
-        | Type::Map(_) => Value::Null,
+        Type::Time | Type::MicroTime => Value::Time(crate::time::GO_ZERO),
+        Type::Raw | Type::FieldsV1 | Type::Any | Type::List(_) | Type::Map(_) => Value::Null,
         _ => Value::Int(0),
     }
 }

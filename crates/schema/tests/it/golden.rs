@@ -44,9 +44,8 @@ fn goldens(version: &str) -> Vec<Golden> {
         let Some(kind) = builtin().kind(group, version, &meta.kind) else {
             continue;
         };
-        let after = ["json", "yaml", "pb"].map(|e| {
-            std::fs::read(path.with_extension(format!("after_roundtrip.{e}"))).ok()
-        });
+        let after = ["json", "yaml", "pb"]
+            .map(|e| std::fs::read(path.with_extension(format!("after_roundtrip.{e}"))).ok());
         found.push(Golden {
             name: path.file_name().unwrap().to_string_lossy().into_owned(),
             kind,
@@ -63,11 +62,15 @@ fn check(golden: &Golden, errors: &mut Vec<String>) {
     let Golden { name, kind, .. } = golden;
     let [after_json, after_yaml, after_pb] = &golden.after;
     let mut fail = |what: &str| errors.push(format!("{name}: {what}"));
-    let decoded = match json::decode(&kind.ty, &golden.json) {
+    // Embedded raw JSON keeps its white space, which the goldens have but the protobuf has not.
+    let compact = json::compact(&golden.json).unwrap();
+    let decoded = match json::decode(&kind.ty, &compact) {
         Ok(decoded) => decoded,
         Err(e) => return fail(&format!("JSON: {e}")),
     };
-    if !decoded.strict.is_empty() {
+    // A field that is gone was renamed or dropped in an alpha version.
+    let clean = after_json.is_none();
+    if clean && !decoded.strict.is_empty() {
         fail(&format!("strict: {:?}", decoded.strict));
     }
     let object = decoded.object;
@@ -105,7 +108,7 @@ fn check(golden: &Golden, errors: &mut Vec<String>) {
     }
     match yaml::decode(&kind.ty, &golden.yaml) {
         Ok(decoded) if decoded.object != object => fail("tree from YAML differs"),
-        Ok(decoded) if !decoded.strict.is_empty() => fail(&format!("YAML: {:?}", decoded.strict)),
+        Ok(decoded) if clean && !decoded.strict.is_empty() => fail(&format!("YAML: {:?}", decoded.strict)),
         Ok(_) => {}
         Err(e) => fail(&format!("YAML: {e}")),
     }
@@ -119,9 +122,7 @@ fn check(golden: &Golden, errors: &mut Vec<String>) {
 fn first_difference(ours: &[u8], theirs: &[u8]) -> String {
     let at = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
     let from = at.saturating_sub(40);
-    let show = |b: &[u8]| {
-        String::from_utf8_lossy(&b[from.min(b.len())..(at + 60).min(b.len())]).into_owned()
-    };
+    let show = |b: &[u8]| String::from_utf8_lossy(&b[from.min(b.len())..(at + 60).min(b.len())]).into_owned();
     format!("ours {:?} theirs {:?}", show(ours), show(theirs))
 }
 
