@@ -1,1 +1,16 @@
-//! (skeleton)
+//! What every component needs to be a client: informers, work queues, leader election and events, on `kube`.
+//!
+//! Knows nothing of any particular kind. Informers list and watch in protobuf and keep of each object just the
+//! struct that their consumer names. Queues hold keys, never events: a reconciler looks at what is, not at what
+//! happened.
+
+pub mod connect;
+pub mod events;
+pub mod informer;
+pub mod leader;
+pub mod queue;
+mod wire;
+
+pub use informer::{Change, Informer, Reflector, Resource};
+pub use kube::Client;
+pub use queue::WorkQueue;

@@ -1,0 +1,143 @@
+//! Events about objects. The same event again raises the count of the first (`client-go/tools/record`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base::SharedClock;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Api;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+/// How many events wait to be written before further ones are dropped: events are advice, not state.
+const QUEUE: usize = 1000;
+/// How many different events are remembered for counting.
+const REMEMBERED: usize = 4096;
+
+/// Records events in the name of one component.
+#[derive(Clone)]
+pub struct Recorder {
+    sender: mpsc::Sender<Occurrence>,
+}
+
+struct Occurrence {
+    about: ObjectReference,
+    warning: bool,
+    reason: String,
+    message: String,
+}
+
+struct Writer {
+    client: kube::Client,
+    clock: SharedClock,
+    component: String,
+    host: String,
+    known: Mutex<HashMap<String, (String, i32)>>,
+}
+
+impl Recorder {
+    /// A recorder; its writer runs in `tasks`.
+    pub fn new(client: kube::Client, clock: SharedClock, component: &str, host: &str, tasks: &base::TaskGroup) -> Self {
+        let (sender, mut receiver) = mpsc::channel::<Occurrence>(QUEUE);
+        let writer = Arc::new(Writer {
+            client,
+            clock,
+            component: component.to_owned(),
+            host: host.to_owned(),
+            known: Mutex::default(),
+        });
+        tasks.spawn(async move {
+            while let Some(occurrence) = receiver.recv().await {
+                if let Err(error) = writer.write(occurrence).await {
+                    tracing::debug!(%error, "an event was not written");
+                }
+            }
+        });
+        Self { sender }
+    }
+
+    /// Something normal happened.
+    pub fn normal(&self, about: ObjectReference, reason: &str, message: impl Into<String>) {
+        self.record(about, false, reason, message.into());
+    }
+
+    /// Something went wrong.
+    pub fn warning(&self, about: ObjectReference, reason: &str, message: impl Into<String>) {
+        self.record(about, true, reason, message.into());
+    }
+
+    fn record(&self, about: ObjectReference, warning: bool, reason: &str, message: String) {
+        let occurrence = Occurrence { about, warning, reason: reason.to_owned(), message };
+        if self.sender.try_send(occurrence).is_err() {
+            tracing::debug!(reason, "an event was dropped: too many wait");
+        }
+    }
+}
+
+impl Writer {
+    async fn write(&self, occurrence: Occurrence) -> Result<(), kube::Error> {
+        let namespace = occurrence.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        let now = Time(self.clock.now());
+        let identity = format!(
+            "{}/{}/{}/{}",
+            occurrence.about.uid.clone().unwrap_or_default(),
+            occurrence.about.field_path.clone().unwrap_or_default(),
+            occurrence.reason,
+            occurrence.message
+        );
+        let known = self.known.lock().get(&identity).cloned();
+        if let Some((name, count)) = known {
+            let patch = serde_json::json!({"count": count + 1, "lastTimestamp": now});
+            match events.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                Ok(_) => {
+                    self.known.lock().insert(identity, (name, count + 1));
+                    return Ok(());
+                }
+                // It has expired meanwhile: a new one is made.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let event = self.event(occurrence, &namespace, now);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        events.create(&PostParams::default(), &event).await?;
+        let mut known = self.known.lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(identity, (name, 1));
+        Ok(())
+    }
+
+    fn event(&self, occurrence: Occurrence, namespace: &str, now: Time) -> Event {
+        // Upstream names an event after its object and the nanosecond.
+        let name = format!(
+            "{}.{:x}",
+            occurrence.about.name.clone().unwrap_or_default(),
+            self.clock.now().as_nanosecond()
+        );
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            involved_object: occurrence.about,
+            reason: Some(occurrence.reason),
+            message: Some(occurrence.message),
+            type_: Some(if occurrence.warning { "Warning" } else { "Normal" }.to_owned()),
+            source: Some(EventSource {
+                component: Some(self.component.clone()),
+                host: Some(self.host.clone()).filter(|host| !host.is_empty()),
+            }),
+            reporting_component: Some(self.component.clone()),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            count: Some(1),
+            ..Event::default()
+        }
+    }
+}
