@@ -1,20 +1,27 @@
 //! Between the tree, stored bytes and any serde type whose field names are the JSON names.
+//!
+//! A type sees what it would see in JSON, but no JSON is written: bytes and times come as strings,
+//! what is not omitted when zero comes as zero.
+
+mod tree;
+mod wire;
 
 use ::serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{DecodeError, Object, StructRef};
 
 /// Reads a serde type straight from a bare message; fields that the type does not have are passed
-/// over. The type sees what it would see in JSON.
+/// over unread. `apiVersion` and `kind` are not in a message.
 pub fn from_protobuf<T: DeserializeOwned>(ty: &StructRef, raw: &[u8]) -> Result<T, DecodeError> {
-    let mut out = Vec::new();
-    crate::transcode::protobuf_to_json(ty, None, raw, &mut out)?;
-    serde_json::from_slice(&out).map_err(|e| DecodeError::Serde(e.to_string()))
+    if !ty.has_proto {
+        return Err(DecodeError::NoProtobuf(ty.name.clone()));
+    }
+    T::deserialize(wire::Message::new(ty, raw))
 }
 
 /// Reads a serde type from the tree.
-pub fn from_object<'de, T: Deserialize<'de>>(_o: &'de Object) -> Result<T, DecodeError> {
-    Err(DecodeError::Serde("unfinished".into()))
+pub fn from_object<'de, T: Deserialize<'de>>(o: &'de Object) -> Result<T, DecodeError> {
+    T::deserialize(tree::Tree::new(o))
 }
 
 /// Makes a tree of a serde type.
@@ -22,3 +29,64 @@ pub fn to_object<T: Serialize>(ty: &StructRef, v: &T) -> Result<Object, DecodeEr
     let json = serde_json::to_vec(v).map_err(|e| DecodeError::Serde(e.to_string()))?;
     Ok(crate::json::decode(ty, &json)?.object)
 }
+
+/// The methods of a self-describing deserializer, around its `any` and `text`.
+macro_rules! self_describing {
+    () => {
+        fn deserialize_any<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            self.any(visitor)
+        }
+
+        fn deserialize_option<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        }
+
+        fn deserialize_newtype_struct<V: ::serde::de::Visitor<'de>>(
+            self,
+            _name: &'static str,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            visitor.visit_newtype_struct(self)
+        }
+
+        fn deserialize_enum<V: ::serde::de::Visitor<'de>>(
+            self,
+            _name: &'static str,
+            _variants: &'static [&'static str],
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            let text = String::deserialize(self)?;
+            visitor.visit_enum(::serde::de::IntoDeserializer::into_deserializer(text))
+        }
+
+        fn deserialize_ignored_any<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            visitor.visit_unit()
+        }
+
+        ::serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+            bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        }
+    };
+}
+use self_describing;
+
+/// Hands embedded JSON text to a visitor.
+fn raw<'de, V: ::serde::de::Visitor<'de>>(text: &[u8], visitor: V) -> Result<V::Value, DecodeError> {
+    // The text does not live as long as the target; the values are copied out of it.
+    let value: serde_json::Value =
+        serde_json::from_slice(text).map_err(|e| DecodeError::Serde(e.to_string()))?;
+    ::serde::Deserializer::deserialize_any(value, visitor).map_err(|e| DecodeError::Serde(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+use std::collections::BTreeMap;
+
+use ::serde::Deserialize;
+
+use super::*;
+use crate::{builtin, json, protobuf};
+
+const POD: &str = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","labels":{"x":"y"},
+    "creationTimestamp":"2020-01-02T03:04:05Z"},"spec":{"nodeName":"n","containers":[
+    {"name":"c","image":"i","resources":{"limits":{"cpu":"1000m"}},"ports":[{"containerPort":80}],
+    "livenessProbe":{"httpGet":{"port":"web"}}}]},"status":{"phase":"Running"}}"#;
+
+#[derive(Deserialize, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    name: String,
+    uid: Option<String>,
+    labels: BTreeMap<String, String>,
+    creation_timestamp: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq, Debug)]
+enum Phase {
+    Pending,
+    Running,
+}
+
+#[derive(Deserialize, PartialEq, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node_name: Option<String>,
+    containers: Vec<serde_json::Value>,
+    service_account: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq, Debug)]
+struct Status {
+    phase: Phase,
+}
+
+#[derive(Deserialize, PartialEq, Debug)]
+struct Projection {
+    metadata: Meta,
+    spec: Spec,
+    status: Status,
+}
+
+#[test]
+fn a_projection_reads_the_same_from_tree_and_bytes() {
+    let ty = &builtin().kind("", "v1", "Pod").unwrap().ty;
+    let object = json::decode(ty, POD.as_bytes()).unwrap().object;
+    let from_tree: Projection = from_object(&object).unwrap();
+    let from_bytes: Projection = from_protobuf(ty, &protobuf::encode(&object)).unwrap();
+    let from_json: Projection = serde_json::from_slice(&json::encode(&object)).unwrap();
+    assert_eq!(from_tree, from_json);
+    assert_eq!(from_bytes, from_json);
+    assert_eq!(from_tree.spec.containers[0]["resources"]["limits"]["cpu"], "1");
+    let whole: serde_json::Value = from_object(&object).unwrap();
+    assert_eq!(to_object(ty, &whole).unwrap(), object);
+}
