@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
-use crate::user::{AUTHENTICATED, UNAUTHENTICATED, User};
+use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
 /// Who somebody wants to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,57 +16,50 @@ pub struct Impersonation {
 }
 
 /// Headers that make no sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("requested [{0}] impersonation without impersonating a user")]
-pub struct WithoutUser(&'static str);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImpersonationError {
+    /// Groups or more, and nobody whose they are.
+    #[error("requested [{0}] impersonation without impersonating a user")]
+    WithoutUser(&'static str),
+    /// A value that is no text. It is refused, since going on without it would be going on as somebody else.
+    #[error("the header {0} holds something else than text")]
+    NotText(String),
+}
 
 /// Reads the headers; `None` when nobody is impersonated.
 ///
 /// # Errors
-/// When groups or more are named and no user.
-pub fn parse(headers: &HeaderMap) -> Result<Option<Impersonation>, WithoutUser> {
-    let text =
-        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let user = text("impersonate-user");
-    let uid = text("impersonate-uid");
-    let groups: Vec<String> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|value| value.to_str().ok().map(str::to_owned))
-        .collect();
+/// When groups or more are named and no user, or a value is unreadable.
+pub fn parse(headers: &HeaderMap) -> Result<Option<Impersonation>, ImpersonationError> {
+    let texts = |name: &str| {
+        let text = |value: &HeaderValue| {
+            value.to_str().map(str::to_owned).map_err(|_| ImpersonationError::NotText(name.to_owned()))
+        };
+        headers.get_all(name).iter().map(text).collect::<Result<Vec<String>, _>>()
+    };
+    let user = texts("impersonate-user")?.into_iter().next().unwrap_or_default();
+    let uid = texts("impersonate-uid")?.into_iter().next().unwrap_or_default();
+    let groups = texts("impersonate-group")?;
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, value) in headers {
-        if let (Some(key), Ok(value)) = (name.as_str().strip_prefix("impersonate-extra-"), value.to_str()) {
-            extra.entry(decode(key)).or_default().push(value.to_owned());
+    for name in headers.keys() {
+        if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+            extra.entry(decode(key)).or_default().extend(texts(name.as_str())?);
         }
     }
     if !user.is_empty() {
         return Ok(Some(Impersonation { user, uid, groups, extra }));
     }
     match (groups.is_empty(), uid.is_empty(), extra.is_empty()) {
-        (false, ..) => Err(WithoutUser("groups")),
-        (_, false, _) => Err(WithoutUser("uid")),
-        (_, _, false) => Err(WithoutUser("extra")),
+        (false, ..) => Err(ImpersonationError::WithoutUser("groups")),
+        (_, false, _) => Err(ImpersonationError::WithoutUser("uid")),
+        (_, _, false) => Err(ImpersonationError::WithoutUser("extra")),
         _ => Ok(None),
     }
 }
 
 /// Header names cannot hold every character: the rest is percent-encoded.
 fn decode(key: &str) -> String {
-    let mut out = Vec::new();
-    let mut bytes = key.bytes();
-    while let Some(byte) = bytes.next() {
-        let mut ahead = bytes.clone();
-        let mut digit = || ahead.next().and_then(|byte| char::from(byte).to_digit(16));
-        match (byte, digit(), digit()) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                bytes = ahead;
-            }
-            _ => out.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned()
 }
 
 impl Impersonation {
@@ -95,10 +88,13 @@ impl Impersonation {
             groups.push("system:serviceaccounts".to_owned());
             groups.push(format!("system:serviceaccounts:{namespace}"));
         }
-        let known = self.user != "system:anonymous";
-        let own = if known { AUTHENTICATED } else { UNAUTHENTICATED };
-        if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
-            groups.push(own.to_owned());
+        let has = |name: &str| groups.iter().any(|group| group == name);
+        if self.user == ANONYMOUS {
+            if !has(UNAUTHENTICATED) {
+                groups.push(UNAUTHENTICATED.to_owned());
+            }
+        } else if !has(AUTHENTICATED) && !has(UNAUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
         }
         User { name: self.user, uid: self.uid, groups, extra: self.extra }
     }
@@ -106,27 +102,72 @@ impl Impersonation {
 
 /// Namespace and name of `system:serviceaccount:NAMESPACE:NAME`.
 pub fn service_account(user: &str) -> Option<(&str, &str)> {
-    user.strip_prefix("system:serviceaccount:")?.split_once(':')
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(*name, value.parse().unwrap());
+            headers
+        })
+    }
+
+    fn user(pairs: &[(&'static str, &str)]) -> User {
+        parse(&headers(pairs)).unwrap().unwrap().into_user()
+    }
+
     #[test]
     fn a_service_account_gets_its_groups() {
-        let mut headers = HeaderMap::new();
-        headers.insert("Impersonate-User", "system:serviceaccount:a:b".parse().unwrap());
+        let headers = headers(&[("impersonate-user", "system:serviceaccount:a:b")]);
         let wanted = parse(&headers).unwrap().unwrap();
         assert_eq!(wanted.checks(), [("", "serviceaccounts", "", "a", "b")]);
         let groups = wanted.into_user().groups;
         assert_eq!(groups, ["system:serviceaccounts", "system:serviceaccounts:a", AUTHENTICATED]);
+        assert_eq!(service_account("system:serviceaccount:a:"), None, "then it is a plain user");
     }
 
     #[test]
-    fn groups_without_a_user_are_refused() {
-        let mut headers = HeaderMap::new();
-        headers.insert("Impersonate-Group", "g".parse().unwrap());
-        assert_eq!(parse(&headers), Err(WithoutUser("groups")));
+    fn everything_that_is_taken_on_must_be_allowed() {
+        let wanted = parse(&headers(&[
+            ("impersonate-user", "jane"),
+            ("impersonate-group", "devs"),
+            ("impersonate-group", "ops"),
+            ("impersonate-uid", "7"),
+            ("impersonate-extra-example.com%2fscopes", "view"),
+        ]));
+        let wanted = wanted.unwrap().unwrap();
+        assert_eq!(
+            wanted.checks(),
+            [
+                ("", "users", "", "", "jane"),
+                ("", "groups", "", "", "devs"),
+                ("", "groups", "", "", "ops"),
+                ("authentication.k8s.io", "uids", "", "", "7"),
+                ("authentication.k8s.io", "userextras", "example.com/scopes", "", "view"),
+            ]
+        );
+        assert_eq!(wanted.into_user().groups, ["devs", "ops", AUTHENTICATED]);
+    }
+
+    #[test]
+    fn nobody_in_particular_stays_unauthenticated() {
+        assert_eq!(user(&[("impersonate-user", ANONYMOUS)]).groups, [UNAUTHENTICATED]);
+        let groups = user(&[("impersonate-user", "x"), ("impersonate-group", UNAUTHENTICATED)]).groups;
+        assert_eq!(groups, [UNAUTHENTICATED]);
+    }
+
+    #[test]
+    fn headers_that_make_no_sense_are_refused() {
+        assert_eq!(parse(&HeaderMap::new()), Ok(None));
+        let groups = parse(&headers(&[("impersonate-group", "g")]));
+        assert_eq!(groups, Err(ImpersonationError::WithoutUser("groups")));
+        let mut unreadable = HeaderMap::new();
+        unreadable.insert("impersonate-user", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert!(matches!(parse(&unreadable), Err(ImpersonationError::NotText(_))));
     }
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 pub const AUTHENTICATED: &str = "system:authenticated";
 /// The group of everybody else.
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Whoever shows nothing.
+pub const ANONYMOUS: &str = "system:anonymous";
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
 
@@ -34,11 +36,7 @@ impl User {
 
     /// Whoever shows nothing.
     pub fn anonymous() -> Self {
-        Self {
-            name: "system:anonymous".to_owned(),
-            groups: vec![UNAUTHENTICATED.to_owned()],
-            ..Self::default()
-        }
+        Self { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
     /// Whether the user is in a group.

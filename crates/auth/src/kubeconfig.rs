@@ -1,0 +1,170 @@
+//! kubeconfig files, with everything embedded.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_yaml_ng::{Mapping, Value};
+
+use crate::pki::CertKey;
+
+/// How a user shows who they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Credential<'a> {
+    /// By certificate.
+    Certificate(&'a CertKey),
+    /// By token.
+    Token(&'a str),
+}
+
+/// One cluster and one of its users.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// The name of the context, and of its cluster and user.
+    pub name: &'a str,
+    /// Such as `https://127.0.0.1:6443`.
+    pub server: &'a str,
+    /// Whom the server's certificate is from.
+    pub ca_pem: &'a str,
+    /// Who connects.
+    pub credential: Credential<'a>,
+}
+
+/// A file that cannot be merged into.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    /// It is no YAML.
+    #[error("the kubeconfig is no YAML: {0}")]
+    Yaml(#[from] serde_yaml_ng::Error),
+    /// It is YAML, but no kubeconfig.
+    #[error("the kubeconfig's {0} is not what it should be: mend the file, or name another one")]
+    Form(&'static str),
+}
+
+/// A file with this entry alone.
+///
+/// # Errors
+/// Never, as far as is known.
+pub fn render(entry: &Entry<'_>) -> Result<String, KubeconfigError> {
+    merge(None, entry)
+}
+
+/// The file with this entry in it, in the place of one of the same name, and as the current context.
+/// Everything else stays.
+///
+/// # Errors
+/// When the file is no kubeconfig.
+pub fn merge(existing: Option<&str>, entry: &Entry<'_>) -> Result<String, KubeconfigError> {
+    let mut file = parse(existing)?;
+    for (key, value) in [("apiVersion", "v1"), ("kind", "Config")] {
+        file.entry(key.into()).or_insert_with(|| value.into());
+    }
+    let encoded = |pem: &str| Value::from(STANDARD.encode(pem));
+    let cluster =
+        mapping([("certificate-authority-data", encoded(entry.ca_pem)), ("server", entry.server.into())]);
+    let user = match entry.credential {
+        Credential::Token(token) => mapping([("token", token.into())]),
+        Credential::Certificate(cert) => mapping([
+            ("client-certificate-data", encoded(&cert.cert_pem)),
+            ("client-key-data", encoded(&cert.key_pem)),
+        ]),
+    };
+    let context = mapping([("cluster", entry.name.into()), ("user", entry.name.into())]);
+    for (list, key, value) in
+        [("clusters", "cluster", cluster), ("users", "user", user), ("contexts", "context", context)]
+    {
+        let entries = entries(&mut file, list)?;
+        entries.retain(|known| !is_named(known, entry.name));
+        entries.push(Value::Mapping(mapping_of([("name", entry.name.into()), (key, value)])));
+    }
+    file.insert("current-context".into(), entry.name.into());
+    Ok(serde_yaml_ng::to_string(&file)?)
+}
+
+/// The file without the context, cluster and user of this name.
+///
+/// # Errors
+/// When the file is no kubeconfig.
+pub fn remove(existing: &str, name: &str) -> Result<String, KubeconfigError> {
+    let mut file = parse(Some(existing))?;
+    for list in ["clusters", "users", "contexts"] {
+        entries(&mut file, list)?.retain(|known| !is_named(known, name));
+    }
+    if file.get("current-context").and_then(Value::as_str) == Some(name) {
+        file.insert("current-context".into(), "".into());
+    }
+    Ok(serde_yaml_ng::to_string(&file)?)
+}
+
+fn parse(existing: Option<&str>) -> Result<Mapping, KubeconfigError> {
+    match existing.map(serde_yaml_ng::from_str).transpose()? {
+        None | Some(Value::Null) => Ok(Mapping::new()),
+        Some(Value::Mapping(file)) => Ok(file),
+        Some(_) => Err(KubeconfigError::Form("content")),
+    }
+}
+
+fn entries<'a>(file: &'a mut Mapping, list: &'static str) -> Result<&'a mut Vec<Value>, KubeconfigError> {
+    let value = file.entry(list.into()).or_insert(Value::Null);
+    if value.is_null() {
+        *value = Value::Sequence(Vec::new());
+    }
+    value.as_sequence_mut().ok_or(KubeconfigError::Form(list))
+}
+
+fn is_named(entry: &Value, name: &str) -> bool {
+    entry.get("name").and_then(Value::as_str) == Some(name)
+}
+
+fn mapping_of<const N: usize>(pairs: [(&str, Value); N]) -> Mapping {
+    pairs.into_iter().map(|(key, value)| (key.into(), value)).collect()
+}
+
+fn mapping<const N: usize>(pairs: [(&str, Value); N]) -> Value {
+    Value::Mapping(mapping_of(pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry<'a>(name: &'a str, server: &'a str) -> Entry<'a> {
+        Entry { name, server, ca_pem: "ca", credential: Credential::Token("secret") }
+    }
+
+    #[test]
+    fn a_rendered_file_reads_as_kubectl_expects() {
+        let cert = CertKey { cert_pem: "cert".into(), key_pem: "key".into() };
+        let entry =
+            Entry { credential: Credential::Certificate(&cert), ..entry("knarr", "https://127.0.0.1:6443") };
+        assert_eq!(
+            render(&entry).unwrap(),
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: knarr\n  cluster:\n    certificate-authority-data: Y2E=\n    \
+             server: https://127.0.0.1:6443\nusers:\n- name: knarr\n  user:\n    client-certificate-data: Y2VydA==\n    \
+             client-key-data: a2V5\ncontexts:\n- name: knarr\n  context:\n    cluster: knarr\n    user: knarr\n\
+             current-context: knarr\n"
+        );
+    }
+
+    #[test]
+    fn what_others_wrote_stays() {
+        let theirs = "apiVersion: v1\nkind: Config\npreferences: {colors: true}\nclusters:\n\
+                      - {name: prod, cluster: {server: https://prod}}\nusers: null\ncurrent-context: prod\n";
+        let merged = merge(Some(theirs), &entry("a", "https://one")).unwrap();
+        let merged = merge(Some(&merged), &entry("a", "https://two")).unwrap();
+        let file: Value = serde_yaml_ng::from_str(&merged).unwrap();
+        assert_eq!(file["preferences"]["colors"], Value::Bool(true));
+        assert_eq!(file["clusters"].as_sequence().unwrap().len(), 2);
+        assert_eq!(file["clusters"][1]["cluster"]["server"].as_str(), Some("https://two"));
+        assert_eq!(file["current-context"].as_str(), Some("a"));
+        let left: Value = serde_yaml_ng::from_str(&remove(&merged, "a").unwrap()).unwrap();
+        assert_eq!(left["clusters"].as_sequence().unwrap().len(), 1);
+        assert_eq!(left["current-context"].as_str(), Some(""));
+    }
+
+    #[test]
+    fn something_else_is_not_overwritten() {
+        for text in ["- a list", "just text", "clusters: {a: b}", "a: [unclosed"] {
+            assert!(merge(Some(text), &entry("a", "https://one")).is_err(), "{text}");
+        }
+        assert!(merge(Some(""), &entry("a", "https://one")).is_ok());
+    }
+}

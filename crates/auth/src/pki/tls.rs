@@ -1,0 +1,71 @@
+//! TLS configurations, from certificates as PEM. TLS 1.2 and 1.3, by ring.
+
+use std::sync::Arc;
+
+use rustls::crypto::ring::default_provider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::{CertKey, PkiError};
+
+fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
+    let mut roots = RootCertStore::empty();
+    for cert in certificates(ca_pem)? {
+        roots.add(cert)?;
+    }
+    if roots.is_empty() {
+        return Err(PkiError::Certificate("there is none".to_owned()));
+    }
+    Ok(Arc::new(roots))
+}
+
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| PkiError::Certificate(e.to_string()))
+}
+
+fn identity(cert: &CertKey) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
+    let key = PrivateKeyDer::from_pem_slice(cert.key_pem.as_bytes())
+        .map_err(|e| PkiError::Certificate(e.to_string()))?;
+    Ok((certificates(&cert.cert_pem)?, key))
+}
+
+/// Serves with `cert`. A client may show a certificate, which must then be of one of the authorities in
+/// `client_ca_pem`; without any, clients are not asked.
+pub fn server_config(cert: &CertKey, client_ca_pem: Option<&str>) -> Result<Arc<ServerConfig>, PkiError> {
+    let provider = Arc::new(default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder = match client_ca_pem {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots(pem)?, provider).allow_unauthenticated();
+            builder.with_client_cert_verifier(
+                verifier.build().map_err(|e| PkiError::Certificate(e.to_string()))?,
+            )
+        }
+    };
+    let (chain, key) = identity(cert)?;
+    let mut config = builder.with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Trusts servers of the authorities in `ca_pem`, and shows `cert` to them.
+pub fn client_config(ca_pem: &str, cert: Option<&CertKey>) -> Result<Arc<ClientConfig>, PkiError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots(ca_pem)?);
+    let config = match cert {
+        None => builder.with_no_client_auth(),
+        Some(cert) => {
+            let (chain, key) = identity(cert)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+    };
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,102 @@
+//! What a certificate says.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATION_NAME};
+use x509_parser::prelude::FromDer;
+
+use super::PkiError;
+use crate::user::User;
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
+    X509Certificate::from_der(der).map(|(_, cert)| cert).map_err(|e| PkiError::Certificate(e.to_string()))
+}
+
+pub(super) fn not_after(der: &[u8]) -> Result<Timestamp, PkiError> {
+    let seconds = parse(der)?.validity().not_after.timestamp();
+    Timestamp::from_second(seconds).map_err(|e| PkiError::Certificate(e.to_string()))
+}
+
+pub(super) fn public_key(der: &[u8]) -> Result<Vec<u8>, PkiError> {
+    Ok(parse(der)?.public_key().subject_public_key.data.to_vec())
+}
+
+/// Whether `authority` signed `der`.
+pub(super) fn is_signed_by(der: &[u8], authority: &[u8]) -> Result<bool, PkiError> {
+    let (cert, authority) = (parse(der)?, parse(authority)?);
+    Ok(cert.issuer() == authority.subject() && cert.verify_signature(Some(authority.public_key())).is_ok())
+}
+
+/// The names and addresses that a certificate is for, sorted.
+pub(super) fn sans(der: &[u8]) -> Result<Vec<String>, PkiError> {
+    let cert = parse(der)?;
+    let names = cert.subject_alternative_name().map_err(|e| PkiError::Certificate(e.to_string()))?;
+    let mut sans: Vec<String> = names
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+            _ => None,
+        })
+        .collect();
+    sans.sort_unstable();
+    Ok(sans)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    }
+}
+
+/// Name and groups that a certificate request (PEM) asks for. A subject of anything else is refused, since
+/// none of Kubernetes' signers signs one.
+pub(super) fn subject_of_request(pem: &str) -> Result<(String, Vec<String>), PkiError> {
+    let unusable =
+        |why: &dyn std::fmt::Display| PkiError::Certificate(format!("the request cannot be read: {why}"));
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|e| unusable(&e))?;
+    let (_, request) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| unusable(&e))?;
+    let (mut name, mut groups) = (None, Vec::new());
+    for attribute in request.certification_request_info.subject.iter_attributes() {
+        let value = attribute.as_str().map_err(|e| unusable(&e))?.to_owned();
+        match attribute.attr_type() {
+            oid if *oid == OID_X509_COMMON_NAME && name.is_none() => name = Some(value),
+            oid if *oid == OID_X509_ORGANIZATION_NAME => groups.push(value),
+            oid => return Err(unusable(&format!("its subject holds {oid} beside one CN and O"))),
+        }
+    }
+    Ok((name.ok_or_else(|| unusable(&"its subject has no CN"))?, groups))
+}
+
+/// Whether the certificate may show who a client is, at this time.
+pub(super) fn is_valid_client(der: &[u8], now: Timestamp) -> Result<bool, PkiError> {
+    let cert = parse(der)?;
+    let (begin, end) = (cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp());
+    let usage = cert.extended_key_usage().map_err(|e| PkiError::Certificate(e.to_string()))?;
+    let is_client = usage.is_none_or(|usage| usage.value.client_auth || usage.value.any);
+    Ok(is_client && (begin..=end).contains(&now.as_second()))
+}
+
+/// The user that a certificate names: CN is the name, every O a group. `None` when it names nobody.
+///
+/// Says nothing of whether the certificate is genuine: TLS must have verified it against the cluster's
+/// authority, as the configuration of [`server_config`](super::server_config) does.
+pub fn user_of_certificate(der: &[u8]) -> Option<User> {
+    let cert = parse(der).ok()?;
+    let name =
+        cert.subject().iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?.to_owned();
+    let groups: Vec<&str> =
+        cert.subject().iter_organization().filter_map(|group| group.as_str().ok()).collect();
+    let mut user = User::known(name, &groups);
+    let fingerprint = ring::digest::digest(&ring::digest::SHA256, der);
+    let hex: String = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    user.extra
+        .insert("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("X509SHA256={hex}")]);
+    Some(user)
+}
