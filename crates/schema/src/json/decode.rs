@@ -48,12 +48,18 @@ pub fn decode(ty: &StructRef, json: &[u8]) -> Result<Decoded> {
 
 /// Decodes one value of a known type; null is None.
 pub fn decode_value(ty: &Type, json: &[u8]) -> Result<Option<Value>> {
+    Ok(decode_strict(ty, json)?.0)
+}
+
+/// As [`decode_value`], with the strict messages.
+pub(crate) fn decode_strict(ty: &Type, json: &[u8]) -> Result<(Option<Value>, Vec<String>)> {
     let target = Target::of_type(ty);
-    let (got, _) = run(json, |d| d.value(ty, false, None, &Frame::root(&target)))?;
-    Ok(match got {
+    let (got, strict) = run(json, |d| d.value(ty, false, None, &Frame::root(&target)))?;
+    let value = match got {
         Got::Value(value) => Some(value),
         Got::Null | Got::Bad => None,
-    })
+    };
+    Ok((value, strict))
 }
 
 fn run<'a>(

@@ -1,0 +1,95 @@
+use super::*;
+use crate::builtin;
+
+fn pod(json: &str) -> Object {
+    let ty = &builtin().kind("", "v1", "Pod").unwrap().ty;
+    json::decode(ty, json.as_bytes()).unwrap().object
+}
+
+fn spec(result: Result<Decoded, PatchError>) -> String {
+    match result {
+        Ok(decoded) => {
+            let json = json::encode(&decoded.object);
+            let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            value["spec"].to_string()
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+const POD: &str = r#"{"spec":{"containers":[{"name":"a","image":"x"},{"name":"b","image":"y"}],
+    "nodeName":"n","tolerations":[{"key":"k"}]}}"#;
+
+#[test]
+fn json_patches() {
+    let original = pod(POD);
+    let apply = |patch: &str| spec(json_patch(&original, patch.as_bytes()));
+    assert!(
+        apply(r#"[{"op":"replace","path":"/spec/containers/0/image","value":"z"}]"#)
+            .contains(r#""image":"z""#)
+    );
+    assert!(
+        apply(r#"[{"op":"add","path":"/spec/containers/-","value":{"name":"c"}}]"#).contains(r#""name":"c""#)
+    );
+    assert!(!apply(r#"[{"op":"remove","path":"/spec/nodeName"}]"#).contains("nodeName"));
+    assert!(
+        apply(r#"[{"op":"copy","from":"/spec/nodeName","path":"/spec/hostname"}]"#)
+            .contains(r#""hostname":"n""#)
+    );
+    for (patch, error) in [
+        (
+            r#"[{"op":"test","path":"/spec/nodeName","value":"m"}]"#,
+            "testing value /spec/nodeName failed: test failed",
+        ),
+        (
+            r#"[{"op":"remove","path":"/spec/x"}]"#,
+            "error in remove for path: '/spec/x': Unable to remove nonexistent key: x: missing value",
+        ),
+        (
+            r#"[{"op":"add","path":"/a/b","value":1}]"#,
+            "add operation does not apply: doc is missing path: \"/a/b\": missing value",
+        ),
+        (r#"[{"op":"jump","path":"/a"}]"#, "Unexpected kind: jump"),
+    ] {
+        assert_eq!(apply(patch), error);
+    }
+    assert!(matches!(json_patch(&original, b"{}"), Err(PatchError::Malformed(_))));
+}
+
+#[test]
+fn merge_patches() {
+    let original = pod(POD);
+    let patched = merge_patch(&original, br#"{"spec":{"nodeName":null,"hostname":"h","x":1}}"#).unwrap();
+    assert_eq!(patched.strict, ["unknown field \"spec.x\""]);
+    assert_eq!(patched.object.str_at(&["spec", "hostname"]), Some("h"));
+    assert_eq!(patched.object.at(&["spec", "nodeName"]), None);
+}
+
+#[test]
+fn strategic_merges() {
+    let original = pod(POD);
+    let apply = |patch: &str| {
+        let merged = strategic_merge(&original, patch.as_bytes()).map_err(|e| e.to_string())?;
+        let containers = merged.object.list_at(&["spec", "containers"]).unwrap_or_default();
+        let names = containers.iter().map(|c| {
+            let c = c.as_struct().unwrap();
+            format!("{}={}", c.str_at(&["name"]).unwrap_or(""), c.str_at(&["image"]).unwrap_or(""))
+        });
+        Ok::<_, String>(names.collect::<Vec<_>>().join(","))
+    };
+    assert_eq!(apply(r#"{"spec":{"containers":[{"name":"b","image":"z"}]}}"#).unwrap(), "a=x,b=z");
+    assert_eq!(apply(r#"{"spec":{"containers":[{"name":"a","$patch":"delete"}]}}"#).unwrap(), "b=y");
+    assert_eq!(apply(r#"{"spec":{"containers":[{"$patch":"replace"},{"name":"q"}]}}"#).unwrap(), "q=");
+    assert_eq!(
+        apply(r#"{"spec":{"$setElementOrder/containers":[{"name":"b"},{"name":"a"}]}}"#).unwrap(),
+        "b=y,a=x"
+    );
+    assert_eq!(
+        apply(r#"{"spec":{"containers":[{"image":"q"}]}}"#).unwrap_err(),
+        "map: map[image:q] does not contain declared merge key: name"
+    );
+    assert_eq!(
+        apply(r#"{"spec":{"containers":[{"$patch":"x"}]}}"#).unwrap_err(),
+        "unknown patch type: x in map: map[$patch:x]"
+    );
+}
