@@ -1,5 +1,6 @@
 //! List, then watch, and keep what there is: one for each kind and process, shared by all who need it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -22,32 +23,47 @@ use crate::wire;
 #[derive(Debug, Clone)]
 pub struct Resource {
     /// The API group; empty for the core group.
-    pub group: &'static str,
+    pub group: Cow<'static, str>,
     /// The version.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// The kind.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// The name in paths.
-    pub plural: &'static str,
+    pub plural: Cow<'static, str>,
     /// Only this namespace.
     pub namespace: Option<String>,
     /// Such as `spec.nodeName=a`; empty for all.
     pub field_selector: String,
     /// Such as `app=web`; empty for all.
     pub label_selector: String,
+    /// Ask for the metadata alone, which works for custom resources, too.
+    pub metadata_only: bool,
 }
 
 impl Resource {
     /// All objects of a kind.
     pub fn all(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Self {
         Self {
-            group,
-            version,
-            kind,
-            plural,
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            plural: plural.into(),
             namespace: None,
             field_selector: String::new(),
             label_selector: String::new(),
+            metadata_only: false,
+        }
+    }
+
+    /// The metadata of all objects of a kind that is only known at run time.
+    pub fn metadata(group: &str, version: &str, plural: &str) -> Self {
+        Self {
+            group: group.to_owned().into(),
+            version: version.to_owned().into(),
+            kind: "PartialObjectMetadata".into(),
+            plural: plural.to_owned().into(),
+            metadata_only: true,
+            ..Self::all("", "", "", "")
         }
     }
 
@@ -73,7 +89,7 @@ impl Resource {
     }
 
     fn path(&self) -> String {
-        let root = match self.group {
+        let root = match &*self.group {
             "" => format!("/api/{}", self.version),
             group => format!("/apis/{group}/{}", self.version),
         };
@@ -231,7 +247,7 @@ enum Broken {
     #[error("the resource version is too old")]
     Expired,
     #[error("the catalogue has no {0}")]
-    NoKind(&'static str),
+    NoKind(String),
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
@@ -261,18 +277,23 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
 
     async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-        let Some(kind) = schema::builtin().kind(self.resource.group, self.resource.version, self.resource.kind) else {
-            tracing::error!(error = %Broken::NoKind(self.resource.kind), "an informer cannot run");
+        let (group, version) = match self.resource.metadata_only {
+            true => ("meta.k8s.io", "v1"),
+            false => (&*self.resource.group, &*self.resource.version),
+        };
+        let Some(kind) = schema::builtin().kind(group, version, &self.resource.kind) else {
+            let error = Broken::NoKind(self.resource.kind.to_string());
+            tracing::error!(%error, "an informer cannot run");
             return;
         };
-        let mut version = None;
+        let mut from = None;
         loop {
-            let ended = self.round(&kind.ty, &mut version, &mut backoff).await;
+            let ended = self.round(&kind.ty, &mut from, &mut backoff).await;
             match ended {
                 Ok(()) => continue,
-                Err(Broken::Expired) => version = None,
+                Err(Broken::Expired) => from = None,
                 Err(error) => {
-                    tracing::warn!(resource = self.resource.plural, %error, "list and watch broke; trying again");
+                    tracing::warn!(resource = %self.resource.plural, %error, "list and watch broke; trying again");
                 }
             }
             tokio::time::sleep(backoff.next_pause()).await;
@@ -294,9 +315,14 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         self.watch(ty, from, version).await
     }
 
-    async fn send(&self, uri: &str) -> Result<http::Response<Body>, Broken> {
+    async fn send(&self, uri: &str, list: bool) -> Result<http::Response<Body>, Broken> {
+        let accept = match (self.resource.metadata_only, list) {
+            (false, _) => "application/vnd.kubernetes.protobuf",
+            (true, false) => "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+            (true, true) => "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        };
         let request = Request::get(uri)
-            .header("accept", "application/vnd.kubernetes.protobuf")
+            .header("accept", accept)
             .header("user-agent", "knarr")
             .body(Body::empty())?;
         let response = self.client.send(request).await?;
@@ -321,7 +347,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
                 encode(&token),
                 self.resource.query()
             );
-            let body = self.send(&uri).await?.into_body().collect().await?.to_bytes();
+            let body = self.send(&uri, true).await?.into_body().collect().await?.to_bytes();
             let (meta, items) = wire::list(wire::bare(&body)?)?;
             for item in items {
                 let identity: Identity = schema::serde::from_protobuf(ty, item)?;
@@ -359,7 +385,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
             self.resource.path(),
             self.resource.query()
         );
-        let mut body = self.send(&uri).await?.into_body();
+        let mut body = self.send(&uri, false).await?.into_body();
         let mut buffer = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };

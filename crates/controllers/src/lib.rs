@@ -1,1 +1,54 @@
-//! (skeleton)
+//! The controllers: each a pure `plan` and a small `run` that applies it.
+//!
+//! They are clients like everybody else's: they list and watch, pass RBAC and admission, and know nothing of the
+//! store. They are level-triggered: their queues hold keys, and a reconciler looks at what is.
+
+pub mod accounts;
+pub mod context;
+pub mod deployment;
+pub mod endpointslice;
+pub mod expect;
+pub mod namespace;
+pub mod node_ipam;
+pub mod replicaset;
+pub mod selector;
+pub mod view;
+
+use std::sync::{Arc, OnceLock};
+
+use base::{SharedClock, SharedRandom, TaskGroup};
+use client::events::Recorder;
+
+use context::{Context, Queues, Settings, start_informers};
+use replicaset::run::ReplicaSets;
+
+/// Runs all controllers until the group stops. Leadership is the caller's.
+pub async fn run(
+    client: kube::Client,
+    clock: SharedClock,
+    random: SharedRandom,
+    settings: Settings,
+    tasks: &TaskGroup,
+) {
+    let queues = Queues::default();
+    let sets: Arc<OnceLock<Arc<ReplicaSets>>> = Arc::default();
+    let observer = sets.clone();
+    let observe = Arc::new(move |key: &str, uid: &str, gone: bool| {
+        if let Some(sets) = observer.get() {
+            sets.expectations.observed(key, uid, gone);
+        }
+    });
+    let informers = start_informers(&client, &queues, observe, tasks);
+    let recorder = Recorder::new(client.clone(), clock.clone(), "kube-controller-manager", "", tasks);
+    let context = Arc::new(Context { client, informers, clock, random, recorder, settings });
+    context.informers.synced().await;
+    let sets = sets.get_or_init(|| Arc::new(ReplicaSets::new(context.clone()))).clone();
+    tokio::join!(
+        queues.replica_sets.run(5, |key| sets.reconcile(key)),
+        queues.deployments.run(5, |key| deployment::run::reconcile(&context, key)),
+        queues.services.run(5, |key| endpointslice::run::reconcile(&context, key)),
+        queues.namespaces.run(4, |key| namespace::run::reconcile(&context, key)),
+        queues.accounts.run(2, |key| accounts::reconcile(&context, key)),
+        queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),
+    );
+}

@@ -1,0 +1,238 @@
+//! What all controllers share: the client, the informers, the clock and the event recorder.
+
+use std::sync::Arc;
+
+use base::{SharedClock, SharedRandom, TaskGroup};
+use client::events::Recorder;
+use client::{Informer, Reflector, Resource, WorkQueue};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ObjectMeta;
+
+use crate::view::{AnyView, PodView};
+
+/// The copies of objects that controllers look at.
+pub struct Informers {
+    /// Pods.
+    pub pods: Reflector<PodView>,
+    /// Replica sets.
+    pub replica_sets: Reflector<ReplicaSet>,
+    /// Deployments.
+    pub deployments: Reflector<Deployment>,
+    /// Services.
+    pub services: Reflector<Service>,
+    /// Endpoint slices.
+    pub slices: Reflector<EndpointSlice>,
+    /// Namespaces.
+    pub namespaces: Reflector<Namespace>,
+    /// Nodes.
+    pub nodes: Reflector<Node>,
+    /// Service accounts: their metadata.
+    pub service_accounts: Reflector<AnyView>,
+    /// The config maps named `kube-root-ca.crt`.
+    pub root_cas: Reflector<ConfigMap>,
+}
+
+/// What all controllers share.
+pub struct Context {
+    /// The API.
+    pub client: kube::Client,
+    /// Copies.
+    pub informers: Informers,
+    /// The time.
+    pub clock: SharedClock,
+    /// Randomness.
+    pub random: SharedRandom,
+    /// Events.
+    pub recorder: Recorder,
+    /// Settings.
+    pub settings: Settings,
+}
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The network that nodes' pod networks are parts of, such as `10.244.0.0/16`; empty: nodes have theirs already.
+    pub cluster_cidr: String,
+    /// The prefix length of a node's part.
+    pub node_cidr_bits: u8,
+    /// The cluster's certificate authority, for `kube-root-ca.crt`.
+    pub root_ca: String,
+    /// How long a node may be silent before it counts as lost, in seconds.
+    pub node_grace_seconds: i64,
+}
+
+/// The queues that changes of objects fill.
+#[derive(Clone, Default)]
+pub struct Queues {
+    /// Deployments.
+    pub deployments: WorkQueue<String>,
+    /// Replica sets.
+    pub replica_sets: WorkQueue<String>,
+    /// Services, for their endpoint slices.
+    pub services: WorkQueue<String>,
+    /// Namespaces that are being deleted.
+    pub namespaces: WorkQueue<String>,
+    /// Namespaces, for what each must have.
+    pub accounts: WorkQueue<String>,
+    /// Nodes, for their pod networks.
+    pub node_cidrs: WorkQueue<String>,
+}
+
+/// What the start of the informers needs to know of replica sets: they count what they made.
+pub type PodObserver = Arc<dyn Fn(&str, &str, bool) + Send + Sync>;
+
+/// Begins all informers. Each change is turned into keys at once; nothing else is remembered of it.
+pub fn start_informers(
+    client: &kube::Client,
+    queues: &Queues,
+    observe: PodObserver,
+    tasks: &TaskGroup,
+) -> Informers {
+    let core = |kind, plural| Resource::all("", "v1", kind, plural);
+    let apps = |kind, plural| Resource::all("apps", "v1", kind, plural);
+    let mut deployments: Informer<Deployment> = Informer::new(client.clone(), apps("Deployment", "deployments"));
+    let queue = queues.deployments.clone();
+    deployments.on_change(move |change| queue.add(change.key().to_owned()));
+
+    let mut sets: Informer<ReplicaSet> = Informer::new(client.clone(), apps("ReplicaSet", "replicasets"));
+    let (queue, parents) = (queues.replica_sets.clone(), queues.deployments.clone());
+    sets.on_change(move |change| {
+        queue.add(change.key().to_owned());
+        let (client::Change::Set { new: set, .. } | client::Change::Removed { old: set, .. }) = change;
+        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let owners = set.metadata.owner_references.iter().flatten();
+        for owner in owners.filter(|owner| owner.controller == Some(true)) {
+            parents.add(crate::view::key(namespace, &owner.name));
+        }
+    });
+
+    let mut services: Informer<Service> = Informer::new(client.clone(), core("Service", "services"));
+    let queue = queues.services.clone();
+    services.on_change(move |change| queue.add(change.key().to_owned()));
+
+    let mut slices: Informer<EndpointSlice> =
+        Informer::new(client.clone(), Resource::all("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"));
+    let queue = queues.services.clone();
+    slices.on_change(move |change| {
+        let (client::Change::Set { new: slice, .. } | client::Change::Removed { old: slice, .. }) = change;
+        let labels = slice.metadata.labels.as_ref();
+        if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
+            queue.add(crate::view::key(slice.metadata.namespace.as_deref().unwrap_or_default(), service));
+        }
+    });
+
+    let mut namespaces: Informer<Namespace> = Informer::new(client.clone(), core("Namespace", "namespaces"));
+    let (going, accounts) = (queues.namespaces.clone(), queues.accounts.clone());
+    namespaces.on_change(move |change| {
+        going.add(change.key().to_owned());
+        accounts.add(change.key().to_owned());
+    });
+
+    let mut nodes: Informer<Node> = Informer::new(client.clone(), core("Node", "nodes"));
+    let queue = queues.node_cidrs.clone();
+    nodes.on_change(move |change| queue.add(change.key().to_owned()));
+
+    let mut service_accounts: Informer<AnyView> =
+        Informer::new(client.clone(), core("ServiceAccount", "serviceaccounts"));
+    let queue = queues.accounts.clone();
+    service_accounts.on_change(move |change| queue.add(crate::view::split(change.key()).0.to_owned()));
+
+    let mut root_cas: Informer<ConfigMap> = Informer::new(
+        client.clone(),
+        core("ConfigMap", "configmaps").with_fields("metadata.name=kube-root-ca.crt"),
+    );
+    let queue = queues.accounts.clone();
+    root_cas.on_change(move |change| queue.add(crate::view::split(change.key()).0.to_owned()));
+
+    let services = services.start(tasks);
+    let replica_sets = sets.start(tasks);
+    Informers {
+        pods: start_pods(client, queues, observe, services.clone(), replica_sets.clone(), tasks),
+        replica_sets,
+        deployments: deployments.start(tasks),
+        services,
+        slices: slices.start(tasks),
+        namespaces: namespaces.start(tasks),
+        nodes: nodes.start(tasks),
+        service_accounts: service_accounts.start(tasks),
+        root_cas: root_cas.start(tasks),
+    }
+}
+
+fn start_pods(
+    client: &kube::Client,
+    queues: &Queues,
+    observe: PodObserver,
+    services: Reflector<Service>,
+    owners: Reflector<ReplicaSet>,
+    tasks: &TaskGroup,
+) -> Reflector<PodView> {
+    let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
+    let (sets, selecting) = (queues.replica_sets.clone(), queues.services.clone());
+    pods.on_change(move |change| {
+        let (pod, old, gone) = match change {
+            client::Change::Set { new, old, .. } => (*new, *old, new.metadata.deletion_timestamp.is_some()),
+            client::Change::Removed { old, .. } => (*old, None, true),
+        };
+        let namespace = &pod.metadata.namespace;
+        match pod.metadata.controller() {
+            Some(owner) if owner.kind == "ReplicaSet" => {
+                let key = crate::view::key(namespace, &owner.name);
+                observe(&key, &pod.metadata.uid, gone);
+                sets.add(key);
+            }
+            Some(_) => {}
+            // An orphan may be somebody's: every set that selects it looks at it.
+            None => orphaned(pod, &owners, &sets),
+        }
+        for service in services.in_namespace(namespace) {
+            let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { continue };
+            let selects = |pod: &PodView| selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value));
+            if selects(pod) || old.is_some_and(|old| selects(old)) {
+                selecting.add(crate::view::key(namespace, service.metadata.name.as_deref().unwrap_or_default()));
+            }
+        }
+    });
+    pods.start(tasks)
+}
+
+fn orphaned(pod: &PodView, owners: &Reflector<ReplicaSet>, sets: &WorkQueue<String>) {
+    for set in owners.in_namespace(&pod.metadata.namespace) {
+        let selector = Some(&set.spec.selector);
+        if crate::selector::matches(selector, &pod.metadata.labels) {
+            sets.add(crate::view::key(&pod.metadata.namespace, set.metadata.name.as_deref().unwrap_or_default()));
+        }
+    }
+}
+
+impl Informers {
+    /// Returns once every first list is in.
+    pub async fn synced(&self) {
+        let _ = tokio::join!(
+            self.pods.synced(),
+            self.replica_sets.synced(),
+            self.deployments.synced(),
+            self.services.synced(),
+            self.slices.synced(),
+            self.namespaces.synced(),
+            self.nodes.synced(),
+            self.service_accounts.synced(),
+            self.root_cas.synced(),
+        );
+    }
+}
+
+/// What an event is about.
+pub fn reference(api_version: &str, kind: &str, metadata: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version.to_owned()),
+        kind: Some(kind.to_owned()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+        field_path: None,
+    }
+}

@@ -1,0 +1,3 @@
+//! Empties a namespace that is being deleted, and then lets it go.
+
+pub mod run;

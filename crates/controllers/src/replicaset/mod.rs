@@ -1,0 +1,4 @@
+//! Keeps as many pods as a replica set asks for.
+
+pub mod plan;
+pub mod run;

@@ -1,0 +1,151 @@
+//! The few fields of an object that controllers look at. Nobody keeps whole Pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use serde::Deserialize;
+
+/// The metadata that every controller needs.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    /// The name.
+    pub name: String,
+    /// Empty for what lives in no namespace.
+    pub namespace: String,
+    /// The UID.
+    pub uid: String,
+    /// The version.
+    pub resource_version: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Owners.
+    pub owner_references: Vec<OwnerReference>,
+    /// What holds it up when it is deleted.
+    pub finalizers: Vec<String>,
+    /// When it was made.
+    pub creation_timestamp: Option<Time>,
+    /// Set while it is being deleted.
+    pub deletion_timestamp: Option<Time>,
+}
+
+impl Meta {
+    /// `NAMESPACE/NAME`, or `NAME`.
+    pub fn key(&self) -> String {
+        key(&self.namespace, &self.name)
+    }
+
+    /// The owner that controls it.
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.owner_references.iter().find(|owner| owner.controller == Some(true))
+    }
+}
+
+/// `NAMESPACE/NAME`, or `NAME`.
+pub fn key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+/// Namespace and name of a key.
+pub fn split(key: &str) -> (&str, &str) {
+    key.split_once('/').unwrap_or(("", key))
+}
+
+/// Any object: its metadata.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct AnyView {
+    /// The metadata.
+    pub metadata: Meta,
+}
+
+/// A pod.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct PodView {
+    /// The metadata.
+    pub metadata: Meta,
+    /// What it is to be.
+    pub spec: PodSpecView,
+    /// What it is.
+    pub status: PodStatusView,
+}
+
+/// The specification of a pod.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpecView {
+    /// The node, once it has one.
+    pub node_name: String,
+    /// The host name, for DNS.
+    pub hostname: String,
+    /// The headless Service that names it.
+    pub subdomain: String,
+    /// Its containers' ports.
+    pub containers: Vec<ContainerView>,
+    /// What taints it bears.
+    pub tolerations: Vec<k8s_openapi::api::core::v1::Toleration>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct ContainerView {
+    /// Ports with names.
+    pub ports: Vec<PortView>,
+}
+
+/// A port of a container.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PortView {
+    /// The name.
+    pub name: String,
+    /// The number.
+    pub container_port: i32,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+}
+
+/// The status of a pod.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatusView {
+    /// `Pending`, `Running`, …
+    pub phase: String,
+    /// Its address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
+    /// `Ready` and others.
+    pub conditions: Vec<ConditionView>,
+}
+
+/// A condition.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConditionView {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// When that last changed.
+    pub last_transition_time: Option<Time>,
+}
+
+impl PodView {
+    /// The condition `Ready`, if it is true.
+    pub fn ready(&self) -> Option<&ConditionView> {
+        self.status.conditions.iter().find(|condition| condition.kind == "Ready" && condition.status == "True")
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it counts: not ended, not going.
+    pub fn is_active(&self) -> bool {
+        !self.is_finished() && self.metadata.deletion_timestamp.is_none()
+    }
+}
