@@ -1,0 +1,85 @@
+use jiff::Timestamp;
+
+use super::*;
+use crate::object::Object;
+use crate::{builtin, json};
+
+fn deployment(text: &str) -> Object {
+    let ty = &builtin().kind("apps", "v1", "Deployment").unwrap().ty;
+    json::decode(ty, text.as_bytes()).unwrap().object
+}
+
+fn fields(o: &Object, at: usize) -> String {
+    let list = o.metadata().list_at(&["managedFields"]).unwrap_or_default();
+    let entry = list.get(at).and_then(|e| e.as_struct()).unwrap();
+    String::from_utf8(entry.get("fieldsV1").unwrap().as_bytes().unwrap().to_vec()).unwrap()
+}
+
+const CREATED: &str = r#"{"metadata":{"name":"a","labels":{"app":"a"}},"spec":{"replicas":2,
+    "selector":{"matchLabels":{"app":"a"}},"template":{"spec":{"containers":[{"name":"c","image":"i",
+    "ports":[{"containerPort":80,"protocol":"TCP"}],"args":["x"],"resources":{}}]}}}}"#;
+
+#[test]
+fn texts_read_back() {
+    let text = r#"{"f:metadata":{"f:labels":{".":{},"f:a":{}}},"f:spec":{"f:ports":{"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:name":{}}},"f:set":{"v:\"x\"":{},"v:1":{}}}}"#;
+    let set = FieldSet::parse(text.as_bytes()).unwrap();
+    let expected = text.replace(r#""v:\"x\"":{},"v:1":{}"#, r#""v:1":{},"v:\"x\"":{}"#);
+    assert_eq!(String::from_utf8(set.to_json()).unwrap(), expected);
+    assert!(FieldSet::parse(b"{\"nothing\":{}}").is_err());
+}
+
+#[test]
+fn a_creator_owns_what_it_set() {
+    let mut new = deployment(CREATED);
+    let time = Timestamp::from_second(1000).unwrap();
+    update_managed_fields(None, &mut new, "kubectl", "Update", "apps/v1", "", time);
+    assert_eq!(
+        fields(&new, 0),
+        r#"{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:replicas":{},"f:selector":{},"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:args":{},"f:image":{},"f:name":{},"f:ports":{".":{},"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{},"f:protocol":{}}},"f:resources":{}}}}}}}"#
+    );
+}
+
+#[test]
+fn an_update_takes_only_what_it_changed() {
+    let mut old = deployment(CREATED);
+    let early = Timestamp::from_second(1000).unwrap();
+    let late = Timestamp::from_second(2000).unwrap();
+    update_managed_fields(None, &mut old, "a", "Update", "apps/v1", "", early);
+
+    let mut same = old.clone();
+    update_managed_fields(Some(&old), &mut same, "b", "Update", "apps/v1", "", late);
+    assert_eq!(same, old);
+
+    let mut new = old.clone();
+    new.struct_mut("spec").unwrap().set("replicas", 3i64);
+    update_managed_fields(Some(&old), &mut new, "b", "Update", "apps/v1", "", late);
+    assert!(!fields(&new, 0).contains("f:replicas"));
+    assert_eq!(fields(&new, 1), r#"{"f:spec":{"f:replicas":{}}}"#);
+
+    let mut scaled = new.clone();
+    scaled.struct_mut("status").unwrap().set("replicas", 3i64);
+    update_managed_fields(Some(&new), &mut scaled, "c", "Update", "apps/v1", "status", late);
+    assert_eq!(fields(&scaled, 2), r#"{"f:status":{"f:replicas":{}}}"#);
+
+    let mut bare = scaled.clone();
+    bare.metadata_mut().remove("managedFields");
+    update_managed_fields(Some(&scaled), &mut bare, "d", "Update", "apps/v1", "", late);
+    assert_eq!(bare, scaled);
+}
+
+#[test]
+fn old_updaters_are_merged() {
+    let mut object = deployment(CREATED);
+    for i in 0..15 {
+        let mut next = object.clone();
+        next.metadata_mut().map_mut("annotations").unwrap().insert(format!("k{i}"), "v");
+        let time = Timestamp::from_second(1000 + i).unwrap();
+        let old = (i > 0).then_some(&object);
+        update_managed_fields(old, &mut next, &format!("m{i}"), "Update", "apps/v1", "", time);
+        object = next;
+    }
+    let list = object.metadata().list_at(&["managedFields"]).unwrap();
+    assert_eq!(list.len(), 10);
+    let names: Vec<_> = list.iter().map(|e| e.as_struct().unwrap().str_at(&["manager"]).unwrap()).collect();
+    assert!(names.contains(&"ancient-changes") && names.contains(&"m14"));
+}
