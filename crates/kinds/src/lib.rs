@@ -4,10 +4,19 @@
 //! Pure: no clock, no I/O, no knowledge of requests or storage. A kind is one row of [`table()`] plus, where
 //! it has any, its [`Rules`]; a kind without rules of its own gets those that every object has.
 
+mod access;
+mod core_kinds;
+mod edit;
 pub mod field;
 pub mod meta;
+pub mod pod;
 mod rules;
+mod service;
 mod table;
+mod workload;
 
-pub use rules::{Cell, Column, Part, Rules, rules};
+pub use rules::{
+    Cell, Column, GENERIC, Part, Rules, custom_prepare_create, custom_prepare_update, custom_prepare_whole,
+    generic_prepare_create, generic_prepare_update, rules,
+};
 pub use table::{Row, Subresource, table};

@@ -1,4 +1,4 @@
-use schema::object::Object;
+use schema::Object;
 
 use crate::field::Errors;
 
@@ -62,8 +62,33 @@ pub struct Rules {
 
 /// The rules of a kind; those that every object has where the kind has none of its own.
 pub fn rules(group: &str, kind: &str) -> Rules {
-    let _ = (group, kind);
-    GENERIC
+    match (group, kind) {
+        ("", "Pod") => crate::pod::RULES,
+        ("", "Namespace") => crate::core_kinds::NAMESPACE,
+        ("", "Node") => crate::core_kinds::NODE,
+        ("", "ConfigMap") => crate::core_kinds::CONFIG_MAP,
+        ("", "Secret") => crate::core_kinds::SECRET,
+        ("", "ServiceAccount") => crate::core_kinds::SERVICE_ACCOUNT,
+        ("", "Service") => crate::service::RULES,
+        ("", "Endpoints") => crate::core_kinds::ENDPOINTS,
+        ("", "Event") => crate::core_kinds::EVENT,
+        ("apps", "Deployment") => crate::workload::DEPLOYMENT,
+        ("apps", "ReplicaSet") => crate::workload::REPLICA_SET,
+        ("apps", "StatefulSet") => crate::workload::STATEFUL_SET,
+        ("apps", "DaemonSet") => crate::workload::DAEMON_SET,
+        ("batch", "Job") => crate::workload::JOB,
+        ("batch", "CronJob") => crate::workload::CRON_JOB,
+        ("coordination.k8s.io", "Lease") => crate::core_kinds::LEASE,
+        ("discovery.k8s.io", "EndpointSlice") => crate::core_kinds::ENDPOINT_SLICE,
+        ("scheduling.k8s.io", "PriorityClass") => crate::core_kinds::PRIORITY_CLASS,
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => crate::access::ROLES,
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => crate::access::BINDINGS,
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+            crate::access::WEBHOOKS
+        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::access::DEFINITIONS,
+        _ => GENERIC,
+    }
 }
 
 /// The rules of a kind that has none of its own.
@@ -125,4 +150,38 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
             }
         }
     }
+}
+
+/// A new custom object whose status is a subresource.
+pub fn custom_prepare_create(object: &mut Object) {
+    object.remove("status");
+    object.set_generation(1);
+}
+
+/// A changed custom object whose status is a subresource.
+pub fn custom_prepare_update(new: &mut Object, old: &Object, part: Part) {
+    if part == Part::Status {
+        generic_prepare_update(new, old, part);
+        return;
+    }
+    match old.get("status") {
+        Some(status) => {
+            new.set("status", status.clone());
+        }
+        None => {
+            new.remove("status");
+        }
+    }
+    custom_prepare_whole(new, old, part);
+}
+
+/// A changed custom object: everything but its metadata counts for the generation.
+pub fn custom_prepare_whole(new: &mut Object, old: &Object, _: Part) {
+    let without_metadata = |object: &Object| {
+        let mut rest = object.clone();
+        rest.remove("metadata");
+        rest
+    };
+    let changed = without_metadata(new) != without_metadata(old);
+    new.set_generation(old.generation() + i64::from(changed));
 }

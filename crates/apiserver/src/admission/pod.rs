@@ -1,0 +1,183 @@
+//! ServiceAccount, Priority and DefaultTolerationSeconds.
+
+use schema::{Object, Value};
+
+use super::Attempt;
+use crate::status::{ApiError, Result};
+use crate::write::admit::Operation;
+
+const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// An hour and seven seconds: upstream's mark of a token that was asked for on a pod's behalf.
+const TOKEN_SECONDS: i64 = 3607;
+
+fn is_new_pod(attempt: &Attempt<'_>) -> bool {
+    attempt.is_core("pods") && !attempt.is_sub() && attempt.operation == Operation::Create
+}
+
+/// A new pod runs as a service account that exists, and finds its token where every client looks for it.
+///
+/// # Errors
+/// 403 when the account does not exist.
+pub fn service_account(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
+    if !is_new_pod(attempt) || pod.annotation("kubernetes.io/config.mirror").is_some() {
+        return Ok(());
+    }
+    let namespace = attempt.namespace().to_owned();
+    let pod_name = pod.name().to_owned();
+    let Some(spec) = pod.struct_mut("spec") else { return Ok(()) };
+    if spec.str_at(&["serviceAccountName"]).unwrap_or_default().is_empty() {
+        spec.set("serviceAccountName", "default");
+    }
+    let name = spec.str_at(&["serviceAccountName"]).unwrap_or_default().to_owned();
+    spec.set("serviceAccount", name.as_str());
+    let Some(account) = attempt.read("", "serviceaccounts", &format!("{namespace}/{name}"))? else {
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        return Err(ApiError::forbidden("", "pods", &pod_name, &why));
+    };
+    if spec.list_at(&["imagePullSecrets"]).is_none_or(<[Value]>::is_empty) {
+        if let Some(secrets) = account.get("imagePullSecrets") {
+            spec.set("imagePullSecrets", secrets.clone());
+        }
+    }
+    let automount = spec
+        .bool_at(&["automountServiceAccountToken"])
+        .or_else(|| account.bool_at(&["automountServiceAccountToken"]))
+        .unwrap_or(true);
+    if automount {
+        mount_token(attempt, spec);
+    }
+    Ok(())
+}
+
+fn mount_token(attempt: &Attempt<'_>, spec: &mut Object) {
+    let has_mount = |container: &Object| {
+        container.list_at(&["volumeMounts"]).unwrap_or_default().iter().any(|mount| {
+            mount.child("mountPath").and_then(Value::as_str) == Some(TOKEN_PATH)
+        })
+    };
+    let lists = ["containers", "initContainers"];
+    let needed = lists.iter().any(|list| {
+        spec.list_at(&[*list]).unwrap_or_default().iter().filter_map(Value::as_struct).any(|c| !has_mount(c))
+    });
+    if !needed {
+        return;
+    }
+    let volume = format!("kube-api-access-{}", attempt.core.random.suffix(5));
+    for list in lists {
+        let containers = match spec.get_mut(list).and_then(Value::as_list_mut) {
+            Some(containers) => containers,
+            None => continue,
+        };
+        for container in containers.iter_mut().filter_map(Value::as_struct_mut) {
+            if has_mount(container) {
+                continue;
+            }
+            let Some(item) = container.item_type("volumeMounts") else { continue };
+            let mut mount = Object::new(item);
+            mount.set("name", volume.as_str());
+            mount.set("readOnly", true);
+            mount.set("mountPath", TOKEN_PATH);
+            if let Some(mounts) = container.list_mut("volumeMounts") {
+                mounts.push(Value::Struct(mount));
+            }
+        }
+    }
+    let Some(item) = spec.item_type("volumes") else { return };
+    let json = format!(
+        r#"{{"name":"{volume}","projected":{{"defaultMode":420,"sources":[
+            {{"serviceAccountToken":{{"expirationSeconds":{TOKEN_SECONDS},"path":"token"}}}},
+            {{"configMap":{{"name":"kube-root-ca.crt","items":[{{"key":"ca.crt","path":"ca.crt"}}]}}}},
+            {{"downwardAPI":{{"items":[{{"path":"namespace","fieldRef":{{"apiVersion":"v1","fieldPath":"metadata.namespace"}}}}]}}}}]}}}}"#
+    );
+    match schema::json::decode(&item, json.as_bytes()) {
+        Ok(decoded) => {
+            if let Some(volumes) = spec.list_mut("volumes") {
+                volumes.push(Value::Struct(decoded.object));
+            }
+        }
+        Err(error) => tracing::error!(%error, "the token volume does not fit the catalogue"),
+    }
+}
+
+/// A new pod has the priority of its class.
+///
+/// # Errors
+/// 403 when the class does not exist.
+pub fn priority(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
+    if !is_new_pod(attempt) {
+        return Ok(());
+    }
+    let pod_name = pod.name().to_owned();
+    let Some(spec) = pod.struct_mut("spec") else { return Ok(()) };
+    let class_name = spec.str_at(&["priorityClassName"]).unwrap_or_default().to_owned();
+    let class = if class_name.is_empty() {
+        default_class(attempt)?
+    } else {
+        let class = attempt.read("scheduling.k8s.io", "priorityclasses", &class_name)?;
+        if class.is_none() {
+            let why = format!("no PriorityClass with name {class_name} was found");
+            return Err(ApiError::forbidden("", "pods", &pod_name, &why));
+        }
+        class
+    };
+    let value = class.as_ref().and_then(|class| class.int_at(&["value"])).unwrap_or_default();
+    if spec.int_at(&["priority"]).is_some_and(|given| given != value) {
+        let why = format!(
+            "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name",
+            spec.int_at(&["priority"]).unwrap_or_default()
+        );
+        return Err(ApiError::forbidden("", "pods", &pod_name, &why));
+    }
+    spec.set("priority", Value::Int(value));
+    let policy = class.as_ref().and_then(|class| class.str_at(&["preemptionPolicy"])).unwrap_or("PreemptLowerPriority");
+    if spec.get("preemptionPolicy").is_none() {
+        spec.set("preemptionPolicy", policy);
+    }
+    if let Some(class) = class.filter(|_| class_name.is_empty()) {
+        spec.set("priorityClassName", class.name());
+    }
+    Ok(())
+}
+
+fn default_class(attempt: &Attempt<'_>) -> Result<Option<Object>> {
+    let registry = attempt.core.registry();
+    let Some(resource) = registry.preferred("scheduling.k8s.io", "priorityclasses") else { return Ok(None) };
+    let (codec, cache) = attempt.core.codec(resource)?;
+    let mut best: Option<Object> = None;
+    for entry in cache.list("").1 {
+        let class = codec.object(&entry).map_err(ApiError::internal)?;
+        let is_default = class.bool_at(&["globalDefault"]).unwrap_or_default();
+        let lower = best.as_ref().is_none_or(|best| class.int_at(&["value"]) < best.int_at(&["value"]));
+        if is_default && lower {
+            best = Some(class);
+        }
+    }
+    Ok(best)
+}
+
+/// A pod stays five minutes on a node that stopped answering, unless it says otherwise.
+pub fn default_tolerations(attempt: &Attempt<'_>, pod: &mut Object) {
+    if !is_new_pod(attempt) {
+        return;
+    }
+    let Some(spec) = pod.struct_mut("spec") else { return };
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = spec.list_at(&["tolerations"]).unwrap_or_default().iter().any(|toleration| {
+            let text = |name| toleration.child(name).and_then(Value::as_str).unwrap_or_default();
+            (text("key") == key || text("key").is_empty()) && matches!(text("effect"), "NoExecute" | "")
+        });
+        if tolerated {
+            continue;
+        }
+        let Some(item) = spec.item_type("tolerations") else { return };
+        let mut toleration = Object::new(item);
+        toleration.set("key", key);
+        toleration.set("operator", "Exists");
+        toleration.set("effect", "NoExecute");
+        toleration.set("tolerationSeconds", Value::Int(300));
+        if let Some(list) = spec.list_mut("tolerations") {
+            list.push(Value::Struct(toleration));
+        }
+    }
+}
+

@@ -1,0 +1,79 @@
+//! Bodies in and out.
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+
+use crate::status::{ApiError, Result};
+
+/// What can go wrong while a body is read or written.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A body, whole or streamed.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The largest body that a write may have, as upstream's default (3 MiB).
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// A body of these bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 above [`MAX_BODY`], 400 when the client broke off.
+pub async fn read(mut body: Body) -> Result<Bytes> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| ApiError::bad_request(format!("the request's body ended early: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > MAX_BODY {
+            return Err(ApiError::too_large(MAX_BODY));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+/// An answer of these bytes.
+pub fn respond(code: u16, media_type: &str, bytes: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(full(bytes));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(value) = media_type.parse() {
+        response.headers_mut().insert(header::CONTENT_TYPE, value);
+    }
+    response
+}
+
+/// An answer of this JSON value.
+pub fn json(value: &serde_json::Value) -> Response<Body> {
+    respond(200, "application/json", value.to_string())
+}
+
+/// An answer of plain text.
+pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
+    respond(code, "text/plain; charset=utf-8", text.into())
+}
+
+/// The answer of a refused request. Status is always JSON or, for clients that speak nothing else, protobuf.
+pub fn error(error: &ApiError, protobuf: bool) -> Response<Body> {
+    let json = error.to_json();
+    let mut response = match protobuf.then(|| status_protobuf(&json)).flatten() {
+        Some(bytes) => respond(error.code, "application/vnd.kubernetes.protobuf", bytes),
+        None => respond(error.code, "application/json", json),
+    };
+    let retry = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry > 0 && matches!(error.code, 429 | 503 | 504) {
+        response.headers_mut().insert(header::RETRY_AFTER, retry.into());
+    }
+    response
+}
+
+fn status_protobuf(json: &[u8]) -> Option<Vec<u8>> {
+    let kind = schema::catalogue::builtin().kind("", "v1", "Status")?;
+    let status = schema::json::decode(&kind.ty, json).ok()?.object;
+    Some(schema::protobuf::wrap("v1", "Status", &schema::protobuf::encode(&status)))
+}

@@ -1,0 +1,84 @@
+use bytes::Bytes;
+
+use super::*;
+
+/// Entries whose bytes are `REVISION:VALUE`.
+struct Plain;
+
+impl Extract for Plain {
+    fn entry(&self, prefix: &str, key: &str, revision: u64, stored: &[u8]) -> Result<Entry, entry::Unreadable> {
+        if stored == b"bad" {
+            return Err(entry::Unreadable { prefix: prefix.into(), key: key.into(), revision, why: "bad".into() });
+        }
+        let text = format!("{revision}:{}", String::from_utf8_lossy(stored));
+        Ok(Entry { key: key.into(), revision, bytes: Bytes::from(text), labels: [].into(), fields: [].into() })
+    }
+
+    fn at_revision(&self, entry: &Entry, revision: u64) -> Entry {
+        Entry {
+            key: entry.key.clone(),
+            revision,
+            bytes: entry.bytes.clone(),
+            labels: entry.labels.clone(),
+            fields: entry.fields.clone(),
+        }
+    }
+}
+
+fn cache() -> Cache {
+    Cache::new("pods", Arc::new(Plain), Arc::new(Progress::default()))
+}
+
+#[tokio::test]
+async fn a_watch_from_the_past_sees_each_change_once_and_in_order() {
+    let cache = cache();
+    cache.apply("a/x", 2, Some(b"1")).unwrap();
+    cache.apply("a/x", 3, Some(b"2")).unwrap();
+    let mut watcher = cache.watch(Some(2)).unwrap();
+    cache.apply("a/x", 4, None).unwrap();
+    let seen: Vec<_> = std::iter::from_fn(|| watcher.try_next()).map(|c| (c.revision, c.kind)).collect();
+    assert_eq!(seen, [(3, ChangeKind::Modified), (4, ChangeKind::Deleted)]);
+    assert!(cache.is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_cut_off_and_told_so() {
+    let cache = cache();
+    let mut watcher = cache.watch(None).unwrap();
+    for revision in 0..=WATCHER_QUEUE as u64 {
+        cache.apply("a/x", revision + 2, Some(b"1")).unwrap();
+    }
+    let mut seen = 0;
+    let end = loop {
+        match watcher.next().await {
+            Ok(_) => seen += 1,
+            Err(end) => break end,
+        }
+    };
+    assert_eq!((seen, end), (WATCHER_QUEUE, Cut::Lagged));
+}
+
+#[tokio::test]
+async fn a_watch_from_before_the_window_is_refused() {
+    let cache = cache();
+    cache.load("a/x", 7, b"1").unwrap();
+    cache.loaded(9);
+    assert_eq!(cache.watch(Some(8)).unwrap_err(), Cut::TooOld { requested: 8, oldest: 9 });
+    assert!(cache.watch(Some(9)).is_ok());
+}
+
+#[test]
+fn a_list_of_a_namespace_has_no_neighbours() {
+    let cache = cache();
+    for key in ["a/x", "a-b/x", "ab/x", "a/y"] {
+        cache.load(key, 2, b"1").unwrap();
+    }
+    let names: Vec<_> = cache.list("a").1.iter().map(|entry| entry.key.to_string()).collect();
+    assert_eq!(names, ["a/x", "a/y"]);
+}
+
+#[test]
+fn unreadable_bytes_are_an_error_that_names_the_key() {
+    let error = cache().apply("a/x", 5, Some(b"bad")).unwrap_err();
+    assert_eq!(error.to_string(), "the stored object pods/a/x (revision 5) cannot be read: bad");
+}

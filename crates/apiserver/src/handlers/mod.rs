@@ -1,0 +1,13 @@
+//! What each verb on a resource, a subresource or a plain path does. There are no handlers per kind: what is
+//! particular to a kind stands in its rules.
+
+pub mod discovery;
+pub mod health;
+pub mod node_proxy;
+pub mod openapi;
+pub mod patch;
+pub mod resource;
+pub mod reviews;
+pub mod scale;
+pub mod subresource;
+pub mod token;

@@ -1,0 +1,86 @@
+//! `PATCH`, in the three languages that change what is there.
+
+use kinds::Part;
+use schema::json::Decoded as Patched;
+use schema::Object;
+use schema::patch::PatchError;
+
+use crate::negotiate::PatchType;
+use crate::options::FieldValidation;
+use crate::status::{ApiError, Result};
+use crate::write::commit::Committed;
+use crate::write::decode::Decoded;
+use crate::write::{WriteContext, update};
+
+/// Applies a patch to the object that the request names.
+///
+/// # Errors
+/// 400 for a malformed patch, 422 for one that does not fit, and those of an update.
+pub async fn patch(
+    ctx: &WriteContext<'_>,
+    part: Part,
+    language: PatchType,
+    patch: &[u8],
+) -> Result<(Committed, Vec<String>)> {
+    let validation = ctx.options.field_validation;
+    let mut mutate = |old: &Object| -> Result<Decoded> {
+        let patched = apply(language, old, patch, &ctx.resource.kind)?;
+        if validation == FieldValidation::Strict && !patched.strict.is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "strict decoding error: {}",
+                patched.strict.join(", ")
+            )));
+        }
+        let warnings = if validation == FieldValidation::Warn { patched.strict } else { Vec::new() };
+        let mut object = patched.object;
+        // A patch that says nothing about the version does not insist on one.
+        if object.resource_version() == old.resource_version() && !mentions_version(patch) {
+            object.set_resource_version("");
+        }
+        Ok(Decoded::from_patch(object, warnings))
+    };
+    update::update(ctx, part, &mut mutate).await
+}
+
+fn mentions_version(patch: &[u8]) -> bool {
+    memchr_find(patch, b"resourceVersion")
+}
+
+fn memchr_find(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+/// The patched object.
+///
+/// # Errors
+/// 400 and 422.
+pub fn apply(language: PatchType, old: &Object, patch: &[u8], kind: &str) -> Result<Patched> {
+    if std::str::from_utf8(patch).is_err() {
+        return Err(ApiError::bad_request("the body of the request is not valid UTF-8"));
+    }
+    let patched = match language {
+        PatchType::Json => schema::patch::json_patch(old, patch),
+        PatchType::Merge => schema::patch::merge_patch(old, patch),
+        PatchType::StrategicMerge => schema::patch::strategic_merge(old, patch),
+        PatchType::Apply => return Err(ApiError::unsupported_media_type(&APPLIED)),
+    };
+    patched.map_err(|error| refused(&error, kind))
+}
+
+/// What is accepted instead of server-side apply, which is not served yet.
+const APPLIED: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
+fn refused(error: &PatchError, kind: &str) -> ApiError {
+    match error {
+        PatchError::Malformed(why) => ApiError::bad_request(why.clone()),
+        PatchError::TestFailed(_) | PatchError::Unprocessable(_) => {
+            ApiError::with_code(422, "Invalid", format!("the server rejected our request due to an error in our request: {error}"))
+        }
+        PatchError::Decode(error) => ApiError::bad_request(format!("the patched {kind} cannot be read: {error}")),
+        other => ApiError::bad_request(other.to_string()),
+    }
+}

@@ -1,0 +1,140 @@
+//! A request's whole way, in the order of its stages:
+//!
+//! request → [`authenticate`] → flow control → [`authorize`] → handlers → [`crate::write`] or [`crate::read`].
+
+pub mod authenticate;
+pub mod authorize;
+pub mod request;
+
+use std::sync::Arc;
+
+use http::{Request, Response, header};
+
+use crate::body::{self, Body};
+use crate::core::Core;
+use crate::handlers::resource::Call;
+use crate::handlers::subresource::ConnectionParts;
+use crate::handlers::{discovery, health, openapi, resource, subresource};
+use crate::negotiate;
+use crate::status::{ApiError, Result};
+use authenticate::Peer;
+use authorize::Authorized;
+use request::RequestInfo;
+
+/// Answers a request; never fails, since a failure is an answer as well.
+pub async fn serve(core: &Arc<Core>, peer: &Peer, request: Request<Body>) -> Response<Body> {
+    let started = core.clock.monotonic();
+    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+    let protobuf = negotiate::accept(request.headers(), true)
+        .is_ok_and(|output| output.encoding == negotiate::Encoding::Protobuf);
+    let counted = info.clone();
+    let answer = stages(core, peer, info, request).await;
+    let response = answer.unwrap_or_else(|error| {
+        if error.code >= 500 {
+            tracing::warn!(path = %counted.path, verb = counted.verb, %error, "a request failed");
+        }
+        body::error(&error, protobuf)
+    });
+    core.metrics.observe(&counted, response.status().as_u16(), core.clock.monotonic().saturating_sub(started));
+    response
+}
+
+async fn stages(
+    core: &Arc<Core>,
+    peer: &Peer,
+    info: RequestInfo,
+    mut request: Request<Body>,
+) -> Result<Response<Body>> {
+    let authenticated = authenticate::authenticate(core, peer, request.headers(), info)?;
+    let _permit = core.flow.enter(authenticated.info())?;
+    let authorized = authorize::authorize(core, authenticated, request.headers())?;
+    let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    if authorized.info().is_resource {
+        let connection = ConnectionParts { upgrade };
+        return on_resource(core, &authorized, &parts, connection, body).await;
+    }
+    on_path(core, &authorized, &parts).await
+}
+
+async fn on_resource(
+    core: &Arc<Core>,
+    authorized: &Authorized,
+    parts: &http::request::Parts,
+    connection: ConnectionParts,
+    body: Body,
+) -> Result<Response<Body>> {
+    let info = authorized.info();
+    let registry = core.registry();
+    let resource = registry
+        .get(&info.group, &info.version, &info.resource)
+        .ok_or_else(ApiError::no_such_path)?;
+    if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+        return Err(ApiError::no_such_path());
+    }
+    let call = Call { core, authorized, resource, parts };
+    if info.subresource.is_empty() {
+        // A namespaced resource is written in a namespace; across all of them it is only read.
+        let needs_namespace = resource.namespaced && info.namespace.is_empty();
+        if needs_namespace && !matches!(info.verb, "list" | "watch") && resource.stored.is_some() {
+            return Err(ApiError::wrong_method());
+        }
+        return Box::pin(resource::handle(&call, body)).await;
+    }
+    Box::pin(subresource::handle(&call, connection, body)).await
+}
+
+async fn on_path(core: &Arc<Core>, authorized: &Authorized, parts: &http::request::Parts) -> Result<Response<Body>> {
+    let info = authorized.info();
+    if !matches!(info.verb, "get" | "head") {
+        return Err(ApiError::wrong_method());
+    }
+    match info.path.trim_end_matches('/') {
+        "" => Ok(body::json(&serde_json::json!({"paths": paths(core)}))),
+        "/version" => Ok(body::json(&health::version())),
+        "/metrics" => Ok(body::text(200, core.metrics.render(&object_counts(core)))),
+        path if ["/healthz", "/livez", "/readyz"].iter().any(|root| path == *root || path.starts_with(&format!("{root}/"))) => {
+            health::handle(core, path, info.query.iter().any(|(key, _)| key == "verbose")).await
+        }
+        path if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => openapi::handle(core, path),
+        path if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
+            discovery::handle(core, path, parts)
+        }
+        "/.well-known/openid-configuration" => Ok(body::json(&core.tokens.discovery())),
+        "/openid/v1/jwks" => {
+            Ok(body::respond(200, "application/jwk-set+json", core.tokens.jwks().to_string()))
+        }
+        _ => Err(ApiError::no_such_path()),
+    }
+}
+
+fn paths(core: &Core) -> Vec<String> {
+    let registry = core.registry();
+    let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
+    for (group, versions) in registry.groups() {
+        for version in versions {
+            paths.push(match group.is_empty() {
+                true => format!("/api/{version}"),
+                false => format!("/apis/{group}/{version}"),
+            });
+        }
+    }
+    let others =
+        ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    paths.extend(others.map(str::to_owned));
+    paths
+}
+
+fn object_counts(core: &Core) -> Vec<(String, usize)> {
+    let registry = core.registry();
+    let mut counts: Vec<(String, usize)> = registry
+        .all()
+        .filter_map(|resource| {
+            let (_, cache) = resource.stored.as_ref()?;
+            Some((crate::status::qualified(&resource.group, &resource.plural), cache.len()))
+        })
+        .collect();
+    counts.sort();
+    counts.dedup();
+    counts
+}

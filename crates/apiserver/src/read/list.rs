@@ -1,0 +1,177 @@
+//! Many objects: whole, or page by page at one revision.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Response;
+use store::{KeyRange, RangeOptions};
+
+use super::get;
+use super::select::Selection;
+use crate::answer::{ListMeta, Writer};
+use crate::body::Body;
+use crate::cache::Entry;
+use crate::core::Core;
+use crate::pipeline::authorize::Authorized;
+use crate::registry::Resource;
+use crate::status::{ApiError, Result};
+
+/// How a list's revision is chosen.
+enum At {
+    /// At the newest revision or one that is no older than a minimum that was waited for.
+    Cache,
+    /// At exactly this revision, from the store's history.
+    Exactly(u64),
+}
+
+/// Where a page begins: `continue`, as the server gave it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Continue {
+    #[serde(rename = "v")]
+    version: String,
+    #[serde(rename = "rv")]
+    revision: u64,
+    #[serde(rename = "start")]
+    start: String,
+}
+
+/// Lists what the request selects.
+///
+/// # Errors
+/// 400 for options that contradict each other, 410 for a revision that is gone.
+pub async fn list(
+    core: &Arc<Core>,
+    authorized: &Authorized,
+    resource: &Arc<Resource>,
+    writer: &Writer<'_>,
+) -> Result<Response<Body>> {
+    let info = authorized.info();
+    let selection = Selection::read(info, resource)?;
+    let limit: usize = match info.param("limit") {
+        None | Some("" | "0") => usize::MAX,
+        Some(text) => text.parse().map_err(|_| ApiError::bad_request(format!("limit {text:?} is no number")))?,
+    };
+    let token = info.param("continue").filter(|token| !token.is_empty()).map(read_token).transpose()?;
+    let at = choose(core, info, token.as_ref(), limit).await?;
+    let start = token.map(|token| token.start).unwrap_or_default();
+    let (revision, entries) = match at {
+        At::Cache => {
+            let (_, cache) = core.codec(resource)?;
+            match selection.key() {
+                Some(key) => (core.progress().revision(), cache.get(&key).into_iter().collect()),
+                None => cache.list(selection.namespace()),
+            }
+        }
+        At::Exactly(revision) => (revision, at_revision(core, resource, &selection, revision).await?),
+    };
+    let mut selected =
+        entries.into_iter().filter(|entry| &*entry.key >= start.as_str() && selection.matches(entry));
+    let page: Vec<Arc<Entry>> = selected.by_ref().take(limit).collect();
+    let mut meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+    if let Some(next) = selected.next() {
+        meta.continue_token = write_token(revision, &next.key);
+        // Upstream tells the rest only where no selector hides it.
+        if selection.is_everything() {
+            meta.remaining = i64::try_from(selected.count() + 1).ok();
+        }
+    }
+    writer.list(&page, &meta)
+}
+
+async fn choose(
+    core: &Arc<Core>,
+    info: &crate::pipeline::request::RequestInfo,
+    token: Option<&Continue>,
+    _limit: usize,
+) -> Result<At> {
+    let version = info.param("resourceVersion").unwrap_or_default();
+    let matching = info.param("resourceVersionMatch").unwrap_or_default();
+    if let Some(token) = token {
+        if !matching.is_empty() {
+            return Err(forbidden_match("resourceVersionMatch is forbidden when continue is provided"));
+        }
+        if !version.is_empty() && version != "0" {
+            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        return Ok(At::Exactly(token.revision));
+    }
+    match (matching, version) {
+        ("", _) => {
+            get::fresh_enough(core, Some(version)).await?;
+            Ok(At::Cache)
+        }
+        (_, "") => Err(forbidden_match("resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        ("Exact", "0") => Err(forbidden_match("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
+        ("Exact", version) => {
+            let version = get::parse_version(version)?;
+            get::wait_for(core, version).await?;
+            Ok(At::Exactly(version))
+        }
+        ("NotOlderThan", version) => {
+            get::fresh_enough(core, Some(version)).await?;
+            Ok(At::Cache)
+        }
+        (other, _) => {
+            let mut errors = kinds::field::Errors::new();
+            let path = kinds::field::Path::new("resourceVersionMatch");
+            errors.not_supported(&path, other, &["Exact", "NotOlderThan", ""]);
+            Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors))
+        }
+    }
+}
+
+fn forbidden_match(why: &str) -> ApiError {
+    let mut errors = kinds::field::Errors::new();
+    errors.forbidden(&kinds::field::Path::new("resourceVersionMatch"), why);
+    ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors)
+}
+
+async fn at_revision(
+    core: &Arc<Core>,
+    resource: &Arc<Resource>,
+    selection: &Selection,
+    revision: u64,
+) -> Result<Vec<Arc<Entry>>> {
+    let (codec, _) = core.codec(resource)?;
+    let mut prefix = format!("{}{}/", core.prefix, codec.storage.prefix);
+    let whole = prefix.len();
+    if resource.namespaced && !selection.namespace().is_empty() {
+        prefix.push_str(selection.namespace());
+        prefix.push('/');
+    }
+    let options = RangeOptions { at: Some(revision), ..RangeOptions::default() };
+    let found = core.store.range(&KeyRange::prefix(prefix), options).await?;
+    let mut entries = Vec::with_capacity(found.kvs.len());
+    for kv in &found.kvs {
+        let key = kv.key.get(whole..).and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+        let entry = codec.entry_of(namespace, name, kv).map_err(ApiError::internal)?;
+        entries.push(Arc::new(entry));
+    }
+    Ok(entries)
+}
+
+fn write_token(revision: u64, start: &str) -> String {
+    let token = Continue { version: "meta.k8s.io/v1".to_owned(), revision, start: start.to_owned() };
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+}
+
+fn read_token(text: &str) -> Result<Continue> {
+    let bad = || ApiError::bad_request("continue key is not valid: the token was not given by this server");
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
+    let token: Continue = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+    if token.version == "meta.k8s.io/v1" { Ok(token) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_where_the_next_page_begins() {
+        let token = read_token(&write_token(7, "a/x")).unwrap();
+        assert_eq!((token.revision, token.start.as_str()), (7, "a/x"));
+        assert_eq!(read_token("nonsense").err().unwrap().code, 400);
+    }
+}

@@ -1,0 +1,98 @@
+//! Admission: what the cluster's policy adds to an object, and refuses.
+
+use kinds::Part;
+use schema::Object;
+
+use super::WriteContext;
+use crate::admission::{self, Attempt};
+use crate::status::Result;
+
+/// What is done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// It is made.
+    Create,
+    /// A part of it is changed.
+    Update(Part),
+    /// It is removed.
+    Delete,
+}
+
+impl Operation {
+    /// As webhooks are told it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update(_) => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// An object that passed admission.
+pub struct Admitted {
+    object: Object,
+    old: Option<Object>,
+}
+
+impl Admitted {
+    pub(super) fn into_parts(self) -> (Object, Option<Object>) {
+        (self.object, self.old)
+    }
+
+    /// The object, for reserving what it needs.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// What it was before.
+    pub fn old(&self) -> Option<&Object> {
+        self.old.as_ref()
+    }
+
+    /// The same with what was reserved for it.
+    #[must_use]
+    pub fn with_reserved(mut self, set: impl FnOnce(&mut Object)) -> Self {
+        set(&mut self.object);
+        self
+    }
+}
+
+/// Runs the admission chain: first everything that changes the object, then managedFields, then everything that
+/// only looks.
+///
+/// # Errors
+/// What a plugin or a webhook refuses with.
+pub async fn admit(
+    ctx: &WriteContext<'_>,
+    operation: Operation,
+    mut object: Object,
+    old: Option<Object>,
+    warnings: &mut Vec<String>,
+) -> Result<Admitted> {
+    admission::mutate(&Attempt::new(ctx, operation, old.as_ref()), &mut object)?;
+    manage_fields(ctx, operation, &mut object, old.as_ref());
+    let attempt = Attempt::new(ctx, operation, old.as_ref());
+    admission::validate(&attempt, &object)?;
+    admission::webhook::validate(&attempt, Some(&object), warnings).await?;
+    Ok(Admitted { object, old })
+}
+
+fn manage_fields(ctx: &WriteContext<'_>, operation: Operation, object: &mut Object, old: Option<&Object>) {
+    let subresource = match operation {
+        Operation::Delete => return,
+        Operation::Update(Part::Status) => "status",
+        Operation::Update(Part::Other(name)) => name,
+        _ => "",
+    };
+    let time = super::prepare::whole_seconds(ctx.core.clock.now());
+    schema::managed::update_managed_fields(
+        old,
+        object,
+        &ctx.options.field_manager,
+        "Update",
+        &ctx.resource.api_version(),
+        subresource,
+        time,
+    );
+}

@@ -1,0 +1,107 @@
+//! The commit: the one place where the API server changes the store.
+
+use std::sync::Arc;
+
+use schema::Object;
+use store::{Change, Expect, Op, StoreError};
+
+use super::WriteContext;
+use super::validate::Valid;
+use crate::cache::Entry;
+use crate::codec::Codec;
+use crate::convert::convert;
+use crate::status::{ApiError, Result};
+
+/// An object as it was committed, in the version of the request, with its resource version.
+pub struct Committed {
+    /// The object.
+    pub object: Object,
+    /// Whether it was made by this write.
+    pub created: bool,
+}
+
+/// What a commit found instead of what it expected.
+pub enum Refused {
+    /// Somebody else wrote: the object is now this, or gone.
+    Changed(Option<Arc<Entry>>),
+    /// Anything else.
+    Failed(ApiError),
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Commits an object if what is stored under its name was last written at `expect`.
+///
+/// # Errors
+/// [`Refused::Changed`] with what is there now.
+pub async fn put(ctx: &WriteContext<'_>, valid: Valid, expect: Expect) -> std::result::Result<Committed, Refused> {
+    let resource = ctx.resource;
+    let (codec, _) = ctx.core.codec(resource)?;
+    let created = expect == Expect::Absent;
+    if ctx.options.dry_run {
+        return Ok(Committed { object: valid.into_object(), created });
+    }
+    let object = valid.object();
+    let key = codec.store_key(object.namespace(), object.name());
+    let mut stored = convert(object.clone(), &codec.storage.api_version, &resource.kind, &codec.storage.ty)?;
+    stored.set_resource_version("");
+    let value = codec.to_stored(&key, &stored).map_err(ApiError::internal)?;
+    let lease = lease(ctx, object).await?;
+    let op = Op { key: key.into(), expect, change: Change::Put { value, lease } };
+    let mut object = valid.into_object();
+    match ctx.core.store.commit(vec![op]).await {
+        Ok(commit) => {
+            object.set_resource_version(&commit.revision.to_string());
+            Ok(Committed { object, created })
+        }
+        Err(error) => Err(refused(&codec, &object, error)),
+    }
+}
+
+/// Events go an hour after they were written, as upstream's `--event-ttl` has it.
+const EVENT_TTL_SECONDS: i64 = 3600;
+
+async fn lease(ctx: &WriteContext<'_>, object: &Object) -> Result<Option<store::LeaseId>> {
+    if object.kind() != "Event" || ctx.resource.plural != "events" {
+        return Ok(None);
+    }
+    Ok(Some(ctx.core.event_leases.current(ctx.core, EVENT_TTL_SECONDS).await?))
+}
+
+/// Removes an object that was last written at `revision`.
+///
+/// # Errors
+/// [`Refused::Changed`] with what is there now.
+pub async fn delete(
+    ctx: &WriteContext<'_>,
+    object: &Object,
+    revision: u64,
+) -> std::result::Result<Option<u64>, Refused> {
+    if ctx.options.dry_run {
+        return Ok(None);
+    }
+    let (codec, _) = ctx.core.codec(ctx.resource)?;
+    let key = codec.store_key(object.namespace(), object.name());
+    let op = Op { key: key.into(), expect: Expect::Revision(revision), change: Change::Delete };
+    match ctx.core.store.commit(vec![op]).await {
+        Ok(commit) => Ok(Some(commit.revision)),
+        Err(error) => Err(refused(&codec, object, error)),
+    }
+}
+
+fn refused(codec: &Codec, object: &Object, error: StoreError) -> Refused {
+    match error {
+        StoreError::Conflict { current: None, .. } => Refused::Changed(None),
+        StoreError::Conflict { current: Some(kv), .. } => {
+            match codec.entry_of(object.namespace(), object.name(), &kv) {
+                Ok(entry) => Refused::Changed(Some(Arc::new(entry))),
+                Err(error) => Refused::Failed(ApiError::internal(error)),
+            }
+        }
+        other => Refused::Failed(other.into()),
+    }
+}

@@ -1,0 +1,50 @@
+//! `POST` of an object.
+
+use kinds::Part;
+use store::Expect;
+
+use super::admit::Operation;
+use super::commit::{Committed, Refused};
+use super::decode::Decoded;
+use super::{WriteContext, admit, commit, prepare, validate};
+use crate::status::{ApiError, Result};
+
+/// How often another generated name is tried when one is taken.
+const NAME_TRIES: usize = 8;
+
+/// Makes an object of what was decoded.
+///
+/// # Errors
+/// Those of every stage; 409 when the name is taken.
+pub async fn create(ctx: &WriteContext<'_>, decoded: Decoded) -> Result<(Committed, Vec<String>)> {
+    let (object, mut warnings) = decoded.into_parts();
+    let generated = object.name().is_empty();
+    let mut tries = if generated { NAME_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let mut object = object.clone();
+        prepare::new_object(ctx, &mut object)?;
+        (ctx.resource.rules.defaults)(&mut object);
+        if let Some(custom) = &ctx.resource.custom {
+            custom.apply_defaults(&mut object);
+        }
+        let admitted = admit::admit(ctx, Operation::Create, object, None, &mut warnings).await?;
+        // Reserved before the commit, let go of when it fails.
+        let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
+        let valid = validate::validate(ctx.resource, admitted, Part::Main)?;
+        let name = valid.object().name().to_owned();
+        match commit::put(ctx, valid, Expect::Absent).await {
+            Ok(committed) => {
+                if !ctx.options.dry_run {
+                    reservation.keep();
+                }
+                return Ok((committed, warnings));
+            }
+            Err(Refused::Failed(error)) => return Err(error),
+            Err(Refused::Changed(_)) if tries > 0 => {}
+            Err(Refused::Changed(_)) => {
+                return Err(ApiError::already_exists(&ctx.resource.group, &ctx.resource.plural, &name));
+            }
+        }
+    }
+}

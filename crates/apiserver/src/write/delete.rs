@@ -1,0 +1,192 @@
+//! `DELETE`: graceful where the kind says so, waiting for finalizers, with the dependents as the client wishes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schema::{Object, Value};
+use store::Expect;
+
+use super::admit::Operation;
+use super::commit::Refused;
+use super::{WriteContext, admit, commit, update, validate};
+use crate::admission;
+use crate::cache::Entry;
+use crate::options::{DeleteOptions, Propagation};
+use crate::status::{ApiError, Result};
+
+/// What became of an object.
+pub enum Deletion {
+    /// It is gone; this was its last state.
+    Gone(Object),
+    /// It is still there, marked as being deleted.
+    Marked(Object),
+}
+
+const TRIES: usize = 30;
+
+/// Deletes the object that the request names.
+///
+/// # Errors
+/// 404, 409 when a precondition does not hold, and those of admission.
+pub async fn delete(ctx: &WriteContext<'_>, options: &DeleteOptions) -> Result<(Deletion, Vec<String>)> {
+    let (codec, _) = ctx.core.codec(ctx.resource)?;
+    let entry = update::current(ctx, &codec).await?;
+    delete_entry(ctx, options, entry).await
+}
+
+/// Deletes the object of an entry, or what became of it since.
+///
+/// # Errors
+/// As [`delete`].
+pub async fn delete_entry(
+    ctx: &WriteContext<'_>,
+    options: &DeleteOptions,
+    mut entry: Arc<Entry>,
+) -> Result<(Deletion, Vec<String>)> {
+    let (codec, _) = ctx.core.codec(ctx.resource)?;
+    let mut warnings = Vec::new();
+    for _ in 0..TRIES {
+        let old = update::in_request_version(ctx, &codec, &entry)?;
+        preconditions(ctx, options, &old)?;
+        let attempt = admission::Attempt::new(ctx, Operation::Delete, Some(&old));
+        admission::admit_deletion(&attempt, &mut warnings).await?;
+        match plan(ctx, options, &old) {
+            Plan::Nothing => return Ok((Deletion::Marked(old), warnings)),
+            Plan::Remove => match commit::delete(ctx, &old, entry.revision).await {
+                Ok(revision) => {
+                    let mut gone = old;
+                    gone.set_resource_version(&revision.unwrap_or(entry.revision).to_string());
+                    ctx.core.after_delete(ctx.resource, &gone);
+                    return Ok((Deletion::Gone(gone), warnings));
+                }
+                Err(refused) => entry = changed(ctx, refused, &old)?,
+            },
+            Plan::Mark(marked) => {
+                let part = kinds::Part::Other("deletion");
+                let admitted =
+                    admit::admit(ctx, Operation::Delete, *marked, Some(old.clone()), &mut warnings).await?;
+                let valid = validate::validate(ctx.resource, admitted, part)?;
+                match commit::put(ctx, valid, Expect::Revision(entry.revision)).await {
+                    Ok(committed) => return Ok((Deletion::Marked(committed.object), warnings)),
+                    Err(refused) => entry = changed(ctx, refused, &old)?,
+                }
+            }
+        }
+    }
+    Err(ApiError::modified(&ctx.resource.group, &ctx.resource.plural, entry.name()))
+}
+
+fn changed(ctx: &WriteContext<'_>, refused: Refused, old: &Object) -> Result<Arc<Entry>> {
+    match refused {
+        Refused::Failed(error) => Err(error),
+        Refused::Changed(Some(now)) => Ok(now),
+        Refused::Changed(None) => {
+            Err(ApiError::not_found(&ctx.resource.group, &ctx.resource.plural, old.name()))
+        }
+    }
+}
+
+fn preconditions(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> Result<()> {
+    let resource = ctx.resource;
+    let conflict = |what: &str, wanted: &str, found: &str| {
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        Err(ApiError::conflict(&resource.group, &resource.plural, old.name(), &why))
+    };
+    match (&options.uid, &options.resource_version) {
+        (Some(uid), _) if uid != old.uid() => conflict("UID", uid, old.uid()),
+        (_, Some(version)) if version != old.resource_version() => {
+            conflict("ResourceVersion", version, old.resource_version())
+        }
+        _ => Ok(()),
+    }
+}
+
+enum Plan {
+    Remove,
+    Mark(Box<Object>),
+    Nothing,
+}
+
+fn plan(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> Plan {
+    let mut new = old.clone();
+    set_finalizers(ctx, options, &mut new);
+    let grace = grace_period(ctx, options, old);
+    let now = super::prepare::whole_seconds(ctx.core.clock.now());
+    let held = !new.finalizers().is_empty()
+        || (ctx.resource.plural == "namespaces"
+            && ctx.resource.group.is_empty()
+            && new.list_at(&["spec", "finalizers"]).is_some_and(|list| !list.is_empty()));
+    if grace == 0 && !held {
+        return Plan::Remove;
+    }
+    let deadline = now + Duration::from_secs(grace.unsigned_abs());
+    match old.deletion_timestamp() {
+        None => {
+            new.set_deletion(Some(deadline), Some(grace));
+            new.set_generation(old.generation() + i64::from(old.generation() > 0));
+        }
+        Some(_) => {
+            // A second deletion may only shorten the first one's grace.
+            let left = old.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default();
+            if grace < left {
+                new.set_deletion(Some(deadline), Some(grace));
+            }
+        }
+    }
+    if ctx.resource.plural == "namespaces" && ctx.resource.group.is_empty() {
+        if let Some(status) = new.struct_mut("status") {
+            status.set("phase", "Terminating");
+        }
+    }
+    if new == *old { Plan::Nothing } else { Plan::Mark(Box::new(new)) }
+}
+
+/// Seconds that the object's processes get: of pods as they or the client say, of everything else none.
+fn grace_period(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> i64 {
+    if ctx.resource.plural != "pods" || !ctx.resource.group.is_empty() {
+        return 0;
+    }
+    let phase = old.str_at(&["status", "phase"]).unwrap_or_default();
+    let unscheduled = old.str_at(&["spec", "nodeName"]).unwrap_or_default().is_empty();
+    if unscheduled || matches!(phase, "Succeeded" | "Failed") {
+        return 0;
+    }
+    let own = old.int_at(&["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
+    // A negative period means one second, as upstream has it.
+    match options.grace_period_seconds.unwrap_or(own) {
+        negative if negative < 0 => 1,
+        grace => grace,
+    }
+}
+
+fn set_finalizers(ctx: &WriteContext<'_>, options: &DeleteOptions, object: &mut Object) {
+    let default = match (ctx.resource.group.as_str(), ctx.resource.plural.as_str()) {
+        ("batch", "jobs") | ("", "replicationcontrollers") => Propagation::Orphan,
+        _ => Propagation::Background,
+    };
+    let has = |object: &Object, name: &str| object.finalizers().contains(&name);
+    let policy = match options.propagation {
+        Some(policy) => policy,
+        // What was asked for before stays, unless this request says otherwise.
+        None if has(object, "orphan") => Propagation::Orphan,
+        None if has(object, "foregroundDeletion") => Propagation::Foreground,
+        None => default,
+    };
+    let mut finalizers: Vec<String> = object
+        .finalizers()
+        .iter()
+        .filter(|&&name| name != "orphan" && name != "foregroundDeletion")
+        .map(|&name| name.to_owned())
+        .collect();
+    match policy {
+        Propagation::Orphan => finalizers.push("orphan".to_owned()),
+        Propagation::Foreground => finalizers.push("foregroundDeletion".to_owned()),
+        Propagation::Background => {}
+    }
+    let list = finalizers.into_iter().map(Value::Str).collect::<Vec<_>>();
+    if list.is_empty() {
+        object.metadata_mut().remove("finalizers");
+    } else {
+        object.metadata_mut().set("finalizers", Value::List(list));
+    }
+}

@@ -1,0 +1,171 @@
+//! `PUT`, `PATCH` and every other change of an object that exists.
+
+use std::sync::Arc;
+
+use kinds::Part;
+use schema::Object;
+use store::Expect;
+
+use super::admit::Operation;
+use super::commit::{Committed, Refused};
+use super::decode::Decoded;
+use super::{WriteContext, admit, commit, prepare, validate};
+use crate::cache::Entry;
+use crate::codec::Codec;
+use crate::convert::convert;
+use crate::status::{ApiError, Result};
+
+/// How often a change is made anew when others write in between and the client did not insist on a version.
+const TRIES: usize = 30;
+
+/// Makes the new object of the old one; called again when somebody else wrote in between.
+pub trait Mutate: Send {
+    /// The new object, in the version of the request.
+    ///
+    /// # Errors
+    /// What is answered.
+    fn apply(&mut self, old: &Object) -> Result<Decoded>;
+}
+
+impl<F: FnMut(&Object) -> Result<Decoded> + Send> Mutate for F {
+    fn apply(&mut self, old: &Object) -> Result<Decoded> {
+        self(old)
+    }
+}
+
+/// Changes the object that the request names.
+///
+/// # Errors
+/// 404, 409 when the client's version is not the stored one, and those of every stage.
+pub async fn update(
+    ctx: &WriteContext<'_>,
+    part: Part,
+    mutate: &mut dyn Mutate,
+) -> Result<(Committed, Vec<String>)> {
+    let (codec, _) = ctx.core.codec(ctx.resource)?;
+    let mut entry = current(ctx, &codec).await?;
+    for _ in 0..TRIES {
+        let old = in_request_version(ctx, &codec, &entry)?;
+        let attempt = attempt(ctx, part, mutate, &old, entry.revision).await;
+        match attempt {
+            Ok(done) => return Ok(done),
+            Err(Attempt::Failed(error)) => return Err(error),
+            Err(Attempt::Changed { retry: true, now: Some(now) }) => entry = now,
+            Err(Attempt::Changed { retry: false, now: Some(_) }) => {
+                let resource = ctx.resource;
+                return Err(ApiError::modified(&resource.group, &resource.plural, old.name()));
+            }
+            Err(Attempt::Changed { now: None, .. }) => {
+                return Err(ApiError::not_found(&ctx.resource.group, &ctx.resource.plural, old.name()));
+            }
+        }
+    }
+    Err(ApiError::modified(&ctx.resource.group, &ctx.resource.plural, entry.name()))
+}
+
+enum Attempt {
+    Failed(ApiError),
+    Changed { retry: bool, now: Option<Arc<Entry>> },
+}
+
+impl From<ApiError> for Attempt {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+async fn attempt(
+    ctx: &WriteContext<'_>,
+    part: Part,
+    mutate: &mut dyn Mutate,
+    old: &Object,
+    revision: u64,
+) -> std::result::Result<(Committed, Vec<String>), Attempt> {
+    let resource = ctx.resource;
+    let (mut new, mut warnings) = mutate.apply(old)?.into_parts();
+    prepare::namespace(ctx, &mut new)?;
+    if new.name() != old.name() {
+        let message = format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            new.name(),
+            old.name()
+        );
+        return Err(ApiError::bad_request(message).into());
+    }
+    let insists = !new.resource_version().is_empty();
+    if insists && new.resource_version() != old.resource_version() {
+        return Err(ApiError::modified(&resource.group, &resource.plural, old.name()).into());
+    }
+    prepare::changed_object(ctx, &mut new, old)?;
+    (resource.rules.defaults)(&mut new);
+    if let Some(custom) = &resource.custom {
+        custom.apply_defaults(&mut new);
+    }
+    (resource.rules.prepare_update)(&mut new, old, part);
+    let admitted =
+        admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), &mut warnings).await?;
+    let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
+    let valid = validate::validate(resource, admitted, part)?;
+    let mut same = valid.object().clone();
+    same.set_resource_version(old.resource_version());
+    if same == *old {
+        // Nothing changed: nothing is written, and watchers hear nothing.
+        return Ok((Committed { object: same, created: false }, warnings));
+    }
+    if is_finished(valid.object()) {
+        let mut object = valid.into_object();
+        return match commit::delete(ctx, &object, revision).await {
+            Ok(deleted) => {
+                object.set_resource_version(&deleted.unwrap_or(revision).to_string());
+                Ok((Committed { object, created: false }, warnings))
+            }
+            Err(refused) => Err(changed(refused, !insists)),
+        };
+    }
+    match commit::put(ctx, valid, Expect::Revision(revision)).await {
+        Ok(committed) => {
+            if !ctx.options.dry_run {
+                reservation.keep();
+            }
+            Ok((committed, warnings))
+        }
+        Err(refused) => Err(changed(refused, !insists)),
+    }
+}
+
+fn changed(refused: Refused, retry: bool) -> Attempt {
+    match refused {
+        Refused::Failed(error) => Attempt::Failed(error),
+        Refused::Changed(now) => Attempt::Changed { retry, now },
+    }
+}
+
+/// Whether an object that is being deleted has nothing left that keeps it.
+pub fn is_finished(object: &Object) -> bool {
+    object.deletion_timestamp().is_some()
+        && object.finalizers().is_empty()
+        && object.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default() == 0
+        && object.list_at(&["spec", "finalizers"]).is_none_or(|list| object.kind() != "Namespace" || list.is_empty())
+}
+
+/// The entry of the object that the request names, as of now or later.
+///
+/// # Errors
+/// 404.
+pub async fn current(ctx: &WriteContext<'_>, codec: &Codec) -> Result<Arc<Entry>> {
+    ctx.core.consistent().await?;
+    let (_, cache) = ctx.core.codec(ctx.resource)?;
+    let name = &ctx.authorized.info().name;
+    let key = if codec.namespaced { format!("{}/{name}", ctx.namespace()) } else { name.clone() };
+    let resource = ctx.resource;
+    cache.get(&key).ok_or_else(|| ApiError::not_found(&resource.group, &resource.plural, name))
+}
+
+/// The object of an entry, in the version of the request.
+///
+/// # Errors
+/// 500 when what is stored cannot be read.
+pub fn in_request_version(ctx: &WriteContext<'_>, codec: &Codec, entry: &Entry) -> Result<Object> {
+    let object = codec.object(entry).map_err(ApiError::internal)?;
+    convert(object, &ctx.resource.api_version(), &ctx.resource.kind, &ctx.resource.ty)
+}

@@ -1,0 +1,202 @@
+//! Services.
+
+use std::collections::BTreeSet;
+
+use schema::{Object, Value};
+
+use crate::edit::{self, each, made, number, text};
+use crate::field::{Errors, Path};
+use crate::meta::{self, NameRule, age};
+use crate::rules::{Cell, Column, Part, Rules, generic_prepare_update};
+
+const fn column(name: &'static str, priority: i32) -> Column {
+    Column { name, ty: "string", format: "", priority }
+}
+
+/// The rules of `Service`.
+pub(crate) const RULES: Rules = Rules {
+    defaults,
+    prepare_create: |object| {
+        object.remove("status");
+        made(object, "status", |status| edit::present(status, "loadBalancer"));
+    },
+    prepare_update: |new, old, part| {
+        generic_prepare_update(new, old, part);
+        new.set_generation(old.generation());
+    },
+    validate,
+    validate_update,
+    columns: &[
+        Column { name: "Name", ty: "string", format: "name", priority: 0 },
+        column("Type", 0),
+        column("Cluster-IP", 0),
+        column("External-IP", 0),
+        column("Port(s)", 0),
+        column("Age", 0),
+        column("Selector", 1),
+    ],
+    cells,
+    selectable: &[
+        ("spec.clusterIP", |service| edit::get(service, &["spec", "clusterIP"]).to_owned()),
+        ("spec.type", |service| edit::get(service, &["spec", "type"]).to_owned()),
+    ],
+    name: NameRule::Label1035,
+};
+
+fn defaults(service: &mut Object) {
+    made(service, "spec", |spec| {
+        text(spec, "sessionAffinity", "None");
+        text(spec, "type", "ClusterIP");
+        if edit::get(spec, &["sessionAffinity"]) == "ClientIP" {
+            made(spec, "sessionAffinityConfig", |config| {
+                made(config, "clientIP", |client| number(client, "timeoutSeconds", 10800));
+            });
+        }
+        each(spec, "ports", |port| {
+            text(port, "protocol", "TCP");
+            let unset = matches!(port.get("targetPort"), None | Some(Value::Int(0)));
+            let empty = port.str_at(&["targetPort"]).is_some_and(str::is_empty);
+            if unset || empty {
+                let own = port.int_at(&["port"]).unwrap_or_default();
+                port.set("targetPort", Value::Int(own));
+            }
+        });
+        let kind = edit::get(spec, &["type"]).to_owned();
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            text(spec, "externalTrafficPolicy", "Cluster");
+        }
+        if kind == "LoadBalancer" {
+            edit::flag(spec, "allocateLoadBalancerNodePorts", true);
+        }
+        if kind != "ExternalName" {
+            text(spec, "internalTrafficPolicy", "Cluster");
+        }
+    });
+}
+
+fn validate(service: &Object, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let Some(spec) = service.struct_at(&["spec"]) else { return };
+    let kind = edit::get(spec, &["type"]);
+    const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    if !TYPES.contains(&kind) {
+        errors.not_supported(&path.child("type"), kind, &TYPES);
+    }
+    let headless = edit::get(spec, &["clusterIP"]) == "None";
+    let ports = spec.list_at(&["ports"]).map_or(0, <[Value]>::len);
+    if ports == 0 && !headless && kind != "ExternalName" {
+        errors.required(&path.child("ports"), "");
+    }
+    if kind == "ExternalName" {
+        let name = edit::get(spec, &["externalName"]).trim_end_matches('.');
+        match name {
+            "" => errors.required(&path.child("externalName"), ""),
+            name => {
+                if let Some(why) = NameRule::Subdomain.check(name) {
+                    errors.invalid(&path.child("externalName"), name, why);
+                }
+            }
+        }
+    }
+    validate_ports(spec, ports, &path, errors);
+    meta::labels(spec.map_at(&["selector"]), &path.child("selector"), errors);
+    let affinity = edit::get(spec, &["sessionAffinity"]);
+    if !matches!(affinity, "None" | "ClientIP") {
+        errors.not_supported(&path.child("sessionAffinity"), affinity, &["ClientIP", "None"]);
+    }
+    for (field, allowed) in [("externalTrafficPolicy", ["Cluster", "Local"]), ("internalTrafficPolicy", ["Cluster", "Local"])] {
+        let value = edit::get(spec, &[field]);
+        if !value.is_empty() && !allowed.contains(&value) {
+            errors.not_supported(&path.child(field), value, &allowed);
+        }
+    }
+}
+
+fn validate_ports(spec: &Object, count: usize, path: &Path, errors: &mut Errors) {
+    let (mut names, mut pairs) = (BTreeSet::new(), BTreeSet::new());
+    for (index, port) in edit::structs(spec, &["ports"]).enumerate() {
+        let path = path.child("ports").index(index);
+        let name = edit::get(port, &["name"]);
+        match name {
+            "" if count > 1 => errors.required(&path.child("name"), ""),
+            "" => {}
+            name => {
+                if let Some(why) = NameRule::Label.check(name) {
+                    errors.invalid(&path.child("name"), name, why);
+                } else if !names.insert(name) {
+                    errors.duplicate(&path.child("name"), name);
+                }
+            }
+        }
+        let number = port.int_at(&["port"]).unwrap_or_default();
+        if !(1..=65535).contains(&number) {
+            errors.invalid(&path.child("port"), number, "must be between 1 and 65535, inclusive");
+        }
+        let protocol = edit::get(port, &["protocol"]);
+        if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
+            errors.not_supported(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+        }
+        if !pairs.insert((number, protocol)) {
+            let shown = schema::json::encode(port);
+            errors.duplicate(&path, String::from_utf8_lossy(&shown).as_ref());
+        }
+        if let Some(Value::Int(target)) = port.get("targetPort") {
+            if !(1..=65535).contains(target) {
+                errors.invalid(&path.child("targetPort"), *target, "must be between 1 and 65535, inclusive");
+            }
+        }
+    }
+}
+
+fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) {
+    let external = |service: &Object| edit::get(service, &["spec", "type"]) == "ExternalName";
+    if part != Part::Main || external(new) || external(old) {
+        return;
+    }
+    let (ip, had) = (edit::get(new, &["spec", "clusterIP"]), edit::get(old, &["spec", "clusterIP"]));
+    if ip != had && !had.is_empty() {
+        errors.invalid(&Path::new("spec").child("clusterIPs").index(0), ip, "may not change once set");
+    }
+}
+
+fn cells(service: &Object, now: i64) -> Vec<Cell> {
+    let kind = edit::get(service, &["spec", "type"]);
+    let or_none = |text: &str| if text.is_empty() { "<none>".to_owned() } else { text.to_owned() };
+    let ingress: Vec<&str> = edit::structs(service, &["status", "loadBalancer", "ingress"])
+        .map(|ingress| match edit::get(ingress, &["ip"]) {
+            "" => edit::get(ingress, &["hostname"]),
+            ip => ip,
+        })
+        .collect();
+    let external_ips: Vec<&str> =
+        service.list_at(&["spec", "externalIPs"]).unwrap_or_default().iter().filter_map(Value::as_str).collect();
+    let external = match kind {
+        "ExternalName" => edit::get(service, &["spec", "externalName"]).to_owned(),
+        "LoadBalancer" if ingress.is_empty() && external_ips.is_empty() => "<pending>".to_owned(),
+        _ => or_none(&ingress.iter().chain(&external_ips).copied().collect::<Vec<_>>().join(",")),
+    };
+    let ports: Vec<String> = edit::structs(service, &["spec", "ports"])
+        .map(|port| {
+            let (number, protocol) = (port.int_at(&["port"]).unwrap_or_default(), edit::get(port, &["protocol"]));
+            match port.int_at(&["nodePort"]).unwrap_or_default() {
+                0 => format!("{number}/{protocol}"),
+                node => format!("{number}:{node}/{protocol}"),
+            }
+        })
+        .collect();
+    let selector: Vec<String> = service
+        .map_at(&["spec", "selector"])
+        .into_iter()
+        .flat_map(schema::Map::strings)
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    vec![
+        Cell::Text(service.name().to_owned()),
+        Cell::Text(kind.to_owned()),
+        Cell::Text(or_none(edit::get(service, &["spec", "clusterIP"]))),
+        Cell::Text(external),
+        Cell::Text(or_none(&ports.join(","))),
+        Cell::Text(age(service, now)),
+        Cell::Text(or_none(&selector.join(","))),
+    ]
+}
