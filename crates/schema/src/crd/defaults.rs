@@ -1,8 +1,7 @@
 //! The defaults that types name.
 
-use crate::json::decode_value;
+use crate::json::{decode_custom, decode_value};
 use crate::object::Object;
-use crate::types::Type;
 use crate::value::Value;
 
 /// Fills in defaults, deeply. A null that the schema does not allow counts as absent where there
@@ -17,22 +16,14 @@ pub fn apply_defaults(o: &mut Object) {
                 Some(Value::Null) => !field.nullable,
                 Some(_) => false,
             };
-            if absent && let Ok(Some(value)) = decode_value(&field.ty, text.as_bytes()) {
-                o.put_index(index, adopt(&field.ty, value));
+            let decode = if ty.custom { decode_custom } else { decode_value };
+            if absent && let Ok(Some(value)) = decode(&field.ty, text.as_bytes()) {
+                o.put_index(index, value);
             }
         }
         if let Some(value) = o.get_index_mut(index) {
             descend(value);
         }
-    }
-}
-
-/// A default that was decoded outside its struct is typed already, except in custom types, whose
-/// scalars are what the text says.
-fn adopt(ty: &Type, value: Value) -> Value {
-    match (ty, value) {
-        (Type::Float64, Value::Float(f)) if f == f.trunc() && f.abs() < 9e15 => Value::Int(f as i64),
-        (_, value) => value,
     }
 }
 

@@ -62,6 +62,16 @@ pub(crate) fn decode_strict(ty: &Type, json: &[u8]) -> Result<(Option<Value>, Ve
     Ok((value, strict))
 }
 
+/// Decodes one value of a custom resource's type: what does not fit is kept as it is.
+pub(crate) fn decode_custom(ty: &Type, json: &[u8]) -> Result<Option<Value>> {
+    let target = Target::of_type(ty);
+    let (got, _) = run(json, |d| d.value(ty, true, None, &Frame::root(&target)))?;
+    Ok(match got {
+        Got::Value(value) => Some(value),
+        Got::Null | Got::Bad => None,
+    })
+}
+
 fn run<'a>(
     json: &'a [u8],
     decode: impl FnOnce(&mut Decoder<'a>) -> Result<Got>,

@@ -9,8 +9,8 @@ pub(crate) mod write;
 
 use crate::Object;
 
-pub(crate) use decode::decode_strict;
 pub use decode::{decode, decode_value};
+pub(crate) use decode::{decode_custom, decode_strict};
 pub use encode::{encode, encode_into, encode_pretty, encode_value};
 pub use meta::{TypeMeta, peek_type_meta};
 pub use write::{compact, indent};

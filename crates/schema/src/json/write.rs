@@ -5,6 +5,10 @@ use std::io::Write as _;
 use super::scan::Scanner;
 
 /// What each byte needs inside a string: 0 nothing, 1 an escape, 2 a look at what follows.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated when compiled, where an index out of bounds is an error"
+)]
 const ESCAPE: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut i = 0;
