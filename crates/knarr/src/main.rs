@@ -1,1 +1,24 @@
-fn main() {}
+//! The `knarr` program: configuration, bootstrap and wiring.
+//!
+//! `main` parses, runs, and maps the error to an exit code. Everything else lives in modules that take what they
+//! need as arguments.
+
+mod cluster;
+mod commands;
+mod control_plane;
+mod paths;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = commands::Arguments::parse_from(commands::by_program_name(std::env::args_os()));
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The settings of a cluster, and the records of its processes.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// What is fixed when a cluster is made, and read by each of its processes.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The cluster's name.
+    pub name: String,
+    /// Which of the machine's clusters it is: its networks follow from this.
+    pub index: u8,
+    /// Where the API server listens.
+    pub port: u16,
+    /// `embedded`, or `etcd=URL[,URL…]`.
+    pub store: String,
+    /// How many nodes this machine holds.
+    pub nodes: u32,
+    /// The runtime to use instead of our own.
+    pub runtime_endpoint: Option<String>,
+    /// Where pods and other machines reach the API server.
+    pub advertise: std::net::Ipv4Addr,
+}
+
+impl Settings {
+    /// The range of cluster IPs.
+    pub fn service_cidr(&self) -> String {
+        format!("10.{}.0.0/16", 96 + u16::from(self.index % 16))
+    }
+
+    /// The range of pod IPs.
+    pub fn cluster_cidr(&self) -> String {
+        format!("10.{}.0.0/16", 244 - u16::from(self.index % 16))
+    }
+
+    /// The address of DNS in pods.
+    pub fn dns_ip(&self) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::new(10, 96 + self.index % 16, 0, 10)
+    }
+
+    /// The address of the API server in pods.
+    pub fn kubernetes_ip(&self) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::new(10, 96 + self.index % 16, 0, 1)
+    }
+
+    /// Reads the settings; `None` when there is no cluster yet.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn load(path: &Path) -> Result<Option<Self>> {
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .with_context(|| format!("{} is damaged: remove it to begin anew, or restore it", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    /// Writes the settings so that they are there whole or not at all.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        write_whole(path, &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+/// Writes a file by way of a temporary one.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let new = path.with_extension("new");
+    fs::write(&new, bytes).with_context(|| format!("writing {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("writing {}", path.display()))
+}
+
+/// A process of the cluster: a pid alone may be another's by now.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ProcessRecord {
+    /// The process.
+    pub pid: i32,
+    /// When it started, in clock ticks since the machine did.
+    pub start_time: u64,
+    /// What runs in it.
+    pub components: Vec<String>,
+    /// The node it belongs to, if it does.
+    pub node: Option<String>,
+}
+
+impl ProcessRecord {
+    /// The record of the calling process.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn of_self(components: &[&str], node: Option<&str>) -> Result<Self> {
+        let pid = nix::unistd::getpid().as_raw();
+        let start_time = start_time(pid).context("reading /proc/self/stat")?;
+        let components = components.iter().map(|&name| name.to_owned()).collect();
+        Ok(Self { pid, start_time, components, node: node.map(str::to_owned) })
+    }
+
+    /// The record in a file, if its process still runs.
+    pub fn alive(path: &Path) -> Option<Self> {
+        let record: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (start_time(record.pid) == Some(record.start_time)).then_some(record)
+    }
+}
+
+/// When a process started; `None` when there is none.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, spaces and parentheses included.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_of_a_process_that_still_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.json");
+        let record = ProcessRecord::of_self(&["apiserver"], None).unwrap();
+        write_whole(&path, &serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(ProcessRecord::alive(&path), Some(record.clone()));
+        let other = ProcessRecord { start_time: record.start_time + 1, ..record };
+        write_whole(&path, &serde_json::to_vec(&other).unwrap()).unwrap();
+        assert_eq!(ProcessRecord::alive(&path), None);
+    }
+}
