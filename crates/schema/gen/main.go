@@ -84,7 +84,7 @@ func (g *generator) add(typ reflect.Type) *structInfo {
 	if g.sources.typeMarkers(typ).first("structType") == "atomic" {
 		info.marks = append(info.marks, "atomic")
 	}
-	g.fields(info, typ, pkg, "", true)
+	g.fields(info, typ, pkg, "", "", true)
 	return info
 }
 
@@ -98,7 +98,7 @@ func marshals(typ reflect.Type) bool {
 
 // fields appends the fields of typ, those of embedded structs in place. Without proto, typ is
 // embedded in a way that protobuf does not see.
-func (g *generator) fields(info *structInfo, typ reflect.Type, pkg, path string, proto bool) {
+func (g *generator) fields(info *structInfo, typ reflect.Type, pkg, path, embedded string, proto bool) {
 	for i := range typ.NumField() {
 		field := typ.Field(i)
 		tag, _ := field.Tag.Lookup("json")
@@ -127,13 +127,14 @@ func (g *generator) fields(info *structInfo, typ reflect.Type, pkg, path string,
 			if inProto {
 				tagPath += "."
 			}
-			g.fields(info, inner, pkg, tagPath, inProto)
+			name := strings.TrimPrefix(embedded+"."+field.Name, ".")
+			g.fields(info, inner, pkg, tagPath, name, inProto)
 			continue
 		}
 		if name == "" {
 			fatal("%s.%s has no JSON name", info.name, field.Name)
 		}
-		info.lines = append(info.lines, g.line(field, typ, pkg, name, options, tagPath))
+		info.lines = append(info.lines, g.line(field, typ, pkg, name, options, tagPath, embedded))
 	}
 }
 
@@ -145,7 +146,7 @@ func protoNumber(field reflect.StructField) string {
 	return strings.Split(tag, ",")[1]
 }
 
-func (g *generator) line(field reflect.StructField, owner reflect.Type, pkg, name, options, path string) string {
+func (g *generator) line(field reflect.StructField, owner reflect.Type, pkg, name, options, path, embedded string) string {
 	typ := field.Type
 	pointer := typ.Kind() == reflect.Pointer
 	if pointer {
@@ -181,6 +182,9 @@ func (g *generator) line(field reflect.StructField, owner reflect.Type, pkg, nam
 	}
 	if required && name != "metadata" && name != "kind" && name != "apiVersion" || markers.has("required") {
 		add("required")
+	}
+	if embedded != "" {
+		add("in=%s", embedded)
 	}
 	if derived := derivedGoType(typ); derived != strings.ReplaceAll(typ.String(), " ", "") {
 		add("go=%s", strings.ReplaceAll(typ.String(), " ", ""))

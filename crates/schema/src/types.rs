@@ -93,6 +93,8 @@ pub struct Field {
     pub patch_merge_key: Box<str>,
     /// What Go calls the type, where that does not follow from `ty`: `v1.RestartPolicy`.
     pub go_type: Box<str>,
+    /// The names of the embedded Go structs that the field is in, with dots; only for messages.
+    pub go_embedded: Box<str>,
     /// The default as JSON text.
     pub default: Option<Box<str>>,
     pub enum_values: Vec<Box<str>>,
@@ -120,6 +122,7 @@ impl Field {
             patch_strategy: "".into(),
             patch_merge_key: "".into(),
             go_type: "".into(),
+            go_embedded: "".into(),
             default: None,
             enum_values: Vec::new(),
             validation: None,

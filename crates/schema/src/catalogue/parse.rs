@@ -179,6 +179,7 @@ fn parse_mark(field: &mut Field, word: &str, pointers: &mut Vec<Vec<u32>>) -> Op
         }
         "map" => field.map_atomic = value == "atomic",
         "struct" => field.struct_atomic = value == "atomic",
+        "in" => field.go_embedded = value.into(),
         "go" => field.go_type = value.into(),
         "ps" => field.patch_strategy = value.into(),
         "pmk" => field.patch_merge_key = value.into(),

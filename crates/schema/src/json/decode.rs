@@ -32,6 +32,8 @@ struct Decoder<'a> {
     strict: Vec<String>,
     /// The first value of a wrong type; decoding goes on after it, as a syntax error comes first.
     saved: Option<DecodeError>,
+    /// What was said about the last value of a wrong type.
+    mismatched: String,
     depth: usize,
 }
 
@@ -76,7 +78,13 @@ fn run<'a>(
     json: &'a [u8],
     decode: impl FnOnce(&mut Decoder<'a>) -> Result<Got>,
 ) -> Result<(Got, Vec<String>)> {
-    let mut decoder = Decoder { scanner: Scanner::new(json), strict: Vec::new(), saved: None, depth: 0 };
+    let mut decoder = Decoder {
+        scanner: Scanner::new(json),
+        strict: Vec::new(),
+        saved: None,
+        mismatched: String::new(),
+        depth: 0,
+    };
     let outcome = decode(&mut decoder).and_then(|got| {
         decoder.scanner.end()?;
         match decoder.saved.take() {
@@ -135,10 +143,16 @@ impl<'a> Decoder<'a> {
             _ if frame.wants_number() => format!("number {}", String::from_utf8_lossy(text)).into(),
             _ => "number".into(),
         };
+        self.mismatched = frame.type_error(&what);
         if self.saved.is_none() {
-            self.saved = Some(DecodeError::Type(frame.type_error(&what)));
+            self.saved = Some(DecodeError::Type(self.mismatched.clone()));
         }
         Ok(Got::Bad)
+    }
+
+    /// The last mismatch, where a type that reads itself ends the decoding.
+    fn at_once(&mut self) -> DecodeError {
+        DecodeError::Type(std::mem::take(&mut self.mismatched))
     }
 
     fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -292,7 +306,7 @@ impl<'a> Decoder<'a> {
         frame: &Frame<'_>,
     ) -> Result<()> {
         let target = Target::of_field(field);
-        let inner = frame.field(ty, &field.json, &target);
+        let inner = frame.field(ty, field, &target);
         let into = match field.ty {
             Type::Struct(_) | Type::Map(_) => object.remove_index(index),
             _ => None,

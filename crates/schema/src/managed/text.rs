@@ -135,16 +135,24 @@ fn write_key(out: &mut Vec<u8>, element: &PathElement) {
 fn json_text(value: &Value) -> String {
     let mut out = Vec::new();
     encode_value(&Type::Any, value, &mut out);
-    let text = String::from_utf8(out).unwrap_or_default();
-    // This text is not escaped for HTML.
-    text.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&")
+    String::from_utf8(out).unwrap_or_default()
 }
 
-/// A string with its quotes, not escaped for HTML.
+/// A string with its quotes, not escaped for HTML: values inside keys are, the keys are not.
 fn plain_string(out: &mut Vec<u8>, text: &str) {
-    let mut quoted = Vec::with_capacity(text.len() + 2);
-    crate::json::write::string(&mut quoted, text);
-    let quoted = String::from_utf8(quoted).unwrap_or_default();
-    let plain = quoted.replace("\\u003c", "<").replace("\\u003e", ">").replace("\\u0026", "&");
-    out.extend_from_slice(plain.as_bytes());
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if u32::from(c) < 0x20 => {
+                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
 }

@@ -182,7 +182,7 @@ fn replace(tree: &mut Value, operation: &Operation) -> Result<()> {
     if path.is_empty() {
         let value = operation.value();
         if !matches!(value, Value::Map(_) | Value::List(_)) {
-            let message = "replace operation value must be object or array: missing value";
+            let message = "replace operation value must be object or array: %!w(<nil>)";
             return Err(failed(message.into()));
         }
         *tree = value;

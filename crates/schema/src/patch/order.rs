@@ -58,21 +58,19 @@ pub(super) fn check(patch: &[Value], wanted: &[Value], key: &str) -> Result<()> 
     if wanted.is_empty() || patch.is_empty() {
         return Ok(());
     }
-    let mut at = 0;
-    let mut listed: Vec<&Value> = Vec::new();
-    for item in patch {
-        let directive = item.as_map().and_then(|m| m.get("$patch"));
-        if directive.is_none() {
-            listed.push(item);
+    let directive = |item: &Value| item.as_map().and_then(|m| m.get("$patch")).cloned();
+    let deletes = |item: &&Value| directive(item) == Some(Value::Str("delete".into()));
+    let listed: Vec<&Value> = patch.iter().filter(|i| !deletes(i)).collect();
+    let (mut at, mut order) = (0, wanted.iter().peekable());
+    while let (Some(item), Some(next)) = (listed.get(at), order.peek()) {
+        if directive(item).is_some() {
+            at += 1;
+            continue;
         }
-    }
-    for order in wanted {
-        let Some(item) = listed.get(at) else {
-            return Ok(());
-        };
         let same =
-            if key.is_empty() { *item == order } else { merge_value(item, key)? == merge_value(order, key)? };
+            if key.is_empty() { *item == *next } else { merge_value(item, key)? == merge_value(next, key)? };
         at += usize::from(same);
+        order.next();
     }
     if at < listed.len() {
         let (patch, wanted) = (Value::List(patch.to_vec()), Value::List(wanted.to_vec()));

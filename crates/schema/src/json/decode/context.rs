@@ -69,7 +69,7 @@ fn go_type(ty: &Type) -> String {
 
 enum Part<'a> {
     Root,
-    Field(&'a Struct, &'a str),
+    Field(&'a Struct, &'a Field),
     Key(&'a str),
     Index(usize),
     Same,
@@ -97,8 +97,8 @@ impl<'a> Frame<'a> {
         Frame { parent: Some(self), part, target }
     }
 
-    pub fn field<'b>(&'b self, ty: &'b Struct, name: &'b str, target: &'b Target<'b>) -> Frame<'b> {
-        self.child(Part::Field(ty, name), target)
+    pub fn field<'b>(&'b self, ty: &'b Struct, field: &'b Field, target: &'b Target<'b>) -> Frame<'b> {
+        self.child(Part::Field(ty, field), target)
     }
 
     pub fn key<'b>(&'b self, key: &'b str, target: &'b Target<'b>) -> Frame<'b> {
@@ -131,7 +131,7 @@ impl<'a> Frame<'a> {
         for frame in self.frames() {
             match frame.part {
                 Part::Root | Part::Same => {}
-                Part::Field(_, name) => push(&mut path, name),
+                Part::Field(_, field) => push(&mut path, &field.json),
                 Part::Key(key) => push(&mut path, key),
                 Part::Index(index) => path.push_str(&format!("[{index}]")),
             }
@@ -155,9 +155,12 @@ impl<'a> Frame<'a> {
         let mut path: Vec<&str> = Vec::new();
         let frames = self.frames();
         for frame in &frames {
-            if let Part::Field(ty, name) = frame.part {
+            if let Part::Field(ty, field) = frame.part {
                 owner = Some(ty);
-                path.push(name);
+                if !field.go_embedded.is_empty() {
+                    path.push(&field.go_embedded);
+                }
+                path.push(&field.json);
             }
         }
         let go = self.target.go_name();

@@ -27,7 +27,10 @@ impl Decoder<'_> {
             },
             Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 => self.integer(ty, first, frame),
             Type::Float64 => self.float(first, frame),
-            Type::IntOrString if first != b'"' => self.integer(&Type::Int32, first, frame),
+            Type::IntOrString if first != b'"' => match self.integer(&Type::Int32, first, frame)? {
+                Got::Bad => Err(self.at_once()),
+                got => Ok(got),
+            },
             Type::Raw | Type::FieldsV1 => {
                 let text = self.scanner.skip()?;
                 Ok(Got::Value(Value::Raw(Bytes::copy_from_slice(text))))
@@ -37,7 +40,10 @@ impl Decoder<'_> {
                 let text = self.scanner.skip()?;
                 quantity(&String::from_utf8_lossy(text))
             }
-            _ if first != b'"' => self.mismatch(frame),
+            _ if first != b'"' => match (self.mismatch(frame)?, ty) {
+                (_, Type::Time | Type::MicroTime | Type::Duration) => Err(self.at_once()),
+                (got, _) => Ok(got),
+            },
             _ => self.text(ty),
         }
     }
