@@ -1,8 +1,12 @@
-//! The scheduler.
+//! The scheduler: finds a node for each pod.
+//!
+//! [`plan`] decides and is pure; [`run`] follows the cluster, keeps [`snapshot`] and [`queue`], and binds. It is a
+//! client of the API server and knows nothing of how nodes run pods.
 
-use base::{SharedClock, SharedRandom, TaskGroup};
+pub mod plan;
+pub mod queue;
+mod run;
+pub mod snapshot;
+pub mod view;
 
-/// Runs the scheduler until the group stops. Leadership is the caller's.
-pub async fn run(_client: kube::Client, _clock: SharedClock, _random: SharedRandom, tasks: &TaskGroup) {
-    tasks.shutdown().wait().await;
-}
+pub use run::run;

@@ -1,1 +1,24 @@
-fn main() {}
+//! The project's own tools: what the compiler does not check.
+
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the layering of crates, the sizes of files and functions, and the links of the documentation
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Tidy => tidy::run(),
+    }
+}

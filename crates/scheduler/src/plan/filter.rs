@@ -1,0 +1,197 @@
+//! What rules a node out, in upstream's words and order.
+
+use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint, Toleration};
+
+use super::{Candidate, select};
+use crate::snapshot::{NodeInfo, Snapshot};
+use crate::view::{NodeView, PodView, Port};
+
+/// Why the candidate cannot go to a node; `None` when it can.
+pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Snapshot) -> Option<Vec<String>> {
+    let node = info.node.as_deref()?;
+    let one = |why: &str| Some(vec![format!("node(s) {why}")]);
+    let pod = candidate.pod;
+    if node.spec.unschedulable && !tolerates_unschedulable(pod) {
+        return one("were unschedulable");
+    }
+    if !pod.spec.node_name.is_empty() && pod.spec.node_name != node.metadata.name {
+        return one("didn't match the requested node name");
+    }
+    if let Some(taint) = untolerated(pod, node) {
+        let value = taint.value.as_deref().unwrap_or_default();
+        return one(&format!("had untolerated taint(s) {{{}: {value}}}", taint.key));
+    }
+    if !fits_affinity(pod, node) {
+        return one("didn't match Pod's node affinity/selector");
+    }
+    if ports_taken(pod, info) {
+        return one("didn't have free ports for the requested pod ports");
+    }
+    let short = missing(candidate, info);
+    if !short.is_empty() {
+        return Some(short);
+    }
+    spread(pod, node, snapshot).or_else(|| neighbours(pod, node, snapshot))
+}
+
+fn tolerates_unschedulable(pod: &PodView) -> bool {
+    let taint = Taint {
+        key: "node.kubernetes.io/unschedulable".to_owned(),
+        effect: "NoSchedule".to_owned(),
+        ..Taint::default()
+    };
+    pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, &taint))
+}
+
+/// Whether a toleration bears a taint (`corev1helpers.ToleratesTaint`).
+pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
+    let same_effect = effect.is_empty() || effect == taint.effect;
+    let same_key = key.is_empty() || key == taint.key;
+    let value = match text(&toleration.operator).as_str() {
+        "" | "Equal" => text(&toleration.value) == text(&taint.value),
+        "Exists" => true,
+        _ => false,
+    };
+    same_effect && same_key && value
+}
+
+fn untolerated<'n>(pod: &PodView, node: &'n NodeView) -> Option<&'n Taint> {
+    node.spec
+        .taints
+        .iter()
+        .filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
+        .find(|taint| !pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+}
+
+fn fits_affinity(pod: &PodView, node: &NodeView) -> bool {
+    let labels = &node.metadata.labels;
+    if !pod.spec.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+        return false;
+    }
+    let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| select::term(term, node)))
+}
+
+fn host_ports(pod: &PodView) -> impl Iterator<Item = &Port> {
+    pod.spec.containers.iter().flat_map(|container| &container.ports).filter(|port| port.host_port > 0)
+}
+
+fn ports_taken(pod: &PodView, info: &NodeInfo) -> bool {
+    let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
+    let clash = |a: &Port, b: &Port| {
+        a.host_port == b.host_port
+            && a.protocol == b.protocol
+            && (any(&a.host_ip) || any(&b.host_ip) || a.host_ip == b.host_ip)
+    };
+    host_ports(pod).any(|wanted| info.pods.values().any(|other| host_ports(other).any(|taken| clash(wanted, taken))))
+}
+
+fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Vec<String> {
+    let mut short = Vec::new();
+    let most = info.allocatable.get("pods").copied().unwrap_or(i64::MAX);
+    if i64::try_from(info.pods.len()).unwrap_or(i64::MAX) >= most {
+        short.push("Too many pods".to_owned());
+    }
+    for (resource, &needed) in candidate.needs.iter().filter(|(_, needed)| **needed > 0) {
+        let has = info.allocatable.get(resource).copied().unwrap_or_default();
+        let used = info.used.get(resource).copied().unwrap_or_default();
+        if needed > has - used {
+            short.push(format!("Insufficient {resource}"));
+        }
+    }
+    short
+}
+
+/// How many pods a spread constraint counts in each domain.
+pub(super) fn domains(
+    snapshot: &Snapshot,
+    key: &str,
+    counts: impl Fn(&PodView) -> bool,
+) -> std::collections::BTreeMap<String, i64> {
+    let mut domains = std::collections::BTreeMap::new();
+    for info in snapshot.nodes() {
+        let Some(domain) = info.node.as_ref().and_then(|node| node.metadata.labels.get(key)) else { continue };
+        let here = info.pods.values().filter(|pod| pod.metadata.deletion_timestamp.is_none() && counts(pod)).count();
+        *domains.entry(domain.clone()).or_default() += i64::try_from(here).unwrap_or_default();
+    }
+    domains
+}
+
+fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
+    let hard = pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule");
+    for rule in hard {
+        let Some(domain) = node.metadata.labels.get(&rule.topology_key) else {
+            return Some(vec!["node(s) didn't match pod topology spread constraints (missing required label)".to_owned()]);
+        };
+        let selected = |other: &PodView| {
+            other.metadata.namespace == pod.metadata.namespace
+                && select::labels(rule.label_selector.as_ref(), &other.metadata.labels)
+        };
+        let domains = domains(snapshot, &rule.topology_key, selected);
+        let least = domains.values().copied().min().unwrap_or_default();
+        let own = i64::from(select::labels(rule.label_selector.as_ref(), &pod.metadata.labels));
+        let here = domains.get(domain).copied().unwrap_or_default();
+        if here + own - least > i64::from(rule.max_skew) {
+            return Some(vec!["node(s) didn't match pod topology spread constraints".to_owned()]);
+        }
+    }
+    None
+}
+
+fn in_scope(term: &PodAffinityTerm, owner: &PodView, other: &PodView) -> bool {
+    let named = term.namespaces.as_deref().unwrap_or_default();
+    let namespace = match named.is_empty() && term.namespace_selector.is_none() {
+        true => other.metadata.namespace == owner.metadata.namespace,
+        false => named.contains(&other.metadata.namespace) || term.namespace_selector.as_ref().is_some_and(|s| *s == Default::default()),
+    };
+    namespace && select::labels(term.label_selector.as_ref(), &other.metadata.labels)
+}
+
+fn is_near(term: &PodAffinityTerm, owner: &PodView, node: &NodeView, snapshot: &Snapshot) -> bool {
+    let Some(domain) = node.metadata.labels.get(&term.topology_key) else { return false };
+    snapshot.nodes().any(|info| {
+        info.node.as_ref().and_then(|node| node.metadata.labels.get(&term.topology_key)) == Some(domain)
+            && info.pods.values().any(|other| in_scope(term, owner, other))
+    })
+}
+
+fn neighbours(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
+    let affinity = pod.spec.affinity.as_ref();
+    let wanted = affinity
+        .and_then(|affinity| affinity.pod_affinity.as_ref())
+        .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.as_deref())
+        .unwrap_or_default();
+    for term in wanted {
+        // The first of a group that wants to be together has nobody to be with yet.
+        let alone = in_scope(term, pod, pod)
+            && !snapshot.nodes().any(|info| info.pods.values().any(|other| in_scope(term, pod, other)));
+        let labelled = node.metadata.labels.contains_key(&term.topology_key);
+        if !(alone && labelled) && !is_near(term, pod, node, snapshot) {
+            return Some(vec!["node(s) didn't match pod affinity rules".to_owned()]);
+        }
+    }
+    let anti = |pod: &PodView| -> Vec<PodAffinityTerm> {
+        pod.spec
+            .affinity
+            .as_ref()
+            .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
+            .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.clone())
+            .unwrap_or_default()
+    };
+    if anti(pod).iter().any(|term| is_near(term, pod, node, snapshot)) {
+        return Some(vec!["node(s) didn't match pod anti-affinity rules".to_owned()]);
+    }
+    let repelled = snapshot.nodes().any(|info| {
+        let Some(labels) = info.node.as_ref().map(|node| &node.metadata.labels) else { return false };
+        info.pods.values().any(|other| {
+            anti(other).iter().any(|term| {
+                let domain = node.metadata.labels.get(&term.topology_key);
+                domain.is_some() && labels.get(&term.topology_key) == domain && in_scope(term, other, pod)
+            })
+        })
+    });
+    repelled.then(|| vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()])
+}
