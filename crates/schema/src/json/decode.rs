@@ -178,6 +178,7 @@ impl<'a> Decoder<'a> {
             Type::List(item) if first == b'[' => self.list(item, custom, frame),
             Type::Map(item) if first == b'{' => self.map(item, custom, into, frame),
             Type::Any => self.any(frame).map(Got::Value),
+            Type::Bytes if first == b'[' && !custom => self.byte_list(frame),
             _ if custom && first == b'n' => {
                 self.scanner.literal("null")?;
                 Ok(Got::Null)
@@ -307,8 +308,9 @@ impl<'a> Decoder<'a> {
     ) -> Result<()> {
         let target = Target::of_field(field);
         let inner = frame.field(ty, field, &target);
+        // An object adds to one that stood there before; anything else leaves or replaces it.
         let into = match field.ty {
-            Type::Struct(_) | Type::Map(_) => object.remove_index(index),
+            Type::Struct(_) | Type::Map(_) if self.scanner.peek() == Some(b'{') => object.remove_index(index),
             _ => None,
         };
         match self.value(&field.ty, ty.custom, into, &inner)? {

@@ -155,7 +155,7 @@ fn merge_key(original: &mut Map, key: String, value: Value, deleting: bool, shap
         }
         (Some(Value::List(current)), Value::List(value)) => {
             let meta = shape.list(&key)?;
-            Some(Value::List(merge_list(current, value, &meta, deleting)?))
+            Some(Value::List(merge_list(current, value, &meta, deleting)?.items))
         }
         (current, _) if deleting => current,
         (_, mut value) => {
@@ -243,53 +243,129 @@ fn set_element_order(
     let patched = list(patch.get(key))?;
     let meta = shape.list(key)?;
     order::check(patched.as_deref().unwrap_or_default(), wanted, meta.key)?;
+    let mut server = current.clone().unwrap_or_default();
     let merged = match (&current, &patched) {
         (Some(current), None) => current.clone(),
         (None, Some(patched)) => patched.iter().cloned().filter_map(without_directives).collect(),
-        (Some(current), Some(patched)) => merge_list(current.clone(), patched.clone(), &meta, false)?,
+        (Some(current), Some(patched)) => {
+            let merged = merge_list(current.clone(), patched.clone(), &meta, false)?;
+            server = merged.server;
+            merged.items
+        }
         (None, None) => return Ok(()),
     };
-    let current = current.unwrap_or_default();
-    let maps = order::are_maps(&[&current, patched.as_deref().unwrap_or_default()])?;
+    let maps = order::are_maps(&[&server, patched.as_deref().unwrap_or_default()])?;
     let items = Items { key: meta.key, maps };
     let (mine, theirs) = items.partition(merged, wanted)?;
-    let ordered = items.normalize(mine, theirs, wanted, &current)?;
+    let ordered = items.normalize(mine, theirs, wanted, &server)?;
     original.insert(key, Value::List(ordered));
     patch.remove(key);
     Ok(())
 }
 
-fn merge_list(current: Vec<Value>, patch: Vec<Value>, meta: &Meta<'_>, deleting: bool) -> Result<Vec<Value>> {
+/// A merged list, and what upstream takes for the server's order afterwards.
+struct Merged {
+    items: Vec<Value>,
+    server: Vec<Value>,
+}
+
+fn merge_list(current: Vec<Value>, patch: Vec<Value>, meta: &Meta<'_>, deleting: bool) -> Result<Merged> {
+    let whole = |items: Vec<Value>, server: Vec<Value>| Ok(Merged { items, server });
     if meta.strategy != "merge" && !deleting {
-        return Ok(patch);
+        return whole(patch, current);
     }
     if current.is_empty() && patch.is_empty() {
-        return Ok(current);
+        return whole(current, Vec::new());
     }
     let maps = order::are_maps(&[&current, &patch])?;
     let items = Items { key: meta.key, maps };
-    let (current, patch, merged) = if maps {
-        if meta.key.is_empty() {
-            let name = meta.item.name();
-            return Err(PatchError::Merge(format!("cannot merge lists without merge key for {name}")));
-        }
-        let (current, patch) = special_items(current, patch, meta.key)?;
-        let merged = merge_items(current.clone(), &patch, meta)?;
-        (current, patch, merged)
-    } else {
+    if !maps {
         if deleting {
-            return Ok(current.into_iter().filter(|v| !patch.contains(v)).collect());
+            let kept = current.iter().filter(|v| !patch.contains(v)).cloned().collect();
+            return whole(kept, current);
         }
         let both = current.iter().chain(&patch).cloned().collect();
-        let merged = order::deduplicate(both);
-        (current, patch, merged)
+        let (mine, theirs) = items.partition(order::deduplicate(both), &patch)?;
+        let ordered = items.normalize(mine, theirs, &patch, &current)?;
+        return whole(ordered, current);
+    }
+    if meta.key.is_empty() {
+        let name = meta.item.name();
+        return Err(PatchError::Merge(format!("cannot merge lists without merge key for {name}")));
+    }
+    let mut slots = Slots::new(current);
+    let (patch, replaced) = special_items(&mut slots, patch, meta.key)?;
+    let (before, merged, patch) = if replaced {
+        (patch.clone(), patch, Vec::new())
+    } else {
+        let before = slots.items().to_vec();
+        merge_items(&mut slots, &patch, meta)?;
+        (before, slots.items().to_vec(), patch)
     };
     let (mine, theirs) = items.partition(merged, &patch)?;
-    items.normalize(mine, theirs, &patch, &current)
+    let ordered = items.normalize(mine, theirs, &patch, &before)?;
+    whole(ordered, slots.slots)
 }
 
-/// Obeys the `$patch` directives of a list's items, and takes them out.
-fn special_items(mut current: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>)> {
+/// A list that shrinks and grows in place, as a Go slice does: upstream goes on to read the old
+/// length of it when it orders items, where deleted ones have left room for new ones.
+struct Slots {
+    slots: Vec<Value>,
+    len: usize,
+    /// Once it has outgrown its room, it is another list.
+    moved: Option<Vec<Value>>,
+}
+
+impl Slots {
+    fn new(slots: Vec<Value>) -> Self {
+        Self { len: slots.len(), slots, moved: None }
+    }
+
+    fn items(&self) -> &[Value] {
+        match &self.moved {
+            Some(moved) => moved,
+            None => self.slots.get(..self.len).unwrap_or_default(),
+        }
+    }
+
+    fn find(&mut self, key: &str, value: &Value) -> Option<&mut Value> {
+        let items = match &mut self.moved {
+            Some(moved) => moved.as_mut_slice(),
+            None => self.slots.get_mut(..self.len).unwrap_or_default(),
+        };
+        items.iter_mut().find(|v| v.child(key) == Some(value))
+    }
+
+    /// What comes after moves up; the last place keeps what it had.
+    fn delete(&mut self, key: &str, value: &Value) {
+        while let Some(at) = self.items().iter().position(|v| v.child(key) == Some(value)) {
+            let tail = self.slots.get(at + 1..self.len).unwrap_or_default().to_vec();
+            for (slot, next) in self.slots.iter_mut().skip(at).zip(tail) {
+                *slot = next;
+            }
+            self.len -= 1;
+        }
+    }
+
+    fn push(&mut self, item: Value) {
+        match (&mut self.moved, self.slots.get_mut(self.len)) {
+            (Some(moved), _) => moved.push(item),
+            (None, Some(slot)) => {
+                *slot = item;
+                self.len += 1;
+            }
+            (None, None) => {
+                let mut moved = self.slots.clone();
+                moved.push(item);
+                self.moved = Some(moved);
+            }
+        }
+    }
+}
+
+/// Obeys the `$patch` directives of a list's items, and takes them out. The items that are left,
+/// and whether they replace the list.
+fn special_items(current: &mut Slots, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, bool)> {
     let mut plain = Vec::with_capacity(patch.len());
     let mut replace = false;
     for item in patch {
@@ -302,7 +378,7 @@ fn special_items(mut current: Vec<Value>, patch: Vec<Value>, key: &str) -> Resul
                 let Some(value) = map.get(key) else {
                     return Err(no_merge_key(map, key));
                 };
-                current.retain(|v| v.child(key) != Some(value));
+                current.delete(key, value);
             }
             Some(Value::Str(s)) if s == "replace" => replace = true,
             Some(Value::Str(s)) if s == "merge" => {
@@ -311,10 +387,10 @@ fn special_items(mut current: Vec<Value>, patch: Vec<Value>, key: &str) -> Resul
             Some(other) => return Err(bad_patch_type(other, map)),
         }
     }
-    Ok(if replace { (plain, Vec::new()) } else { (current, plain) })
+    Ok((plain, replace))
 }
 
-fn merge_items(mut current: Vec<Value>, patch: &[Value], meta: &Meta<'_>) -> Result<Vec<Value>> {
+fn merge_items(current: &mut Slots, patch: &[Value], meta: &Meta<'_>) -> Result<()> {
     for item in patch {
         let Value::Map(map) = item else {
             continue;
@@ -322,13 +398,12 @@ fn merge_items(mut current: Vec<Value>, patch: &[Value], meta: &Meta<'_>) -> Res
         let Some(value) = map.get(meta.key) else {
             return Err(no_merge_key(map, meta.key));
         };
-        let slot = current.iter_mut().find(|v| v.child(meta.key) == Some(value));
-        match slot {
+        match current.find(meta.key, value) {
             Some(Value::Map(found)) => {
                 *found = merge_map(std::mem::take(found), map.clone(), &meta.item)?;
             }
             _ => current.push(item.clone()),
         }
     }
-    Ok(current)
+    Ok(())
 }

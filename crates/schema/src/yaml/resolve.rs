@@ -30,7 +30,11 @@ pub(super) fn resolve(text: &str) -> Resolved {
         _ => {}
     }
     match text.as_bytes().first() {
-        Some(b'.') if is_float(text) => parse_float(text),
+        Some(b'.') => {
+            let plain = text.replace('_', "");
+            let separated = !text.contains("__") && !text.contains("._") && !text.ends_with('_');
+            if separated && is_float(&plain) { parse_float(&plain) } else { Resolved::Str }
+        }
         Some(b'+' | b'-' | b'0'..=b'9') => number(text),
         _ => Resolved::Str,
     }

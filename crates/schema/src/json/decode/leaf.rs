@@ -89,6 +89,19 @@ impl Decoder<'_> {
         }
     }
 
+    /// Bytes may be given as a list of numbers, too.
+    pub(super) fn byte_list(&mut self, frame: &Frame<'_>) -> Result<Got> {
+        let Got::Value(Value::List(items)) = self.list(&Type::Uint32, false, frame)? else {
+            return Ok(Got::Bad);
+        };
+        let bytes: Option<Vec<u8>> =
+            items.iter().map(|v| v.as_int().and_then(|i| u8::try_from(i).ok())).collect();
+        match bytes {
+            Some(bytes) => Ok(Got::Value(Value::Bytes(bytes.into()))),
+            None => Err(DecodeError::Type(frame.type_error("number"))),
+        }
+    }
+
     fn float(&mut self, first: u8, frame: &Frame<'_>) -> Result<Got> {
         if !matches!(first, b'-' | b'0'..=b'9') {
             return self.mismatch(frame);
