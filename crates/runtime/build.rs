@@ -56,9 +56,23 @@ fn launcher(crates: &Path, out: &Path) -> Outcome<()> {
             || name.starts_with("DEP_")
             || matches!(
                 name.as_str(),
-                "CARGO_ENCODED_RUSTFLAGS" | "CARGO_MAKEFLAGS" | "MAKEFLAGS" | "RUSTC" | "RUSTC_WORKSPACE_WRAPPER" | "RUSTDOC"
-                    | "TARGET" | "HOST" | "OUT_DIR" | "OPT_LEVEL" | "PROFILE" | "DEBUG" | "NUM_JOBS" | "CARGO_MANIFEST_DIR"
-                    | "CARGO_MANIFEST_PATH" | "CARGO_MANIFEST_LINKS" | "CARGO_PRIMARY_PACKAGE"
+                "CARGO_ENCODED_RUSTFLAGS"
+                    | "CARGO_MAKEFLAGS"
+                    | "MAKEFLAGS"
+                    | "RUSTC"
+                    | "RUSTC_WORKSPACE_WRAPPER"
+                    | "RUSTDOC"
+                    | "TARGET"
+                    | "HOST"
+                    | "OUT_DIR"
+                    | "OPT_LEVEL"
+                    | "PROFILE"
+                    | "DEBUG"
+                    | "NUM_JOBS"
+                    | "CARGO_MANIFEST_DIR"
+                    | "CARGO_MANIFEST_PATH"
+                    | "CARGO_MANIFEST_LINKS"
+                    | "CARGO_PRIMARY_PACKAGE"
             );
         if foreign {
             command.env_remove(name);

@@ -87,6 +87,9 @@ pub mod op {
     pub const PIDNS: u32 = 7;
     /// Ends the shim.
     pub const SHUTDOWN: u32 = 8;
+    /// Pumps for a process that is another's child, because its shim was killed: pid in `a`, start
+    /// time in `b`. Its end is not this shim's to see.
+    pub const ADOPT: u32 = 9;
 }
 
 /// What the shim tells the runtime.

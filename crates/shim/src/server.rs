@@ -181,6 +181,7 @@ impl Shim {
                 slot.drain(shared);
                 slot.clear();
             }),
+            op::ADOPT => self.adopt(header, fds),
             op::PIDNS => self.pidns(header),
             op::SHUTDOWN => {
                 self.answer(header, 0);
@@ -225,6 +226,22 @@ impl Shim {
             Ok(()) => self.used = self.used.max(index + 1),
             Err(_) => self.refuse(header, b"the launcher could not be forked"),
         }
+    }
+
+    fn adopt(&mut self, header: Header, mut fds: Fds) {
+        let free = self.slots.iter().position(|slot| slot.handle == 0);
+        let Some((index, slot)) = free.and_then(|index| self.slots.get_mut(index).map(|slot| (index, slot)))
+        else {
+            return self.refuse(header, b"the pod has too many processes");
+        };
+        slot.handle = header.handle;
+        slot.state = proto::STATE_RUNNING;
+        slot.flags = header.flags & proto::FLAG_TTY;
+        slot.pid = header.a as i32;
+        slot.start_time = header.b;
+        start::take_streams(slot, &mut fds);
+        self.used = self.used.max(index + 1);
+        self.answer(header, 0);
     }
 
     fn list(&mut self, header: Header) {

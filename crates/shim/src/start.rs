@@ -71,16 +71,20 @@ pub fn start(slot: &mut Slot, request: Header, words: &[u8], mut fds: Fds) -> Re
     slot.seq = request.seq;
     slot.launcher = pid;
     slot.report.set(Some(ours));
-    let [out, err] = &mut slot.streams;
-    for (stream, bit) in [(out, proto::HAS_STDOUT), (err, proto::HAS_STDERR)] {
-        if let Some(fd) = fds.take(bit) {
+    take_streams(slot, &mut fds);
+    Ok(())
+}
+
+/// The ends to pump from, the end of stdin to keep, and the log.
+pub fn take_streams(slot: &mut Slot, fds: &mut Fds) {
+    for (stream, bit) in [(0, proto::HAS_STDOUT), (1, proto::HAS_STDERR), (0, proto::HAS_TTY)] {
+        if let (Some(fd), Some(stream)) = (fds.take(bit), slot.streams.get_mut(stream)) {
             sys::set_nonblocking(fd);
             stream.source.set(Some(fd));
         }
     }
     slot.stdin.set(fds.take(proto::HAS_STDIN_KEPT));
     slot.log.set(fds.take(proto::HAS_LOG));
-    Ok(())
 }
 
 /// The child's half: descriptors to where the launcher expects them, then the launcher itself.

@@ -1,0 +1,75 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::{SharedClock, SharedRandom, SystemClock, SystemRandom};
+
+use crate::network::{Loopback, PodNetwork};
+
+/// Everything that one runtime needs to know. Two runtimes on one machine share no path in it.
+#[derive(Clone)]
+pub struct Config {
+    /// What outlives a restart of the machine: images, writable layers, records.
+    pub root: PathBuf,
+    /// What need not: sockets, pinned namespaces, mount points.
+    pub run_dir: PathBuf,
+    /// Where the CRI is served.
+    pub socket: PathBuf,
+    /// The cgroup under which all pods are, as `/knarr/node-1`; empty for the root.
+    pub cgroup_parent: String,
+    /// Who connects pods.
+    pub network: Arc<dyn PodNetwork>,
+    /// Where images come from.
+    pub registries: Registries,
+    /// The time.
+    pub clock: SharedClock,
+    /// Where ids come from.
+    pub random: SharedRandom,
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    /// Hosts (with port) that are asked before the one that an image names.
+    pub mirrors: Vec<Mirror>,
+    /// Hosts, with port, that speak plain HTTP. Loopback always may.
+    pub plain_http: Vec<String>,
+}
+
+/// A host that is asked for another's images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Whose images, as `docker.io`.
+    pub of: String,
+    /// Who is asked, as `mirror.local:5000`.
+    pub host: String,
+}
+
+impl Config {
+    /// A configuration with loopback networking, and everything below one folder each.
+    pub fn new(root: impl Into<PathBuf>, run_dir: impl Into<PathBuf>) -> Self {
+        let run_dir = run_dir.into();
+        Self {
+            root: root.into(),
+            socket: run_dir.join("cri.sock"),
+            run_dir,
+            cgroup_parent: String::new(),
+            network: Arc::new(Loopback),
+            registries: Registries::default(),
+            clock: SystemClock::shared(),
+            random: SystemRandom::shared(),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("root", &self.root)
+            .field("run_dir", &self.run_dir)
+            .field("socket", &self.socket)
+            .field("cgroup_parent", &self.cgroup_parent)
+            .field("registries", &self.registries)
+            .finish_non_exhaustive()
+    }
+}

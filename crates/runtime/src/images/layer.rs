@@ -1,0 +1,223 @@
+//! One layer: from a tar stream, compressed or not, to a folder that an overlay can use.
+//!
+//! A layer that has others below it is unpacked through an overlay of them, so that the kernel
+//! makes whiteouts and opaque folders, copies up what a hard link or a bare file in an old folder
+//! needs, and resolves links as the finished image will.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
+use sha2::{Digest, Sha256};
+
+use super::ImageError;
+use super::apply::apply;
+use super::store::hex;
+use crate::sys::mount;
+
+/// What a layer is and what it must be.
+pub struct Layer<'a> {
+    /// Its digest as it is transported, where that is known.
+    pub digest: Option<&'a str>,
+    /// Its digest once decompressed.
+    pub diff: &'a str,
+    /// Its name here.
+    pub chain: &'a str,
+    /// The chain ids of those below it, the lowest first.
+    pub below: &'a [String],
+}
+
+const UNFINISHED: &str = ".new-";
+
+/// A folder that goes away, and what is mounted in it, unless it is kept.
+struct Unfinished {
+    folder: tempfile::TempDir,
+    mounted: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.mounted
+            && let Err(error) = mount::detach(&self.folder.path().join("merged"))
+        {
+            tracing::warn!(%error, "an unfinished layer stays mounted");
+        }
+    }
+}
+
+/// Unpacks a layer into its place. When it returns an error there is nothing of it.
+pub fn unpack(
+    layers: &Path,
+    layer: &Layer<'_>,
+    below: &[PathBuf],
+    reader: &mut dyn Read,
+) -> Result<(), ImageError> {
+    let setup = ImageError::store(format!("preparing layer {}", layer.diff));
+    let (mut unfinished, target) = prepare(layers, below).map_err(setup)?;
+    let name = layer.digest.unwrap_or(layer.diff);
+    let mut transported = Hashing::new(reader);
+    let mut content = Hashing::new(decompress(&mut transported).map_err(|e| unpack_error(name, "", e))?);
+    let applied = apply(&mut content, &target).and_then(|used| {
+        io::copy(&mut content, &mut io::sink()).map_err(|e| (String::new(), e))?;
+        Ok(used)
+    });
+    let diff = content.digest();
+    // What follows the compressed stream still counts for the digest.
+    let drained = io::copy(&mut transported, &mut io::sink());
+    let digest = transported.digest();
+    // A wrong digest explains a broken stream better than the reverse.
+    if drained.is_ok()
+        && let Some(expected) = layer.digest
+        && expected != digest
+    {
+        return Err(ImageError::Corrupt { what: "layer", expected: expected.to_owned(), actual: digest });
+    }
+    let (bytes, inodes) = applied.map_err(|(path, e)| unpack_error(name, &path, e))?;
+    drained.map_err(|e| unpack_error(name, "", e))?;
+    if diff != layer.diff {
+        return Err(ImageError::Corrupt {
+            what: "layer content",
+            expected: layer.diff.to_owned(),
+            actual: diff,
+        });
+    }
+    let finish = ImageError::store(format!("finishing layer {}", layer.diff));
+    finish_layer(layers, layer.chain, &mut unfinished, bytes, inodes).map_err(finish)
+}
+
+fn unpack_error(layer: &str, path: &str, source: io::Error) -> ImageError {
+    ImageError::Unpack { layer: layer.to_owned(), path: path.to_owned(), source }
+}
+
+fn prepare(layers: &Path, below: &[PathBuf]) -> io::Result<(Unfinished, PathBuf)> {
+    let folder = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(layers)?;
+    let mut unfinished = Unfinished { folder, mounted: false };
+    let path = unfinished.folder.path().to_owned();
+    let fs = path.join("fs");
+    fs::create_dir(&fs)?;
+    fchmodat(nix::fcntl::AT_FDCWD, &fs, Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)?;
+    if below.is_empty() {
+        return Ok((unfinished, fs));
+    }
+    let (merged, work) = (path.join("merged"), path.join("work"));
+    fs::create_dir(&merged)?;
+    fs::create_dir(&work)?;
+    let lower: Vec<&Path> = below.iter().map(PathBuf::as_path).collect();
+    mount::overlay(&merged, &lower, &fs, &work)?;
+    unfinished.mounted = true;
+    Ok((unfinished, merged))
+}
+
+fn finish_layer(
+    layers: &Path,
+    chain: &str,
+    unfinished: &mut Unfinished,
+    bytes: u64,
+    inodes: u64,
+) -> io::Result<()> {
+    let from = unfinished.folder.path();
+    if unfinished.mounted {
+        mount::detach(&from.join("merged"))?;
+        unfinished.mounted = false;
+    }
+    let place = layers.join(chain);
+    fs::create_dir_all(&place)?;
+    fs::write(place.join("size"), format!("{bytes} {inodes}"))?;
+    match fs::rename(from.join("fs"), place.join("fs")) {
+        // Somebody else was faster, with the same content.
+        Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes what an import left that was cut off.
+pub fn clear_leftovers(layers: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(layers)? {
+        let entry = entry?;
+        if entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes()) {
+            mount::detach(&entry.path().join("merged"))?;
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a layer; its name goes first, so that it is never half there.
+pub fn remove(layers: &Path, chain: &str) -> io::Result<()> {
+    let gone = layers.join(format!("{UNFINISHED}removed-{chain}"));
+    match fs::rename(layers.join(chain), &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => fs::remove_dir_all(&gone),
+    }
+}
+
+/// Bytes of a layer's files.
+pub fn size(folder: &Path) -> io::Result<u64> {
+    Ok(sizes(folder)?.0)
+}
+
+fn sizes(folder: &Path) -> io::Result<(u64, u64)> {
+    let text = fs::read_to_string(folder.join("size"))?;
+    let mut numbers = text.split(' ').map(|number| number.parse::<u64>());
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(bytes)), Some(Ok(inodes))) => Ok((bytes, inodes)),
+        _ => Err(io::Error::other(format!("{} has no size", folder.display()))),
+    }
+}
+
+/// Bytes and inodes of all layers.
+pub fn usage(layers: &Path) -> io::Result<(u64, u64)> {
+    let mut total = (0, 0);
+    for entry in fs::read_dir(layers)? {
+        let path = entry?.path();
+        if path.join("fs").exists() {
+            match sizes(&path) {
+                Ok((bytes, inodes)) => total = (total.0 + bytes, total.1 + inodes),
+                // Removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// Reads through, and knows the digest of what was read.
+struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Hashing<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new() }
+    }
+
+    fn digest(self) -> String {
+        format!("sha256:{}", hex(&self.hash.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hash.update(buf.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+/// Decompresses by what the stream begins with, whatever its media type says.
+pub fn decompress<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut reader = BufReader::with_capacity(128 * 1024, reader);
+    let start = reader.fill_buf()?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)));
+    }
+    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(reader)?));
+    }
+    Ok(Box::new(reader))
+}

@@ -1,0 +1,318 @@
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::layer::{self, Layer};
+use super::{ImageError, Name, Wanted};
+use crate::plan::ImageConfig;
+use crate::state;
+
+/// An image that is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The digest of its configuration.
+    pub id: String,
+    /// Names with tags.
+    pub tags: Vec<String>,
+    /// Names with manifest digests.
+    pub digests: Vec<String>,
+    /// Bytes of its unpacked layers.
+    pub size: u64,
+    /// Chain ids of its layers, the lowest first.
+    pub chain: Vec<String>,
+    /// `user[:group]` of its configuration.
+    pub user: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Index {
+    images: Vec<Image>,
+}
+
+/// The configuration, as far as the store needs it.
+#[derive(Deserialize)]
+struct ConfigFile {
+    config: Option<ImageConfig>,
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+/// An image that is about to become complete.
+pub struct Incoming<'a> {
+    /// The configuration's bytes.
+    pub config: &'a [u8],
+    /// The manifest's bytes and digest, where there is one.
+    pub manifest: Option<(&'a [u8], &'a str)>,
+    /// Under which names.
+    pub names: &'a [Name],
+}
+
+/// The images below one root.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A lock among processes; dropping it releases it.
+pub struct Lock(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
+
+/// The digest of some bytes, with its algorithm.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Store {
+    /// Opens (or begins) the store below a root, and clears away what an import left that was cut off.
+    pub fn open(root: &Path) -> Result<Self, ImageError> {
+        let store = Self { root: root.to_owned() };
+        for folder in [store.blobs(), store.layers()] {
+            fs::create_dir_all(&folder).map_err(ImageError::store(format!("making {}", folder.display())))?;
+        }
+        // While somebody unpacks, what looks left over may be theirs.
+        if let Some(_alone) = store.try_lock_unpacking()? {
+            layer::clear_leftovers(&store.layers()).map_err(ImageError::store("clearing leftovers"))?;
+        }
+        Ok(store)
+    }
+
+    fn blobs(&self) -> PathBuf {
+        self.root.join("images/blobs/sha256")
+    }
+
+    /// Where layers are, by chain id.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    fn lock_file(&self, name: &str) -> Result<File, ImageError> {
+        let path = self.root.join("images").join(name);
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(ImageError::store(format!("opening {}", path.display())))
+    }
+
+    fn lock(&self, name: &str, how: FlockArg) -> Result<Lock, ImageError> {
+        Flock::lock(self.lock_file(name)?, how)
+            .map(Lock)
+            .map_err(|(_, errno)| ImageError::Store { what: format!("locking {name}"), source: errno.into() })
+    }
+
+    /// Held by everybody who unpacks.
+    pub fn lock_unpacking(&self) -> Result<Lock, ImageError> {
+        self.lock("unpack.lock", FlockArg::LockShared)
+    }
+
+    fn try_lock_unpacking(&self) -> Result<Option<Lock>, ImageError> {
+        match Flock::lock(self.lock_file("unpack.lock")?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => {
+                Err(ImageError::Store { what: "locking unpack.lock".into(), source: errno.into() })
+            }
+        }
+    }
+
+    fn index(&self) -> Result<Index, ImageError> {
+        let path = self.root.join("images/index.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::default()),
+            Err(source) => {
+                return Err(ImageError::Store { what: format!("reading {}", path.display()), source });
+            }
+        };
+        serde_json::from_slice(&bytes)
+            .map_err(|e| ImageError::Malformed { what: path.display().to_string(), reason: e.to_string() })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Index) -> Result<T, ImageError>) -> Result<T, ImageError> {
+        let _lock = self.lock("index.lock", FlockArg::LockExclusive)?;
+        let mut index = self.index()?;
+        let result = change(&mut index)?;
+        let json = serde_json::to_vec(&index)
+            .map_err(|e| ImageError::Malformed { what: "index".into(), reason: e.to_string() })?;
+        state::replace(&self.root.join("images/index.json"), &json)
+            .map_err(ImageError::store("writing the index"))?;
+        Ok(result)
+    }
+
+    /// Every image.
+    pub fn list(&self) -> Result<Vec<Image>, ImageError> {
+        Ok(self.index()?.images)
+    }
+
+    /// The image that is meant; `None` when it is not there.
+    pub fn find(&self, wanted: &Wanted) -> Result<Option<Image>, ImageError> {
+        let index = self.index()?;
+        Ok(find(&index, wanted).cloned())
+    }
+
+    /// An image's configuration.
+    pub fn config(&self, image: &Image) -> Result<ImageConfig, ImageError> {
+        let bytes = self.blob(&image.id)?;
+        Ok(parse_config(&image.id, &bytes)?.config.unwrap_or_default())
+    }
+
+    fn blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        let path = self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest));
+        fs::read(&path).map_err(ImageError::store(format!("reading {}", path.display())))
+    }
+
+    /// An image's layers as folders, the topmost first.
+    pub fn layer_folders(&self, image: &Image) -> Vec<PathBuf> {
+        image.chain.iter().rev().map(|chain| self.layer_folder(chain)).collect()
+    }
+
+    fn layer_folder(&self, chain: &str) -> PathBuf {
+        self.layers().join(chain).join("fs")
+    }
+
+    /// The layers that a configuration asks for: their content's digest, and the chain id with all
+    /// that is below.
+    pub fn chain(config: &[u8]) -> Result<Vec<(String, String)>, ImageError> {
+        let file = parse_config("image configuration", config)?;
+        let mut below: Option<String> = None;
+        let mut chain = Vec::new();
+        for diff in file.rootfs.diff_ids {
+            let id = match &below {
+                None => diff.strip_prefix("sha256:").unwrap_or(&diff).to_owned(),
+                Some(below) => hex(&Sha256::digest(format!("sha256:{below} {diff}"))),
+            };
+            below = Some(id.clone());
+            chain.push((diff, id));
+        }
+        Ok(chain)
+    }
+
+    /// Whether a layer is there already.
+    pub fn has_layer(&self, chain: &str) -> bool {
+        self.layer_folder(chain).exists()
+    }
+
+    /// Unpacks one layer onto those below it. `digest` is what the bytes of `reader` must have,
+    /// where that is known; `diff` what they must have once decompressed. Blocks.
+    pub fn unpack(&self, layer: &Layer<'_>, reader: &mut dyn io::Read) -> Result<(), ImageError> {
+        let below: Vec<PathBuf> = layer.below.iter().rev().map(|chain| self.layer_folder(chain)).collect();
+        layer::unpack(&self.layers(), layer, &below, reader)
+    }
+
+    /// Makes an image known whose layers are all there.
+    pub fn add(&self, incoming: &Incoming<'_>) -> Result<Image, ImageError> {
+        let id = digest(incoming.config);
+        let file = parse_config(&id, incoming.config)?;
+        let chain: Vec<String> = Self::chain(incoming.config)?.into_iter().map(|(_, id)| id).collect();
+        let size = chain.iter().map(|id| layer::size(&self.layers().join(id))).sum::<Result<u64, _>>();
+        let size = size.map_err(ImageError::store("reading the size of a layer"))?;
+        self.write_blob(&id, incoming.config)?;
+        if let Some((bytes, digest)) = incoming.manifest {
+            self.write_blob(digest, bytes)?;
+        }
+        // The index must not outlive what it speaks of.
+        let folder = File::open(self.layers()).map_err(ImageError::store("opening layers"))?;
+        nix::unistd::syncfs(&folder)
+            .map_err(|e| ImageError::Store { what: "syncing".into(), source: e.into() })?;
+        self.change(|index| {
+            let tags: Vec<String> = incoming.names.iter().filter_map(Name::by_tag).collect();
+            for image in &mut index.images {
+                image.tags.retain(|have| !tags.contains(have));
+            }
+            let at = match index.images.iter().position(|image| image.id == id) {
+                Some(at) => at,
+                None => {
+                    let user = file.config.and_then(|config| config.user).unwrap_or_default();
+                    let image =
+                        Image { id: id.clone(), tags: Vec::new(), digests: Vec::new(), size, chain, user };
+                    index.images.push(image);
+                    index.images.len() - 1
+                }
+            };
+            let Some(image) = index.images.get_mut(at) else {
+                return Err(ImageError::NotFound(id.clone()));
+            };
+            image.tags.extend(tags);
+            for name in incoming.names {
+                let by_digest = incoming.manifest.map(|(_, digest)| name.by_digest(digest));
+                for digest in by_digest.into_iter().chain(name.by_tag().is_none().then(|| name.to_string())) {
+                    if !image.digests.contains(&digest) {
+                        image.digests.push(digest);
+                    }
+                }
+            }
+            Ok(image.clone())
+        })
+    }
+
+    fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), ImageError> {
+        let path = self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest));
+        state::replace(&path, bytes).map_err(ImageError::store(format!("writing {}", path.display())))
+    }
+
+    /// Removes an image with all its names, and the layers that no other image has and that
+    /// `in_use` does not name. An image that is not there is removed already.
+    pub fn remove(&self, wanted: &Wanted, in_use: &[String]) -> Result<(), ImageError> {
+        let unused = self.change(|index| {
+            let Some(id) = find(index, wanted).map(|image| image.id.clone()) else { return Ok(Vec::new()) };
+            let mut removed = Vec::new();
+            index.images.retain_mut(|image| {
+                let goes = image.id == id;
+                if goes {
+                    removed.append(&mut image.chain);
+                }
+                !goes
+            });
+            let needed = |chain: &String| {
+                in_use.contains(chain) || index.images.iter().any(|image| image.chain.contains(chain))
+            };
+            removed.retain(|chain| !needed(chain));
+            Ok(removed)
+        })?;
+        for chain in unused {
+            layer::remove(&self.layers(), &chain)
+                .map_err(ImageError::store(format!("removing layer {chain}")))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes and inodes of all layers.
+    pub fn usage(&self) -> Result<(u64, u64), ImageError> {
+        layer::usage(&self.layers()).map_err(ImageError::store("reading the size of layers"))
+    }
+}
+
+fn parse_config(what: &str, bytes: &[u8]) -> Result<ConfigFile, ImageError> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| ImageError::Malformed { what: what.to_owned(), reason: e.to_string() })
+}
+
+fn find<'a>(index: &'a Index, wanted: &Wanted) -> Option<&'a Image> {
+    match wanted {
+        Wanted::Id(hex) => {
+            let begins = |image: &&Image| {
+                image.id.strip_prefix("sha256:").unwrap_or(&image.id).starts_with(hex.as_str())
+            };
+            let mut found = index.images.iter().filter(begins);
+            // Two that begin alike are as good as none.
+            found.next().filter(|_| found.next().is_none())
+        }
+        Wanted::Name(name) => {
+            let text = name.to_string();
+            index.images.iter().find(|image| image.tags.contains(&text) || image.digests.contains(&text))
+        }
+    }
+}

@@ -1,0 +1,161 @@
+use std::path::Path;
+
+use cri::v1::{
+    ContainerConfig, LinuxContainerSecurityContext, Mount, MountPropagation, NamespaceMode, PodSandboxConfig,
+};
+use serde_json::{Value, json};
+
+use super::{Machine, PlanError, Surroundings, generated_files};
+
+/// Whether a mount of the container has to become visible outside.
+pub fn is_bidirectional(mount: &Mount) -> bool {
+    mount.propagation() == MountPropagation::PropagationBidirectional
+}
+
+/// How mounts of the container's root behave towards the machine's.
+pub fn propagation(config: &ContainerConfig) -> &'static str {
+    let any = |wanted: MountPropagation| config.mounts.iter().any(|mount| mount.propagation() == wanted);
+    if any(MountPropagation::PropagationBidirectional) {
+        "shared"
+    } else if any(MountPropagation::PropagationHostToContainer) {
+        "slave"
+    } else {
+        "private"
+    }
+}
+
+fn file_systems(context: &LinuxContainerSecurityContext, machine: &Machine) -> Vec<Value> {
+    let mount = |at: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": source, "options": options});
+    let hidden = ["nosuid", "noexec", "nodev"];
+    let mode = if context.privileged { "rw" } else { "ro" };
+    let sys = ["nosuid", "noexec", "nodev", mode];
+    let mut list = vec![
+        mount("/proc", "proc", "proc", &hidden),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &hidden),
+        mount("/sys", "sysfs", "sysfs", &sys),
+    ];
+    if machine.unified_cgroups || !context.privileged {
+        list.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", "relatime", mode],
+        ));
+    }
+    list
+}
+
+/// All mounts, shallow ones first.
+pub fn plan(
+    pod: &PodSandboxConfig,
+    config: &ContainerConfig,
+    context: &LinuxContainerSecurityContext,
+    machine: &Machine,
+    around: &Surroundings,
+) -> Result<Vec<Value>, PlanError> {
+    let mut list = file_systems(context, machine);
+    let given =
+        |at: &str| config.mounts.iter().any(|mount| Path::new(&mount.container_path) == Path::new(at));
+    let bind = |source: &Path, at: &str, options: &[&str]| json!({"destination": at, "type": "bind", "source": source, "options": options});
+    let files =
+        if context.readonly_rootfs { ["rbind", "rprivate", "ro"] } else { ["rbind", "rprivate", "rw"] };
+    for (source, at) in generated_files(&around.pod) {
+        if !given(at) && (at != "/etc/hostname" || !pod.hostname.is_empty()) {
+            list.push(bind(&source, at, &files));
+        }
+    }
+    if !given("/dev/shm") {
+        let ipc = context.namespace_options.as_ref().map(|options| options.ipc()).unwrap_or_default();
+        let shm = around.pod.join("shm");
+        let source = if ipc == NamespaceMode::Node { Path::new("/dev/shm") } else { shm.as_path() };
+        list.push(bind(source, "/dev/shm", &["rbind", "rprivate", "rw"]));
+    }
+    let mut wanted: Vec<&Mount> = config.mounts.iter().collect();
+    // A stable order: whoever mounts below another mount wants to be seen.
+    wanted.sort_by_key(|mount| Path::new(&mount.container_path).components().count());
+    for mount in wanted {
+        // What the container brings replaces ours.
+        list.retain(|have| have["destination"] != mount.container_path.as_str());
+        list.push(volume(mount)?);
+    }
+    Ok(list)
+}
+
+fn volume(mount: &Mount) -> Result<Value, PlanError> {
+    let refuse = |why: &str| Err(PlanError::Mount(mount.container_path.clone(), why.to_owned()));
+    if !mount.container_path.starts_with('/') {
+        return refuse("the path in the container is not absolute");
+    }
+    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
+        return refuse("volumes of images are not supported by this runtime");
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return refuse("user namespaces are not supported by this runtime");
+    }
+    let mut options = vec!["rbind"];
+    options.push(match mount.propagation() {
+        MountPropagation::PropagationPrivate => "rprivate",
+        MountPropagation::PropagationHostToContainer => "rslave",
+        MountPropagation::PropagationBidirectional => "rshared",
+    });
+    options.push(match (mount.readonly, mount.recursive_read_only) {
+        (true, true) => "rro",
+        (true, false) => "ro",
+        (false, true) => return refuse("recursive_read_only needs readonly"),
+        (false, false) => "rw",
+    });
+    options.extend(mount.mount_options.iter().map(String::as_str));
+    Ok(
+        json!({"destination": mount.container_path, "type": "bind", "source": mount.host_path, "options": options}),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(at: &str) -> Mount {
+        Mount { container_path: at.into(), host_path: "/src".into(), ..Mount::default() }
+    }
+
+    #[test]
+    fn a_given_mount_replaces_ours_and_deep_ones_come_late() {
+        let config = ContainerConfig {
+            mounts: vec![mount("/data/deep"), mount("/data"), mount("/etc/resolv.conf"), mount("/dev/shm")],
+            ..Default::default()
+        };
+        let list = plan(
+            &PodSandboxConfig::default(),
+            &config,
+            &Default::default(),
+            &Machine::default(),
+            &Surroundings::default(),
+        )
+        .unwrap();
+        let at: Vec<_> = list.iter().map(|m| m["destination"].as_str().unwrap()).collect();
+        assert_eq!(at.iter().filter(|a| **a == "/etc/resolv.conf").count(), 1);
+        let place = |what: &str| at.iter().position(|a| *a == what).unwrap();
+        assert!(place("/data") < place("/data/deep"));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let readonly = Mount { recursive_read_only: true, ..mount("/a") };
+        assert!(volume(&readonly).is_err());
+        assert!(volume(&mount("relative")).is_err());
+    }
+
+    #[test]
+    fn one_shared_mount_makes_the_root_shared() {
+        let shared = Mount { propagation: MountPropagation::PropagationBidirectional as i32, ..mount("/a") };
+        let config = ContainerConfig { mounts: vec![mount("/b"), shared], ..Default::default() };
+        assert_eq!(propagation(&config), "shared");
+    }
+}

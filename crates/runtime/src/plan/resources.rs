@@ -1,0 +1,104 @@
+use cri::v1::LinuxContainerResources;
+use serde_json::{Value, json};
+
+use super::{Device, Machine};
+use crate::cgroup;
+
+/// The limits, in the specification's words. What is not limited is left out.
+pub fn plan(
+    wanted: &LinuxContainerResources,
+    privileged: bool,
+    machine: &Machine,
+    extra: &[(Device, String)],
+) -> Value {
+    let mut resources = json!({});
+    let mut set = |key: &str, value: Value| {
+        if let Some(map) = resources.as_object_mut() {
+            map.insert(key.to_owned(), value);
+        }
+    };
+    let mut cpu = json!({});
+    for (key, value) in
+        [("period", wanted.cpu_period), ("quota", wanted.cpu_quota), ("shares", wanted.cpu_shares)]
+    {
+        if value != 0 && !(key == "shares" && machine.unified_cgroups) {
+            cpu[key] = json!(value);
+        }
+    }
+    for (key, value) in [("cpus", &wanted.cpuset_cpus), ("mems", &wanted.cpuset_mems)] {
+        if !value.is_empty() {
+            cpu[key] = json!(value);
+        }
+    }
+    if cpu.as_object().is_some_and(|cpu| !cpu.is_empty()) {
+        set("cpu", cpu);
+    }
+    if wanted.memory_limit_in_bytes > 0 {
+        let mut memory = json!({"limit": wanted.memory_limit_in_bytes});
+        if wanted.memory_swap_limit_in_bytes > 0 {
+            memory["swap"] = json!(wanted.memory_swap_limit_in_bytes);
+        }
+        set("memory", memory);
+    }
+    let pages: Vec<Value> = wanted
+        .hugepage_limits
+        .iter()
+        .map(|limit| json!({"pageSize": limit.page_size, "limit": limit.limit}))
+        .collect();
+    if !pages.is_empty() {
+        set("hugepageLimits", json!(pages));
+    }
+    let mut unified: std::collections::BTreeMap<String, String> =
+        wanted.unified.clone().into_iter().collect();
+    if machine.unified_cgroups && wanted.cpu_shares > 0 {
+        let weight = cgroup::weight(wanted.cpu_shares as u64);
+        unified.entry("cpu.weight".to_owned()).or_insert_with(|| weight.to_string());
+    }
+    if machine.unified_cgroups && !unified.is_empty() {
+        set("unified", json!(unified));
+    }
+    let mut devices = vec![json!({"allow": privileged, "access": "rwm"})];
+    for (device, access) in extra {
+        devices.push(json!({
+            "allow": true, "type": device.kind.to_string(), "major": device.major, "minor": device.minor, "access": access,
+        }));
+    }
+    set("devices", json!(devices));
+    resources
+}
+
+/// Device nodes to make: those that the container names, or all.
+pub fn devices(privileged: bool, machine: &Machine, extra: &[(Device, String)]) -> Vec<Value> {
+    let named = extra.iter().map(|(device, _)| device);
+    let all = machine.devices.iter().filter(|_| privileged);
+    named
+        .chain(all)
+        .map(|device| {
+            json!({
+                "path": device.path, "type": device.kind.to_string(), "major": device.major, "minor": device.minor,
+                "fileMode": device.mode, "uid": device.uid, "gid": device.gid,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unlimited_is_left_out() {
+        let none = plan(&LinuxContainerResources::default(), false, &Machine::default(), &[]);
+        assert_eq!(none, json!({"devices": [{"allow": false, "access": "rwm"}]}));
+    }
+
+    #[test]
+    fn shares_become_a_weight_on_version_2() {
+        let wanted =
+            LinuxContainerResources { cpu_shares: 1024, memory_limit_in_bytes: 5, ..Default::default() };
+        let v1 = plan(&wanted, false, &Machine::default(), &[]);
+        assert_eq!((v1["cpu"]["shares"].as_i64(), v1["memory"]["limit"].as_i64()), (Some(1024), Some(5)));
+        let v2 = plan(&wanted, false, &Machine { unified_cgroups: true, ..Machine::default() }, &[]);
+        assert_eq!((v2.get("cpu"), v2["unified"]["cpu.weight"].as_str()), (None, Some("100")));
+    }
+}

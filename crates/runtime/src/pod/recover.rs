@@ -1,0 +1,143 @@
+//! Taking over from an earlier runtime: reading what it wrote down, and finding what became of it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use prost::Message;
+use serde::de::DeserializeOwned;
+
+use super::container::{self, Container, Held};
+use super::sandbox::{self, Sandbox};
+use super::{Core, Loaded, LoadedContainer, LoadedSandbox, PodError, watch};
+use crate::proto::{self, event};
+use crate::shim::Reply;
+use crate::state::{self, ContainerPhase, SandboxPhase};
+use crate::sys::process::{PidFd, Process};
+
+/// Finds every sandbox and container below the root, and brings what is known of them up to date.
+pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
+    let sandboxes: Vec<LoadedSandbox> = load(&core.config.root.join("sandboxes"))?;
+    let containers: Vec<LoadedContainer> = load(&core.config.root.join("containers"))?;
+    for Loaded { id, config, state } in sandboxes {
+        let sandbox = Arc::new(Sandbox::new(core, id.clone(), config, state));
+        core.sandboxes.lock().insert(id, sandbox);
+    }
+    for Loaded { id, config, state } in containers {
+        let container = Arc::new(Container::new(core, id.clone(), config, state));
+        core.containers.lock().insert(id, container);
+    }
+    let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
+    for sandbox in all {
+        match sandbox.state().phase {
+            // Nobody was told of it yet.
+            SandboxPhase::Creating => {
+                sandbox::clear(core, &sandbox).await?;
+                sandbox::discard(core, &sandbox).await?;
+                core.sandboxes.lock().remove(&sandbox.id);
+            }
+            SandboxPhase::Ready if lost(core, &sandbox) => lose(core, &sandbox).await?,
+            SandboxPhase::Ready => reattach(core, &sandbox).await?,
+            SandboxPhase::Stopped => {}
+        }
+    }
+    Ok(())
+}
+
+fn load<C: Message + Default, S: DeserializeOwned>(folder: &Path) -> Result<Vec<Loaded<C, S>>, PodError> {
+    let failed = || PodError::io(format!("reading {}", folder.display()));
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed())? {
+        let entry = entry.map_err(failed())?;
+        let (path, id) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        match (state::load_config(&path)?, state::load(&path)?) {
+            (Some(config), Some(state)) => all.push(Loaded { id, config, state }),
+            // Cut off before its first record was whole: nothing was done for it yet.
+            _ => fs::remove_dir_all(&path).map_err(failed())?,
+        }
+    }
+    Ok(all)
+}
+
+/// Whether the machine was started anew since.
+fn lost(core: &Core, sandbox: &Sandbox) -> bool {
+    sandbox.state().shim.is_none_or(|shim| shim.boot != core.boot)
+}
+
+async fn lose(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    tracing::info!(sandbox = sandbox.id, "the machine was restarted: the sandbox is gone");
+    for container in core.containers_of(&sandbox.id) {
+        match container.state().phase {
+            ContainerPhase::Running { .. } | ContainerPhase::Starting => {
+                container::ended(core, &container, None, core.now()).await?;
+            }
+            ContainerPhase::Created | ContainerPhase::Exited(_) => {}
+        }
+    }
+    sandbox.change(|state| {
+        state.phase = SandboxPhase::Stopped;
+        state.shim = None;
+        state.pid_init = None;
+    })
+}
+
+async fn reattach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    // Connecting may start another shim, which adopts what runs; the listing shows what it has.
+    let shim = watch::connect(core, sandbox).await?;
+    let mut slots = shim.list().await?;
+    for container in core.containers_of(&sandbox.id) {
+        let handle = container.state().handle;
+        let slot = slots.iter().position(|slot| slot.header.handle == handle).map(|at| slots.swap_remove(at));
+        settle(core, sandbox, &container, slot).await?;
+    }
+    Ok(())
+}
+
+/// One container: what its shim says counts most, then its exit record, then whether it still runs.
+async fn settle(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    container: &Arc<Container>,
+    slot: Option<Reply>,
+) -> Result<(), PodError> {
+    let state = container.state();
+    let process = match &state.phase {
+        ContainerPhase::Created | ContainerPhase::Exited(_) => return Ok(()),
+        ContainerPhase::Starting => None,
+        ContainerPhase::Running { process, .. } => Some(process.clone()),
+    };
+    if let Some(mut slot) = slot {
+        debug_assert_eq!(slot.header.kind, event::SLOT);
+        let phase = slot.header.flags >> proto::STATE_SHIFT;
+        if phase == proto::STATE_RUNNING {
+            let process =
+                Process { pid: slot.header.a as i32, start_time: slot.header.b, boot: core.boot.clone() };
+            if process_runs(&process)? {
+                container.hold(Held::from_reply(&mut slot.fds));
+                if matches!(state.phase, ContainerPhase::Starting) {
+                    container.change(|state| {
+                        state.phase =
+                            ContainerPhase::Running { process: process.clone(), started_at: core.now() };
+                    })?;
+                }
+                return Ok(());
+            }
+        }
+    }
+    let record = watch::read_record(sandbox, state.handle).map_err(PodError::io("reading an exit record"))?;
+    if let Some(record) = record {
+        return container::ended(core, container, Some(record.status), record.finished_at).await;
+    }
+    match process {
+        // Its shim is gone, and so are its pipes: it is watched until its end, whatever that will be.
+        Some(process) if process_runs(&process)? => {
+            core.tasks.spawn(watch::watch_orphan(core.clone(), container.clone()));
+            Ok(())
+        }
+        _ => container::ended(core, container, None, core.now()).await,
+    }
+}
+
+fn process_runs(process: &Process) -> Result<bool, PodError> {
+    Ok(PidFd::open(process).map_err(PodError::io("looking for a container"))?.is_some())
+}

@@ -1,0 +1,76 @@
+//! Looking into a container's root file system without being led out of it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+
+fn open(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    Ok(openat2(root, path, how)?)
+}
+
+/// A text file; empty when the image has none.
+pub fn read(root: &Path, path: &str) -> io::Result<String> {
+    const LARGEST: u64 = 8 << 20;
+    let root: OwnedFd = File::open(root)?.into();
+    let file = match open(&root, Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+        Ok(file) => File::from(file),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(String::new());
+        }
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(String::new());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Makes a folder and those above it, where they are missing.
+pub fn make_folder(root: &Path, path: &str) -> io::Result<()> {
+    let root: OwnedFd = File::open(root)?.into();
+    make(&root, Path::new(path)).map(drop)
+}
+
+fn make(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
+    match open(root, path, FOLDER) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+            let parent = make(root, parent)?;
+            match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(nix::Error::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            open(root, path, FOLDER)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_cannot_lead_out() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname-of-the-image", root.path().join("etc/passwd")).unwrap();
+        assert_eq!(read(root.path(), "/etc/passwd").unwrap(), "");
+        std::fs::write(root.path().join("etc/hostname-of-the-image"), "inside").unwrap();
+        assert_eq!(read(root.path(), "/etc/passwd").unwrap(), "inside");
+        assert_eq!(read(root.path(), "/none").unwrap(), "");
+        std::os::unix::fs::symlink("/../../up", root.path().join("up")).unwrap();
+        make_folder(root.path(), "/a/b/c").unwrap();
+        assert!(root.path().join("a/b/c").is_dir());
+    }
+}

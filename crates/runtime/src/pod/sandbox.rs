@@ -1,0 +1,426 @@
+//! A pod's sandbox: namespaces pinned by bind mounts, generated files, a network and a shim. There
+//! is no pause container.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::v1::{
+    ContainerEventType, DnsConfig, LinuxPodSandboxStatus, Namespace, NamespaceMode, NamespaceOption, PodIp,
+    PodSandbox, PodSandboxConfig, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus,
+};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{Core, PodError, ShimSlot, blocking};
+use crate::network::{PodIps, SandboxMeta};
+use crate::proto::{Header, op};
+use crate::shim::{Enclosed, Shim, ShimError};
+use crate::state::{self, SandboxPhase, SandboxState};
+use crate::sys::mount;
+use crate::sys::namespace::{self, Kind};
+use crate::sys::process::{self, Process};
+
+/// One sandbox.
+pub struct Sandbox {
+    pub id: String,
+    pub config: PodSandboxConfig,
+    /// Its pinned namespaces, generated files and shim's socket.
+    pub run_folder: PathBuf,
+    root_folder: PathBuf,
+    state: Mutex<SandboxState>,
+    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) shim: ShimSlot,
+    /// Execs that run, by handle: who is told the wait status.
+    pub(super) execs: Mutex<HashMap<u64, oneshot::Sender<i32>>>,
+}
+
+impl Sandbox {
+    pub(super) fn new(core: &Core, id: String, config: PodSandboxConfig, state: SandboxState) -> Self {
+        Self {
+            run_folder: core.config.run_dir.join("sandboxes").join(&id),
+            root_folder: core.config.root.join("sandboxes").join(&id),
+            id,
+            config,
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
+            shim: ShimSlot::default(),
+            execs: Mutex::default(),
+        }
+    }
+
+    /// What is known of it.
+    pub fn state(&self) -> SandboxState {
+        self.state.lock().clone()
+    }
+
+    /// Changes what is known of it, on disk first.
+    pub(super) fn change(&self, change: impl FnOnce(&mut SandboxState)) -> Result<(), PodError> {
+        let mut state = self.state.lock();
+        let mut next = state.clone();
+        change(&mut next);
+        state::save(&self.root_folder, &next)?;
+        *state = next;
+        Ok(())
+    }
+
+    /// Whether containers can run in it.
+    pub fn is_ready(&self) -> bool {
+        self.state.lock().phase == SandboxPhase::Ready
+    }
+
+    /// Where its network namespace is pinned; `None` when it has the machine's.
+    pub fn netns(&self) -> Option<PathBuf> {
+        self.state.lock().own_network.then(|| self.run_folder.join(Kind::Net.name()))
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.run_folder.join("shim.sock")
+    }
+
+    /// Where the shim leaves exit records.
+    pub(super) fn records(&self) -> PathBuf {
+        self.run_folder.join("exits")
+    }
+
+    fn options(&self) -> NamespaceOption {
+        options(&self.config)
+    }
+
+    fn meta(&self) -> SandboxMeta {
+        let meta = self.config.metadata.clone().unwrap_or_default();
+        SandboxMeta {
+            id: self.id.clone(),
+            name: meta.name,
+            namespace: meta.namespace,
+            uid: meta.uid,
+            annotations: self.config.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        }
+    }
+
+    fn cri_state(&self) -> PodSandboxState {
+        if self.is_ready() { PodSandboxState::SandboxReady } else { PodSandboxState::SandboxNotready }
+    }
+
+    /// For `PodSandboxStatus`.
+    pub fn status(&self) -> PodSandboxStatus {
+        let state = self.state();
+        let mut ips = state.ips.into_iter();
+        let network = PodSandboxNetworkStatus {
+            ip: ips.next().unwrap_or_default(),
+            additional_ips: ips.map(|ip| PodIp { ip }).collect(),
+        };
+        PodSandboxStatus {
+            id: self.id.clone(),
+            metadata: self.config.metadata.clone(),
+            state: self.cri_state() as i32,
+            created_at: state.created_at,
+            network: Some(network),
+            linux: Some(LinuxPodSandboxStatus {
+                namespaces: Some(Namespace { options: Some(self.options()) }),
+            }),
+            labels: self.config.labels.clone(),
+            annotations: self.config.annotations.clone(),
+            runtime_handler: state.runtime_handler,
+        }
+    }
+
+    /// For `ListPodSandbox`.
+    pub fn summary(&self) -> PodSandbox {
+        let state = self.state();
+        PodSandbox {
+            id: self.id.clone(),
+            metadata: self.config.metadata.clone(),
+            state: self.cri_state() as i32,
+            created_at: state.created_at,
+            labels: self.config.labels.clone(),
+            annotations: self.config.annotations.clone(),
+            runtime_handler: state.runtime_handler,
+        }
+    }
+}
+
+fn options(config: &PodSandboxConfig) -> NamespaceOption {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    context.and_then(|context| context.namespace_options.clone()).unwrap_or_default()
+}
+
+/// Makes a sandbox. When it fails, nothing of it is left.
+pub async fn run(core: &Arc<Core>, config: PodSandboxConfig, handler: String) -> Result<String, PodError> {
+    if config.metadata.is_none() {
+        return Err(PodError::Invalid("the sandbox's metadata is missing".into()));
+    }
+    let options = options(&config);
+    if options.userns_options.as_ref().is_some_and(|userns| userns.mode() == NamespaceMode::Pod) {
+        return Err(PodError::Invalid("user namespaces are not supported by this runtime".into()));
+    }
+    let id = core.new_id();
+    let asked = config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()).unwrap_or_default();
+    let state = SandboxState {
+        created_at: core.now(),
+        runtime_handler: handler,
+        cgroup: core.cgroup_of(asked, &id),
+        own_network: options.network() != NamespaceMode::Node,
+        own_ipc: options.ipc() != NamespaceMode::Node,
+        ips: Vec::new(),
+        phase: SandboxPhase::Creating,
+        shim: None,
+        pid_init: None,
+    };
+    let sandbox = Arc::new(Sandbox::new(core, id.clone(), config, state));
+    if let Err(error) = make(core, &sandbox).await {
+        if let Err(left) = clear(core, &sandbox).await.and(discard(core, &sandbox).await) {
+            tracing::warn!(sandbox = id, error = %left, "clearing a sandbox that failed");
+        }
+        return Err(error);
+    }
+    core.sandboxes.lock().insert(id.clone(), sandbox);
+    core.announce(&id, &id, ContainerEventType::ContainerCreatedEvent);
+    core.announce(&id, &id, ContainerEventType::ContainerStartedEvent);
+    Ok(id)
+}
+
+async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    let (one, two) = (sandbox.clone(), core.clone());
+    // The shim starts while the network is being made.
+    let pid = blocking(move || {
+        prepare(&one)?;
+        let _runtime = tokio::runtime::Handle::current().enter();
+        let pid = crate::shim::spawn(&two.programs, &one.socket(), &one.records())?;
+        remember_shim(&two, &one, pid)?;
+        Ok(pid)
+    })
+    .await?;
+    let (cgroups, cgroup) = (core.cgroups.clone(), core.shim_cgroup(&sandbox.id));
+    let sheltered = tokio::task::spawn_blocking(move || cgroups.shelter(pid, &cgroup));
+    let isolate = {
+        let sandbox = sandbox.clone();
+        blocking(move || isolate(&sandbox))
+    };
+    isolate.await?;
+    let PodIps(ips) = match sandbox.netns() {
+        Some(netns) => core.config.network.setup(&netns, &sandbox.meta()).await?,
+        None => PodIps::default(),
+    };
+    super::watch::connect(core, sandbox).await?;
+    sheltered
+        .await
+        .map_err(|e| PodError::io("moving the shim")(io::Error::other(e)))?
+        .map_err(PodError::io("moving the shim into its cgroup"))?;
+    sandbox.change(|state| {
+        state.ips = ips.iter().map(ToString::to_string).collect();
+        state.phase = SandboxPhase::Ready;
+    })
+}
+
+pub(super) fn remember_shim(core: &Core, sandbox: &Sandbox, pid: i32) -> Result<(), PodError> {
+    let start_time =
+        process::start_time(pid).map_err(PodError::io("looking at the shim"))?.ok_or(ShimError::Gone)?;
+    sandbox.change(|state| state.shim = Some(Process { pid, start_time, boot: core.boot.clone() }))
+}
+
+/// Records and folders.
+fn prepare(sandbox: &Sandbox) -> Result<(), PodError> {
+    let failed = || PodError::io("making the sandbox's folders");
+    fs::create_dir_all(&sandbox.root_folder).map_err(failed())?;
+    state::save_config(&sandbox.root_folder, &sandbox.config)?;
+    sandbox.change(|_| {})?;
+    fs::create_dir_all(sandbox.records()).map_err(failed())?;
+    if !sandbox.config.log_directory.is_empty() {
+        fs::create_dir_all(&sandbox.config.log_directory).map_err(PodError::io("making the log folder"))?;
+    }
+    Ok(())
+}
+
+/// Generated files, shared memory, namespaces.
+fn isolate(sandbox: &Sandbox) -> Result<(), PodError> {
+    let folder = &sandbox.run_folder;
+    let failed = || PodError::io("writing the sandbox's files");
+    fs::write(folder.join("hostname"), format!("{}\n", sandbox.config.hostname)).map_err(failed())?;
+    let resolv = match &sandbox.config.dns_config {
+        Some(dns) => resolv_conf(dns),
+        None => fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|error| {
+            tracing::debug!(%error, "the machine has no resolver configuration to pass on");
+            String::new()
+        }),
+    };
+    fs::write(folder.join("resolv.conf"), resolv).map_err(failed())?;
+    let state = sandbox.state();
+    let mut plan = namespace::Plan::default();
+    if state.own_ipc {
+        let shm = folder.join("shm");
+        fs::create_dir_all(&shm).map_err(failed())?;
+        mount::tmpfs(&shm, "mode=1777,size=65536k").map_err(PodError::io("mounting /dev/shm"))?;
+        plan.kinds.push(Kind::Ipc);
+    }
+    if state.own_network {
+        plan.kinds.extend([Kind::Net, Kind::Uts]);
+        plan.hostname = Some(sandbox.config.hostname.clone()).filter(|name| !name.is_empty());
+    }
+    let sysctls = sandbox.config.linux.iter().flat_map(|linux| linux.sysctls.iter());
+    plan.sysctls = sysctls.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if plan.kinds.is_empty() {
+        return Ok(());
+    }
+    namespace::create(&plan, folder).map_err(PodError::io("making the sandbox's namespaces"))
+}
+
+/// What `/etc/resolv.conf` says.
+fn resolv_conf(dns: &DnsConfig) -> String {
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+    }
+    for server in &dns.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !dns.options.is_empty() {
+        text.push_str(&format!("options {}\n", dns.options.join(" ")));
+    }
+    text
+}
+
+/// Stops a sandbox and everything in it. One that is stopped, or unknown, is stopped already.
+pub async fn stop(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
+    let Some(sandbox) = core.sandbox(id) else { return Ok(()) };
+    let _turn = sandbox.turn.lock().await;
+    stop_now(core, &sandbox).await
+}
+
+async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    for container in core.containers_of(&sandbox.id) {
+        super::container::stop(core, &container, Duration::ZERO).await?;
+    }
+    let was_ready = sandbox.is_ready();
+    clear(core, sandbox).await?;
+    sandbox.change(|state| {
+        state.phase = SandboxPhase::Stopped;
+        state.shim = None;
+        state.pid_init = None;
+    })?;
+    if was_ready {
+        core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
+    }
+    Ok(())
+}
+
+/// Takes the network, the shim, the mounts and the cgroups away. What is not there is fine.
+pub(super) async fn clear(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    if let Some(netns) = sandbox.netns() {
+        core.config.network.teardown(&netns, &sandbox.meta()).await?;
+    }
+    end_shim(core, sandbox).await?;
+    let (core, sandbox) = (core.clone(), sandbox.clone());
+    blocking(move || {
+        for name in ["shm", Kind::Net.name(), Kind::Ipc.name(), Kind::Uts.name()] {
+            mount::detach(&sandbox.run_folder.join(name))
+                .map_err(PodError::io(format!("unmounting the sandbox's {name}")))?;
+        }
+        let cgroups = [core.shim_cgroup(&sandbox.id), own_cgroup(&core, &sandbox)];
+        for cgroup in cgroups.iter().filter(|cgroup| !cgroup.is_empty()) {
+            core.cgroups.remove(cgroup).map_err(PodError::io(format!("removing cgroup {cgroup}")))?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The pod's cgroup is the kubelet's to remove, unless we chose it.
+fn own_cgroup(core: &Core, sandbox: &Sandbox) -> String {
+    let cgroup = sandbox.state().cgroup;
+    if cgroup == core.cgroup_of("", &sandbox.id) { cgroup } else { String::new() }
+}
+
+async fn end_shim(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    let mut slot = sandbox.shim.lock().await;
+    let shim: Option<Shim> = slot.take();
+    let state = sandbox.state();
+    let Some(known) = state.shim else { return Ok(()) };
+    let handle = process::PidFd::open(&known).map_err(PodError::io("finding the shim"))?;
+    let init = match &state.pid_init {
+        Some(init) => {
+            process::PidFd::open(init).map_err(PodError::io("finding the pid namespace's first process"))?
+        }
+        None => None,
+    };
+    if let Some(shim) = shim {
+        match shim.ask(Header { kind: op::SHUTDOWN, ..Header::default() }, &[], Enclosed::default()).await {
+            Ok(_) | Err(ShimError::Gone) => {}
+            Err(error) => tracing::warn!(sandbox = sandbox.id, %error, "a shim has to be killed"),
+        }
+    }
+    for handle in [handle, init].into_iter().flatten() {
+        let gone = tokio::time::timeout(Duration::from_millis(500), handle.ended());
+        if gone.await.is_err() {
+            handle.signal(libc::SIGKILL).map_err(PodError::io("killing the shim"))?;
+            handle.ended().await.map_err(PodError::io("waiting for the shim's end"))?;
+        }
+    }
+    wait_until_left(core, &core.shim_cgroup(&sandbox.id)).await
+}
+
+/// A process leaves its cgroup when it is reaped, a moment after its end.
+async fn wait_until_left(core: &Arc<Core>, cgroup: &str) -> Result<(), PodError> {
+    for _ in 0..200 {
+        let (here, name) = (core.clone(), cgroup.to_owned());
+        let left =
+            blocking(move || here.cgroups.processes(&name).map_err(PodError::io("reading a cgroup"))).await?;
+        if left.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Removes a sandbox and its containers, stopping them first. An unknown one is removed already.
+pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
+    let Some(sandbox) = core.sandbox(id) else { return Ok(()) };
+    let _turn = sandbox.turn.lock().await;
+    if sandbox.state().phase != SandboxPhase::Stopped {
+        stop_now(core, &sandbox).await?;
+    }
+    for container in core.containers_of(&sandbox.id) {
+        super::container::remove(core, &container.id).await?;
+    }
+    discard(core, &sandbox).await?;
+    core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerDeletedEvent);
+    core.sandboxes.lock().remove(&sandbox.id);
+    Ok(())
+}
+
+/// Removes its folders; the record goes last.
+pub(super) async fn discard(_core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    let sandbox = sandbox.clone();
+    blocking(move || {
+        for folder in [&sandbox.run_folder, &sandbox.root_folder] {
+            match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(PodError::io(format!("removing {}", folder.display()))(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_has_upstreams_order() {
+        let dns = DnsConfig {
+            servers: vec!["10.0.0.10".into()],
+            searches: vec!["a.svc".into(), "svc".into()],
+            options: vec!["ndots:5".into()],
+        };
+        assert_eq!(resolv_conf(&dns), "search a.svc svc\nnameserver 10.0.0.10\noptions ndots:5\n");
+        assert_eq!(resolv_conf(&DnsConfig::default()), "");
+    }
+}

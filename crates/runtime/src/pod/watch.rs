@@ -1,0 +1,188 @@
+//! Keeping in touch with shims: hearing of exits, and what to do when a shim is gone.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::container::{self, Container};
+use super::sandbox::{self, Sandbox};
+use super::{Core, PodError, blocking};
+use crate::proto::{self, Header, op};
+use crate::shim::{self, Enclosed, News, Shim, ShimError};
+use crate::state::ContainerPhase;
+use crate::sys::process::PidFd;
+
+/// The sandbox's shim, reached or started anew if it is gone.
+pub fn connect<'a>(core: &'a Arc<Core>, sandbox: &'a Arc<Sandbox>) -> BoxFuture<'a, Result<Shim, PodError>> {
+    // Boxed, because a lost connection leads back here.
+    Box::pin(reach(core, sandbox))
+}
+
+async fn reach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<Shim, PodError> {
+    let mut slot = sandbox.shim.lock().await;
+    if let Some(shim) = slot.as_ref().filter(|shim| shim.is_connected()) {
+        return Ok(shim.clone());
+    }
+    let (sender, news) = mpsc::unbounded_channel();
+    let shim = match Shim::connect(&sandbox.socket(), sender.clone()).await {
+        Err(ShimError::Gone) => {
+            tracing::warn!(sandbox = sandbox.id, "the pod's shim is gone: another one takes over");
+            let (one, two) = (core.clone(), sandbox.clone());
+            blocking(move || {
+                let pid = shim::spawn(&one.programs, &two.socket(), &two.records())?;
+                sandbox::remember_shim(&one, &two, pid)?;
+                one.cgroups
+                    .shelter(pid, &one.shim_cgroup(&two.id))
+                    .map_err(PodError::io("moving the shim into its cgroup"))
+            })
+            .await?;
+            let shim = Shim::connect(&sandbox.socket(), sender).await?;
+            adopt(core, sandbox, &shim).await?;
+            shim
+        }
+        other => other?,
+    };
+    *slot = Some(shim.clone());
+    drop(slot);
+    core.tasks.spawn(listen(core.clone(), sandbox.clone(), news));
+    Ok(shim)
+}
+
+/// Gives the new shim the running containers' output, and watches those containers ourselves.
+async fn adopt(core: &Arc<Core>, sandbox: &Arc<Sandbox>, shim: &Shim) -> Result<(), PodError> {
+    for container in core.containers_of(&sandbox.id) {
+        let state = container.state();
+        let ContainerPhase::Running { process, .. } = &state.phase else { continue };
+        let held = container.held();
+        let log = container.open_log().map_err(PodError::io("opening the log"))?;
+        let flags = if container.config.tty { proto::FLAG_TTY } else { 0 };
+        let header = Header {
+            kind: op::ADOPT,
+            handle: state.handle,
+            flags,
+            a: i64::from(process.pid),
+            b: process.start_time,
+            ..Header::default()
+        };
+        let enclosed = Enclosed::default()
+            .maybe(proto::HAS_STDOUT, held.stdout.as_deref())
+            .maybe(proto::HAS_STDERR, held.stderr.as_deref())
+            .maybe(proto::HAS_STDIN_KEPT, held.stdin.as_deref())
+            .maybe(proto::HAS_TTY, held.master.as_deref())
+            .maybe(proto::HAS_LOG, log.as_ref());
+        shim.ask(header, &[], enclosed).await?;
+        core.tasks.spawn(watch_orphan(core.clone(), container));
+    }
+    Ok(())
+}
+
+async fn listen(core: Arc<Core>, sandbox: Arc<Sandbox>, mut news: mpsc::UnboundedReceiver<News>) {
+    while let Some(item) = news.recv().await {
+        match item {
+            News::Exited { handle, status } => exited(&core, &sandbox, handle, status).await,
+            News::Gone => {
+                // Whoever waits for an exec of that shim would wait for ever.
+                sandbox.execs.lock().clear();
+                if sandbox.is_ready()
+                    && let Err(error) = connect(&core, &sandbox).await
+                {
+                    tracing::error!(sandbox = sandbox.id, %error, "no shim could take over");
+                }
+                return;
+            }
+        }
+    }
+}
+
+async fn exited(core: &Arc<Core>, sandbox: &Arc<Sandbox>, handle: u64, status: i32) {
+    let exec = sandbox.execs.lock().remove(&handle);
+    if let Some(exec) = exec {
+        // Whoever started it may have given up.
+        let _ = exec.send(status);
+        return;
+    }
+    let found =
+        core.containers_of(&sandbox.id).into_iter().find(|container| container.state().handle == handle);
+    if let Some(container) = found {
+        let record = read_record(sandbox, handle).unwrap_or_else(|error| {
+            tracing::warn!(container = container.id, %error, "reading an exit record");
+            None
+        });
+        let finished_at = record.map_or_else(|| core.now(), |record| record.finished_at);
+        report(core, &container, Some(status), finished_at).await;
+    }
+}
+
+async fn report(core: &Arc<Core>, container: &Arc<Container>, status: Option<i32>, finished_at: i64) {
+    if let Err(error) = container::ended(core, container, status, finished_at).await {
+        tracing::error!(container = container.id, %error, "recording a container's end");
+    }
+}
+
+/// Waits for the end of a container that is nobody's child of ours.
+pub async fn watch_orphan(core: Arc<Core>, container: Arc<Container>) {
+    let state = container.state();
+    let ContainerPhase::Running { process, .. } = &state.phase else { return };
+    let handle = match PidFd::open(process) {
+        Ok(handle) => handle,
+        Err(error) => {
+            tracing::error!(container = container.id, %error, "a container cannot be watched");
+            return;
+        }
+    };
+    let mut status = None;
+    if let Some(handle) = handle {
+        if let Err(error) = handle.ended().await {
+            tracing::error!(container = container.id, %error, "waiting for a container's end");
+        }
+        // The kernel tells the status once somebody has reaped the process.
+        for _ in 0..50 {
+            status = handle.wait_status();
+            if status.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // What it wrote last is still in its pipes: forgetting it drains them into the log.
+    if let Some(sandbox) = core.sandbox(&container.sandbox)
+        && let Ok(shim) = connect(&core, &sandbox).await
+    {
+        let forget = Header { kind: op::FORGET, handle: state.handle, ..Header::default() };
+        if let Err(error) = shim.ask(forget, &[], Enclosed::default()).await {
+            tracing::debug!(container = container.id, %error, "the shim did not know it");
+        }
+    }
+    report(&core, &container, status, core.now()).await;
+}
+
+/// What a shim wrote down about an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// The wait status.
+    pub status: i32,
+    /// Nanoseconds since 1970.
+    pub finished_at: i64,
+}
+
+/// Reads an exit record; `None` when there is none.
+pub fn read_record(sandbox: &Sandbox, handle: u64) -> io::Result<Option<Record>> {
+    let bytes = match fs::read(sandbox.records().join(format!("{handle:016x}"))) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let fields: Vec<i64> =
+        bytes.chunks_exact(8).filter_map(|c| c.first_chunk::<8>()).map(|c| i64::from_ne_bytes(*c)).collect();
+    match fields.as_slice() {
+        [_, status, seconds, nanoseconds] => {
+            let finished_at = seconds.saturating_mul(1_000_000_000).saturating_add(*nanoseconds);
+            Ok(Some(Record { status: *status as i32, finished_at }))
+        }
+        _ => Err(io::Error::other(format!("the exit record of {handle:016x} has {} bytes", bytes.len()))),
+    }
+}

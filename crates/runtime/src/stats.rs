@@ -1,0 +1,212 @@
+//! What containers and pods use, from their cgroups and writable layers.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::v1::{
+    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage,
+    LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes,
+    PodSandboxStats, ProcessUsage, UInt64Value,
+};
+use parking_lot::Mutex;
+
+use crate::cgroup::Usage;
+use crate::pod::{Container, Core, Sandbox};
+
+/// How long the size of a writable layer is believed: adding it up reads every inode.
+const SIZE_AGE: Duration = Duration::from_secs(15);
+
+/// What has to be remembered between two readings.
+#[derive(Default)]
+pub struct Memory {
+    sizes: Mutex<HashMap<String, (Duration, u64, u64)>>,
+    cpu: Mutex<HashMap<String, (i64, u64)>>,
+}
+
+fn value(value: Option<u64>) -> Option<UInt64Value> {
+    value.map(|value| UInt64Value { value })
+}
+
+impl Memory {
+    /// A container's statistics. Blocks.
+    pub fn container(&self, core: &Core, container: &Arc<Container>) -> ContainerStats {
+        let now = core.now();
+        let usage =
+            container.process().map(|_| core.cgroups.usage(&container.state().cgroup)).unwrap_or_default();
+        let (bytes, inodes) = self.writable(core, container);
+        let layer = FilesystemUsage {
+            timestamp: now,
+            fs_id: Some(FilesystemIdentifier { mountpoint: core.config.root.display().to_string() }),
+            used_bytes: value(Some(bytes)),
+            inodes_used: value(Some(inodes)),
+        };
+        ContainerStats {
+            attributes: Some(ContainerAttributes {
+                id: container.id.clone(),
+                metadata: container.config.metadata.clone(),
+                labels: container.config.labels.clone(),
+                annotations: container.config.annotations.clone(),
+            }),
+            cpu: usage.cpu.map(|total| self.cpu(&container.id, now, total)),
+            memory: memory(&usage, now),
+            writable_layer: Some(layer),
+            swap: None,
+            io: None,
+        }
+    }
+
+    /// A pod's statistics. Blocks.
+    pub fn sandbox(&self, core: &Core, sandbox: &Arc<Sandbox>) -> PodSandboxStats {
+        let now = core.now();
+        let usage =
+            if sandbox.is_ready() { core.cgroups.usage(&sandbox.state().cgroup) } else { Usage::default() };
+        let containers = core.containers_of(&sandbox.id);
+        let running = containers.iter().filter(|container| container.process().is_some());
+        PodSandboxStats {
+            attributes: Some(PodSandboxAttributes {
+                id: sandbox.id.clone(),
+                metadata: sandbox.config.metadata.clone(),
+                labels: sandbox.config.labels.clone(),
+                annotations: sandbox.config.annotations.clone(),
+            }),
+            linux: Some(LinuxPodSandboxStats {
+                cpu: usage.cpu.map(|total| self.cpu(&sandbox.id, now, total)),
+                memory: memory(&usage, now),
+                network: network(sandbox, now),
+                process: usage
+                    .pids
+                    .map(|pids| ProcessUsage { timestamp: now, process_count: value(Some(pids)) }),
+                containers: running.map(|container| self.container(core, container)).collect(),
+                io: None,
+            }),
+            windows: None,
+        }
+    }
+
+    fn cpu(&self, id: &str, now: i64, total: u64) -> CpuUsage {
+        let before = self.cpu.lock().insert(id.to_owned(), (now, total));
+        let rate = before.filter(|(then, _)| now > *then).map(|(then, before)| {
+            (u128::from(total.saturating_sub(before)) * 1_000_000_000 / (now - then) as u128) as u64
+        });
+        CpuUsage {
+            timestamp: now,
+            usage_core_nano_seconds: value(Some(total)),
+            usage_nano_cores: value(rate),
+            psi: None,
+        }
+    }
+
+    fn writable(&self, core: &Core, container: &Container) -> (u64, u64) {
+        let now = core.config.clock.monotonic();
+        if let Some((then, bytes, inodes)) = self.sizes.lock().get(&container.id)
+            && now.saturating_sub(*then) < SIZE_AGE
+        {
+            return (*bytes, *inodes);
+        }
+        let (bytes, inodes) = disk_usage(&container.upper()).unwrap_or_else(|error| {
+            tracing::debug!(container = container.id, %error, "reading the size of a writable layer");
+            (0, 0)
+        });
+        self.sizes.lock().insert(container.id.clone(), (now, bytes, inodes));
+        (bytes, inodes)
+    }
+
+    /// Forgets what is gone.
+    pub fn forget(&self, id: &str) {
+        self.sizes.lock().remove(id);
+        self.cpu.lock().remove(id);
+    }
+}
+
+fn memory(usage: &Usage, now: i64) -> Option<MemoryUsage> {
+    let working_set = usage.working_set?;
+    Some(MemoryUsage {
+        timestamp: now,
+        working_set_bytes: value(Some(working_set)),
+        available_bytes: value(usage.memory_limit.map(|limit| limit.saturating_sub(working_set))),
+        usage_bytes: value(usage.memory),
+        rss_bytes: value(usage.rss),
+        page_faults: value(usage.faults.map(|(all, _)| all)),
+        major_page_faults: value(usage.faults.map(|(_, major)| major)),
+        psi: None,
+    })
+}
+
+/// The counters of a pod's interfaces, read inside its namespace.
+fn network(sandbox: &Sandbox, now: i64) -> Option<NetworkUsage> {
+    let netns = sandbox.netns().filter(|_| sandbox.is_ready())?;
+    let read = || fs::read_to_string("/proc/thread-self/net/dev");
+    let text = match crate::sys::namespace::in_network(&netns, read) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::debug!(sandbox = sandbox.id, %error, "reading network counters");
+            return None;
+        }
+    };
+    let interfaces: Vec<_> = text.lines().filter_map(interface).filter(|i| i.name != "lo").collect();
+    let default = interfaces.iter().find(|i| i.name == "eth0").or(interfaces.first()).cloned();
+    Some(NetworkUsage { timestamp: now, default_interface: default, interfaces })
+}
+
+fn interface(line: &str) -> Option<NetworkInterfaceUsage> {
+    let (name, counters) = line.split_once(':')?;
+    let counters: Vec<u64> = counters.split_whitespace().map_while(|n| n.parse().ok()).collect();
+    let at = |i: usize| value(counters.get(i).copied());
+    Some(NetworkInterfaceUsage {
+        name: name.trim().to_owned(),
+        rx_bytes: Some(at(0)?),
+        rx_errors: at(2),
+        tx_bytes: at(8),
+        tx_errors: at(10),
+    })
+}
+
+/// Bytes on disk and inodes below a folder, without following links.
+pub fn disk_usage(folder: &Path) -> io::Result<(u64, u64)> {
+    let (mut bytes, mut inodes) = (0, 0);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // Removed while we looked.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let Ok(meta) =
+                entry.as_ref().map_err(|e| e.kind()).and_then(|e| e.metadata().map_err(|e| e.kind()))
+            else {
+                continue;
+            };
+            inodes += 1;
+            bytes += meta.blocks() * 512;
+            if meta.is_dir()
+                && let Ok(entry) = entry
+            {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok((bytes, inodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_counters() {
+        let line = "  eth0: 1000 10 1 0 0 0 0 0 2000 20 2 0 0 0 0 0";
+        let found = interface(line).unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.rx_bytes.unwrap().value, found.tx_bytes.unwrap().value),
+            ("eth0", 1000, 2000)
+        );
+        assert!(interface("Inter-|   Receive").is_none());
+    }
+}

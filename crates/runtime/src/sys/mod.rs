@@ -1,0 +1,7 @@
+//! System calls that std does not have, each as one function. Nothing here knows of pods.
+
+pub mod mount;
+pub mod namespace;
+pub mod packet;
+pub mod pipe;
+pub mod process;

@@ -1,0 +1,106 @@
+//! Namespaces that outlive the process that made them: each is pinned by a bind mount.
+#![expect(unsafe_code, reason = "an ioctl on an interface")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::mount;
+
+/// What a pod's namespaces are to be.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Namespaces to make, and in which file of the folder each is pinned.
+    pub kinds: Vec<Kind>,
+    /// The name that a new UTS namespace gets.
+    pub hostname: Option<String>,
+    /// Kernel parameters, by their dotted names.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// A kind of namespace that a pod can have to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Network.
+    Net,
+    /// Message queues, semaphores, shared memory.
+    Ipc,
+    /// Host name.
+    Uts,
+}
+
+impl Kind {
+    /// Its name under `/proc/<pid>/ns`, and of the file that pins it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+        }
+    }
+
+    fn flag(self) -> CloneFlags {
+        match self {
+            Self::Net => CloneFlags::CLONE_NEWNET,
+            Self::Ipc => CloneFlags::CLONE_NEWIPC,
+            Self::Uts => CloneFlags::CLONE_NEWUTS,
+        }
+    }
+}
+
+/// Makes the namespaces on a thread of their own, which ends with this call.
+pub fn create(plan: &Plan, folder: &Path) -> io::Result<()> {
+    on_thread(|| {
+        let flags = plan.kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
+        unshare(flags)?;
+        if let Some(name) = &plan.hostname {
+            nix::unistd::sethostname(name)?;
+        }
+        for (name, value) in &plan.sysctls {
+            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            std::fs::write(&path, value)
+                .map_err(|e| io::Error::new(e.kind(), format!("sysctl {name}={value}: {e}")))?;
+        }
+        for kind in &plan.kinds {
+            let pin = folder.join(kind.name());
+            File::create(&pin)?;
+            mount::bind(&Path::new("/proc/thread-self/ns").join(kind.name()), &pin)?;
+        }
+        Ok(())
+    })
+}
+
+/// Runs something inside a pinned network namespace, on a thread of its own.
+pub fn in_network<T: Send>(pin: &Path, body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let namespace = File::open(pin)?;
+    on_thread(move || {
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        body()
+    })
+}
+
+fn on_thread<T: Send>(body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, body)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the namespace's thread panicked")))
+    })
+}
+
+/// Brings the loopback interface of the present network namespace up.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the ioctl reads one ifreq.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

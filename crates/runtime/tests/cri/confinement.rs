@@ -1,0 +1,184 @@
+use cri::v1::security_profile::ProfileType;
+use cri::v1::*;
+
+use crate::node::{IMAGE, Node};
+
+fn context(config: &mut ContainerConfig) -> &mut LinuxContainerSecurityContext {
+    config.linux.as_mut().unwrap().security_context.as_mut().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_groups_and_capabilities_are_what_was_asked_for() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("users")).await;
+    let script =
+        "id -u; id -g; id -G; grep CapEff /proc/self/status; echo $HOME; grep NoNewPrivs /proc/self/status";
+    let mut config = Node::shell("c", script);
+    let asked = context(&mut config);
+    asked.run_as_username = "app".into();
+    asked.supplemental_groups = vec![77];
+    asked.no_new_privs = true;
+    asked.capabilities = Some(Capability { drop_capabilities: vec!["ALL".into()], ..Capability::default() });
+    let (code, text) = node.script(&pod, config.clone()).await;
+    assert_eq!(code, 0);
+    let expected = "1000\n1000\n1000 10 77\nCapEff:\t0000000000000000\n/home/app\nNoNewPrivs:\t1";
+    assert_eq!(text, expected);
+
+    // The same for a command in it.
+    config.command = vec!["sleep".into(), "100".into()];
+    let id = node.run(&pod, config).await;
+    assert_eq!(node.output(&id, script).await, expected);
+    let status = node.status(&id).await;
+    assert_eq!(status.user.unwrap().linux.unwrap().supplemental_groups, [10, 77, 1000]);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_profile_denies_namespaces_to_containers_and_their_commands() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("seccomp")).await;
+    let script = "grep Seccomp: /proc/self/status; unshare -U true 2>/dev/null && echo unshared; exit 0";
+    let mut config = Node::shell("c", "sleep 100");
+    context(&mut config).seccomp = Some(SecurityProfile {
+        profile_type: ProfileType::RuntimeDefault as i32,
+        localhost_ref: String::new(),
+    });
+    let id = node.run(&pod, config).await;
+    assert_eq!(node.output(&id, "grep Seccomp: /proc/1/status").await, "Seccomp:\t2");
+    assert_eq!(node.output(&id, script).await, "Seccomp:\t2");
+    let open = node.run(&pod, Node::shell("open", "sleep 100")).await;
+    assert_eq!(node.output(&open, script).await, "Seccomp:\t0\nunshared");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_systems_files_and_volumes() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("files")).await;
+    let shared = node.folder.path().join("shared");
+    let mut config = Node::shell("c", "sleep 100");
+    config.working_dir = "/made/for/me".into();
+    config.mounts = vec![
+        Mount { container_path: "/data".into(), host_path: shared.display().to_string(), ..Mount::default() },
+        Mount {
+            container_path: "/ro".into(),
+            host_path: shared.display().to_string(),
+            readonly: true,
+            ..Mount::default()
+        },
+    ];
+    let asked = context(&mut config);
+    asked.readonly_rootfs = true;
+    asked.masked_paths = vec!["/proc/keys".into()];
+    asked.readonly_paths = vec!["/proc/sys".into()];
+    let id = node.run(&pod, config).await;
+    assert_eq!(
+        node.output(&id, "cat /etc/hostname /etc/resolv.conf; touch /data/x; ls /ro").await,
+        "files\nnameserver 10.0.0.10\nx"
+    );
+    for denied in ["touch /root/x", "touch /ro/y", "touch /proc/sys/kernel/x", "grep . /proc/keys"] {
+        assert_ne!(node.exec(&id, &["sh", "-c", denied]).await.exit_code, 0, "{denied}");
+    }
+    assert!(shared.join("x").exists());
+    // Shared memory is the pod's.
+    let other = node.run(&pod, Node::shell("other", "sleep 100")).await;
+    node.output(&id, "echo here > /dev/shm/note").await;
+    assert_eq!(node.output(&other, "cat /dev/shm/note").await, "here");
+    assert!(node.output(&other, "pwd; touch /root/x").await.starts_with('/'));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_set_changed_and_enforced() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("limits")).await;
+    let limit = |bytes| LinuxContainerResources {
+        memory_limit_in_bytes: bytes,
+        cpu_shares: 512,
+        ..Default::default()
+    };
+    let mut config = Node::shell("c", "sleep 100");
+    config.linux.as_mut().unwrap().resources = Some(limit(64 << 20));
+    let id = node.run(&pod, config).await;
+    let available =
+        |stats: ContainerStatsResponse| stats.stats.unwrap().memory.unwrap().available_bytes.map(|b| b.value);
+    let read = |node: &Node| {
+        let mut runtime = node.runtime.clone();
+        let id = id.clone();
+        async move {
+            available(
+                runtime
+                    .container_stats(ContainerStatsRequest { container_id: id })
+                    .await
+                    .unwrap()
+                    .into_inner(),
+            )
+        }
+    };
+    assert!(read(&node).await.unwrap() <= 64 << 20);
+    let update = UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(limit(128 << 20)),
+        ..Default::default()
+    };
+    node.runtime.update_container_resources(update).await.unwrap();
+    let now = read(&node).await.unwrap();
+    assert!(now > 64 << 20 && now <= 128 << 20, "{now}");
+    assert_eq!(node.status(&id).await.resources.unwrap().linux.unwrap().memory_limit_in_bytes, 128 << 20);
+
+    let mut greedy = Node::shell("greedy", "dd if=/dev/zero of=/dev/null bs=200M count=1; echo survived");
+    greedy.linux.as_mut().unwrap().resources = Some(limit(16 << 20));
+    greedy.command =
+        vec!["dd".into(), "if=/dev/zero".into(), "of=/dev/null".into(), "bs=200M".into(), "count=1".into()];
+    let id = node.run(&pod, greedy).await;
+    let status = node.wait_exited(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (137, "OOMKilled"));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_can_share_a_pid_namespace_or_the_machines_network() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("shared")).await;
+    let mut config = Node::shell("a", "sleep 1234");
+    context(&mut config).namespace_options =
+        Some(NamespaceOption { pid: NamespaceMode::Pod as i32, ..Default::default() });
+    let first = node.run(&pod, config.clone()).await;
+    let second = node.run(&pod, config).await;
+    let seen = node.output(&second, "cat /proc/1/comm; ps | grep -c '[s]leep 1234'").await;
+    assert_eq!(seen, "knarr-init\n2");
+    node.runtime.stop_container(StopContainerRequest { container_id: first, timeout: 0 }).await.unwrap();
+    assert_eq!(node.status(&second).await.state(), ContainerState::ContainerRunning);
+
+    let host = NamespaceOption {
+        network: NamespaceMode::Node as i32,
+        pid: NamespaceMode::Container as i32,
+        ..Default::default()
+    };
+    let mut config = node.pod("hostnet");
+    config.linux.as_mut().unwrap().security_context =
+        Some(LinuxSandboxSecurityContext { namespace_options: Some(host.clone()), ..Default::default() });
+    let pod = node.run_pod(config).await;
+    let mut config = Node::shell("c", "sleep 100");
+    context(&mut config).namespace_options = Some(host);
+    let id = node.run(&pod, config).await;
+    let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let theirs = std::fs::read_link(format!("/proc/{}/ns/net", node.pid(&id).await)).unwrap();
+    assert_eq!(ours, theirs);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_privileged_container_has_devices_and_everything_we_have() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("privileged")).await;
+    let mut config = Node::shell("c", "sleep 100");
+    context(&mut config).privileged = true;
+    let id = node.run(&pod, config).await;
+    let ours = std::fs::read_to_string("/proc/self/status").unwrap();
+    let bounding = ours.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap();
+    assert_eq!(node.output(&id, "grep CapEff /proc/self/status").await, format!("CapEff:\t{bounding}"));
+    assert_eq!(node.output(&id, "mount -t tmpfs none /tmp && echo mounted").await, "mounted");
+    assert_eq!(node.status(&id).await.image.unwrap().image, IMAGE);
+    node.finish().await;
+}

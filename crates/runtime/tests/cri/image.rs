@@ -1,0 +1,221 @@
+use std::collections::HashMap;
+use std::fs;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use cri::v1::*;
+
+use crate::node::{Built, Entry, IMAGE, Node, build, busybox, digest, layer};
+
+/// A registry that serves blobs by digest, and one manifest under a tag.
+struct Registry {
+    blobs: HashMap<String, Vec<u8>>,
+    tag: String,
+}
+
+async fn manifest(
+    State(registry): State<Arc<Registry>>,
+    Path((_, _, reference)): Path<(String, String, String)>,
+) -> Response {
+    let digest = if reference == "1" { registry.tag.clone() } else { reference };
+    match registry.blobs.get(&digest) {
+        Some(bytes) => {
+            let kind = "application/vnd.oci.image.manifest.v1+json".to_owned();
+            (
+                [
+                    (header::CONTENT_TYPE, kind),
+                    (header::HeaderName::from_static("docker-content-digest"), digest),
+                ],
+                bytes.clone(),
+            )
+                .into_response()
+        }
+        None => (
+            StatusCode::NOT_FOUND,
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+        )
+            .into_response(),
+    }
+}
+
+async fn blob(
+    State(registry): State<Arc<Registry>>,
+    Path((_, _, digest)): Path<(String, String, String)>,
+) -> Response {
+    registry
+        .blobs
+        .get(&digest)
+        .map_or(StatusCode::NOT_FOUND.into_response(), |bytes| bytes.clone().into_response())
+}
+
+/// Serves an image as `<address>/test/busybox:1`.
+async fn registry(built: &Built, spoil: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> String {
+    let blobs = built.blobs.iter().map(|blob| (digest(blob), spoil(&digest(blob), blob.clone()))).collect();
+    let state = Arc::new(Registry { blobs, tag: built.manifest.clone() });
+    let router = Router::new()
+        .route("/v2/", axum::routing::get(|| async { "{}" }))
+        .route("/v2/{a}/{b}/manifests/{reference}", axum::routing::get(manifest))
+        .route("/v2/{a}/{b}/blobs/{digest}", axum::routing::get(blob))
+        .with_state(state);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address.to_string()
+}
+
+fn named(image: &str) -> Option<ImageSpec> {
+    Some(ImageSpec { image: image.into(), ..ImageSpec::default() })
+}
+
+async fn pull(node: &mut Node, image: &str) -> Result<String, tonic::Status> {
+    let request = PullImageRequest { image: named(image), auth: None, sandbox_config: None };
+    Ok(node.images.pull_image(request).await?.into_inner().image_ref)
+}
+
+async fn find(node: &mut Node, image: &str) -> Option<Image> {
+    let request = ImageStatusRequest { image: named(image), verbose: false };
+    node.images.image_status(request).await.unwrap().into_inner().image
+}
+
+fn is_empty(node: &Node, folder: &str) -> bool {
+    fs::read_dir(node.config.root.join(folder)).unwrap().next().is_none()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_pulled_by_tag_and_digest_and_runs() {
+    let mut node = Node::empty().await;
+    let built = busybox();
+    let address = registry(&built, |_, blob| blob).await;
+    let name = format!("{address}/test/busybox:1");
+    assert_eq!(find(&mut node, &name).await, None);
+    let id = pull(&mut node, &name).await.unwrap();
+    let by_digest = format!("{address}/test/busybox@{}", built.manifest);
+    assert_eq!(pull(&mut node, &by_digest).await.unwrap(), id);
+    let image = find(&mut node, &id).await.unwrap();
+    assert_eq!((image.repo_tags, image.repo_digests), (vec![name.clone()], vec![by_digest.clone()]));
+    assert!(image.size > 100_000);
+
+    let pod = node.run_pod(node.pod("pulled")).await;
+    let config = ContainerConfig { image: named(&by_digest), ..Node::shell("c", "echo works") };
+    assert_eq!(node.script(&pod, config).await, (0, "works".into()));
+
+    let info = node.images.image_fs_info(ImageFsInfoRequest {}).await.unwrap().into_inner();
+    assert!(info.image_filesystems[0].used_bytes.unwrap().value > 100_000);
+    node.remove_pod(&pod).await;
+    for _ in 0..2 {
+        node.images.remove_image(RemoveImageRequest { image: named(&name) }).await.unwrap();
+    }
+    assert_eq!(find(&mut node, &name).await, None);
+    assert!(is_empty(&node, "layers"), "layers are left");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_layer_is_named_and_leaves_nothing() {
+    let mut node = Node::empty().await;
+    let built = busybox();
+    let bad = built.layers[0].clone();
+    let address = registry(&built, |digest, mut blob| {
+        if digest == bad {
+            let middle = blob.len() / 2;
+            blob[middle] ^= 1;
+        }
+        blob
+    })
+    .await;
+    let error = pull(&mut node, &format!("{address}/test/busybox:1")).await.unwrap_err();
+    assert!(error.message().contains(&bad) && error.message().contains("corrupt"), "{}", error.message());
+    assert!(is_empty(&node, "layers"), "something is left");
+    let missing = pull(&mut node, &format!("{address}/test/busybox:2")).await.unwrap_err();
+    assert_eq!(missing.code(), tonic::Code::NotFound, "{missing}");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upper_layers_change_and_hide_what_is_below() {
+    let mut node = Node::new().await;
+    let program = fs::read("/bin/busybox").unwrap();
+    let below = layer(&[
+        Entry::Folder("bin", 0o755),
+        Entry::File("bin/busybox", &program, 0o755),
+        Entry::Symlink("bin/sh", "busybox"),
+        Entry::Symlink("bin/ls", "busybox"),
+        Entry::Symlink("bin/cat", "busybox"),
+        Entry::Symlink("bin/stat", "busybox"),
+        Entry::Folder("usr", 0o755),
+        Entry::Folder("usr/lib", 0o711),
+        Entry::File("usr/lib/kept", b"kept", 0o644),
+        Entry::File("usr/lib/gone", b"gone", 0o644),
+        Entry::Symlink("lib", "usr/lib"),
+        Entry::Folder("whole", 0o755),
+        Entry::File("whole/old", b"old", 0o644),
+        Entry::Folder("becomes-file", 0o755),
+        Entry::File("becomes-file/x", b"x", 0o644),
+        // Absolute, and led out of the image if it were followed carelessly.
+        Entry::Symlink("escape", "/tmp"),
+    ]);
+    let above = layer(&[
+        Entry::File("usr/lib/.wh.gone", b"", 0o644),
+        Entry::File("lib/through-link", b"new", 0o644),
+        Entry::File("whole/new", b"new", 0o600),
+        Entry::File("whole/.wh..wh..opq", b"", 0o644),
+        Entry::File("becomes-file", b"file", 0o644),
+        Entry::Hardlink("linked", "usr/lib/kept"),
+        Entry::File("escape/inside", b"caught", 0o644),
+    ]);
+    let built = build(&[below, above], serde_json::json!({"Env": ["PATH=/bin"]}));
+    let archive = node.folder.path().join("layers.tar");
+    fs::write(&archive, built.archive("test.local/layers:1")).unwrap();
+    runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();
+    let pod = node.run_pod(node.pod("layers")).await;
+    let script =
+        "ls usr/lib; ls whole; cat becomes-file linked; echo; cat /tmp/inside; echo; stat -c %a usr/lib";
+    let config = ContainerConfig { image: named("test.local/layers:1"), ..Node::shell("c", script) };
+    let (code, text) = node.script(&pod, config).await;
+    assert_eq!((code, text.as_str()), (0, "kept\nthrough-link\nnew\nfilekept\ncaught\n711"));
+    assert!(!std::path::Path::new("/tmp/inside").exists());
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_docker_archive_is_imported() {
+    let node = Node::empty().await;
+    let program = fs::read("/bin/busybox").unwrap();
+    let only = layer(&[Entry::Folder("bin", 0o755), Entry::File("bin/sh", &program, 0o755)]);
+    let config = serde_json::json!({"config": {}, "rootfs": {"type": "layers", "diff_ids": [digest(&only)]}})
+        .to_string();
+    let manifest = r#"[{"Config":"c.json","RepoTags":["busybox:docker"],"Layers":["x/layer.tar"]}]"#;
+    let tar = layer(&[
+        Entry::File("c.json", config.as_bytes(), 0o644),
+        Entry::File("x/layer.tar", &only, 0o644),
+        Entry::File("manifest.json", manifest.as_bytes(), 0o644),
+    ]);
+    let archive = node.folder.path().join("docker.tar.gz");
+    fs::write(&archive, crate::node::gzip(&tar)).unwrap();
+    let mut steps = 0;
+    let names = runtime::import_client(&node.config.socket, &archive, |_| steps += 1).await.unwrap();
+    assert_eq!(names, ["docker.io/library/busybox:docker"]);
+    assert!(steps > 0);
+    fs::write(&archive, "no archive").unwrap();
+    let error = runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("not an image archive"), "{error}");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_moves_to_the_newer_image() {
+    let mut node = Node::new().await;
+    let old = find(&mut node, IMAGE).await.unwrap().id;
+    let built = build(&[layer(&[Entry::Folder("other", 0o755)])], serde_json::json!({"User": "7:8"}));
+    let archive = node.folder.path().join("other.tar");
+    fs::write(&archive, built.archive(IMAGE)).unwrap();
+    runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();
+    let new = find(&mut node, IMAGE).await.unwrap();
+    assert_ne!(new.id, old);
+    assert_eq!(new.uid.unwrap().value, 7);
+    assert_eq!(find(&mut node, &old).await.unwrap().repo_tags, Vec::<String>::new());
+    node.finish().await;
+}

@@ -1,0 +1,19 @@
+//! The runtime as a kubelet sees it: over gRPC, with real containers.
+//!
+//! They need root, Debian's busybox-static, and nothing else; each has its own folders and cgroups.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod confinement;
+mod exec;
+mod image;
+mod lifecycle;
+mod measure;
+mod node;
+mod restart;
+mod streams;

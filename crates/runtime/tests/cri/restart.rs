@@ -1,0 +1,119 @@
+use std::path::Path;
+
+use cri::v1::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::node::{Node, eventually, texts};
+
+const COUNTING: &str =
+    "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.02; [ -e /tmp/stop ] && exit 9; done";
+
+fn last(log: &str) -> usize {
+    texts(Path::new(log)).lines().count()
+}
+
+/// No line is lost or doubled.
+fn assert_gapless(log: &str) {
+    let text = texts(Path::new(log));
+    for (i, line) in text.lines().enumerate() {
+        assert_eq!(line, format!("line {}", i + 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_does_not_notice_that_the_runtime_was_restarted() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("restart")).await;
+    let id = node.run(&pod, Node::shell("c", COUNTING)).await;
+    let ended = node
+        .run(&pod, Node::shell("ended", "while [ ! -e /dev/shm/end ]; do sleep 0.02; done; exit 4"))
+        .await;
+    let (pid, log) = (node.pid(&id).await, node.status(&id).await.log_path);
+    let started_at = node.status(&id).await.started_at;
+
+    node.stop_runtime().await;
+    let before = last(&log);
+    eventually("logs without a runtime", || async { last(&log) }, |now| *now > before + 5).await;
+    // One of them ends while nobody looks.
+    std::fs::write(node.config.run_dir.join("sandboxes").join(&pod).join("shm/end"), "").unwrap();
+    let record = node.config.run_dir.join("sandboxes").join(&pod).join("exits");
+    eventually("the exit record", || async { std::fs::read_dir(&record).unwrap().count() }, |n| *n == 1)
+        .await;
+    node.start_runtime().await;
+
+    let status = node.status(&id).await;
+    assert_eq!((status.state(), status.started_at), (ContainerState::ContainerRunning, started_at));
+    assert_eq!(node.pid(&id).await, pid);
+    let other = node.status(&ended).await;
+    assert_eq!((other.state(), other.exit_code), (ContainerState::ContainerExited, 4));
+    assert_eq!(node.output(&id, "echo still here").await, "still here");
+    node.output(&id, "touch /tmp/stop").await;
+    assert_eq!(node.wait_exited(&id).await.exit_code, 9);
+    assert_gapless(&log);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_outlives_its_shim_and_its_logs_go_on() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("shimless")).await;
+    let id = node.run(&pod, Node::shell("c", COUNTING)).await;
+    let (pid, log) = (node.pid(&id).await, node.status(&id).await.log_path);
+    eventually("logs", || async { last(&log) }, |n| *n > 3).await;
+
+    let shim = node.shim(&pod).await;
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    eventually("another shim", || node.shim(&pod), |now| *now != shim).await;
+    let before = last(&log);
+    eventually("logs by the new shim", || async { last(&log) }, |now| *now > before + 5).await;
+    assert_eq!(node.status(&id).await.state(), ContainerState::ContainerRunning);
+    assert_eq!(node.pid(&id).await, pid);
+    assert_gapless(&log);
+    // Commands and further containers work as before.
+    assert_eq!(node.output(&id, "echo still here").await, "still here");
+    let (code, text) = node.script(&pod, Node::shell("next", "echo next; exit 6")).await;
+    assert_eq!((code, text.as_str()), (6, "next"));
+
+    // Even a second time, and then the runtime as well.
+    let shim = node.shim(&pod).await;
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    eventually("another shim", || node.shim(&pod), |now| *now != shim).await;
+    node.restart().await;
+    assert_eq!(node.pid(&id).await, pid);
+    let before = last(&log);
+    eventually("logs after all that", || async { last(&log) }, |now| *now > before + 5).await;
+
+    node.output(&id, "touch /tmp/stop").await;
+    let status = node.wait_exited(&id).await;
+    // Nobody of ours was its parent: the kernel may tell its status, or it is unknown.
+    let known = (status.exit_code, status.reason.as_str()) == (9, "Error");
+    let unknown = (status.exit_code, status.reason.as_str()) == (255, "Unknown");
+    assert!(known || unknown, "{status:?}");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_that_nobody_saw_is_unknown() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("unseen")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 100")).await;
+    let (pid, shim) = (node.pid(&id).await, node.shim(&pod).await);
+    node.stop_runtime().await;
+    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let gone = || async { std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default() };
+    eventually("its death", gone, |stat| stat.is_empty() || stat.contains(") Z ")).await;
+    node.start_runtime().await;
+    let status = node.wait_exited(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (255, "Unknown"));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_runtime_on_the_same_folders_is_refused() {
+    let node = Node::empty().await;
+    let error = runtime::run(node.config.clone(), base::Shutdown::new()).await.unwrap_err();
+    assert!(error.to_string().contains("another runtime uses"), "{error}");
+    node.finish().await;
+}
