@@ -6,8 +6,9 @@ use crate::DecodeError;
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-/// How deep values may be nested where they become trees.
-pub(crate) const MAX_DEPTH: usize = 256;
+/// How deep values may be nested where they become trees: as deep as a debug build can go on a
+/// stack of two megabytes.
+pub(crate) const MAX_DEPTH: usize = 160;
 
 #[derive(Clone)]
 pub(crate) struct Scanner<'a> {

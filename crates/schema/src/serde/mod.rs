@@ -80,6 +80,14 @@ macro_rules! self_describing {
 }
 use self_describing;
 
+/// A whole number is one in JSON, whatever it is here.
+fn float<'de, V: ::serde::de::Visitor<'de>>(value: f64, visitor: V) -> Result<V::Value, DecodeError> {
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        return visitor.visit_i64(value as i64);
+    }
+    visitor.visit_f64(value)
+}
+
 /// Hands embedded JSON text to a visitor.
 fn raw<'de, V: ::serde::de::Visitor<'de>>(text: &[u8], visitor: V) -> Result<V::Value, DecodeError> {
     // The text does not live as long as the target; the values are copied out of it.

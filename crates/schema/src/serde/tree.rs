@@ -3,7 +3,7 @@
 use ::serde::de::value::StrDeserializer;
 use ::serde::de::{Deserialize as _, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{raw, self_describing};
+use super::{float, raw, self_describing};
 use crate::DecodeError;
 use crate::json::encode::Absent;
 use crate::map::Map;
@@ -73,7 +73,7 @@ fn zero<'a, V: Visitor<'a>>(ty: &'a Type, visitor: V) -> Result<V::Value, Decode
     match ty {
         Type::Bool => visitor.visit_bool(false),
         Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 | Type::IntOrString => visitor.visit_i64(0),
-        Type::Float64 => visitor.visit_f64(0.0),
+        Type::Float64 => visitor.visit_i64(0),
         Type::String => visitor.visit_borrowed_str(""),
         Type::Quantity => visitor.visit_borrowed_str("0"),
         Type::Duration => visitor.visit_borrowed_str("0s"),
@@ -136,7 +136,7 @@ fn value_any<'a, V: Visitor<'a>>(
             Type::Uint64 => visitor.visit_u64(*i as u64),
             _ => visitor.visit_i64(*i),
         },
-        Value::Float(f) => visitor.visit_f64(*f),
+        Value::Float(f) => float(*f, visitor),
         Value::Str(s) => visitor.visit_borrowed_str(s),
         Value::Bytes(b) => visitor.visit_string(super::wire::base64(b)),
         Value::Time(t) => match super::wire::time_text(ty, *t) {

@@ -7,7 +7,7 @@ use ::serde::de::{
     Deserialize as _, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 
-use super::{raw, self_describing};
+use super::{float, raw, self_describing};
 use crate::DecodeError;
 use crate::json::encode::Absent;
 use crate::json::scan::MAX_DEPTH;
@@ -210,7 +210,7 @@ impl Zero<'_> {
             Type::Quantity => visitor.visit_str("0"),
             Type::Duration => visitor.visit_str("0s"),
             Type::Bool => visitor.visit_bool(false),
-            Type::Float64 => visitor.visit_f64(0.0),
+            Type::Float64 => visitor.visit_i64(0),
             Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 | Type::IntOrString => {
                 visitor.visit_i64(0)
             }
@@ -313,7 +313,7 @@ impl Single<'_> {
             Type::Uint32 => visitor.visit_u32(message::varint_of(payload)? as u32),
             Type::Int64 => visitor.visit_i64(message::varint_of(payload)? as i64),
             Type::Uint64 => visitor.visit_u64(message::varint_of(payload)?),
-            Type::Float64 => visitor.visit_f64(message::float_of(payload)?),
+            Type::Float64 => float(message::float_of(payload)?, visitor),
             Type::List(item) => list(item, true, std::iter::once(payload), depth, visitor),
             ty => delimited(ty, message::bytes_of(payload)?, depth, visitor),
         }

