@@ -3,6 +3,7 @@
 //! The shim has no std and a link line of its own, so rustc compiles it directly. The launcher is
 //! an ordinary package with another libc linkage and profile, so a second cargo builds it, in a
 //! target folder of its own because the first cargo holds the lock of the usual one.
+#![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts by environment variables")]
 
 use std::env;
 use std::error::Error;

@@ -11,7 +11,6 @@ pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
 #[expect(
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::large_enum_variant,
     clippy::doc_markdown,
     reason = "generated code"
 )]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cri::v1::LinuxContainerResources;
 
@@ -152,10 +153,7 @@ impl Hierarchies {
     pub fn remove(&self, cgroup: &str) -> io::Result<()> {
         for folder in self.folders(cgroup) {
             for folder in descendants(&folder)?.into_iter().rev() {
-                match fs::remove_dir(&folder) {
-                    Err(error) if !gone(&error) => return Err(error),
-                    _ => {}
-                }
+                remove_empty(&folder)?;
             }
         }
         Ok(())
@@ -263,6 +261,20 @@ pub fn weight(shares: u64) -> u64 {
     let log = shares.log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+}
+
+/// A process that has ended keeps its cgroup busy for a moment after it has left the list.
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    let mut patience = 500;
+    loop {
+        match fs::remove_dir(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if gone(&error) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && patience > 0 => patience -= 1,
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn gone(error: &io::Error) -> bool {

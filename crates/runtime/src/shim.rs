@@ -204,7 +204,6 @@ impl Shim {
         Ok(shim)
     }
 
-
     /// Whether its connection still stands.
     pub fn is_connected(&self) -> bool {
         !self.inner.waiting.lock().gone

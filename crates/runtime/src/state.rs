@@ -66,6 +66,8 @@ pub enum SandboxPhase {
     Creating,
     /// Containers can run in it.
     Ready,
+    /// It is being stopped: whatever is left of it has to be stopped too.
+    Stopping,
     /// It was stopped, or lost to a restart of the machine.
     Stopped,
 }

@@ -146,6 +146,9 @@ pub const FLAG_EXEC: u64 = 1 << 16;
 /// The process has a terminal.
 pub const FLAG_TTY: u64 = 1 << 17;
 
+/// The process is another's child: its end is not the shim's to see.
+pub const FLAG_ADOPTED: u64 = 1 << 18;
+
 /// Where `SLOT` has the state within the flags.
 pub const STATE_SHIFT: u32 = 32;
 /// The launcher is at work.

@@ -236,7 +236,7 @@ impl Shim {
         };
         slot.handle = header.handle;
         slot.state = proto::STATE_RUNNING;
-        slot.flags = header.flags & proto::FLAG_TTY;
+        slot.flags = header.flags & proto::FLAG_TTY | proto::FLAG_ADOPTED;
         slot.pid = header.a as i32;
         slot.start_time = header.b;
         start::take_streams(slot, &mut fds);

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
@@ -70,12 +70,29 @@ impl Applier {
     }
 
     fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        // As many links as the kernel would follow.
+        self.folder_at_depth(path, 40)
+    }
+
+    fn folder_at_depth(&self, path: &Path, depth: u32) -> io::Result<OwnedFd> {
         const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
         match self.open(path, FOLDER) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !path.as_os_str().is_empty() => {
-                let parent = self.folder(path.parent().unwrap_or(Path::new("")))?;
-                mkdirat(&parent, name(path)?, Mode::from_bits_truncate(0o755))?;
-                self.open(path, FOLDER)
+                let above = path.parent().unwrap_or(Path::new(""));
+                let parent = self.folder(above)?;
+                match mkdirat(&parent, name(path)?, Mode::from_bits_truncate(0o755)) {
+                    // A link to a folder that no layer has brought yet.
+                    Err(nix::Error::EEXIST) if depth > 0 => {
+                        let target = PathBuf::from(readlinkat(&parent, name(path)?)?);
+                        let target =
+                            target.strip_prefix("/").map_or_else(|_| above.join(&target), Path::to_owned);
+                        self.folder_at_depth(&target, depth - 1)
+                    }
+                    made => {
+                        made?;
+                        self.open(path, FOLDER)
+                    }
+                }
             }
             other => other,
         }

@@ -98,7 +98,6 @@ impl Archive {
             };
             places.insert(path, place);
         }
-        drop(tar);
         Ok(Self { file, places })
     }
 

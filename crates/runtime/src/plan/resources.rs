@@ -17,28 +17,29 @@ pub fn plan(
             map.insert(key.to_owned(), value);
         }
     };
-    let mut cpu = json!({});
+    let mut cpu = serde_json::Map::new();
     for (key, value) in
         [("period", wanted.cpu_period), ("quota", wanted.cpu_quota), ("shares", wanted.cpu_shares)]
     {
         if value != 0 && !(key == "shares" && machine.unified_cgroups) {
-            cpu[key] = json!(value);
+            cpu.insert(key.to_owned(), json!(value));
         }
     }
     for (key, value) in [("cpus", &wanted.cpuset_cpus), ("mems", &wanted.cpuset_mems)] {
         if !value.is_empty() {
-            cpu[key] = json!(value);
+            cpu.insert(key.to_owned(), json!(value));
         }
     }
-    if cpu.as_object().is_some_and(|cpu| !cpu.is_empty()) {
-        set("cpu", cpu);
+    if !cpu.is_empty() {
+        set("cpu", cpu.into());
     }
     if wanted.memory_limit_in_bytes > 0 {
-        let mut memory = json!({"limit": wanted.memory_limit_in_bytes});
+        let mut memory = serde_json::Map::new();
+        memory.insert("limit".to_owned(), json!(wanted.memory_limit_in_bytes));
         if wanted.memory_swap_limit_in_bytes > 0 {
-            memory["swap"] = json!(wanted.memory_swap_limit_in_bytes);
+            memory.insert("swap".to_owned(), json!(wanted.memory_swap_limit_in_bytes));
         }
-        set("memory", memory);
+        set("memory", memory.into());
     }
     let pages: Vec<Value> = wanted
         .hugepage_limits

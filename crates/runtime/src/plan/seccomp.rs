@@ -114,9 +114,9 @@ pub fn plan(context: &LinuxContainerSecurityContext, file: Option<&str>) -> Resu
         ProfileType::Unconfined => Ok(None),
         ProfileType::RuntimeDefault => {
             let capabilities = super::capabilities::plan(context, u64::MAX)?;
-            let bounding = serde_json::from_value::<Vec<String>>(capabilities["bounding"].clone());
-            let bounding = bounding.map_err(|e| PlanError::Seccomp(e.to_string()))?;
-            Ok(Some(default_profile(&bounding)))
+            let bounding = capabilities.get("bounding").and_then(Value::as_array);
+            let bounding = bounding.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+            Ok(Some(default_profile(&bounding.collect::<Vec<_>>())))
         }
         ProfileType::Localhost => {
             let name = &profile.localhost_ref;

@@ -14,6 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, Interest};
 use tokio::net::unix::pipe as tokio_pipe;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::container::Container;
 use super::{Core, PodError};
@@ -23,7 +24,11 @@ use crate::sys::pipe;
 
 /// The clients of one container.
 #[derive(Default)]
-pub struct Hub(Arc<Mutex<Clients>>);
+pub struct Hub {
+    clients: Arc<Mutex<Clients>>,
+    /// Cancelled when stdin is closed for good: whoever else may type lets go of it.
+    stdin_closed: CancellationToken,
+}
 
 #[derive(Default)]
 struct Clients {
@@ -40,12 +45,12 @@ struct Client {
 impl Hub {
     /// The container has ended: no client will hear more than is on its way.
     pub fn close(&self) {
-        self.0.lock().outputs.clear();
+        self.clients.lock().outputs.clear();
     }
 
     fn join(&self, stderr: bool) -> mpsc::Receiver<Bytes> {
         let (to, from) = mpsc::channel(16);
-        self.0.lock().outputs.push(Client { stderr, to });
+        self.clients.lock().outputs.push(Client { stderr, to });
         from
     }
 }
@@ -128,9 +133,10 @@ async fn serve(core: &Arc<Core>, container: &Arc<Container>, mut session: Sessio
     let err = session.stderr.take().map(|to| tokio::spawn(forward(container.hub.join(true), to)));
     let copying = copy(core, container).await;
     let mut tasks = Vec::new();
-    let held = container.held();
+    // Only this: whoever keeps our end of stdin keeps it open.
+    let master = container.held().master;
     if let Some(master) =
-        held.master.as_ref().and_then(|fd| fd.try_clone().ok()).and_then(|fd| Terminal::new(fd).ok())
+        master.as_ref().and_then(|fd| fd.try_clone().ok()).and_then(|fd| Terminal::new(fd).ok())
     {
         let terminal = Arc::new(master);
         let (empty, sizes) = mpsc::channel(1);
@@ -176,11 +182,15 @@ async fn forward(mut from: mpsc::Receiver<Bytes>, mut to: DuplexStream) {
 /// Input for the container. A container that wants only one client's input has its stdin closed after it.
 async fn input(core: &Arc<Core>, container: &Arc<Container>, stdin: DuplexStream) {
     if let Some(pipe) = container.held().stdin.as_ref().and_then(|fd| fd.try_clone().ok()) {
-        super::exec::feed(Some(stdin), Some(pipe)).await;
+        tokio::select! {
+            () = super::exec::feed(Some(stdin), Some(pipe)) => {}
+            () = container.hub.stdin_closed.cancelled() => return,
+        }
     }
     if !container.config.stdin_once {
         return;
     }
+    container.hub.stdin_closed.cancel();
     let mut held = container.held();
     held.stdin = None;
     container.hold(held);
@@ -198,7 +208,7 @@ async fn input(core: &Arc<Core>, container: &Arc<Container>, stdin: DuplexStream
 /// Has the shim copy output, unless it does.
 async fn copy(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodError> {
     {
-        let mut clients = container.hub.0.lock();
+        let mut clients = container.hub.clients.lock();
         if std::mem::replace(&mut clients.copying, true) {
             return Ok(());
         }
@@ -213,7 +223,7 @@ async fn copy(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodErr
         let enclosed =
             Enclosed::default().with(proto::HAS_STDOUT, &out_writer).with(proto::HAS_STDERR, &err_writer);
         shim.ask(header, &[], enclosed).await?;
-        let hub = container.hub.0.clone();
+        let hub = container.hub.clients.clone();
         core.tasks.spawn(async move {
             tokio::join!(distribute(&hub, out, false), distribute(&hub, err, true));
             let mut clients = hub.lock();
@@ -224,7 +234,7 @@ async fn copy(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodErr
     };
     let result = result.await;
     if result.is_err() {
-        container.hub.0.lock().copying = false;
+        container.hub.clients.lock().copying = false;
     }
     result
 }

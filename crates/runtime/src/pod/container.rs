@@ -662,7 +662,7 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let _turn = container.turn.lock().await;
     if let Some(sandbox) = core.sandbox(&container.sandbox) {
         let state = container.state();
-        let shim = sandbox.shim.lock().await.clone();
+        let shim = sandbox.shim.lock().await.shim.clone();
         if let Some(shim) = shim {
             let forget = Header { kind: op::FORGET, handle: state.handle, ..Header::default() };
             match shim.ask(forget, &[], Enclosed::default()).await {

@@ -308,4 +308,11 @@ pub(crate) type LoadedSandbox = Loaded<PodSandboxConfig, SandboxState>;
 pub(crate) type LoadedContainer = Loaded<ContainerConfig, ContainerState>;
 
 /// The present connection to a pod's shim.
-pub(crate) type ShimSlot = tokio::sync::Mutex<Option<Shim>>;
+#[derive(Default)]
+pub(crate) struct ShimLink {
+    pub shim: Option<Shim>,
+    /// The pod is at its end: no other shim is to be started.
+    pub closed: bool,
+}
+
+pub(crate) type ShimSlot = tokio::sync::Mutex<ShimLink>;

@@ -36,8 +36,14 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
                 sandbox::discard(core, &sandbox).await?;
                 core.sandboxes.lock().remove(&sandbox.id);
             }
-            SandboxPhase::Ready if lost(core, &sandbox) => lose(core, &sandbox).await?,
+            SandboxPhase::Ready | SandboxPhase::Stopping if lost(core, &sandbox) => {
+                lose(core, &sandbox).await?
+            }
             SandboxPhase::Ready => reattach(core, &sandbox).await?,
+            SandboxPhase::Stopping => {
+                reattach(core, &sandbox).await?;
+                sandbox::stop_now(core, &sandbox).await?;
+            }
             SandboxPhase::Stopped => {}
         }
     }
@@ -119,6 +125,9 @@ async fn settle(
                         state.phase =
                             ContainerPhase::Running { process: process.clone(), started_at: core.now() };
                     })?;
+                }
+                if slot.header.flags & proto::FLAG_ADOPTED != 0 {
+                    core.tasks.spawn(watch::watch_orphan(core.clone(), container.clone()));
                 }
                 return Ok(());
             }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{Core, PodError, ShimSlot, blocking};
 use crate::network::{PodIps, SandboxMeta};
 use crate::proto::{Header, op};
-use crate::shim::{Enclosed, Shim, ShimError};
+use crate::shim::{Enclosed, ShimError};
 use crate::state::{self, SandboxPhase, SandboxState};
 use crate::sys::mount;
 use crate::sys::namespace::{self, Kind};
@@ -290,20 +290,21 @@ pub async fn stop(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     stop_now(core, &sandbox).await
 }
 
-async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+pub(super) async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    if sandbox.state().phase == SandboxPhase::Stopped {
+        return Ok(());
+    }
+    sandbox.change(|state| state.phase = SandboxPhase::Stopping)?;
     for container in core.containers_of(&sandbox.id) {
         super::container::stop(core, &container, Duration::ZERO).await?;
     }
-    let was_ready = sandbox.is_ready();
     clear(core, sandbox).await?;
     sandbox.change(|state| {
         state.phase = SandboxPhase::Stopped;
         state.shim = None;
         state.pid_init = None;
     })?;
-    if was_ready {
-        core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
-    }
+    core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
     Ok(())
 }
 
@@ -335,8 +336,9 @@ fn own_cgroup(core: &Core, sandbox: &Sandbox) -> String {
 }
 
 async fn end_shim(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
-    let mut slot = sandbox.shim.lock().await;
-    let shim: Option<Shim> = slot.take();
+    let mut link = sandbox.shim.lock().await;
+    link.closed = true;
+    let shim = link.shim.take();
     let state = sandbox.state();
     let Some(known) = state.shim else { return Ok(()) };
     let handle = process::PidFd::open(&known).map_err(PodError::io("finding the shim"))?;
@@ -380,9 +382,7 @@ async fn wait_until_left(core: &Arc<Core>, cgroup: &str) -> Result<(), PodError>
 pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let Some(sandbox) = core.sandbox(id) else { return Ok(()) };
     let _turn = sandbox.turn.lock().await;
-    if sandbox.state().phase != SandboxPhase::Stopped {
-        stop_now(core, &sandbox).await?;
-    }
+    stop_now(core, &sandbox).await?;
     for container in core.containers_of(&sandbox.id) {
         super::container::remove(core, &container.id).await?;
     }

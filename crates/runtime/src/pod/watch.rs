@@ -23,9 +23,12 @@ pub fn connect<'a>(core: &'a Arc<Core>, sandbox: &'a Arc<Sandbox>) -> BoxFuture<
 }
 
 async fn reach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<Shim, PodError> {
-    let mut slot = sandbox.shim.lock().await;
-    if let Some(shim) = slot.as_ref().filter(|shim| shim.is_connected()) {
+    let mut link = sandbox.shim.lock().await;
+    if let Some(shim) = link.shim.as_ref().filter(|shim| shim.is_connected()) {
         return Ok(shim.clone());
+    }
+    if link.closed {
+        return Err(ShimError::Gone.into());
     }
     let (sender, news) = mpsc::unbounded_channel();
     let shim = match Shim::connect(&sandbox.socket(), sender.clone()).await {
@@ -46,8 +49,8 @@ async fn reach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<Shim, PodErro
         }
         other => other?,
     };
-    *slot = Some(shim.clone());
-    drop(slot);
+    link.shim = Some(shim.clone());
+    drop(link);
     core.tasks.spawn(listen(core.clone(), sandbox.clone(), news));
     Ok(shim)
 }
@@ -87,10 +90,10 @@ async fn listen(core: Arc<Core>, sandbox: Arc<Sandbox>, mut news: mpsc::Unbounde
             News::Gone => {
                 // Whoever waits for an exec of that shim would wait for ever.
                 sandbox.execs.lock().clear();
-                if sandbox.is_ready()
-                    && let Err(error) = connect(&core, &sandbox).await
-                {
-                    tracing::error!(sandbox = sandbox.id, %error, "no shim could take over");
+                match connect(&core, &sandbox).await {
+                    // The pod is at its end.
+                    Ok(_) | Err(PodError::Shim(ShimError::Gone)) => {}
+                    Err(error) => tracing::error!(sandbox = sandbox.id, %error, "no shim could take over"),
                 }
                 return;
             }

@@ -6,7 +6,7 @@ use crate::node::Node;
 async fn commands_give_both_streams_and_their_exit_code() {
     let mut node = Node::new().await;
     let pod = node.run_pod(node.pod("exec")).await;
-    let id = node.run(&pod, Node::shell("c", "export INNER=1; sleep 100")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 100; true")).await;
     let done = node.exec(&id, &["sh", "-c", "echo $FROM; echo err >&2; exit 5"]).await;
     assert_eq!(
         (done.stdout.as_slice(), done.stderr.as_slice(), done.exit_code),

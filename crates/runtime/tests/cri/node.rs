@@ -262,13 +262,13 @@ impl Node {
 
     pub async fn run_pod(&mut self, config: PodSandboxConfig) -> String {
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
-        self.runtime.run_pod_sandbox(request).await.unwrap().into_inner().pod_sandbox_id
+        Box::pin(self.runtime.run_pod_sandbox(request)).await.unwrap().into_inner().pod_sandbox_id
     }
 
     pub async fn create(&mut self, pod: &str, config: ContainerConfig) -> String {
         let request =
             CreateContainerRequest { pod_sandbox_id: pod.into(), config: Some(config), sandbox_config: None };
-        self.runtime.create_container(request).await.unwrap().into_inner().container_id
+        Box::pin(self.runtime.create_container(request)).await.unwrap().into_inner().container_id
     }
 
     pub async fn start(&mut self, id: &str) {

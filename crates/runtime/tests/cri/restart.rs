@@ -79,6 +79,8 @@ async fn a_container_outlives_its_shim_and_its_logs_go_on() {
     let shim = node.shim(&pod).await;
     kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
     eventually("another shim", || node.shim(&pod), |now| *now != shim).await;
+    let before = last(&log);
+    eventually("logs by the third shim", || async { last(&log) }, |now| *now > before + 5).await;
     node.restart().await;
     assert_eq!(node.pid(&id).await, pid);
     let before = last(&log);
