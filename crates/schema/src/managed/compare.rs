@@ -1,7 +1,8 @@
 //! What differs between two objects of one type, as paths.
 
 use super::path::{FieldSet, PathElement};
-use crate::json::{decode_value, encode};
+use super::view::View;
+use crate::json::decode_value;
 use crate::map::Map;
 use crate::object::Object;
 use crate::types::{Field, ListType, Struct, Type};
@@ -22,21 +23,12 @@ impl Comparison {
 }
 
 /// Compares as server-side apply does: along the types, with atomic lists, maps and structs as
-/// wholes.
+/// wholes. Managed fields themselves are passed over.
 pub fn compare(old: &Object, new: &Object) -> Comparison {
     let mut walk = Walk { out: Comparison::default(), path: Vec::new() };
-    let (left, right) = (untyped(old), untyped(new));
     let schema = Schema { shape: Shape::Struct(new.ty()), field: None, atomic: false };
-    walk.descend(Some(&left), Some(&right), schema);
+    walk.structs(Some(View::of(old)), Some(View::of(new)), new.ty(), schema);
     walk.out
-}
-
-fn untyped(o: &Object) -> Value {
-    match decode_value(&Type::Any, &encode(o)) {
-        Ok(Some(value)) => value,
-        // What was just written can be read.
-        Ok(None) | Err(_) => Value::Map(Map::new()),
-    }
 }
 
 /// What is known of a place.
@@ -102,46 +94,38 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// Untyped nulls count as nothing inside, but as being there.
-fn as_map(value: Option<&Value>) -> Option<&Map> {
-    value.and_then(Value::as_map)
-}
-
-fn as_list(value: Option<&Value>) -> Option<&[Value]> {
-    value.and_then(Value::as_list)
-}
-
 struct Walk {
     out: Comparison,
     path: Vec<PathElement>,
 }
 
+type Side<'v> = Option<View<'v>>;
+
 impl Walk {
-    fn step(
-        &mut self,
-        element: PathElement,
-        left: Option<&Value>,
-        right: Option<&Value>,
-        schema: Schema<'_>,
-    ) {
+    fn step(&mut self, element: PathElement, left: Side<'_>, right: Side<'_>, schema: Schema<'_>) {
         self.path.push(element);
         self.descend(left, right, schema);
         self.path.pop();
     }
 
-    fn descend(&mut self, left: Option<&Value>, right: Option<&Value>, schema: Schema<'_>) {
-        if left.is_none() && right.is_none() {
+    fn descend(&mut self, left: Side<'_>, right: Side<'_>, schema: Schema<'_>) {
+        if let (Some(View::Value(a)), Some(View::Value(b))) = (left, right)
+            && a == b
+        {
             return;
         }
-        let maps = matches!(left, Some(Value::Map(_))) || matches!(right, Some(Value::Map(_)));
-        let lists = matches!(left, Some(Value::List(_))) || matches!(right, Some(Value::List(_)));
+        if [left, right].iter().flatten().any(View::is_opaque) {
+            let (left, right) = (left.map(|v| v.untyped()), right.map(|v| v.untyped()));
+            let schema = Schema { shape: Shape::Type(&Type::Any), ..schema };
+            return self.descend(left.as_ref().map(View::Value), right.as_ref().map(View::Value), schema);
+        }
+        let empty = |side: Side<'_>| side.is_none_or(|v| v.is_empty());
+        let sides = [left, right];
+        let maps = sides.iter().flatten().any(View::is_map);
+        let lists = sides.iter().flatten().any(View::is_list);
         let leaf = match (maps, lists) {
-            (true, false) => {
-                let empty = |v| as_map(v).is_none_or(Map::is_empty);
-                schema.is_atomic_map() || (empty(left) && empty(right))
-            }
+            (true, false) => schema.is_atomic_map() || (empty(left) && empty(right)),
             (false, true) => {
-                let empty = |v| as_list(v).is_none_or(<[Value]>::is_empty);
                 let atomic = matches!(schema.list_type(), ListType::None | ListType::Atomic);
                 atomic || (empty(left) && empty(right))
             }
@@ -150,10 +134,10 @@ impl Walk {
         if leaf {
             return self.leaf(left, right);
         }
-        if maps {
-            self.maps(as_map(left), as_map(right), schema);
-        } else {
-            self.lists(as_list(left), as_list(right), schema);
+        match [left, right].iter().flatten().find_map(View::struct_type) {
+            Some(ty) => self.structs(left, right, ty, schema),
+            None if maps => self.maps(left, right, schema),
+            None => self.lists(left, right, schema),
         }
         if left.is_none() {
             self.out.added.insert(&self.path);
@@ -162,30 +146,55 @@ impl Walk {
         }
     }
 
-    fn leaf(&mut self, left: Option<&Value>, right: Option<&Value>) {
+    fn leaf(&mut self, left: Side<'_>, right: Side<'_>) {
         match (left, right) {
+            (None, None) => {}
             (None, _) => self.out.added.insert(&self.path),
             (_, None) => self.out.removed.insert(&self.path),
-            (left, right) if left != right => self.out.modified.insert(&self.path),
+            (Some(left), Some(right)) if left.differs(&right) => self.out.modified.insert(&self.path),
             _ => {}
         }
     }
 
-    fn maps(&mut self, left: Option<&Map>, right: Option<&Map>, schema: Schema<'_>) {
-        let empty = Map::new();
-        let (left, right) = (left.unwrap_or(&empty), right.unwrap_or(&empty));
-        for (key, value) in left.iter() {
-            let element = PathElement::field(key);
-            self.step(element, Some(value), right.get(key), schema.child(key));
+    fn structs(&mut self, left: Side<'_>, right: Side<'_>, ty: &Struct, schema: Schema<'_>) {
+        for (index, field) in ty.fields.iter().enumerate() {
+            if &*field.json == "managedFields" && self.path.len() == 1 {
+                continue;
+            }
+            let of = |side: Side<'_>| -> bool { side.is_some_and(|v| v.field(index, field).is_some()) };
+            if !of(left) && !of(right) {
+                continue;
+            }
+            let (l, r) =
+                (left.and_then(|v| v.field(index, field)), right.and_then(|v| v.field(index, field)));
+            self.step(PathElement::field(&field.json), l, r, Schema::of_field(field));
         }
-        for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(key)) {
-            self.step(PathElement::field(key), None, Some(value), schema.child(key));
+        let extra = |side: Side<'_>| side.is_some_and(|v| v.extra().is_some());
+        if extra(left) || extra(right) {
+            let (left, right) = (left.and_then(|v| v.extra()), right.and_then(|v| v.extra()));
+            self.keys(left, right, schema);
         }
     }
 
-    fn lists(&mut self, left: Option<&[Value]>, right: Option<&[Value]>, schema: Schema<'_>) {
-        let left = by_element(left.unwrap_or_default(), schema);
-        let right = by_element(right.unwrap_or_default(), schema);
+    fn maps(&mut self, left: Side<'_>, right: Side<'_>, schema: Schema<'_>) {
+        self.keys(left.and_then(|v| v.map()), right.and_then(|v| v.map()), schema);
+    }
+
+    fn keys(&mut self, left: Option<&Map>, right: Option<&Map>, schema: Schema<'_>) {
+        let empty = Map::new();
+        let (left, right) = (left.unwrap_or(&empty), right.unwrap_or(&empty));
+        for (key, value) in left.iter() {
+            let other = right.get(key).map(View::Value);
+            self.step(PathElement::field(key), Some(View::Value(value)), other, schema.child(key));
+        }
+        for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(key)) {
+            self.step(PathElement::field(key), None, Some(View::Value(value)), schema.child(key));
+        }
+    }
+
+    fn lists(&mut self, left: Side<'_>, right: Side<'_>, schema: Schema<'_>) {
+        let left = by_element(left.map_or(&[], |v| v.list()), schema);
+        let right = by_element(right.map_or(&[], |v| v.list()), schema);
         let mut elements: Vec<&PathElement> = left.iter().map(|(e, _)| e).collect();
         elements.extend(right.iter().map(|(e, _)| e).filter(|e| !has(&left, e)));
         for element in elements {
@@ -204,7 +213,8 @@ impl Walk {
         };
         match (left, right) {
             ([] | [_], [] | [_]) => {
-                let (left, right) = (left.first().copied(), right.first().copied());
+                let (left, right) =
+                    (left.first().map(|v| View::Value(v)), right.first().map(|v| View::Value(v)));
                 self.step(element.clone(), left, right, schema);
             }
             ([_, _, ..], [_, _, ..]) => {
@@ -214,13 +224,13 @@ impl Walk {
             }
             ([_, _, ..], right) => {
                 if let Some(right) = right.first() {
-                    self.step(element.clone(), None, Some(right), schema);
+                    self.step(element.clone(), None, Some(View::Value(right)), schema);
                 }
                 self.out.removed.insert(&whole(&self.path));
             }
             (left, _) => {
                 if let Some(left) = left.first() {
-                    self.step(element.clone(), Some(left), None, schema);
+                    self.step(element.clone(), Some(View::Value(left)), None, schema);
                 }
                 self.out.added.insert(&whole(&self.path));
             }
@@ -264,14 +274,16 @@ fn by_element<'v>(list: &'v [Value], schema: Schema<'_>) -> Elements<'v> {
 fn element_of(item: &Value, schema: Schema<'_>) -> Option<PathElement> {
     let ListType::Map(names) = schema.list_type() else {
         return match item {
-            Value::Map(_) | Value::List(_) | Value::Null => None,
-            scalar => Some(PathElement::Value(scalar.clone())),
+            Value::Map(_) | Value::Struct(_) | Value::List(_) | Value::Null => None,
+            scalar => Some(PathElement::Value(View::Value(scalar).untyped())),
         };
     };
-    let map = item.as_map()?;
+    if !matches!(item, Value::Map(_) | Value::Struct(_)) {
+        return None;
+    }
     let mut keys: Vec<(String, Value)> = Vec::with_capacity(names.len());
     for name in names {
-        let value = map.get(name).cloned().or_else(|| default_of(schema.item(), name));
+        let value = View::Value(item).member(name).or_else(|| default_of(schema.item(), name));
         if let Some(value) = value {
             keys.push((name.to_string(), value));
         }

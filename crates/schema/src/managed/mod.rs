@@ -9,6 +9,7 @@ mod entries;
 mod path;
 mod text;
 mod update;
+mod view;
 
 pub use compare::{Comparison, compare};
 pub use path::{FieldSet, PathElement};

@@ -123,6 +123,14 @@ pub(super) struct Node {
 }
 
 impl Node {
+    fn insert(&mut self, rest: &[PathElement]) {
+        if rest.is_empty() {
+            self.member = true;
+        } else {
+            self.children.insert(rest);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         !self.member && self.children.is_empty()
     }
@@ -141,11 +149,10 @@ impl FieldSet {
         let Some((first, rest)) = path.split_first() else {
             return;
         };
-        let node = self.entries.entry(first.clone()).or_default();
-        if rest.is_empty() {
-            node.member = true;
-        } else {
-            node.children.insert(rest);
+        // Mostly the element is there already, and need not be copied.
+        match self.entries.get_mut(first) {
+            Some(node) => node.insert(rest),
+            None => self.entries.entry(first.clone()).or_default().insert(rest),
         }
     }
 
@@ -165,23 +172,42 @@ impl FieldSet {
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
-        for (element, node) in &other.entries {
-            let mine = out.entries.entry(element.clone()).or_default();
-            mine.member |= node.member;
-            mine.children = mine.children.union(&node.children);
-        }
+        out.add(other.clone());
         out
+    }
+
+    /// As [`FieldSet::union`], in place.
+    pub fn add(&mut self, other: Self) {
+        if self.entries.is_empty() {
+            *self = other;
+            return;
+        }
+        for (element, node) in other.entries {
+            let mine = self.entries.entry(element).or_default();
+            mine.member |= node.member;
+            mine.children.add(node.children);
+        }
+    }
+
+    /// As [`FieldSet::difference`], in place.
+    pub fn remove(&mut self, other: &Self) {
+        for (element, theirs) in &other.entries {
+            if let Some(mine) = self.entries.get_mut(element) {
+                mine.member &= !theirs.member;
+                mine.children.remove(&theirs.children);
+                if mine.is_empty() {
+                    self.entries.remove(element);
+                }
+            }
+        }
     }
 
     /// Exactly the paths that are not in the other set; what is below them stays.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        self.combine(other, |mine, other| {
-            let Some(other) = other else {
-                return mine.clone();
-            };
-            Node { member: mine.member && !other.member, children: mine.children.difference(&other.children) }
-        })
+        let mut out = self.clone();
+        out.remove(other);
+        out
     }
 
     /// As [`FieldSet::difference`], and without all that is below a path of the other set.

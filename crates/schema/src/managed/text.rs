@@ -54,7 +54,7 @@ fn read(scanner: &mut Scanner<'_>, depth: usize) -> Result<(FieldSet, bool), Fie
                 let (children, is_member) = read(scanner, depth + 1)?;
                 let node = set.entries.entry(element).or_default();
                 node.member |= is_member;
-                node.children = node.children.union(&children);
+                node.children.add(children);
             } else {
                 scanner.skip()?;
             }
@@ -141,6 +141,11 @@ fn json_text(value: &Value) -> String {
 /// A string with its quotes, not escaped for HTML: values inside keys are, the keys are not.
 fn plain_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' => out.extend_from_slice(b"\\\""),

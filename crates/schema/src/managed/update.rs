@@ -52,6 +52,22 @@ pub fn update_managed_fields(
     if new.ty().field("metadata").is_none() {
         return;
     }
+    let empty;
+    let changes = match old {
+        Some(old) => compare(old, new),
+        None => {
+            empty = Object::new(new.ty().clone());
+            compare(&empty, new)
+        }
+    };
+    let (mut taken, mut removed) = (changes.added, changes.removed);
+    taken.add(changes.modified);
+    for set in [&mut taken, &mut removed] {
+        set.remove(&stripped());
+    }
+    if taken.is_empty() && removed.is_empty() && keep_as_it_is(old, new, !subresource.is_empty()) {
+        return;
+    }
     let Some(mut managers) = current(old, new, !subresource.is_empty()) else {
         new.metadata_mut().remove("managedFields");
         return;
@@ -61,22 +77,11 @@ pub fn update_managed_fields(
     if old.is_some() && managers.is_empty() {
         return;
     }
-    let empty = Object::new(new.ty().clone());
-    let changes = match old {
-        Some(old) => {
-            let mut old = old.clone();
-            old.metadata_mut().remove("managedFields");
-            compare(&old, new)
-        }
-        None => compare(&empty, new),
-    };
-    let mut taken = changes.added.union(&changes.modified);
     for owned in managers.values_mut() {
-        let set = owned.set.difference(&taken);
-        owned.set = set.difference(&changes.removed);
+        owned.set.remove(&taken);
+        owned.set.remove(&removed);
     }
     managers.retain(|_, owned| !owned.set.is_empty());
-    taken = taken.difference(&stripped());
     if subresource.is_empty() && !new.ty().custom {
         let mut status = FieldSet::new();
         status.insert(&[PathElement::field("status")]);
@@ -89,15 +94,31 @@ pub fn update_managed_fields(
             api_version: api_version.to_owned(),
             subresource: subresource.to_owned(),
         };
-        let set = match managers.get(&key) {
-            Some(previous) => previous.set.union(&taken),
-            None => taken,
-        };
+        let mut set = managers.remove(&key).map(|previous| previous.set).unwrap_or_default();
+        set.add(taken);
         let owned = Owned { set, api_version: api_version.to_owned(), time: Some(time) };
         managers.insert(key, owned);
     }
     cap(&mut managers);
     entries::write(new, &managers);
+}
+
+/// Nothing changed: where the client did not touch the managed fields either, they stay.
+fn keep_as_it_is(old: Option<&Object>, new: &mut Object, subresource: bool) -> bool {
+    let Some(old) = old else {
+        return false;
+    };
+    let before = old.metadata().get("managedFields");
+    let given = new.metadata().get("managedFields");
+    if given == before {
+        return true;
+    }
+    if subresource || given.is_none() {
+        let before = before.cloned();
+        new.metadata_mut().set("managedFields", before);
+        return true;
+    }
+    false
 }
 
 /// The managers before the write. A client may set them itself, but not by a subresource, and not

@@ -6,6 +6,7 @@
 mod json_ops;
 mod merge;
 mod order;
+mod slots;
 mod strategic;
 
 use crate::json::{self, Decoded};
