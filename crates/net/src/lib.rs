@@ -1,1 +1,14 @@
-//! (skeleton)
+//! The network of pods and nodes: links and routes, Services by nftables, DNS.
+//!
+//! Needs no program on the node: links and routes by rtnetlink, tables by a small netlink encoder. Each part is a
+//! pure `plan` and an `apply`. It knows nothing of containers or of how the API server works.
+
+pub mod dns;
+pub mod error;
+pub mod host;
+pub mod link;
+pub mod namespace;
+pub mod nft;
+pub mod pod;
+pub mod routes;
+pub mod services;

@@ -1,0 +1,214 @@
+//! Links, addresses and routes of the namespace of the calling thread.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::fd::RawFd;
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use crate::error::{Doing, Result};
+
+/// A netlink connection.
+pub struct Links {
+    handle: Handle,
+}
+
+/// Whether the kernel said that it is there already, or not there (any longer).
+fn is(error: &rtnetlink::Error, code: i32) -> bool {
+    matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -code)
+}
+
+fn unless<T>(result: std::result::Result<T, rtnetlink::Error>, code: i32) -> std::result::Result<(), rtnetlink::Error> {
+    match result {
+        Err(error) if is(&error, code) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+impl Links {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the kernel refuses a socket.
+    pub fn open() -> Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection().doing(|| "opening a netlink socket".to_owned())?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// The index of a link; `None` when there is none of the name.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub async fn index(&self, name: &str) -> Result<Option<u32>> {
+        let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
+        match found.try_next().await {
+            Ok(link) => Ok(link.map(|link| link.header.index)),
+            Err(error) if is(&error, libc::ENODEV) => Ok(None),
+            Err(error) => Err(error).doing(|| format!("looking for link {name}")),
+        }
+    }
+
+    async fn need(&self, name: &str) -> Result<u32> {
+        let found = self.index(name).await?;
+        found.ok_or_else(|| crate::error::NetError::Other(format!("there is no link {name}")))
+    }
+
+    /// Makes a bridge if there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn bridge(&self, name: &str) -> Result<()> {
+        let made = self.handle.link().add(LinkBridge::new(name).build()).execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("making bridge {name}"))
+    }
+
+    /// Makes a pair of links.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn veth(&self, name: &str, peer: &str) -> Result<()> {
+        let made = self.handle.link().add(LinkVeth::new(name, peer).build()).execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("making links {name} and {peer}"))
+    }
+
+    async fn set(&self, message: rtnetlink::packet_route::link::LinkMessage, what: impl FnOnce() -> String) -> Result<()> {
+        self.handle.link().set(message).execute().await.doing(what)
+    }
+
+    /// Moves a link into another namespace under another name.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn move_to(&self, name: &str, namespace: RawFd, new_name: &str) -> Result<()> {
+        let index = self.need(name).await?;
+        let message = LinkUnspec::new_with_index(index).setns_by_fd(namespace).name(new_name).build();
+        self.set(message, || format!("moving link {name}")).await
+    }
+
+    /// Puts a link into a bridge.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn attach(&self, name: &str, bridge: &str) -> Result<()> {
+        let (index, bridge_index) = (self.need(name).await?, self.need(bridge).await?);
+        let message = LinkUnspec::new_with_index(index).controller(bridge_index).build();
+        self.set(message, || format!("putting {name} into {bridge}")).await
+    }
+
+    /// Brings a link up.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn up(&self, name: &str) -> Result<()> {
+        let index = self.need(name).await?;
+        self.set(LinkUnspec::new_with_index(index).up().build(), || format!("bringing {name} up")).await
+    }
+
+    /// Removes a link. Doing it again is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let Some(index) = self.index(name).await? else { return Ok(()) };
+        unless(self.handle.link().del(index).execute().await, libc::ENODEV).doing(|| format!("removing link {name}"))
+    }
+
+    /// Gives a link an address.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn address(&self, name: &str, address: Ipv4Addr, bits: u8) -> Result<()> {
+        let index = self.need(name).await?;
+        let made = self.handle.address().add(index, address.into(), bits).execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("giving {name} the address {address}/{bits}"))
+    }
+
+    /// A route straight out of a link.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn route_link(&self, to: Ipv4Addr, bits: u8, link: &str) -> Result<()> {
+        let index = self.need(link).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to, bits)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .build();
+        let made = self.handle.route().add(route).replace().execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} to {link}"))
+    }
+
+    /// A route by way of a neighbour.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn route_via(&self, to: Ipv4Addr, bits: u8, gateway: Ipv4Addr, onlink: Option<&str>) -> Result<()> {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).gateway(gateway);
+        if let Some(link) = onlink {
+            route = route.output_interface(self.need(link).await?).onlink();
+        }
+        let made = self.handle.route().add(route.build()).replace().execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
+    }
+
+    /// Removes the route to a network. Doing it again is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn unroute(&self, to: Ipv4Addr, bits: u8) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).build();
+        unless(self.handle.route().del(route).execute().await, libc::ESRCH).doing(|| format!("removing the route to {to}/{bits}"))
+    }
+
+    /// The networks that are routed by way of a gateway, with it.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub async fn gateways(&self) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>> {
+        use rtnetlink::packet_route::route::RouteAddress::Inet;
+        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes: Vec<_> =
+            self.handle.route().get(filter).execute().try_collect().await.doing(|| "reading routes".to_owned())?;
+        let mut found = Vec::new();
+        for route in routes {
+            let (mut to, mut gateway) = (None, None);
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Destination(Inet(address)) => to = Some(*address),
+                    RouteAttribute::Gateway(Inet(address)) => gateway = Some(*address),
+                    _ => {}
+                }
+            }
+            if let (Some(to), Some(gateway)) = (to, gateway) {
+                found.push((to, route.header.destination_prefix_length, gateway));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The names of all links.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub async fn names(&self) -> Result<Vec<String>> {
+        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.doing(|| "reading links".to_owned())?;
+        let name = |attribute: &LinkAttribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        };
+        Ok(links.iter().filter_map(|link| link.attributes.iter().find_map(name)).collect())
+    }
+}
+
+/// Sets a kernel setting below `/proc/sys/net/ipv4` of this thread's namespace.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn sysctl(name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv4/{name}");
+    fs::write(&path, value).doing(|| format!("setting {path} to {value}"))
+}

@@ -1,0 +1,171 @@
+//! Writes the maps, always as one transaction: everything at first, then just what differs.
+
+use std::collections::BTreeSet;
+
+use super::plan::{Tables, affinity_chain, chain};
+use crate::nft::expr::{Expressions, R0, R1, R2, R3};
+use crate::nft::{Batch, Element, Hook, MapSpec, NftError, Socket};
+
+const IPV4: u32 = 7;
+const PROTOCOL: u32 = 12;
+const PORT: u32 = 13;
+const MARK: u32 = 19;
+const CLIENTS: u32 = 1 << 20;
+
+fn concat(types: &[u32]) -> u32 {
+    types.iter().fold(0, |all, kind| (all << 6) | kind)
+}
+
+/// The table of one node's Services.
+pub struct Table {
+    name: String,
+    /// The pods of the cluster: whoever is outside of it comes back only by way of this node.
+    cluster: (u32, u8),
+    socket: Socket,
+    now: Option<Tables>,
+}
+
+impl Table {
+    /// The table `name` of the calling thread's namespace; `cluster` is base and length of the pod network.
+    ///
+    /// # Errors
+    /// When the kernel has no nftables.
+    pub fn open(name: &str, cluster: (u32, u8)) -> Result<Self, NftError> {
+        Ok(Self { name: name.to_owned(), cluster, socket: Socket::open()?, now: None })
+    }
+
+    /// Makes the table hold what is wanted.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the table then holds what it held, and the next call writes it anew.
+    pub fn apply(&mut self, wanted: &Tables) -> Result<(), NftError> {
+        let batch = match &self.now {
+            Some(now) => self.difference(now, wanted),
+            None => self.everything(wanted),
+        };
+        let done = self.socket.commit(&batch);
+        self.now = done.is_ok().then(|| wanted.clone());
+        done
+    }
+
+    /// Removes the table. One that is not there is no error.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn remove(&self) -> Result<(), NftError> {
+        let mut batch = Batch::new(&self.name);
+        batch.table().delete_table();
+        self.socket.commit(&batch)
+    }
+
+    fn everything(&self, wanted: &Tables) -> Batch {
+        let mut batch = Batch::new(&self.name);
+        // Made so that it can be removed, whatever was there, and made anew.
+        batch.table().delete_table().table();
+        let endpoint = concat(&[IPV4, PORT]);
+        let service = concat(&[IPV4, PROTOCOL, PORT]);
+        let verdicts = Some(None);
+        batch.map("svc-ips", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
+        let slot = concat(&[IPV4, PROTOCOL, PORT, MARK]);
+        batch.map("endpoints", MapSpec { key_type: slot, key_len: 16, data: Some(Some((endpoint, 8))), dynamic: None });
+        let client = concat(&[IPV4, IPV4, PROTOCOL, PORT]);
+        batch.map("affinity", MapSpec { key_type: client, key_len: 16, data: Some(Some((endpoint, 8))), dynamic: Some(CLIENTS) });
+        batch.map("aff-svcs", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
+        batch.map("refused", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
+        batch.map("hairpins", MapSpec { key_type: concat(&[IPV4, IPV4]), key_len: 8, ..MapSpec::default() });
+        self.chains(&mut batch);
+        wanted.sizes.iter().for_each(|&(count, sticky)| size_chain(&mut batch, count, sticky));
+        wanted.times.iter().for_each(|&seconds| time_chain(&mut batch, seconds));
+        let list = |set: &BTreeSet<Element>| set.iter().cloned().collect::<Vec<_>>();
+        for (map, set) in maps(wanted) {
+            batch.add(map, &list(set));
+        }
+        batch
+    }
+
+    fn chains(&self, batch: &mut Batch) {
+        let nat = |number, priority| Some(Hook { number, priority, kind: "nat" });
+        let filter = |number| Some(Hook { number, priority: 0, kind: "filter" });
+        for (name, number) in [("prerouting", 0), ("output", 3)] {
+            batch.chain(name, nat(number, -100));
+            batch.rule(name, &service_key(Expressions::new()).lookup("svc-ips", Some(0)));
+        }
+        for (name, number) in [("filter-input", 1), ("filter-forward", 2), ("filter-output", 3)] {
+            batch.chain(name, filter(number));
+            batch.rule(name, &service_key(Expressions::new()).lookup("refused", None).reject());
+        }
+        batch.chain("affinity", nat(4, 90));
+        let original = Expressions::new()
+            .first_of_connection()
+            .original_destination(R0)
+            .protocol(R1)
+            .original_destination_port(R2);
+        batch.rule("affinity", &original.lookup("aff-svcs", Some(0)));
+        batch.chain("postrouting", nat(4, 100));
+        let (base, bits) = self.cluster;
+        // What came from outside, or goes back to whence it came, must return through this node.
+        batch.rule("postrouting", &Expressions::new().translated().source(R0).within(R0, base, bits, true).masquerade());
+        batch.rule("postrouting", &Expressions::new().translated().source(R0).destination(R1).lookup("hairpins", None).masquerade());
+        // Pods reach the world under the node's address.
+        let leaving = Expressions::new().source(R0).within(R0, base, bits, false).destination(R0).within(R0, base, bits, true);
+        batch.rule("postrouting", &leaving.masquerade());
+    }
+
+    fn difference(&self, now: &Tables, wanted: &Tables) -> Batch {
+        let mut batch = Batch::new(&self.name);
+        for &(count, sticky) in wanted.sizes.difference(&now.sizes) {
+            size_chain(&mut batch, count, sticky);
+        }
+        for &seconds in wanted.times.difference(&now.times) {
+            time_chain(&mut batch, seconds);
+        }
+        for ((map, old), (_, new)) in maps(now).into_iter().zip(maps(wanted)) {
+            let gone: Vec<Element> = old.difference(new).cloned().collect();
+            let come: Vec<Element> = new.difference(old).cloned().collect();
+            batch.remove(map, &gone).add(map, &come);
+        }
+        batch
+    }
+}
+
+fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 5] {
+    [
+        ("svc-ips", &tables.services),
+        ("endpoints", &tables.endpoints),
+        ("refused", &tables.refused),
+        ("aff-svcs", &tables.sticky),
+        ("hairpins", &tables.hairpins),
+    ]
+}
+
+fn service_key(expressions: Expressions) -> Expressions {
+    expressions.destination(R0).protocol(R1).destination_port(R2)
+}
+
+/// The chain for a number of endpoints. Chains that are no longer needed stay: they are few, and may be again.
+fn size_chain(batch: &mut Batch, count: u32, sticky: bool) {
+    let name = chain(count, sticky);
+    batch.chain(&name, None);
+    if sticky {
+        let known = Expressions::new().source(R0).destination(R1).protocol(R2).destination_port(R3);
+        batch.rule(&name, &known.lookup("affinity", Some(R0)).translate());
+    }
+    let chosen = service_key(Expressions::new()).random(count, R3).lookup("endpoints", Some(R0));
+    batch.rule(&name, &chosen.translate());
+}
+
+fn time_chain(batch: &mut Batch, seconds: u32) {
+    let name = affinity_chain(seconds);
+    batch.chain(&name, None);
+    let key = Expressions::new()
+        .original_source(R0)
+        .original_destination(R1)
+        .protocol(R2)
+        .original_destination_port(R3)
+        .destination(R3 + 1)
+        .destination_port(R3 + 2);
+    batch.rule(&name, &key.remember("affinity", R3 + 1, u64::from(seconds) * 1000));
+}
+
+#[cfg(test)]
+mod tests;

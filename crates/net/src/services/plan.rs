@@ -1,0 +1,234 @@
+//! What the maps must hold. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::nft::{Element, Verdict};
+
+/// The contents of the maps, and which chains they need.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Address, protocol and port of a Service: on to the chain for its number of endpoints.
+    pub services: BTreeSet<Element>,
+    /// The same and a slot: the endpoint.
+    pub endpoints: BTreeSet<Element>,
+    /// Services without endpoints: refused.
+    pub refused: BTreeSet<Element>,
+    /// Services that keep a client with its endpoint: on to the chain for their time.
+    pub sticky: BTreeSet<Element>,
+    /// Pairs of an endpoint with itself: such packets must be masqueraded to come back.
+    pub hairpins: BTreeSet<Element>,
+    /// Numbers of endpoints that occur, without and with affinity.
+    pub sizes: BTreeSet<(u32, bool)>,
+    /// Seconds of affinity that occur.
+    pub times: BTreeSet<u32>,
+}
+
+/// What is particular to this node.
+#[derive(Debug, Clone, Default)]
+pub struct Local {
+    /// Its name.
+    pub node: String,
+    /// Its addresses, at which node ports are reached.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+fn protocol(name: Option<&str>) -> u8 {
+    match name {
+        Some("UDP") => 17,
+        Some("SCTP") => 132,
+        _ => 6,
+    }
+}
+
+/// Address, protocol and port, each padded to four bytes.
+fn key(ip: Ipv4Addr, protocol: u8, port: u16) -> Vec<u8> {
+    let mut key = ip.octets().to_vec();
+    key.extend_from_slice(&[protocol, 0, 0, 0]);
+    key.extend_from_slice(&port.to_be_bytes());
+    key.extend_from_slice(&[0, 0]);
+    key
+}
+
+/// One port of one Service, with those who stand behind it.
+struct Target {
+    protocol: u8,
+    endpoints: Vec<(Ipv4Addr, u16)>,
+    affinity: Option<u32>,
+}
+
+/// Looks at all Services and slices.
+pub fn plan<'o>(
+    services: impl Iterator<Item = &'o Service>,
+    slices: impl Iterator<Item = &'o EndpointSlice>,
+    local: &Local,
+) -> Tables {
+    let mut by_service: BTreeMap<(String, String), Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in slices {
+        let labels = slice.metadata.labels.as_ref();
+        if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
+            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+            by_service.entry((namespace, service.clone())).or_default().push(slice);
+        }
+    }
+    let mut tables = Tables::default();
+    for service in services {
+        let key = (
+            service.metadata.namespace.clone().unwrap_or_default(),
+            service.metadata.name.clone().unwrap_or_default(),
+        );
+        let slices = by_service.get(&key).map(Vec::as_slice).unwrap_or_default();
+        one(service, slices, local, &mut tables);
+    }
+    tables
+}
+
+fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut Tables) {
+    let Some(spec) = &service.spec else { return };
+    let Some(cluster_ip) = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else { return };
+    let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+        let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+        config.and_then(|client| client.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(10800)
+    });
+    let only_local = |policy: Option<&str>| policy == Some("Local");
+    for port in spec.ports.iter().flatten() {
+        let name = port.name.as_deref().unwrap_or_default();
+        let protocol = protocol(port.protocol.as_deref());
+        let inside = Target {
+            protocol,
+            endpoints: endpoints(slices, name, only_local(spec.internal_traffic_policy.as_deref()), local),
+            affinity,
+        };
+        let Ok(number) = u16::try_from(port.port) else { continue };
+        let mut addresses = vec![cluster_ip];
+        addresses.extend(spec.external_ips.iter().flatten().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
+        for ip in addresses {
+            add(tables, ip, number, &inside);
+        }
+        let Some(node_port) = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0) else { continue };
+        let outside = Target {
+            endpoints: endpoints(slices, name, only_local(spec.external_traffic_policy.as_deref()), local),
+            ..inside
+        };
+        for &ip in &local.addresses {
+            add(tables, ip, node_port, &outside);
+        }
+    }
+}
+
+/// The endpoints of a port that take traffic: those that are ready, or, if none is, those that still serve while
+/// they end (KEP-1669).
+fn endpoints(slices: &[&EndpointSlice], name: &str, only_local: bool, local: &Local) -> Vec<(Ipv4Addr, u16)> {
+    let (mut ready, mut ending) = (BTreeSet::new(), BTreeSet::new());
+    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+        let port = slice.ports.iter().flatten().find(|port| port.name.as_deref().unwrap_or_default() == name);
+        let Some(port) = port.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else { continue };
+        for endpoint in slice.endpoints.iter().flatten() {
+            if only_local && endpoint.node_name.as_deref() != Some(&local.node) {
+                continue;
+            }
+            let conditions = endpoint.conditions.clone().unwrap_or_default();
+            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse().ok()) else { continue };
+            if conditions.ready.unwrap_or(true) {
+                ready.insert((ip, port));
+            } else if conditions.serving == Some(true) && conditions.terminating == Some(true) {
+                ending.insert((ip, port));
+            }
+        }
+    }
+    let chosen = if ready.is_empty() { ending } else { ready };
+    chosen.into_iter().collect()
+}
+
+fn add(tables: &mut Tables, ip: Ipv4Addr, port: u16, target: &Target) {
+    let key = key(ip, target.protocol, port);
+    let count = u32::try_from(target.endpoints.len()).unwrap_or(u32::MAX);
+    if count == 0 {
+        tables.refused.insert(Element { key, value: Verdict::None });
+        return;
+    }
+    let sticky = target.affinity.is_some();
+    tables.sizes.insert((count, sticky));
+    tables.services.insert(Element { key: key.clone(), value: Verdict::Goto(chain(count, sticky)) });
+    if let Some(seconds) = target.affinity {
+        tables.times.insert(seconds);
+        tables.sticky.insert(Element { key: key.clone(), value: Verdict::Goto(affinity_chain(seconds)) });
+    }
+    for (slot, (ip, port)) in target.endpoints.iter().enumerate() {
+        let mut slotted = key.clone();
+        // The slot is compared with a number in host order.
+        slotted.extend_from_slice(&u32::try_from(slot).unwrap_or(u32::MAX).to_ne_bytes());
+        let mut value = ip.octets().to_vec();
+        value.extend_from_slice(&port.to_be_bytes());
+        value.extend_from_slice(&[0, 0]);
+        tables.endpoints.insert(Element { key: slotted, value: Verdict::Data(value) });
+        tables.hairpins.insert(Element { key: [ip.octets(), ip.octets()].concat(), value: Verdict::None });
+    }
+}
+
+/// The chain for a number of endpoints.
+pub fn chain(count: u32, sticky: bool) -> String {
+    format!("{}{count}", if sticky { 'a' } else { 'n' })
+}
+
+/// The chain that remembers a client for so many seconds.
+pub fn affinity_chain(seconds: u32) -> String {
+    format!("aff{seconds}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(spec: serde_json::Value) -> Service {
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "web", "namespace": "n"}, "spec": spec})).unwrap()
+    }
+
+    fn slice(endpoints: serde_json::Value) -> EndpointSlice {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "s", "namespace": "n", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "ports": [{"name": "", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints,
+        }))
+        .unwrap()
+    }
+
+    fn local() -> Local {
+        Local { node: "a".to_owned(), addresses: vec![Ipv4Addr::new(172, 30, 0, 2)] }
+    }
+
+    #[test]
+    fn a_service_with_a_node_port() {
+        let service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]}));
+        let slice = slice(serde_json::json!([{"addresses": ["10.244.0.2"]}, {"addresses": ["10.244.1.2"]}]));
+        let tables = plan([&service].into_iter(), [&slice].into_iter(), &local());
+        assert_eq!((tables.services.len(), tables.endpoints.len()), (2, 4));
+        assert_eq!(tables.sizes, BTreeSet::from([(2, false)]));
+        assert!(tables.refused.is_empty());
+    }
+
+    #[test]
+    fn nobody_behind_it_means_refused() {
+        let service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "protocol": "TCP"}]}));
+        let tables = plan([&service].into_iter(), [].into_iter(), &local());
+        assert_eq!((tables.refused.len(), tables.services.len()), (1, 0));
+    }
+
+    #[test]
+    fn headless_services_have_no_rules() {
+        let service = service(serde_json::json!({"clusterIP": "None", "ports": [{"port": 80}]}));
+        assert_eq!(plan([&service].into_iter(), [].into_iter(), &local()), Tables::default());
+    }
+
+    #[test]
+    fn those_that_end_serve_when_nobody_else_does() {
+        let ending = serde_json::json!({"ready": false, "serving": true, "terminating": true});
+        let service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}], "sessionAffinity": "ClientIP"}));
+        let slice = slice(serde_json::json!([{"addresses": ["10.244.0.2"], "conditions": ending}]));
+        let tables = plan([&service].into_iter(), [&slice].into_iter(), &local());
+        assert_eq!(tables.sizes, BTreeSet::from([(1, true)]));
+        assert_eq!(tables.times, BTreeSet::from([10800]));
+    }
+}
