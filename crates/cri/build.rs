@@ -5,8 +5,6 @@ use std::error::Error;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/runtime.proto");
     let descriptors = protox::compile(["proto/runtime.proto"], ["proto"])?;
-    tonic_prost_build::configure()
-        // `ContainerEventResponse` carries whole pods; boxing nothing keeps the types as the protocol has them.
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -6,13 +6,14 @@ use crate::slot::{Fd, Shared, Slot};
 use crate::start::{self, Fds};
 use crate::sys::{self, POLLIN, POLLOUT, PollFd};
 
-const SLOTS: usize = 256;
+const SLOTS: usize = 128;
 const POLLS: usize = 3 + SLOTS * 3;
 const STRAYS: usize = 16;
 
-/// All that the shim knows. All zeroes is the beginning.
+/// All that the shim knows. All zeroes is the beginning. What is used first lies together, so that a
+/// shim with little to do touches few pages.
+#[repr(C)]
 pub struct Shim {
-    slots: [Slot; SLOTS],
     /// Slots at and above this were never used.
     used: usize,
     connection: Fd,
@@ -20,6 +21,7 @@ pub struct Shim {
     /// Children that ended before anybody said whose they are: pid and wait status.
     strays: [(i32, i32); STRAYS],
     next_stray: usize,
+    slots: [Slot; SLOTS],
     polls: [PollFd; POLLS],
     /// What each entry of `polls` belongs to: slot and stream (or the report, as 2).
     owners: [(u16, u16); POLLS],
@@ -123,13 +125,7 @@ impl Shim {
     }
 
     fn send(&mut self, header: Header, text: &[u8], fds: &[i32]) {
-        if let Some(fd) = self.connection.get() {
-            match sys::send(fd, [&header.encode(), text], fds) {
-                Ok(_) => {}
-                // A runtime that does not read its events has to begin again with LIST.
-                Err(_) => self.connection.close(),
-            }
-        }
+        send(&mut self.connection, header, text, fds);
     }
 
     fn answer(&mut self, request: Header, a: i64) {
@@ -143,14 +139,13 @@ impl Shim {
     fn requests(&mut self) {
         while let Some(fd) = self.connection.get() {
             let mut fds = [-1; MAX_FDS];
-            let mut packet = [0u8; MAX_PACKET];
-            match sys::receive(fd, &mut packet, &mut fds) {
+            match sys::receive(fd, &mut self.packet, &mut fds) {
                 Ok((0, _)) => self.connection.close(),
                 Ok((len, count)) => {
-                    let packet = packet.get(..len).unwrap_or(&[]);
-                    if let Some(header) = Header::decode(packet) {
+                    let header = self.packet.get(..len).and_then(Header::decode);
+                    if let Some(header) = header {
                         let fds = Fds::new(fds, count, header.flags);
-                        self.request(header, packet.get(HEADER..).unwrap_or(&[]), fds);
+                        self.request(header, len, fds);
                     }
                 }
                 Err(sys::EINTR) => {}
@@ -160,9 +155,10 @@ impl Shim {
         }
     }
 
-    fn request(&mut self, header: Header, text: &[u8], fds: Fds) {
+    /// Carries out the request that lies in `packet`.
+    fn request(&mut self, header: Header, len: usize, fds: Fds) {
         match header.kind {
-            op::START => self.start(header, text, fds),
+            op::START => self.start(header, len, fds),
             op::LIST => self.list(header),
             op::REOPEN => self.with_slot(header, fds, |slot, fds, _| slot.log.set(fds.take(proto::HAS_LOG))),
             op::ATTACH => self.with_slot(header, fds, |slot, fds, _| {
@@ -211,7 +207,7 @@ impl Shim {
         }
     }
 
-    fn start(&mut self, header: Header, words: &[u8], fds: Fds) {
+    fn start(&mut self, header: Header, len: usize, fds: Fds) {
         if header.handle == 0 || self.slots.iter().take(self.used).any(|slot| slot.handle == header.handle) {
             return self.refuse(header, b"the handle is in use");
         }
@@ -219,7 +215,7 @@ impl Shim {
             return self.refuse(header, b"the pod has too many processes");
         };
         let started = match self.slots.get_mut(index) {
-            Some(slot) => start::start(slot, header, words, fds),
+            Some(slot) => start::start(slot, header, self.packet.get(HEADER..len).unwrap_or(&[]), fds),
             None => Err(0),
         };
         match started {
@@ -302,15 +298,7 @@ impl Shim {
                 let mut fds = Fds::new(fds, count, header.flags);
                 match header.kind {
                     report::READY => self.ready(index, header, &mut fds),
-                    _ => {
-                        let mut text = [0u8; MAX_PACKET - HEADER];
-                        let given = packet.get(HEADER..).unwrap_or(&[]);
-                        let n = given.len().min(text.len());
-                        if let (Some(to), Some(from)) = (text.get_mut(..n), given.get(..n)) {
-                            to.copy_from_slice(from);
-                        }
-                        self.failed(index, text.get(..n).unwrap_or(&[]));
-                    }
+                    _ => self.failed(index, None, len),
                 }
                 true
             }
@@ -326,7 +314,7 @@ impl Shim {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.report.close();
         }
-        self.failed(index, b"the launcher ended without a word");
+        self.failed(index, Some(b"the launcher ended without a word"), 0);
     }
 
     fn ready(&mut self, index: usize, header: Header, fds: &mut Fds) {
@@ -367,14 +355,16 @@ impl Shim {
         }
     }
 
-    fn failed(&mut self, index: usize, text: &[u8]) {
+    /// There will be no process. Why is `said`, or lies in `packet`.
+    fn failed(&mut self, index: usize, said: Option<&[u8]>, len: usize) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if slot.state != proto::STATE_LAUNCHING {
             return;
         }
         let error = Header { kind: event::ERROR, seq: slot.seq, handle: slot.handle, ..Header::default() };
         slot.clear();
-        self.send(error, text, &[]);
+        let text = said.or(self.packet.get(HEADER..len)).unwrap_or(&[]);
+        send(&mut self.connection, error, text, &[]);
     }
 
     fn children(&mut self) {
@@ -425,6 +415,15 @@ impl Shim {
             ..Header::default()
         };
         self.send(exited, &[], &[]);
+    }
+}
+
+fn send(connection: &mut Fd, header: Header, text: &[u8], fds: &[i32]) {
+    if let Some(fd) = connection.get()
+        && sys::send(fd, [&header.encode(), text], fds).is_err()
+    {
+        // A runtime that does not read its events has to begin again with LIST.
+        connection.close();
     }
 }
 

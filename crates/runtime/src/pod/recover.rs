@@ -11,7 +11,7 @@ use super::container::{self, Container, Held};
 use super::sandbox::{self, Sandbox};
 use super::{Core, Loaded, LoadedContainer, LoadedSandbox, PodError, watch};
 use crate::proto::{self, event};
-use crate::shim::Reply;
+use crate::shim::{Reply, Shim};
 use crate::state::{self, ContainerPhase, SandboxPhase};
 use crate::sys::process::{PidFd, Process};
 
@@ -90,6 +90,16 @@ async fn lose(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
 async fn reattach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
     // Connecting may start another shim, which adopts what runs; the listing shows what it has.
     let shim = watch::connect(core, sandbox).await?;
+    settle_all(core, sandbox, &shim).await
+}
+
+/// Brings what is known of a sandbox's containers up to date with what a shim says, after a time
+/// in which nobody listened to it.
+pub(super) async fn settle_all(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    shim: &Shim,
+) -> Result<(), PodError> {
     let mut slots = shim.list().await?;
     for container in core.containers_of(&sandbox.id) {
         let handle = container.state().handle;

@@ -55,7 +55,8 @@ async fn reach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<Shim, PodErro
     Ok(shim)
 }
 
-/// Gives the new shim the running containers' output, and watches those containers ourselves.
+/// Gives the new shim the running containers' output. Their ends are for us to watch, which begins
+/// when they are settled.
 async fn adopt(core: &Arc<Core>, sandbox: &Arc<Sandbox>, shim: &Shim) -> Result<(), PodError> {
     for container in core.containers_of(&sandbox.id) {
         let state = container.state();
@@ -78,7 +79,6 @@ async fn adopt(core: &Arc<Core>, sandbox: &Arc<Sandbox>, shim: &Shim) -> Result<
             .maybe(proto::HAS_TTY, held.master.as_deref())
             .maybe(proto::HAS_LOG, log.as_ref());
         shim.ask(header, &[], enclosed).await?;
-        core.tasks.spawn(watch_orphan(core.clone(), container));
     }
     Ok(())
 }
@@ -90,9 +90,14 @@ async fn listen(core: Arc<Core>, sandbox: Arc<Sandbox>, mut news: mpsc::Unbounde
             News::Gone => {
                 // Whoever waits for an exec of that shim would wait for ever.
                 sandbox.execs.lock().clear();
-                match connect(&core, &sandbox).await {
+                let taken_over = async {
+                    let shim = connect(&core, &sandbox).await?;
+                    // Exits may have gone unheard.
+                    super::recover::settle_all(&core, &sandbox, &shim).await
+                };
+                match taken_over.await {
                     // The pod is at its end.
-                    Ok(_) | Err(PodError::Shim(ShimError::Gone)) => {}
+                    Ok(()) | Err(PodError::Shim(ShimError::Gone)) => {}
                     Err(error) => tracing::error!(sandbox = sandbox.id, %error, "no shim could take over"),
                 }
                 return;
