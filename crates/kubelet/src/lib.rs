@@ -1,1 +1,181 @@
-//! (skeleton)
+//! The kubelet: runs the pods that are bound to its node, through the CRI, and tells the API server of them.
+//!
+//! The map: [`node`] registers the node and keeps its status and lease; [`pods`] has one worker per pod, whose
+//! decisions are pure (`pods::plan`, `pods::status`); [`volumes`] puts files where containers mount them; `probes`
+//! asks containers how they are; [`api`] is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//!
+//! It does not know how containers or networks are made, and nothing of schedulers or controllers.
+//!
+//! Invariants:
+//! - All that it does can be done again: a kubelet that was killed finds its pods by their labels and goes on.
+//! - A pod's object is deleted only after its containers, its sandbox and its volumes are gone.
+//! - An API server that is away stops no container and no restart.
+
+mod api;
+mod machine;
+mod node;
+mod pods;
+mod probes;
+mod runtime;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth::pki::CertKey;
+use base::{SharedClock, SharedRandom, TaskGroup};
+use client::events::Recorder;
+use client::{Informer, Reflector, Resource};
+
+use crate::machine::Machine;
+use crate::pods::Pods;
+use crate::pods::env::ServiceView;
+use crate::runtime::Runtime;
+use crate::volumes::Volumes;
+
+/// The version of Kubernetes whose kubelet this is.
+pub(crate) const VERSION: &str = "v1.37.0";
+
+/// What a kubelet is told.
+pub struct Config {
+    /// The name of its node.
+    pub node_name: String,
+    /// Where pods' volumes are: `<root>/pods/<uid>/volumes/…`.
+    pub root_dir: PathBuf,
+    /// Where containers' logs are, as upstream's `/var/log/pods`.
+    pub log_dir: PathBuf,
+    /// Such as `unix:///run/knarr/cri.sock`.
+    pub cri_endpoint: String,
+    /// The node's address.
+    pub node_ip: IpAddr,
+    /// The node's host name.
+    pub hostname: String,
+    /// Where its own HTTPS API listens.
+    pub listen: SocketAddr,
+    /// The certificate of that API.
+    pub server_cert: CertKey,
+    /// Whose client certificates that API trusts.
+    pub client_ca_pem: String,
+    /// The cluster's DNS servers.
+    pub cluster_dns: Vec<IpAddr>,
+    /// Such as `cluster.local`.
+    pub cluster_domain: String,
+    /// The cgroup under which `kubepods` is, such as `/` or `/knarr/a`.
+    pub cgroup_root: String,
+    /// A declared capacity: millicores and bytes of memory. Without it the machine's.
+    pub capacity: Option<(u64, u64)>,
+    /// The most pods.
+    pub max_pods: u32,
+    /// Further labels of the node.
+    pub labels: BTreeMap<String, String>,
+    /// Manifests of static pods. Not read yet.
+    pub static_pod_dir: Option<PathBuf>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Randomness.
+    pub random: SharedRandom,
+}
+
+/// Why a kubelet does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// A directory of its own cannot be made.
+    #[error("making {}: {source}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What the kernel tells of the machine cannot be read.
+    #[error("reading {path}: {source}")]
+    Machine {
+        /// Which file.
+        path: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The CRI endpoint cannot be right.
+    #[error(transparent)]
+    Runtime(#[from] cri::ConnectError),
+    /// The certificate of the HTTPS API cannot be used.
+    #[error("the kubelet's serving certificate: {0}")]
+    Certificate(#[from] auth::pki::PkiError),
+    /// The HTTPS API cannot listen.
+    #[error("listening at {address}: {source}: choose another address, or stop what listens there")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What all parts of a kubelet share.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub client: kube::Client,
+    pub runtime: Runtime,
+    pub recorder: Recorder,
+    pub services: Reflector<ServiceView>,
+    pub volumes: Volumes,
+    pub machine: Machine,
+    pub tasks: TaskGroup,
+}
+
+/// Runs a kubelet until the group stops. Containers go on afterwards.
+///
+/// # Errors
+/// [`KubeletError`], when it cannot start.
+pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Result<(), KubeletError> {
+    let pods_dir = config.root_dir.join("pods");
+    for path in [&pods_dir, &config.log_dir] {
+        std::fs::create_dir_all(path)
+            .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
+    }
+    let machine = Machine::read(config.capacity)?;
+    let runtime = connect(&config.cri_endpoint, tasks).await?;
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| KubeletError::Listen { address: config.listen, source })?;
+    let tls = api::tls(&config)?;
+    let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
+    let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
+    let shared = Arc::new(Shared {
+        volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone()),
+        services: services.start(tasks),
+        config,
+        client,
+        runtime,
+        recorder,
+        machine,
+        tasks: tasks.clone(),
+    });
+    let pods = Pods::new(shared.clone());
+    tasks.spawn(node::run(shared.clone()));
+    tasks.spawn(node::lease::run(shared.clone()));
+    pods.start();
+    tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
+    tasks.shutdown().wait().await;
+    Ok(())
+}
+
+/// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.
+async fn connect(endpoint: &str, tasks: &TaskGroup) -> Result<Runtime, KubeletError> {
+    loop {
+        match Runtime::connect(endpoint).await {
+            Ok(runtime) => return Ok(runtime),
+            Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(%error, "the container runtime does not answer yet");
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                    () = tasks.shutdown().wait() => return Err(error.into()),
+                }
+            }
+        }
+    }
+}

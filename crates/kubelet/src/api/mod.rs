@@ -1,0 +1,221 @@
+//! The kubelet's own HTTPS API: logs, exec, attach, port-forward, pods, statistics. Whoever asks has to be known and
+//! allowed (`access`), except for health.
+
+mod access;
+pub mod logs;
+mod stats;
+mod streams;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::pods::Pods;
+use crate::{Config, KubeletError, Shared};
+
+/// A body that may stream.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// Why a request is not answered.
+pub struct Refusal(pub StatusCode, pub String);
+
+impl Refusal {
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self(StatusCode::NOT_FOUND, message.into())
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, message.into())
+    }
+
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, message.to_string())
+    }
+}
+
+/// The whole of a body.
+pub fn full(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// What an upgraded connection needs: HTTP/1.1 only.
+pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
+    let shared = auth::pki::server_config(&config.server_cert, Some(&config.client_ca_pem))?;
+    let mut own = ServerConfig::clone(&shared);
+    own.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(own))
+}
+
+/// Serves until the group stops.
+pub async fn serve(shared: Arc<Shared>, pods: Pods, listener: TcpListener, tls: Arc<ServerConfig>) {
+    let acceptor = TlsAcceptor::from(tls);
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Server { shared: shared.clone(), pods: pods.clone() };
+                shared.tasks.spawn(connection(server, acceptor.clone(), stream));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(server: Server, acceptor: TlsAcceptor, stream: TcpStream) {
+    let handshake = tokio::time::timeout(std::time::Duration::from_secs(10), acceptor.accept(stream)).await;
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => return,
+    };
+    let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let user = peer.and_then(|certificate| auth::pki::user_of_certificate(certificate));
+    let service = service_fn(move |request| {
+        let (server, user) = (server.clone(), user.clone());
+        async move { Ok::<_, Infallible>(server.answer(request, user).await) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.with_upgrades().await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// What handlers need.
+#[derive(Clone)]
+pub struct Server {
+    pub shared: Arc<Shared>,
+    pub pods: Pods,
+}
+
+impl Server {
+    async fn answer(&self, request: Request<Incoming>, user: Option<auth::user::User>) -> Response<Body> {
+        match self.route(request, user).await {
+            Ok(response) => response,
+            Err(Refusal(code, message)) => {
+                let mut response = Response::new(full(message));
+                *response.status_mut() = code;
+                response
+            }
+        }
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        user: Option<auth::user::User>,
+    ) -> Result<Response<Body>, Refusal> {
+        let path = request.uri().path().to_owned();
+        if path == "/healthz" {
+            return Ok(Response::new(full("ok")));
+        }
+        access::check(self, &request, user).await?;
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match (request.method(), parts.as_slice()) {
+            (&Method::GET, ["pods"]) => json(&self.pod_list()),
+            (&Method::GET, ["metrics"]) => Ok(Response::new(full(self.metrics()))),
+            (&Method::GET, ["stats", "summary"]) => json(&stats::summary(self).await?),
+            (&Method::GET, ["containerLogs", namespace, pod, container]) => {
+                logs::handle(self, (namespace, pod, container), &query(&request)).await
+            }
+            (
+                &Method::GET | &Method::POST,
+                ["exec" | "attach", _, _, _]
+                | ["exec" | "attach", _, _, _, _]
+                | ["portForward", _, _]
+                | ["portForward", _, _, _],
+            ) => streams::handle(self, request, &parts).await,
+            _ => Err(Refusal::not_found("404 page not found")),
+        }
+    }
+
+    fn pod_list(&self) -> serde_json::Value {
+        let items: Vec<_> = self
+            .pods
+            .list()
+            .iter()
+            .map(|handle| {
+                let mut pod = k8s_openapi::api::core::v1::Pod::clone(&handle.pod());
+                if let Some(status) = handle.memory.lock().status.clone() {
+                    pod.status = Some(status);
+                }
+                pod
+            })
+            .collect();
+        serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+    }
+
+    fn metrics(&self) -> String {
+        let handles = self.pods.list();
+        let observed = handles.iter().map(|handle| handle.observed.lock().clone());
+        let (mut pods, mut containers) = (0, 0);
+        for observed in observed {
+            pods += usize::from(observed.sandbox().is_some());
+            containers += observed
+                .containers
+                .iter()
+                .filter(|c| c.state == crate::pods::observed::State::Running)
+                .count();
+        }
+        format!(
+            "# HELP kubelet_running_pods Number of pods that have a running pod sandbox\n\
+             # TYPE kubelet_running_pods gauge\nkubelet_running_pods {pods}\n\
+             # HELP kubelet_running_containers Number of containers currently running\n\
+             # TYPE kubelet_running_containers gauge\nkubelet_running_containers{{container_state=\"running\"}} {containers}\n"
+        )
+    }
+}
+
+fn json(value: &serde_json::Value) -> Result<Response<Body>, Refusal> {
+    Response::builder()
+        .header("content-type", "application/json")
+        .body(full(value.to_string()))
+        .map_err(Refusal::internal)
+}
+
+/// The parameters of a request, decoded.
+pub fn query(request: &Request<Incoming>) -> Vec<(String, String)> {
+    let pairs = request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key), decode(value))
+        })
+        .collect()
+}
+
+/// Undoes percent-encoding.
+fn decode(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                    Some(byte) => {
+                        out.push(byte);
+                        rest = after.get(2..).unwrap_or_default();
+                    }
+                    None => out.push(b'%'),
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

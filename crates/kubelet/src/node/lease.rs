@@ -1,0 +1,66 @@
+//! The node's lease: how others notice that it is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+
+use crate::Shared;
+
+const NAMESPACE: &str = "kube-node-lease";
+const RENEW: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(500);
+const DURATION_SECONDS: i32 = 40;
+
+/// Renews the lease, forever.
+pub async fn run(shared: Arc<Shared>) {
+    loop {
+        let pause = match renew(&shared).await {
+            Ok(()) => RENEW,
+            Err(error) => {
+                tracing::debug!(%error, "the node's lease is not renewed yet");
+                RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn renew(shared: &Shared) -> Result<(), kube::Error> {
+    let name = &shared.config.node_name;
+    let leases: Api<Lease> = Api::namespaced(shared.client.clone(), NAMESPACE);
+    let renew_time = Some(MicroTime(shared.config.clock.now()));
+    let patch = serde_json::json!({"spec": {"renewTime": renew_time, "holderIdentity": name, "leaseDurationSeconds": DURATION_SECONDS}});
+    match leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => return Err(error),
+    }
+    let node = Api::<Node>::all(shared.client.clone()).get(name).await?;
+    let owner = OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: name.clone(),
+        uid: node.metadata.uid.unwrap_or_default(),
+        ..OwnerReference::default()
+    };
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(NAMESPACE.to_owned()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(name.clone()),
+            lease_duration_seconds: Some(DURATION_SECONDS),
+            renew_time,
+            ..LeaseSpec::default()
+        }),
+    };
+    leases.create(&PostParams::default(), &lease).await.map(drop)
+}

@@ -1,0 +1,129 @@
+//! This node's object: registered, kept true, and renewed.
+
+pub mod lease;
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+
+use crate::Shared;
+use plan::Facts;
+
+/// While the runtime is not ready, and after that.
+const POLL_STARTING: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_secs(10);
+/// Even if nothing changed.
+const REPORT: Duration = Duration::from_secs(300);
+
+/// Registers the node and keeps its status, forever.
+pub async fn run(shared: Arc<Shared>) {
+    let mut reporter = Reporter { shared, reported: None, at: Duration::ZERO, pod_cidr: String::new() };
+    loop {
+        let ready = match reporter.round().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                tracing::debug!(%error, "the node's status is not reported yet");
+                false
+            }
+        };
+        tokio::time::sleep(if ready { POLL } else { POLL_STARTING }).await;
+    }
+}
+
+struct Reporter {
+    shared: Arc<Shared>,
+    /// The status that the API server has.
+    reported: Option<Node>,
+    at: Duration,
+    pod_cidr: String,
+}
+
+impl Reporter {
+    fn api(&self) -> Api<Node> {
+        Api::all(self.shared.client.clone())
+    }
+
+    /// Looks once; whether the node is ready.
+    async fn round(&mut self) -> Result<bool, kube::Error> {
+        let name = self.shared.config.node_name.clone();
+        // A node that is ready and known is not read again before something is to be told.
+        let node = match self.reported.take() {
+            Some(node) if !self.pod_cidr.is_empty() => node,
+            _ => self.register(&name).await?,
+        };
+        self.tell_pod_cidr(&node).await;
+        let facts = self.facts().await;
+        let ready = facts.is_ready();
+        let status = plan::status(&self.shared.config, &self.shared.machine, &facts, node.status.as_ref());
+        let now = self.shared.config.clock.monotonic();
+        let differs = plan::differs(node.status.as_ref(), &status);
+        if !differs && !self.at.is_zero() && now.saturating_sub(self.at) < REPORT {
+            self.reported = Some(node);
+            return Ok(ready && !self.pod_cidr.is_empty());
+        }
+        let patch = serde_json::json!({"status": plan::patch(&status)});
+        let node = self.api().patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
+        self.reported = Some(node);
+        self.at = now;
+        Ok(ready && !self.pod_cidr.is_empty())
+    }
+
+    /// The node as the API server has it; it is made if it is not there, and its labels are set.
+    async fn register(&self, name: &str) -> Result<Node, kube::Error> {
+        let config = &self.shared.config;
+        let api = self.api();
+        let Some(node) = api.get_opt(name).await? else {
+            let facts = self.facts().await;
+            let status = plan::status(config, &self.shared.machine, &facts, None);
+            return api.create(&PostParams::default(), &plan::node(config, status)).await;
+        };
+        let labels = plan::labels(config);
+        let known = node.metadata.labels.clone().unwrap_or_default();
+        if labels.iter().all(|(key, value)| known.get(key) == Some(value)) {
+            return Ok(node);
+        }
+        let patch = serde_json::json!({"metadata": {"labels": labels}});
+        api.patch(name, &PatchParams::default(), &Patch::Strategic(&patch)).await
+    }
+
+    async fn tell_pod_cidr(&mut self, node: &Node) {
+        let spec = node.spec.as_ref();
+        let cidrs = spec.and_then(|spec| spec.pod_cidrs.as_ref()).map(|cidrs| cidrs.join(","));
+        let cidr = cidrs.or_else(|| spec.and_then(|spec| spec.pod_cidr.clone())).unwrap_or_default();
+        if cidr.is_empty() || cidr == self.pod_cidr {
+            return;
+        }
+        match self.shared.runtime.set_pod_cidr(&cidr).await {
+            Ok(()) => self.pod_cidr = cidr,
+            Err(status) => tracing::warn!(%status, "the runtime does not take the pod network"),
+        }
+    }
+
+    async fn facts(&self) -> Facts {
+        let runtime = &self.shared.runtime;
+        let conditions = match runtime.status().await {
+            Ok(answer) => Ok(answer.status.unwrap_or_default().conditions),
+            Err(status) => Err(status.message().to_owned()),
+        };
+        let images = match runtime.images().await {
+            Ok(images) => images,
+            Err(status) => {
+                tracing::debug!(%status, "the runtime does not list its images");
+                Vec::new()
+            }
+        };
+        let disk = nix::sys::statvfs::statvfs(&self.shared.config.root_dir);
+        let disk = disk.map(|disk| disk.blocks() * disk.fragment_size()).unwrap_or(0);
+        Facts {
+            conditions,
+            images,
+            disk,
+            runtime: format!("{}://{}", runtime.name, runtime.version),
+            now: self.shared.config.clock.now(),
+        }
+    }
+}

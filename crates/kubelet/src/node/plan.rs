@@ -1,0 +1,212 @@
+//! What the node's object says. Pure.
+
+use std::collections::BTreeMap;
+
+use cri::v1 as wire;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use crate::machine::Machine;
+use crate::{Config, VERSION};
+
+/// The most images and names of an image that are told, as upstream's.
+const MAX_IMAGES: usize = 50;
+const MAX_NAMES: usize = 5;
+
+/// What is seen of the node now.
+pub struct Facts {
+    /// The runtime's conditions, or why it does not tell.
+    pub conditions: Result<Vec<wire::RuntimeCondition>, String>,
+    pub images: Vec<wire::Image>,
+    /// Bytes.
+    pub disk: u64,
+    /// Such as `containerd://2.1`.
+    pub runtime: String,
+    pub now: Timestamp,
+}
+
+impl Facts {
+    /// What keeps the node from being ready.
+    fn obstacles(&self) -> Vec<String> {
+        let conditions = match &self.conditions {
+            Ok(conditions) => conditions,
+            Err(error) => return vec![format!("container runtime is down: {error}")],
+        };
+        let needed = [
+            ("RuntimeReady", "container runtime not ready"),
+            ("NetworkReady", "container runtime network not ready"),
+        ];
+        let unmet = needed.into_iter().filter_map(|(name, words)| {
+            match conditions.iter().find(|condition| condition.r#type == name) {
+                Some(condition) if condition.status => None,
+                Some(c) => Some(format!("{words}: {name}=false reason:{} message:{}", c.reason, c.message)),
+                None => Some(format!("{words}: {name} is not reported")),
+            }
+        });
+        unmet.collect()
+    }
+
+    /// Whether pods can run.
+    pub fn is_ready(&self) -> bool {
+        self.obstacles().is_empty()
+    }
+}
+
+/// The labels that the kubelet sets.
+pub fn labels(config: &Config) -> BTreeMap<String, String> {
+    let mut labels = config.labels.clone();
+    let arch = architecture();
+    for (key, value) in [
+        ("kubernetes.io/hostname", config.hostname.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ] {
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    labels
+}
+
+/// As Go calls it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// A node that is not registered yet.
+pub fn node(config: &Config, status: NodeStatus) -> Node {
+    Node {
+        metadata: ObjectMeta {
+            name: Some(config.node_name.clone()),
+            labels: Some(labels(config)),
+            annotations: Some(BTreeMap::from([(
+                "volumes.kubernetes.io/controller-managed-attach-detach".to_owned(),
+                "true".to_owned(),
+            )])),
+            ..ObjectMeta::default()
+        },
+        spec: None,
+        status: Some(status),
+    }
+}
+
+/// The node's status.
+pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<&NodeStatus>) -> NodeStatus {
+    let quantity = |text: String| Quantity(text);
+    let cpu = match machine.cpu_millis % 1000 {
+        0 => (machine.cpu_millis / 1000).to_string(),
+        _ => format!("{}m", machine.cpu_millis),
+    };
+    let capacity = BTreeMap::from([
+        ("cpu".to_owned(), quantity(cpu)),
+        ("memory".to_owned(), quantity(format!("{}Ki", machine.memory / 1024))),
+        ("pods".to_owned(), quantity(config.max_pods.to_string())),
+        ("ephemeral-storage".to_owned(), quantity(format!("{}Ki", facts.disk / 1024))),
+        ("hugepages-1Gi".to_owned(), quantity("0".to_owned())),
+        ("hugepages-2Mi".to_owned(), quantity("0".to_owned())),
+    ]);
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
+    NodeStatus {
+        addresses: Some(vec![
+            address("InternalIP", config.node_ip.to_string()),
+            address("Hostname", config.hostname.clone()),
+        ]),
+        allocatable: Some(capacity.clone()),
+        capacity: Some(capacity),
+        conditions: Some(conditions(facts, before)),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.listen.port()) }),
+        }),
+        images: Some(images(&facts.images)),
+        node_info: Some(NodeSystemInfo {
+            architecture: architecture().to_owned(),
+            boot_id: machine.boot_id.clone(),
+            container_runtime_version: facts.runtime.clone(),
+            kernel_version: machine.kernel_version.clone(),
+            kube_proxy_version: String::new(),
+            kubelet_version: VERSION.to_owned(),
+            machine_id: machine.machine_id.clone(),
+            operating_system: "linux".to_owned(),
+            os_image: machine.os_image.clone(),
+            system_uuid: machine.system_uuid.clone(),
+            ..NodeSystemInfo::default()
+        }),
+        ..NodeStatus::default()
+    }
+}
+
+fn conditions(facts: &Facts, before: Option<&NodeStatus>) -> Vec<NodeCondition> {
+    let obstacles = facts.obstacles();
+    let ready = match obstacles.is_empty() {
+        true => ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
+        false => ("Ready", "False", "KubeletNotReady", format!("[{}]", obstacles.join(", "))),
+    };
+    let fine = [
+        ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ];
+    let fine = fine.into_iter().map(|(name, reason, message)| (name, "False", reason, message.to_owned()));
+    let condition = |(name, status, reason, message): (&str, &str, &str, String)| {
+        let known = before.and_then(|before| before.conditions.as_ref());
+        let old = known.into_iter().flatten().find(|known| known.type_ == name);
+        let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
+        NodeCondition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message),
+            last_heartbeat_time: Some(Time(facts.now)),
+            last_transition_time: since.or(Some(Time(facts.now))),
+        }
+    };
+    fine.chain([ready]).map(condition).collect()
+}
+
+fn images(images: &[wire::Image]) -> Vec<ContainerImage> {
+    let mut sorted: Vec<&wire::Image> = images.iter().collect();
+    sorted.sort_by_key(|image| std::cmp::Reverse(image.size));
+    let told = sorted.into_iter().take(MAX_IMAGES).map(|image| ContainerImage {
+        names: Some(image.repo_digests.iter().chain(&image.repo_tags).take(MAX_NAMES).cloned().collect()),
+        size_bytes: i64::try_from(image.size).ok(),
+    });
+    told.collect()
+}
+
+/// Whether two statuses say something different, heartbeats apart.
+pub fn differs(old: Option<&NodeStatus>, new: &NodeStatus) -> bool {
+    let Some(old) = old else { return true };
+    let known = |condition: &NodeCondition| {
+        let same = |old: &&NodeCondition| {
+            old.type_ == condition.type_
+                && old.status == condition.status
+                && old.reason == condition.reason
+                && old.message == condition.message
+        };
+        old.conditions.iter().flatten().any(|old| same(&old))
+    };
+    old.addresses != new.addresses
+        || old.capacity != new.capacity
+        || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
+        || old.node_info != new.node_info
+        || old.daemon_endpoints != new.daemon_endpoints
+        || !new.conditions.iter().flatten().all(known)
+}
+
+/// The status as a strategic merge patch: addresses are replaced, conditions of others stay.
+pub fn patch(status: &NodeStatus) -> serde_json::Value {
+    let mut value = serde_json::json!(status);
+    if let Some(serde_json::Value::Array(addresses)) = value.get_mut("addresses") {
+        addresses.insert(0, serde_json::json!({"$patch": "replace"}));
+    }
+    value
+}

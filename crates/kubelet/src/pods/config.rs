@@ -1,0 +1,423 @@
+//! What the runtime is told of a pod's sandbox and its containers. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cri::v1 as wire;
+use k8s_openapi::api::core::v1::{Container, Pod, PodDNSConfig, SeccompProfile};
+
+use super::env::expand;
+use super::observed::{
+    CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, POD_NAME, POD_NAMESPACE, POD_UID,
+    RESTART_COUNT,
+};
+use super::resources;
+use super::spec::{PodExt, hash};
+
+/// What of the node matters.
+pub struct NodeConfig<'a> {
+    pub hostname: &'a str,
+    pub cluster_dns: &'a [IpAddr],
+    pub cluster_domain: &'a str,
+    /// The node's own `/etc/resolv.conf`.
+    pub resolv_conf: &'a str,
+    pub cgroup_root: &'a str,
+    pub log_directory: String,
+}
+
+/// What a container is not allowed to be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error("container has runAsNonRoot and image will run as root (pod: {pod:?}, container: {container})")]
+    ImageRunsAsRoot { pod: String, container: String },
+    #[error("container's runAsUser breaks non-root policy (pod: {pod:?}, container: {container})")]
+    RunsAsRoot { pod: String, container: String },
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root (pod: {pod:?}, container: {container})"
+    )]
+    UnknownUser { user: String, pod: String, container: String },
+}
+
+fn identity(pod: &Pod) -> [(String, String); 3] {
+    [(POD_NAME, pod.name()), (POD_NAMESPACE, pod.namespace()), (POD_UID, pod.uid())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+}
+
+/// The host name inside the pod.
+pub fn hostname(pod: &Pod) -> String {
+    let spec = pod.spec();
+    let given = spec.and_then(|spec| spec.hostname_override.as_ref().or(spec.hostname.as_ref()));
+    let name = given.map_or_else(|| pod.name(), String::as_str);
+    let short = name.get(..name.len().min(63)).unwrap_or(name);
+    short.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// The domain of a pod that has a subdomain.
+pub fn domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
+    let subdomain = pod.spec()?.subdomain.as_deref().filter(|name| !name.is_empty())?;
+    Some(format!("{subdomain}.{}.svc.{cluster_domain}", pod.namespace()))
+}
+
+/// The sandbox.
+pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandboxConfig {
+    let labels = pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(identity(pod)).collect();
+    let name = if pod.host_network() { node.hostname.to_owned() } else { hostname(pod) };
+    wire::PodSandboxConfig {
+        metadata: Some(wire::PodSandboxMetadata {
+            name: pod.name().to_owned(),
+            uid: pod.uid().to_owned(),
+            namespace: pod.namespace().to_owned(),
+            attempt,
+        }),
+        hostname: name,
+        log_directory: node.log_directory.clone(),
+        dns_config: Some(dns(pod, node)),
+        port_mappings: ports(pod),
+        labels,
+        annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
+        linux: Some(wire::LinuxPodSandboxConfig {
+            cgroup_parent: resources::cgroup_parent(node.cgroup_root, pod),
+            security_context: Some(sandbox_security(pod)),
+            sysctls: pod
+                .security()
+                .and_then(|security| security.sysctls.as_ref())
+                .into_iter()
+                .flatten()
+                .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+                .collect(),
+            overhead: None,
+            resources: Some(resources::pod(pod)),
+        }),
+        windows: None,
+    }
+}
+
+fn ports(pod: &Pod) -> Vec<wire::PortMapping> {
+    let sidecars = pod.init_containers().iter().filter(|container| super::spec::is_sidecar(container));
+    let ports = sidecars.chain(pod.containers()).flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter(|port| port.host_port.is_some_and(|port| port > 0) && !pod.host_network())
+        .map(|port| wire::PortMapping {
+            protocol: match port.protocol.as_deref() {
+                Some("UDP") => wire::Protocol::Udp as i32,
+                Some("SCTP") => wire::Protocol::Sctp as i32,
+                _ => wire::Protocol::Tcp as i32,
+            },
+            container_port: port.container_port,
+            host_port: port.host_port.unwrap_or(0),
+            host_ip: port.host_ip.clone().unwrap_or_default(),
+        })
+        .collect()
+}
+
+fn namespaces(pod: &Pod) -> wire::NamespaceOption {
+    let spec = pod.spec();
+    let flag =
+        |of: fn(&k8s_openapi::api::core::v1::PodSpec) -> Option<bool>| spec.and_then(of).unwrap_or(false);
+    let mode = |host: bool| if host { wire::NamespaceMode::Node } else { wire::NamespaceMode::Pod };
+    let pid = match (flag(|s| s.host_pid), flag(|s| s.share_process_namespace)) {
+        (true, _) => wire::NamespaceMode::Node,
+        (_, true) => wire::NamespaceMode::Pod,
+        _ => wire::NamespaceMode::Container,
+    };
+    wire::NamespaceOption {
+        network: mode(flag(|s| s.host_network)) as i32,
+        pid: pid as i32,
+        ipc: mode(flag(|s| s.host_ipc)) as i32,
+        target_id: String::new(),
+        userns_options: None,
+    }
+}
+
+fn seccomp(profile: Option<&SeccompProfile>) -> wire::SecurityProfile {
+    use wire::security_profile::ProfileType;
+    let kind = match profile.map(|profile| profile.type_.as_str()) {
+        Some("RuntimeDefault") => ProfileType::RuntimeDefault,
+        Some("Localhost") => ProfileType::Localhost,
+        _ => ProfileType::Unconfined,
+    };
+    let localhost_ref = profile.and_then(|profile| profile.localhost_profile.clone()).unwrap_or_default();
+    wire::SecurityProfile { profile_type: kind as i32, localhost_ref }
+}
+
+fn int(value: Option<i64>) -> Option<wire::Int64Value> {
+    value.map(|value| wire::Int64Value { value })
+}
+
+/// The groups that containers get beside their own.
+fn groups(pod: &Pod) -> Vec<i64> {
+    let security = pod.security();
+    let fs_group = security.and_then(|security| security.fs_group);
+    let more =
+        security.and_then(|security| security.supplemental_groups.as_ref()).into_iter().flatten().copied();
+    fs_group.into_iter().chain(more).collect()
+}
+
+fn groups_policy(pod: &Pod) -> i32 {
+    match pod.security().and_then(|security| security.supplemental_groups_policy.as_deref()) {
+        Some("Strict") => wire::SupplementalGroupsPolicy::Strict as i32,
+        _ => wire::SupplementalGroupsPolicy::Merge as i32,
+    }
+}
+
+fn sandbox_security(pod: &Pod) -> wire::LinuxSandboxSecurityContext {
+    let security = pod.security();
+    let all = pod.init_containers().iter().chain(pod.containers());
+    let mut contexts = all.filter_map(|container| container.security_context.as_ref());
+    wire::LinuxSandboxSecurityContext {
+        namespace_options: Some(namespaces(pod)),
+        run_as_user: int(security.and_then(|security| security.run_as_user)),
+        run_as_group: int(security.and_then(|s| s.run_as_user.and(s.run_as_group))),
+        supplemental_groups: groups(pod),
+        supplemental_groups_policy: groups_policy(pod),
+        privileged: contexts.any(|context| context.privileged == Some(true)),
+        seccomp: Some(seccomp(security.and_then(|security| security.seccomp_profile.as_ref()))),
+        ..Default::default()
+    }
+}
+
+/// What a line of a resolver's configuration says.
+fn resolver_lines<'t>(text: &'t str, keyword: &'t str) -> impl Iterator<Item = &'t str> {
+    text.lines().filter_map(move |line| {
+        let (word, rest) = line.trim().split_once(char::is_whitespace)?;
+        (word == keyword).then(|| rest.trim())
+    })
+}
+
+/// How names are resolved inside the pod.
+pub fn dns(pod: &Pod, node: &NodeConfig<'_>) -> wire::DnsConfig {
+    let policy = pod.spec().and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
+    let words = |keyword| {
+        resolver_lines(node.resolv_conf, keyword).flat_map(str::split_whitespace).map(str::to_owned)
+    };
+    let of_node = || wire::DnsConfig {
+        servers: words("nameserver").collect(),
+        searches: words("search").collect(),
+        options: words("options").collect(),
+    };
+    let cluster = match policy {
+        "ClusterFirst" => !pod.host_network(),
+        "ClusterFirstWithHostNet" => true,
+        _ => false,
+    };
+    let mut config = match policy {
+        "None" => wire::DnsConfig::default(),
+        _ if cluster && !node.cluster_dns.is_empty() => {
+            let (namespace, domain) = (pod.namespace(), node.cluster_domain);
+            let mut searches =
+                vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
+            searches.extend(words("search"));
+            wire::DnsConfig {
+                servers: node.cluster_dns.iter().map(ToString::to_string).collect(),
+                searches,
+                options: vec!["ndots:5".to_owned()],
+            }
+        }
+        _ => of_node(),
+    };
+    if let Some(more) = pod.spec().and_then(|spec| spec.dns_config.as_ref()) {
+        extend(&mut config, more);
+    }
+    config
+}
+
+fn extend(config: &mut wire::DnsConfig, more: &PodDNSConfig) {
+    let add = |list: &mut Vec<String>, more: &Option<Vec<String>>| {
+        for item in more.iter().flatten() {
+            if !list.contains(item) {
+                list.push(item.clone());
+            }
+        }
+    };
+    add(&mut config.servers, &more.nameservers);
+    add(&mut config.searches, &more.searches);
+    for option in more.options.iter().flatten() {
+        let name = option.name.clone().unwrap_or_default();
+        config.options.retain(|known| known.split(':').next() != Some(name.as_str()));
+        config.options.push(match &option.value {
+            Some(value) => format!("{name}:{value}"),
+            None => name,
+        });
+    }
+}
+
+/// What was found out before a container is made.
+pub struct Prepared {
+    pub env: Vec<(String, String)>,
+    pub mounts: Vec<wire::Mount>,
+    pub devices: Vec<wire::Device>,
+    /// The image's reference.
+    pub image_ref: String,
+    /// The image's user: a number, or a name.
+    pub image_user: (Option<i64>, String),
+    pub restarts: u32,
+    /// Bytes; the node's.
+    pub memory: u64,
+}
+
+/// A container.
+pub fn container(
+    pod: &Pod,
+    spec: &Container,
+    prepared: Prepared,
+) -> Result<wire::ContainerConfig, ConfigError> {
+    let security = container_security(pod, spec, &prepared)?;
+    let lookup =
+        |name: &str| prepared.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let words = |list: &Option<Vec<String>>| list.iter().flatten().map(|word| expand(word, lookup)).collect();
+    let image = spec.image.clone().unwrap_or_default();
+    let annotations: BTreeMap<&str, String> = BTreeMap::from([
+        (HASH, hash(spec)),
+        (RESTART_COUNT, prepared.restarts.to_string()),
+        (MESSAGE_PATH, message_path(spec).to_owned()),
+        (MESSAGE_POLICY, spec.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned())),
+        (GRACE, pod.grace().to_string()),
+    ]);
+    Ok(wire::ContainerConfig {
+        metadata: Some(wire::ContainerMetadata { name: spec.name.clone(), attempt: prepared.restarts }),
+        image: Some(wire::ImageSpec {
+            image: prepared.image_ref.clone(),
+            user_specified_image: image,
+            ..Default::default()
+        }),
+        command: words(&spec.command),
+        args: words(&spec.args),
+        working_dir: spec.working_dir.clone().unwrap_or_default(),
+        envs: prepared
+            .env
+            .iter()
+            .map(|(key, value)| wire::KeyValue { key: key.clone(), value: value.clone().into() })
+            .collect(),
+        mounts: prepared.mounts,
+        devices: prepared.devices,
+        labels: identity(pod).into_iter().chain([(CONTAINER_NAME.to_owned(), spec.name.clone())]).collect(),
+        annotations: annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        log_path: format!("{}/{}.log", spec.name, prepared.restarts),
+        stdin: spec.stdin.unwrap_or(false),
+        stdin_once: spec.stdin_once.unwrap_or(false),
+        tty: spec.tty.unwrap_or(false),
+        linux: Some(wire::LinuxContainerConfig {
+            resources: Some(resources::container(pod, spec, prepared.memory)),
+            security_context: Some(security),
+        }),
+        stop_signal: stop_signal(spec),
+        ..Default::default()
+    })
+}
+
+/// Where a container leaves its last words.
+pub fn message_path(spec: &Container) -> &str {
+    spec.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/dev/termination-log")
+}
+
+fn stop_signal(spec: &Container) -> i32 {
+    let name = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    name.and_then(|name| wire::Signal::from_str_name(&format!("SIGNAL_{}", name.replace(['+', '-'], ""))))
+        .map_or(0, |signal| signal as i32)
+}
+
+fn container_security(
+    pod: &Pod,
+    spec: &Container,
+    prepared: &Prepared,
+) -> Result<wire::LinuxContainerSecurityContext, ConfigError> {
+    let (own, of_pod) = (spec.security_context.as_ref(), pod.security());
+    let user = own.and_then(|own| own.run_as_user).or(of_pod.and_then(|pod| pod.run_as_user));
+    let group = own.and_then(|own| own.run_as_group).or(of_pod.and_then(|pod| pod.run_as_group));
+    let non_root = own.and_then(|own| own.run_as_non_root).or(of_pod.and_then(|pod| pod.run_as_non_root));
+    if non_root == Some(true) {
+        check_user(pod, spec, user, &prepared.image_user)?;
+    }
+    let (number, name) = &prepared.image_user;
+    let privileged = own.and_then(|own| own.privileged).unwrap_or(false);
+    let capabilities = own.and_then(|own| own.capabilities.as_ref());
+    let profile = own
+        .and_then(|own| own.seccomp_profile.as_ref())
+        .or(of_pod.and_then(|pod| pod.seccomp_profile.as_ref()));
+    let unmasked = privileged || own.and_then(|own| own.proc_mount.as_deref()) == Some("Unmasked");
+    let paths = |list: &[&str]| {
+        if unmasked { Vec::new() } else { list.iter().map(|&path| path.to_owned()).collect() }
+    };
+    let uid = user.or(*number);
+    Ok(wire::LinuxContainerSecurityContext {
+        capabilities: capabilities.map(|capabilities| wire::Capability {
+            add_capabilities: capabilities.add.clone().unwrap_or_default(),
+            drop_capabilities: capabilities.drop.clone().unwrap_or_default(),
+            add_ambient_capabilities: Vec::new(),
+        }),
+        privileged,
+        namespace_options: Some(namespaces(pod)),
+        run_as_user: int(uid),
+        run_as_group: int(group),
+        run_as_username: if uid.is_none() { name.clone() } else { String::new() },
+        readonly_rootfs: own.and_then(|own| own.read_only_root_filesystem).unwrap_or(false),
+        supplemental_groups: groups(pod),
+        supplemental_groups_policy: groups_policy(pod),
+        no_new_privs: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
+        masked_paths: paths(MASKED),
+        readonly_paths: paths(READ_ONLY),
+        seccomp: Some(if privileged { seccomp(None) } else { seccomp(profile) }),
+        ..Default::default()
+    })
+}
+
+/// What containers do not see of the kernel; upstream's lists.
+const MASKED: &[&str] = &[
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn check_user(
+    pod: &Pod,
+    spec: &Container,
+    user: Option<i64>,
+    image_user: &(Option<i64>, String),
+) -> Result<(), ConfigError> {
+    let (pod, container) = (pod.described(), spec.name.clone());
+    match (user, image_user) {
+        (Some(0), _) => Err(ConfigError::RunsAsRoot { pod, container }),
+        (Some(_), _) => Ok(()),
+        (None, (Some(0), _)) => Err(ConfigError::ImageRunsAsRoot { pod, container }),
+        (None, (Some(_), _)) => Ok(()),
+        (None, (None, name)) if name.is_empty() => Err(ConfigError::ImageRunsAsRoot { pod, container }),
+        (None, (None, name)) => Err(ConfigError::UnknownUser { user: name.clone(), pod, container }),
+    }
+}
+
+/// The content of `/etc/hosts`.
+pub fn hosts(pod: &Pod, ips: &[String], cluster_domain: &str, of_node: Option<&str>) -> String {
+    let mut text = match of_node {
+        Some(node) => format!("# Kubernetes-managed hosts file (host network).\n{node}"),
+        None => "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+                 fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
+            .to_owned(),
+    };
+    if of_node.is_none() {
+        let name = hostname(pod);
+        for ip in ips {
+            match domain(pod, cluster_domain) {
+                Some(domain) => text.push_str(&format!("{ip}\t{name}.{domain}\t{name}\n")),
+                None => text.push_str(&format!("{ip}\t{name}\n")),
+            }
+        }
+    }
+    let aliases = pod.spec().and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default();
+    if !aliases.is_empty() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+    }
+    for alias in aliases {
+        text.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));
+    }
+    text
+}

@@ -1,0 +1,311 @@
+//! Carries out what was decided. Each job can be done again; what it comes to, the next look at the runtime shows.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+
+use super::config;
+use super::images::{Decision, credentials, decide};
+use super::memory::CrashPause;
+use super::plan::Action;
+use super::spec::{MINIMUM_GRACE, PodExt};
+use super::{Handle, start};
+use crate::Shared;
+use crate::probes::hooks;
+
+/// The reason and the message of what went wrong.
+pub type Failed = (String, String);
+
+pub fn failed(reason: &str, message: impl Into<String>) -> Failed {
+    (reason.to_owned(), message.into())
+}
+
+fn call(reason: &'static str) -> impl Fn(tonic::Status) -> Failed {
+    move |status| failed(reason, status.message())
+}
+
+/// Does one thing.
+pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Action) -> Result<(), Failed> {
+    let runtime = &shared.runtime;
+    match action {
+        Action::MountVolumes => mount(shared, handle, pod).await,
+        Action::CreateSandbox { attempt } => sandbox(shared, pod, *attempt).await,
+        Action::StopSandbox { id } => runtime.stop_sandbox(id).await.map_err(call("FailedKillPod")),
+        Action::RemoveSandbox { id } => runtime.remove_sandbox(id).await.map_err(call("FailedRemoveSandbox")),
+        Action::EnsureImage { container } => image(shared, handle, pod, container).await,
+        Action::Start { container, sandbox, restarts, crashed } => {
+            let attempt = start::Attempt { container, sandbox, restarts: *restarts };
+            let result = start::start(shared, handle, pod, &attempt).await;
+            let mut memory = handle.memory.lock();
+            memory.images.remove(container);
+            if *crashed {
+                let pause =
+                    CrashPause::next(memory.pauses.get(container).copied(), shared.config.clock.now());
+                memory.pauses.insert(container.clone(), pause);
+            }
+            result
+        }
+        Action::Kill { id, container, grace, why } => {
+            kill(shared, handle, pod, (id, container), *grace, why).await
+        }
+        Action::RemoveContainer { id } => runtime.remove_container(id).await.map_err(call("FailedRemove")),
+        Action::Cleanup => cleanup(shared, handle, pod),
+        Action::Delete => delete(shared, handle, pod).await,
+        Action::TellBackOff { .. } => Ok(()),
+    }
+}
+
+/// Tells of a back-off, once for each failure.
+pub fn tell(shared: &Shared, handle: &Handle, pod: &Pod, action: &Action) {
+    let Action::TellBackOff { container, failed_at } = action else { return };
+    let mut memory = handle.memory.lock();
+    memory.told.insert(container.clone(), *failed_at);
+    let crashed = memory.pauses.contains_key(container)
+        && !memory.failures.contains_key(&super::memory::Job::Image(container.clone()));
+    drop(memory);
+    let about = pod.reference(Some(container));
+    if crashed {
+        let message = format!("Back-off restarting failed container {container} in pod {}", pod.described());
+        shared.recorder.warning(about, "BackOff", message);
+    } else {
+        let image = pod.container(container).and_then(|c| c.image.as_deref()).unwrap_or_default();
+        shared.recorder.normal(about, "BackOff", format!("Back-off pulling image {image:?}"));
+    }
+}
+
+async fn mount(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    let surroundings = start::surroundings(shared, handle, pod);
+    let surroundings = surroundings.borrow();
+    match shared.volumes.mount(pod, &surroundings).await {
+        Ok(again) => {
+            handle.memory.lock().mounted = Some(again);
+            Ok(())
+        }
+        Err(error) => {
+            let message =
+                format!("MountVolume.SetUp failed for volume {:?} : {}", error.volume, error.source);
+            shared.recorder.warning(pod.reference(None), "FailedMount", message.clone());
+            Err(failed("FailedMount", message))
+        }
+    }
+}
+
+/// What the runtime is told of the sandbox.
+pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> cri::v1::PodSandboxConfig {
+    let options = &shared.config;
+    let directory = log_directory(shared, pod);
+    // Without that file there is no name server to hand on, as on the node itself.
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let node = config::NodeConfig {
+        hostname: &options.hostname,
+        cluster_dns: &options.cluster_dns,
+        cluster_domain: &options.cluster_domain,
+        resolv_conf: &resolv_conf,
+        cgroup_root: &options.cgroup_root,
+        log_directory: directory.display().to_string(),
+    };
+    config::sandbox(pod, attempt, &node)
+}
+
+/// Where a pod's logs are.
+pub fn log_directory(shared: &Shared, pod: &Pod) -> std::path::PathBuf {
+    shared.config.log_dir.join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
+}
+
+async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
+    let config = sandbox_config(shared, pod, attempt);
+    let refuse = |message: String| {
+        let message = format!("Failed to create pod sandbox: {message}");
+        shared.recorder.warning(pod.reference(None), "FailedCreatePodSandBox", message.clone());
+        failed("FailedCreatePodSandBox", message)
+    };
+    std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
+    let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
+    let handler = start::handler(shared, class).await.map_err(&refuse)?;
+    shared
+        .runtime
+        .run_sandbox(config, &handler)
+        .await
+        .map_err(|status| refuse(status.message().to_owned()))?;
+    Ok(())
+}
+
+async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> Result<(), Failed> {
+    let Some(container) = pod.container(name) else { return Ok(()) };
+    let image = container.image.as_deref().unwrap_or_default();
+    let about = || pod.reference(Some(name));
+    let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
+    let reference =
+        match decide(container.image_pull_policy.as_deref().unwrap_or_default(), present.is_some()) {
+            Decision::Use => {
+                let message = format!("Container image {image:?} already present on machine");
+                shared.recorder.normal(about(), "Pulled", message);
+                present.map(|image| image.id).unwrap_or_default()
+            }
+            Decision::Refuse => {
+                let message = format!("Container image {image:?} is not present with pull policy of Never");
+                shared.recorder.warning(about(), "ErrImageNeverPull", message.clone());
+                return Err(failed("ErrImageNeverPull", message));
+            }
+            Decision::Pull => pull(shared, pod, name, image).await?,
+        };
+    handle.memory.lock().images.insert(name.to_owned(), reference);
+    Ok(())
+}
+
+async fn pull(shared: &Shared, pod: &Pod, name: &str, image: &str) -> Result<String, Failed> {
+    let about = || pod.reference(Some(name));
+    shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
+    let auth = credentials(image, &pull_secrets(shared, pod).await);
+    let begun = shared.config.clock.monotonic();
+    match shared.runtime.pull(image, auth, sandbox_config(shared, pod, 0)).await {
+        Ok(reference) => {
+            let took = shared.config.clock.monotonic().saturating_sub(begun);
+            // The size only decorates the event.
+            let size = shared.runtime.image(image).await.ok().flatten().map_or(0, |image| image.size);
+            let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            let message = format!(
+                "Successfully pulled image {image:?} in {took:?} ({took:?} including waiting). Image size: {size} bytes."
+            );
+            shared.recorder.normal(about(), "Pulled", message);
+            Ok(reference)
+        }
+        Err(status) => {
+            let message = format!("Failed to pull image {image:?}: {}", status.message());
+            shared.recorder.warning(about(), "Failed", message);
+            shared.recorder.warning(about(), "Failed", "Error: ErrImagePull");
+            Err(failed("ErrImagePull", status.message()))
+        }
+    }
+}
+
+/// The pull secrets that can be read. One that is missing only means that it does not help.
+async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Secret> {
+    let api: Api<Secret> = Api::namespaced(shared.client.clone(), pod.namespace());
+    let mut secrets = Vec::new();
+    let names = pod.spec().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
+    for reference in names {
+        match api.get(&reference.name).await {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => {
+                let message = format!(
+                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                    reference.name
+                );
+                tracing::debug!(%error, "a pull secret cannot be read");
+                shared.recorder.warning(pod.reference(None), "FailedToRetrieveImagePullSecret", message);
+            }
+        }
+    }
+    secrets
+}
+
+async fn kill(
+    shared: &Shared,
+    handle: &Handle,
+    pod: &Pod,
+    (id, name): (&str, &str),
+    grace: i64,
+    why: &str,
+) -> Result<(), Failed> {
+    shared.recorder.normal(pod.reference(Some(name)), "Killing", why);
+    let mut left = grace;
+    let container = pod.container(name);
+    let hook = container.and_then(|c| c.lifecycle.as_ref()).and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    if let (Some(hook), Some(container), true) = (hook, container, grace > 0) {
+        let begun = shared.config.clock.monotonic();
+        let ip = start::pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
+        let limit = Duration::from_secs(grace.unsigned_abs());
+        let target = hooks::Target { id, ip: &ip, container };
+        match tokio::time::timeout(limit, hooks::run(shared, hook, &target, limit)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(message)) => {
+                shared.recorder.warning(pod.reference(Some(name)), "FailedPreStopHook", message)
+            }
+            Err(_) => {
+                tracing::debug!(pod = %pod.described(), name, "a preStop hook took the whole grace period")
+            }
+        }
+        let spent = shared.config.clock.monotonic().saturating_sub(begun).as_secs();
+        left = (grace - i64::try_from(spent).unwrap_or(grace)).max(MINIMUM_GRACE.min(grace));
+    }
+    shared.runtime.stop_container(id, left).await.map_err(call("FailedKill"))
+}
+
+fn cleanup(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    shared.volumes.remove_pod(pod.uid()).map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    match std::fs::remove_dir_all(log_directory(shared, pod)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed("FailedCleanup", error.to_string()));
+        }
+        _ => {}
+    }
+    handle.memory.lock().cleaned = true;
+    Ok(())
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+async fn delete(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.namespace());
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(pod.name(), &params).await {
+        Ok(_) => {}
+        Err(error) if is_gone(&error) => {}
+        Err(error) => return Err(failed("FailedDelete", error.to_string())),
+    }
+    // With finalizers the object stays on; the kubelet has nothing more to do with it.
+    handle.memory.lock().deleted = true;
+    Ok(())
+}
+
+/// Writes the newest status.
+pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    let Some(status) = handle.memory.lock().status.clone() else { return Ok(()) };
+    let mut value = serde_json::to_value(&status).map_err(|error| failed("Status", error.to_string()))?;
+    let before = handle.memory.lock().acknowledged.clone().unwrap_or_default();
+    let fields = value.as_object_mut().ok_or_else(|| failed("Status", "a status is no object"))?;
+    // What is not said any more has to be unsaid; and addresses are replaced, not merged.
+    for (field, had, has) in [
+        ("reason", before.reason.is_some(), status.reason.is_some()),
+        ("message", before.message.is_some(), status.message.is_some()),
+    ] {
+        if had && !has {
+            fields.insert(field.to_owned(), serde_json::Value::Null);
+        }
+    }
+    for (list, condition) in
+        [("podIPs", before.pod_ips != status.pod_ips), ("hostIPs", before.host_ips != status.host_ips)]
+    {
+        if let (true, Some(serde_json::Value::Array(items))) = (condition, fields.get_mut(list)) {
+            items.insert(0, serde_json::json!({"$patch": "replace"}));
+        }
+    }
+    if let Some(serde_json::Value::Array(conditions)) = fields.get_mut("conditions") {
+        for condition in conditions.iter_mut().filter_map(serde_json::Value::as_object_mut) {
+            for field in ["reason", "message"] {
+                condition.entry(field).or_insert(serde_json::Value::Null);
+            }
+        }
+    }
+    let patch = serde_json::json!({"metadata": {"uid": pod.uid()}, "status": value});
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.namespace());
+    match api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await {
+        Ok(_) => {}
+        Err(error) if is_gone(&error) => {
+            // The informer is about to tell that it is gone; its status interests nobody.
+            tracing::debug!(pod = %pod.described(), "a status was not written: the pod is gone");
+        }
+        Err(error) => return Err(failed("Status", error.to_string())),
+    }
+    handle.memory.lock().acknowledged = Some(status);
+    Ok(())
+}

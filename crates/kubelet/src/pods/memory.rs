@@ -1,0 +1,183 @@
+//! What a worker remembers between two looks at its pod. It may all be lost: a new kubelet begins without it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::PodStatus;
+
+/// The first pause between two starts of a container that exits, and the longest.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
+
+/// One thing at a time is done of each of these.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Job {
+    Volumes,
+    Sandbox,
+    /// Of a container's name.
+    Image(String),
+    /// Of a container's name.
+    Start(String),
+    /// Of a container's id and the grace period.
+    Kill(String, i64),
+    StopSandbox(String),
+    RemoveSandbox(String),
+    RemoveContainer(String),
+    Cleanup,
+    Delete,
+    Status,
+}
+
+/// A job that went wrong, and when it is tried again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// Such as `ErrImagePull`.
+    pub reason: String,
+    pub message: String,
+    pub at: Timestamp,
+    pub retry_at: Timestamp,
+    pub count: u32,
+}
+
+/// What a job came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The reason and message of a failure.
+    pub failure: Option<(String, String)>,
+}
+
+/// How long a container that exits has to wait.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrashPause {
+    pub pause: SignedDuration,
+    pub updated: Timestamp,
+}
+
+impl CrashPause {
+    /// The pause after one more start at `now`.
+    pub fn next(before: Option<Self>, now: Timestamp) -> Self {
+        let pause = match before {
+            // Whoever ran for long begins anew.
+            Some(last) if now.duration_since(last.updated) <= LONGEST_PAUSE * 2 => {
+                (last.pause * 2).min(LONGEST_PAUSE)
+            }
+            _ => FIRST_PAUSE,
+        };
+        Self { pause, updated: now }
+    }
+}
+
+/// What probes say of one container.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Health {
+    /// The container's id.
+    pub id: String,
+    pub started: bool,
+    pub ready: bool,
+    /// Which probe says that it has to be killed: `liveness` or `startup`.
+    pub unhealthy: Option<&'static str>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub running: BTreeSet<Job>,
+    pub failures: BTreeMap<Job, Failure>,
+    /// Set once volumes are mounted: when they are to be looked at again.
+    pub mounted: Option<Option<Timestamp>>,
+    /// The images of containers that are about to start, by container.
+    pub images: BTreeMap<String, String>,
+    /// By container.
+    pub pauses: BTreeMap<String, CrashPause>,
+    /// By container.
+    pub health: BTreeMap<String, Health>,
+    /// Failures that were told already, by container: when they happened.
+    pub told: BTreeMap<String, Timestamp>,
+    /// The containers that are being killed, by id: with which grace period.
+    pub kills: BTreeMap<String, i64>,
+    /// The status that was made last.
+    pub status: Option<PodStatus>,
+    /// The status that the API server has.
+    pub acknowledged: Option<PodStatus>,
+    /// Set when the last status of an ending pod was made: its containers may go now.
+    pub frozen: bool,
+    pub cleaned: bool,
+    /// The object is deleted.
+    pub deleted: bool,
+}
+
+impl Memory {
+    /// Whether a job may start now. If a failure forbids it, until when.
+    pub fn may(&self, job: &Job, now: Timestamp) -> Result<(), Option<Timestamp>> {
+        if self.running.contains(job) {
+            return Err(None);
+        }
+        match self.failures.get(job) {
+            Some(failure) if now < failure.retry_at => Err(Some(failure.retry_at)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes the end of a job.
+    pub fn finish(&mut self, job: &Job, outcome: Outcome, now: Timestamp) {
+        self.running.remove(job);
+        let Some((reason, message)) = outcome.failure else {
+            self.failures.remove(job);
+            return;
+        };
+        let count = self.failures.get(job).map_or(0, |failure| failure.count).saturating_add(1);
+        let pause = pause(job, count);
+        let retry_at = now.checked_add(pause).unwrap_or(now);
+        self.failures.insert(job.clone(), Failure { reason, message, at: now, retry_at, count });
+    }
+
+    /// Whether anything is under way that ends with a sandbox or container that is not observed yet.
+    pub fn is_creating(&self) -> bool {
+        self.running.iter().any(|job| matches!(job, Job::Sandbox | Job::Start(_)))
+    }
+}
+
+/// How long a job that failed for the `count`th time waits.
+fn pause(job: &Job, count: u32) -> SignedDuration {
+    let (first, longest) = match job {
+        Job::Image(_) => (FIRST_PAUSE, LONGEST_PAUSE),
+        Job::Start(_) => (FIRST_PAUSE, FIRST_PAUSE),
+        Job::Volumes => (SignedDuration::from_millis(500), SignedDuration::from_secs(60)),
+        _ => (SignedDuration::from_millis(250), SignedDuration::from_secs(10)),
+    };
+    let factor = 1_i32.checked_shl(count.saturating_sub(1).min(20)).unwrap_or(1);
+    (first * factor).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_five_minutes_and_begin_anew_after_ten() {
+        let mut now = Timestamp::UNIX_EPOCH;
+        let mut pause = None;
+        let mut seen = Vec::new();
+        for _ in 0..7 {
+            let next = CrashPause::next(pause, now);
+            seen.push(next.pause.as_secs());
+            now += next.pause;
+            pause = Some(next);
+        }
+        assert_eq!(seen, [10, 20, 40, 80, 160, 300, 300]);
+        now += SignedDuration::from_secs(601);
+        assert_eq!(CrashPause::next(pause, now).pause.as_secs(), 10);
+    }
+
+    #[test]
+    fn a_failed_job_waits_longer_each_time_and_success_forgets_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (job, mut memory) = (Job::Image("a".into()), Memory::default());
+        let fail = || Outcome { failure: Some(("ErrImagePull".into(), "no".into())) };
+        memory.finish(&job, fail(), now);
+        memory.finish(&job, fail(), now);
+        assert_eq!(memory.may(&job, now), Err(Some(now + SignedDuration::from_secs(20))));
+        memory.finish(&job, Outcome::default(), now);
+        assert_eq!(memory.may(&job, now), Ok(()));
+    }
+}

@@ -1,0 +1,261 @@
+//! The pods of this node: one worker for each, woken by the API, by the runtime and by its own jobs.
+//!
+//! A worker's loop: look at what the runtime has (`observed`), decide (`plan`, pure), tell (`status`, pure), start
+//! what was decided as jobs (`jobs`), wait. Jobs run beside the worker, at most one of each kind, so that a pull or a
+//! grace period holds up nothing else. The states of a pod:
+//!
+//! ```text
+//! created ─► volumes, sandbox and images at once ─► init containers, one by one ─► containers ─┐
+//!                                                      ▲  back-off  │                          │
+//!                                                      └────────────┘◄────── exits, probes ────┤
+//! deleted, too late, or all done ◄─────────────────────────────────────────────────────────────┘
+//!    └─► containers killed ─► sidecars killed ─► sandbox stopped ─► last status written
+//!          (only if deleted:) ─► sandbox removed ─► volumes and files removed ─► object deleted
+//! ```
+//!
+//! Nothing of this is kept on disk: the runtime knows what runs, the API server what should.
+
+mod config;
+pub mod env;
+mod fields;
+mod images;
+mod jobs;
+pub mod memory;
+pub mod observed;
+mod orphans;
+pub mod plan;
+mod resources;
+pub mod spec;
+mod start;
+mod status;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use fields::Surroundings;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use client::{Change, Informer, Reflector, Resource};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::Shared;
+use memory::Memory;
+use observed::Observed;
+use spec::PodExt;
+
+/// How often the runtime is asked for everything, with and without events from it.
+const RELIST: Duration = Duration::from_secs(5);
+const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+
+/// A pod and its worker's memory.
+pub struct Handle {
+    pub uid: String,
+    pod: RwLock<Arc<Pod>>,
+    /// It is gone from the API.
+    removed: AtomicBool,
+    wake: Notify,
+    pub memory: Mutex<Memory>,
+    pub observed: Mutex<Arc<Observed>>,
+}
+
+impl Handle {
+    fn new(uid: &str, pod: Arc<Pod>) -> Self {
+        Self {
+            uid: uid.to_owned(),
+            pod: RwLock::new(pod),
+            removed: AtomicBool::new(false),
+            wake: Notify::new(),
+            memory: Mutex::default(),
+            observed: Mutex::default(),
+        }
+    }
+
+    /// The pod as the API had it last.
+    pub fn pod(&self) -> Arc<Pod> {
+        self.pod.read().clone()
+    }
+
+    /// Whether the object is gone.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// Lets the worker look again.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Lets the worker look again, for the object is gone.
+    pub fn remove(&self) {
+        self.removed.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// All pods of this node; cloning it hands out the same ones.
+#[derive(Clone)]
+pub struct Pods {
+    shared: Arc<Shared>,
+    handles: Arc<Mutex<HashMap<String, Arc<Handle>>>>,
+}
+
+impl Pods {
+    /// None yet.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, handles: Arc::default() }
+    }
+
+    /// Begins to follow the API and the runtime.
+    pub fn start(&self) {
+        let resource = Resource::all("", "v1", "Pod", "pods")
+            .with_fields(format!("spec.nodeName={}", self.shared.config.node_name));
+        let mut informer: Informer<Pod> = Informer::new(self.shared.client.clone(), resource);
+        let pods = self.clone();
+        informer.on_change(move |change| pods.changed(change));
+        let reflector = informer.start(&self.shared.tasks);
+        let pods = self.clone();
+        self.shared.tasks.spawn(async move { pods.follow_runtime(reflector).await });
+    }
+
+    /// The handle of a pod by its namespace and name.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Handle>> {
+        let handles = self.handles.lock();
+        let mut found = handles.values().filter(|handle| {
+            let pod = handle.pod();
+            pod.namespace() == namespace && pod.name() == name
+        });
+        // A successor of the same name may wait for its predecessor's end: the one that is still wanted is meant.
+        let first = found.next().cloned();
+        found.find(|handle| !handle.is_removed()).cloned().or(first)
+    }
+
+    /// All pods.
+    pub fn list(&self) -> Vec<Arc<Handle>> {
+        self.handles.lock().values().cloned().collect()
+    }
+
+    fn changed(&self, change: &Change<'_, Pod>) {
+        match change {
+            Change::Set { old, new, .. } => {
+                if let Some(old) = old.filter(|old| old.uid() != new.uid()) {
+                    self.removed(old);
+                }
+                self.set(new);
+            }
+            Change::Removed { old, .. } => self.removed(old),
+        }
+    }
+
+    fn removed(&self, pod: &Pod) {
+        if let Some(handle) = self.handles.lock().get(pod.uid()) {
+            handle.remove();
+        }
+    }
+
+    fn set(&self, pod: &Arc<Pod>) {
+        let mut handles = self.handles.lock();
+        if let Some(handle) = handles.get(pod.uid()) {
+            *handle.pod.write() = pod.clone();
+            handle.wake();
+            return;
+        }
+        let handle = Arc::new(Handle::new(pod.uid(), pod.clone()));
+        handles.insert(pod.uid().to_owned(), handle.clone());
+        drop(handles);
+        let (pods, shared) = (self.clone(), self.shared.clone());
+        self.shared.tasks.spawn(async move {
+            worker::run(shared, handle.clone()).await;
+            pods.handles.lock().remove(&handle.uid);
+        });
+    }
+
+    /// Wakes workers as soon as the runtime tells of their containers, and now and then looks whether it forgot to.
+    async fn follow_runtime(self, reflector: Reflector<Pod>) {
+        if !reflector.synced().await {
+            return;
+        }
+        let mut known = BTreeMap::new();
+        let mut events = None;
+        let mut asked = false;
+        loop {
+            if events.is_none() {
+                events = self.shared.runtime.events().await.ok();
+                asked |= events.is_some();
+            }
+            self.relist(&mut known).await;
+            let pause = if events.is_some() { RELIST } else { RELIST_WITHOUT_EVENTS };
+            let until = tokio::time::Instant::now() + pause;
+            while let Some(stream) = events.as_mut() {
+                match tokio::time::timeout_at(until, stream.message()).await {
+                    Ok(Ok(Some(event))) => self.told(&event),
+                    Ok(Ok(None) | Err(_)) => events = None,
+                    Err(_) => break,
+                }
+            }
+            if events.is_none() {
+                // A runtime that has events is back in a moment; one without is asked every second.
+                let pause = if asked { Duration::from_millis(200) } else { pause };
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    fn told(&self, event: &cri::v1::ContainerEventResponse) {
+        let sandbox = event.pod_sandbox_status.as_ref();
+        let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
+        if let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) {
+            handle.wake();
+        }
+    }
+
+    /// Wakes the workers of pods of which anything changed, and clears away pods that nobody wants.
+    async fn relist(&self, known: &mut BTreeMap<String, Vec<(String, i32)>>) {
+        let runtime = &self.shared.runtime;
+        let (sandboxes, containers) =
+            match tokio::try_join!(runtime.sandboxes(None), runtime.containers(None)) {
+                Ok(both) => both,
+                Err(status) => {
+                    tracing::warn!(%status, "the runtime does not list its containers");
+                    return;
+                }
+            };
+        let mut now: BTreeMap<String, Vec<(String, i32)>> = BTreeMap::new();
+        let sandboxes =
+            sandboxes.into_iter().map(|s| (s.labels.get(observed::POD_UID).cloned(), s.id, s.state));
+        let containers =
+            containers.into_iter().map(|c| (c.labels.get(observed::POD_UID).cloned(), c.id, c.state + 10));
+        for (uid, id, state) in sandboxes.chain(containers) {
+            // What carries no pod's label was not made by a kubelet.
+            if let Some(uid) = uid {
+                now.entry(uid).or_default().push((id, state));
+            }
+        }
+        for states in now.values_mut() {
+            states.sort();
+        }
+        for (uid, states) in &now {
+            let handle = self.handles.lock().get(uid).cloned();
+            match handle {
+                Some(handle) if known.get(uid) != Some(states) => handle.wake(),
+                Some(_) => {}
+                None => orphans::clear(&self.shared, uid).await,
+            }
+        }
+        for uid in known.keys().filter(|uid| !now.contains_key(*uid)) {
+            if let Some(handle) = self.handles.lock().get(uid) {
+                handle.wake();
+            }
+        }
+        *known = now;
+    }
+}
+
+pub use fields::FieldError;
+pub use jobs::log_directory;
+pub use start::pod_ips as start_ips;

@@ -1,0 +1,162 @@
+//! Short ways to what a pod's object says. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSecurityContext, PodSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// The shortest time that a container is given to stop of itself.
+pub const MINIMUM_GRACE: i64 = 2;
+
+/// What of a pod is asked for again and again.
+pub trait PodExt {
+    fn name(&self) -> &str;
+    fn namespace(&self) -> &str;
+    fn uid(&self) -> &str;
+    fn spec(&self) -> Option<&PodSpec>;
+    fn phase(&self) -> &str;
+    /// As upstream writes a pod in messages: `name_namespace(uid)`.
+    fn described(&self) -> String;
+    fn restart_policy(&self) -> &str;
+    fn init_containers(&self) -> &[Container];
+    fn containers(&self) -> &[Container];
+    fn container(&self, name: &str) -> Option<&Container>;
+    fn host_network(&self) -> bool;
+    fn security(&self) -> Option<&PodSecurityContext>;
+    /// How long its containers have to stop, in seconds.
+    fn grace(&self) -> i64;
+    fn is_deleting(&self) -> bool;
+    fn is_terminal(&self) -> bool;
+    /// When it has been active for too long.
+    fn deadline(&self, started: Option<Timestamp>) -> Option<Timestamp>;
+    /// What an event about it, or about one of its containers, refers to.
+    fn reference(&self, container: Option<&str>) -> ObjectReference;
+}
+
+impl PodExt for Pod {
+    fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn spec(&self) -> Option<&PodSpec> {
+        self.spec.as_ref()
+    }
+
+    fn phase(&self) -> &str {
+        self.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+    }
+
+    fn described(&self) -> String {
+        format!("{}_{}({})", self.name(), self.namespace(), self.uid())
+    }
+
+    fn restart_policy(&self) -> &str {
+        self.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
+    }
+
+    fn init_containers(&self) -> &[Container] {
+        self.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default()
+    }
+
+    fn containers(&self) -> &[Container] {
+        self.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default()
+    }
+
+    fn container(&self, name: &str) -> Option<&Container> {
+        self.init_containers().iter().chain(self.containers()).find(|container| container.name == name)
+    }
+
+    fn host_network(&self) -> bool {
+        self.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false)
+    }
+
+    fn security(&self) -> Option<&PodSecurityContext> {
+        self.spec.as_ref().and_then(|spec| spec.security_context.as_ref())
+    }
+
+    fn grace(&self) -> i64 {
+        let spec = self.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        self.metadata.deletion_grace_period_seconds.or(spec).unwrap_or(30).max(0)
+    }
+
+    fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    fn is_terminal(&self) -> bool {
+        matches!(self.phase(), "Succeeded" | "Failed")
+    }
+
+    fn deadline(&self, started: Option<Timestamp>) -> Option<Timestamp> {
+        let seconds = self.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)?;
+        started?.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
+    }
+
+    fn reference(&self, container: Option<&str>) -> ObjectReference {
+        let field_path = container.map(|name| {
+            let init = self.init_containers().iter().any(|container| container.name == name);
+            let list = if init { "initContainers" } else { "containers" };
+            format!("spec.{list}{{{name}}}")
+        });
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: self.metadata.name.clone(),
+            namespace: self.metadata.namespace.clone(),
+            uid: self.metadata.uid.clone(),
+            resource_version: self.metadata.resource_version.clone(),
+            field_path,
+        }
+    }
+}
+
+/// Whether an init container is a sidecar: it goes on beside the others.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Whether a container may start again after it exited so.
+pub fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    match container.restart_policy.as_deref().unwrap_or_else(|| pod.restart_policy()) {
+        "Never" => false,
+        "OnFailure" => exit_code != 0,
+        _ => true,
+    }
+}
+
+/// The number of a container's port.
+pub fn port_number(container: &Container, port: &IntOrString) -> Option<u16> {
+    match port {
+        IntOrString::Int(number) => u16::try_from(*number).ok().filter(|port| *port != 0),
+        IntOrString::String(name) => {
+            let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
+            match named {
+                Some(port) => u16::try_from(port.container_port).ok(),
+                None => name.parse().ok(),
+            }
+        }
+    }
+}
+
+/// A probe's numbers with their defaults.
+pub fn seconds(value: Option<i32>, default: u64) -> u64 {
+    value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
+}
+
+/// A hash of what a running container cannot change: its name and image (FNV-1a, 32 bits).
+pub fn hash(container: &Container) -> String {
+    let image = container.image.as_deref().unwrap_or_default();
+    let hash = image
+        .bytes()
+        .chain([0])
+        .chain(container.name.bytes())
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:x}")
+}

@@ -1,0 +1,222 @@
+//! Makes and starts one container.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cri::v1 as wire;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::Api;
+
+use super::Handle;
+use super::config::{self, Prepared};
+use super::env::{self, Sources};
+use super::fields::Surroundings;
+use super::jobs::{Failed, failed, log_directory, sandbox_config};
+use super::spec::PodExt;
+use crate::Shared;
+use crate::probes::hooks;
+
+/// Which container is started, and where.
+pub struct Attempt<'a> {
+    pub container: &'a str,
+    pub sandbox: &'a str,
+    pub restarts: u32,
+}
+
+/// The addresses that the pod has now.
+pub fn pod_ips(shared: &Shared, handle: &Handle, pod: &Pod) -> Vec<String> {
+    if pod.host_network() {
+        return vec![shared.config.node_ip.to_string()];
+    }
+    handle.observed.lock().sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
+}
+
+/// Owns what [`Surroundings`] borrow.
+pub struct OwnedSurroundings<'a> {
+    pod: &'a Pod,
+    pod_ips: Vec<String>,
+    host_ip: String,
+    capacity: (u64, u64),
+}
+
+impl OwnedSurroundings<'_> {
+    pub fn borrow(&self) -> Surroundings<'_> {
+        Surroundings {
+            pod: self.pod,
+            pod_ips: &self.pod_ips,
+            host_ip: &self.host_ip,
+            capacity: self.capacity,
+        }
+    }
+}
+
+/// What the pod can be told of itself now.
+pub fn surroundings<'a>(shared: &Shared, handle: &Handle, pod: &'a Pod) -> OwnedSurroundings<'a> {
+    OwnedSurroundings {
+        pod,
+        pod_ips: pod_ips(shared, handle, pod),
+        host_ip: shared.config.node_ip.to_string(),
+        capacity: (shared.machine.cpu_millis, shared.machine.memory),
+    }
+}
+
+/// The handler of a runtime class.
+pub async fn handler(shared: &Shared, class: &str) -> Result<String, String> {
+    if class.is_empty() {
+        return Ok(String::new());
+    }
+    let api: Api<RuntimeClass> = Api::all(shared.client.clone());
+    api.get(class)
+        .await
+        .map(|class| class.handler)
+        .map_err(|error| format!("RuntimeClass {class:?}: {error}"))
+}
+
+/// Makes and starts a container.
+pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attempt<'_>) -> Result<(), Failed> {
+    let Some(container) = pod.container(attempt.container) else { return Ok(()) };
+    let refuse = |reason: &str, message: String| {
+        shared.recorder.warning(pod.reference(Some(&container.name)), "Failed", format!("Error: {message}"));
+        failed(reason, message)
+    };
+    let config = prepare(shared, handle, pod, container, attempt)
+        .await
+        .map_err(|message| refuse("CreateContainerConfigError", message))?;
+    let id = shared
+        .runtime
+        .create_container(attempt.sandbox, config, sandbox_config(shared, pod, 0))
+        .await
+        .map_err(|status| refuse("CreateContainerError", status.message().to_owned()))?;
+    let about = || pod.reference(Some(&container.name));
+    shared.recorder.normal(about(), "Created", "Container created");
+    if let Err(status) = shared.runtime.start_container(&id).await {
+        // Left there it would count as one that a dead kubelet did not get to start.
+        let state = shared.runtime.container_status(&id).await.map(|status| status.state);
+        if state.ok() == Some(wire::ContainerState::ContainerCreated as i32)
+            && let Err(status) = shared.runtime.remove_container(&id).await
+        {
+            tracing::debug!(%status, "a container that did not start is not removed");
+        }
+        return Err(refuse("RunContainerError", status.message().to_owned()));
+    }
+    shared.recorder.normal(about(), "Started", "Container started");
+    post_start(shared, handle, pod, container, &id).await
+}
+
+async fn post_start(
+    shared: &Shared,
+    handle: &Handle,
+    pod: &Pod,
+    container: &Container,
+    id: &str,
+) -> Result<(), Failed> {
+    let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
+        return Ok(());
+    };
+    let ip = pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
+    let target = hooks::Target { id, ip: &ip, container };
+    let Err(message) = hooks::run(shared, hook, &target, Duration::from_secs(3600)).await else {
+        return Ok(());
+    };
+    shared.recorder.warning(pod.reference(Some(&container.name)), "FailedPostStartHook", message);
+    let stopped = shared.runtime.stop_container(id, pod.grace()).await;
+    stopped.map_err(|status| failed("PostStartHookError", status.message()))
+}
+
+async fn prepare(
+    shared: &Shared,
+    handle: &Handle,
+    pod: &Pod,
+    container: &Container,
+    attempt: &Attempt<'_>,
+) -> Result<wire::ContainerConfig, String> {
+    let owned = surroundings(shared, handle, pod);
+    let surroundings = owned.borrow();
+    let links = pod.spec().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    // A container that started before the services are known would never learn of them.
+    if !tokio::time::timeout(Duration::from_secs(5), shared.services.synced()).await.unwrap_or(false) {
+        return Err("services have not yet been read at least once, cannot construct envvars".to_owned());
+    }
+    let services: Vec<_> = shared.services.list().into_iter().map(|(_, service)| service).collect();
+    let services = env::services(&services, pod.namespace(), links);
+    let sources = fetch(shared, pod, container).await?;
+    let env = env::build(container, &surroundings, &sources, &services).map_err(|error| error.to_string())?;
+    let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let mut mounts = shared.volumes.mounts(pod, container, lookup).map_err(|error| error.to_string())?;
+    let files = own_files(shared, pod, container, attempt, surroundings.pod_ips);
+    mounts.extend(files.map_err(|error| format!("writing the container's own files: {error}"))?);
+    let image_ref = handle.memory.lock().images.get(&container.name).cloned().unwrap_or_default();
+    let image = shared.runtime.image(&image_ref).await.map_err(|status| status.message().to_owned())?;
+    let image_user =
+        image.map_or((None, String::new()), |image| (image.uid.map(|uid| uid.value), image.username));
+    let log = log_directory(shared, pod).join(&container.name);
+    std::fs::create_dir_all(&log).map_err(|error| format!("making {}: {error}", log.display()))?;
+    let memory = shared.machine.memory;
+    let prepared = Prepared {
+        env,
+        mounts,
+        devices: Vec::new(),
+        image_ref,
+        image_user,
+        restarts: attempt.restarts,
+        memory,
+    };
+    config::container(pod, container, prepared).map_err(|error| error.to_string())
+}
+
+/// Fetches what an environment refers to.
+async fn fetch(shared: &Shared, pod: &Pod, container: &Container) -> Result<Sources, String> {
+    let (maps, secrets) = env::references(container);
+    let mut sources = Sources { config_maps: HashMap::new(), secrets: HashMap::new() };
+    let api: Api<ConfigMap> = Api::namespaced(shared.client.clone(), pod.namespace());
+    for name in maps {
+        let found = api.get_opt(&name).await.map_err(|error| format!("configmap {name:?}: {error}"))?;
+        sources.config_maps.insert(name, found.map(Arc::new));
+    }
+    let api: Api<Secret> = Api::namespaced(shared.client.clone(), pod.namespace());
+    for name in secrets {
+        let found = api.get_opt(&name).await.map_err(|error| format!("secret {name:?}: {error}"))?;
+        sources.secrets.insert(name, found.map(Arc::new));
+    }
+    Ok(sources)
+}
+
+/// The files that the kubelet itself puts into containers: `/etc/hosts` and the termination message.
+fn own_files(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: &Attempt<'_>,
+    ips: &[String],
+) -> std::io::Result<Vec<wire::Mount>> {
+    let root: PathBuf = shared.volumes.pod_dir(pod.uid());
+    let mut mounts = Vec::new();
+    let taken = |path: &str| container.volume_mounts.iter().flatten().any(|mount| mount.mount_path == path);
+    if !taken("/etc/hosts") {
+        let of_node = if pod.host_network() { Some(std::fs::read_to_string("/etc/hosts")?) } else { None };
+        let text = config::hosts(pod, ips, &shared.config.cluster_domain, of_node.as_deref());
+        let path = root.join("etc-hosts");
+        std::fs::create_dir_all(&root)?;
+        std::fs::write(&path, text)?;
+        mounts.push(wire::Mount {
+            container_path: "/etc/hosts".to_owned(),
+            host_path: path.display().to_string(),
+            ..Default::default()
+        });
+    }
+    let directory = root.join("containers").join(&container.name);
+    std::fs::create_dir_all(&directory)?;
+    let path = directory.join(attempt.restarts.to_string());
+    std::fs::write(&path, "")?;
+    // Whatever user the container has, it may leave a message.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    mounts.push(wire::Mount {
+        container_path: config::message_path(container).to_owned(),
+        host_path: path.display().to_string(),
+        ..Default::default()
+    });
+    Ok(mounts)
+}

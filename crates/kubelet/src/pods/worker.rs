@@ -1,0 +1,190 @@
+//! One pod's worker: look, decide, tell, do, wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::task::AbortHandle;
+
+use super::memory::{Health, Job, Outcome};
+use super::observed::{Cache, Observed, State, observe};
+use super::plan::{Action, Plan, View, plan};
+use super::spec::PodExt;
+use super::status::{NodeFacts, generate};
+use super::{Handle, jobs};
+use crate::Shared;
+use crate::probes;
+
+/// Asking the runtime again after it did not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Works until nothing of the pod is left.
+pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
+    let mut worker = Worker { shared, handle, cache: Cache::default(), probers: HashMap::new() };
+    loop {
+        match observe(&worker.shared.runtime, &worker.handle.uid, &mut worker.cache).await {
+            Ok(observed) => {
+                let Some(wake) = worker.round(Arc::new(observed)) else { break };
+                worker.wait(wake).await;
+            }
+            Err(status) => {
+                tracing::warn!(uid = %worker.handle.uid, %status, "the runtime does not tell of a pod");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    }
+    worker.probers.values().for_each(AbortHandle::abort);
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    handle: Arc<Handle>,
+    cache: Cache,
+    /// By container id.
+    probers: HashMap<String, AbortHandle>,
+}
+
+impl Worker {
+    fn now(&self) -> Timestamp {
+        self.shared.config.clock.now()
+    }
+
+    async fn wait(&self, wake: Option<Timestamp>) {
+        let woken = self.handle.wake.notified();
+        let Some(at) = wake else { return woken.await };
+        let pause = Duration::try_from(at.duration_since(self.now())).unwrap_or(Duration::ZERO);
+        tokio::select! {
+            () = woken => {}
+            // A millisecond more, so that the time has surely come.
+            () = tokio::time::sleep(pause + Duration::from_millis(1)) => {}
+        }
+    }
+
+    /// Decides once. `None` when the worker is done, else when to look again.
+    fn round(&mut self, observed: Arc<Observed>) -> Option<Option<Timestamp>> {
+        let pod = self.handle.pod();
+        *self.handle.observed.lock() = observed.clone();
+        self.forget_gone(&observed);
+        let decided = self.decide(&pod, &observed);
+        if decided.done {
+            return None;
+        }
+        self.probe(&pod, &observed, decided.over);
+        let write = {
+            let memory = self.handle.memory.lock();
+            memory.status != memory.acknowledged && !self.handle.is_removed() && !memory.deleted
+        };
+        let mut wake = decided.wake;
+        if write {
+            match self.handle.memory.lock().may(&Job::Status, self.now()) {
+                Ok(()) => self.spawn(Job::Status, None, &pod),
+                Err(again) => wake = wake.into_iter().chain(again).min(),
+            }
+        }
+        for action in decided.actions {
+            match action.job() {
+                Some(job) => self.spawn(job, Some(action), &pod),
+                None => jobs::tell(&self.shared, &self.handle, &pod, &action),
+            }
+        }
+        Some(wake)
+    }
+
+    fn decide(&self, pod: &Arc<Pod>, observed: &Observed) -> Plan {
+        let mut memory = self.handle.memory.lock();
+        let view =
+            View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
+        let decided = plan(&view);
+        let config = &self.shared.config;
+        let host_ip = config.node_ip.to_string();
+        let facts = NodeFacts { host_ip: &host_ip, runtime_name: &self.shared.runtime.name };
+        let status = generate(&view, &decided, &facts);
+        if memory.acknowledged.is_none() {
+            memory.acknowledged = pod.status.clone();
+        }
+        if !memory.frozen {
+            memory.status = Some(status);
+            memory.frozen = decided.over && pod.is_deleting();
+            if memory.frozen && memory.acknowledged == memory.status {
+                // Nothing will be written that would wake the worker again.
+                self.handle.wake();
+            }
+        }
+        decided
+    }
+
+    fn forget_gone(&mut self, observed: &Observed) {
+        let mut memory = self.handle.memory.lock();
+        memory
+            .kills
+            .retain(|id, _| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running));
+        self.probers.retain(|id, prober| {
+            let runs = observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
+            if !runs {
+                prober.abort();
+            }
+            runs
+        });
+    }
+
+    /// Every running container with probes has one prober.
+    fn probe(&mut self, pod: &Arc<Pod>, observed: &Observed, over: bool) {
+        if over {
+            return;
+        }
+        for instance in observed.containers.iter().filter(|c| c.state == State::Running) {
+            let Some(container) = pod.container(&instance.name) else { continue };
+            let any = [&container.startup_probe, &container.readiness_probe, &container.liveness_probe];
+            if any.iter().all(|probe| probe.is_none()) || self.probers.contains_key(&instance.id) {
+                continue;
+            }
+            let health = Health {
+                id: instance.id.clone(),
+                started: container.startup_probe.is_none(),
+                ..Health::default()
+            };
+            self.handle.memory.lock().health.insert(instance.name.clone(), health);
+            let prober =
+                probes::Prober::new(self.shared.clone(), self.handle.clone(), container.clone(), instance);
+            let task = tokio::spawn(prober.run());
+            self.probers.insert(instance.id.clone(), task.abort_handle());
+        }
+    }
+
+    fn spawn(&self, job: Job, action: Option<Action>, pod: &Arc<Pod>) {
+        {
+            let mut memory = self.handle.memory.lock();
+            memory.running.insert(job.clone());
+            if let Some(Action::Kill { id, grace, .. }) = &action {
+                memory.kills.insert(id.clone(), *grace);
+            }
+        }
+        let (shared, handle, pod) = (self.shared.clone(), self.handle.clone(), pod.clone());
+        self.shared.tasks.spawn(async move {
+            let failure = match &action {
+                Some(action) => jobs::perform(&shared, &handle, &pod, action).await,
+                None => jobs::write_status(&shared, &handle, &pod).await,
+            };
+            if let Err((reason, message)) = &failure {
+                tracing::debug!(pod = %pod.described(), ?job, %reason, %message, "a job failed");
+            }
+            let now = shared.config.clock.now();
+            {
+                let mut memory = handle.memory.lock();
+                if let (Job::Kill(id, _), true) = (&job, failure.is_err()) {
+                    memory.kills.remove(id);
+                }
+                memory.finish(&job, Outcome { failure: failure.err() }, now);
+            }
+            handle.wake();
+        });
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.probers.values().for_each(AbortHandle::abort);
+    }
+}

@@ -1,0 +1,156 @@
+//! Asks containers how they are: startup, readiness and liveness probes. One prober per container with probes.
+//!
+//! Knows nothing of what follows from an answer: it notes it in the worker's memory and wakes the worker.
+
+pub mod check;
+pub mod counter;
+pub mod hooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Probe};
+
+use crate::Shared;
+use crate::pods::Handle;
+use crate::pods::memory::Health;
+use crate::pods::observed::Instance;
+use crate::pods::spec::{PodExt, seconds};
+use check::{Answer, Target};
+use counter::{Counter, Verdict};
+
+/// Probes one container until it is aborted.
+pub struct Prober {
+    shared: Arc<Shared>,
+    handle: Arc<Handle>,
+    container: Container,
+    id: String,
+    started_at: Timestamp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+impl Kind {
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Startup => ("Startup", "startup"),
+            Self::Readiness => ("Readiness", "readiness"),
+            Self::Liveness => ("Liveness", "liveness"),
+        }
+    }
+}
+
+impl Prober {
+    /// A prober of a running container.
+    pub fn new(shared: Arc<Shared>, handle: Arc<Handle>, container: Container, instance: &Instance) -> Self {
+        let started_at = Timestamp::from_nanosecond(i128::from(instance.started_at))
+            .unwrap_or_else(|_| shared.config.clock.now());
+        Self { shared, handle, container, id: instance.id.clone(), started_at }
+    }
+
+    /// Probes.
+    pub async fn run(self) {
+        if let Some(probe) = &self.container.startup_probe
+            && !self.startup(probe).await
+        {
+            return;
+        }
+        let readiness = async {
+            if let Some(probe) = &self.container.readiness_probe {
+                self.series(Kind::Readiness, probe).await;
+            }
+        };
+        let liveness = async {
+            if let Some(probe) = &self.container.liveness_probe {
+                self.series(Kind::Liveness, probe).await;
+            }
+        };
+        tokio::join!(readiness, liveness);
+    }
+
+    /// Whether the container has started.
+    async fn startup(&self, probe: &Probe) -> bool {
+        self.series(Kind::Startup, probe).await == Verdict::Healthy
+    }
+
+    /// Probes again and again. A startup probe ends with its verdict, a liveness probe when it failed.
+    async fn series(&self, kind: Kind, probe: &Probe) -> Verdict {
+        self.initial_delay(probe).await;
+        let period = Duration::from_secs(seconds(probe.period_seconds, 10));
+        let mut counter =
+            Counter::new(seconds(probe.success_threshold, 1), seconds(probe.failure_threshold, 3));
+        let mut next = tokio::time::Instant::now();
+        loop {
+            let answer = self.once(kind, probe).await;
+            if let Some(verdict) = counter.count(answer) {
+                self.note(kind, verdict);
+                let ends = match kind {
+                    Kind::Startup => true,
+                    Kind::Liveness => verdict == Verdict::Unhealthy,
+                    Kind::Readiness => false,
+                };
+                if ends {
+                    return verdict;
+                }
+            }
+            next = (next + period).max(tokio::time::Instant::now());
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    async fn initial_delay(&self, probe: &Probe) {
+        let delay = Duration::from_secs(seconds(probe.initial_delay_seconds, 0));
+        let elapsed = self.shared.config.clock.now().duration_since(self.started_at);
+        let left = delay.saturating_sub(Duration::try_from(elapsed).unwrap_or(Duration::ZERO));
+        if !left.is_zero() {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    async fn once(&self, kind: Kind, probe: &Probe) -> bool {
+        let limit = Duration::from_secs(seconds(probe.timeout_seconds, 1));
+        let pod = self.handle.pod();
+        let ips = crate::pods::start_ips(&self.shared, &self.handle, &pod);
+        let ip = ips.first().map(String::as_str).unwrap_or_default();
+        let target = Target { id: &self.id, ip, container: &self.container };
+        let (title, _) = kind.words();
+        match check::probe(&self.shared.runtime, probe, &target, limit).await {
+            Answer::Success => true,
+            Answer::Failure(output) => {
+                let message = format!("{title} probe failed: {output}");
+                self.shared.recorder.warning(pod.reference(Some(&self.container.name)), "Unhealthy", message);
+                false
+            }
+            Answer::Unknown(error) => {
+                let message = format!("{title} probe errored and resulted in unknown state: {error}");
+                self.shared.recorder.warning(pod.reference(Some(&self.container.name)), "Unhealthy", message);
+                false
+            }
+        }
+    }
+
+    fn note(&self, kind: Kind, verdict: Verdict) {
+        let healthy = verdict == Verdict::Healthy;
+        {
+            let mut memory = self.handle.memory.lock();
+            let fresh = || Health { id: self.id.clone(), ..Health::default() };
+            let health = memory.health.entry(self.container.name.clone()).or_insert_with(fresh);
+            if health.id != self.id {
+                return;
+            }
+            match kind {
+                Kind::Readiness => health.ready = healthy,
+                Kind::Startup if healthy => health.started = true,
+                Kind::Startup | Kind::Liveness if !healthy => health.unhealthy = Some(kind.words().1),
+                _ => {}
+            }
+        }
+        self.handle.wake();
+    }
+}

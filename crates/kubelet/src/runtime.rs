@@ -1,0 +1,235 @@
+//! The CRI, as the kubelet uses it. Knows nothing of pods' specifications.
+
+use std::time::Duration;
+
+use cri::v1 as wire;
+use cri::{ImageClient, RuntimeClient};
+use tonic::Status;
+
+/// Upstream's `--runtime-request-timeout`.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Pulls may take long.
+const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Both halves of a runtime.
+#[derive(Clone)]
+pub struct Runtime {
+    runtime: RuntimeClient,
+    images: ImageClient,
+    /// Such as `containerd`; the scheme of container ids.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+fn request<T>(message: T) -> tonic::Request<T> {
+    within(message, TIMEOUT)
+}
+
+fn within<T>(message: T, limit: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+type Answer<T> = Result<T, Status>;
+
+impl Runtime {
+    /// Connects and asks for its name.
+    pub async fn connect(endpoint: &str) -> Result<Self, cri::ConnectError> {
+        let (mut runtime, images) = cri::connect(endpoint).await?;
+        let version = loop {
+            match runtime.version(request(wire::VersionRequest { version: "v1".to_owned() })).await {
+                Ok(answer) => break answer.into_inner(),
+                Err(status) => {
+                    tracing::debug!(%status, "the container runtime does not tell its version yet");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        Ok(Self { runtime, images, name: version.runtime_name, version: version.runtime_version })
+    }
+
+    /// Its conditions.
+    pub async fn status(&self) -> Answer<wire::StatusResponse> {
+        Ok(self.runtime.clone().status(request(wire::StatusRequest { verbose: false })).await?.into_inner())
+    }
+
+    /// Tells it the node's pod network.
+    pub async fn set_pod_cidr(&self, pod_cidr: &str) -> Answer<()> {
+        let network_config = Some(wire::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
+        let runtime_config = Some(wire::RuntimeConfig { network_config });
+        let message = wire::UpdateRuntimeConfigRequest { runtime_config };
+        self.runtime.clone().update_runtime_config(request(message)).await.map(drop)
+    }
+
+    /// All sandboxes, or those with a label.
+    pub async fn sandboxes(&self, label: Option<(&str, &str)>) -> Answer<Vec<wire::PodSandbox>> {
+        let label_selector =
+            label.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+        let filter = Some(wire::PodSandboxFilter { label_selector, ..Default::default() });
+        let message = wire::ListPodSandboxRequest { filter };
+        Ok(self.runtime.clone().list_pod_sandbox(request(message)).await?.into_inner().items)
+    }
+
+    /// All containers, or those with a label.
+    pub async fn containers(&self, label: Option<(&str, &str)>) -> Answer<Vec<wire::Container>> {
+        let label_selector =
+            label.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+        let filter = Some(wire::ContainerFilter { label_selector, ..Default::default() });
+        let message = wire::ListContainersRequest { filter };
+        Ok(self.runtime.clone().list_containers(request(message)).await?.into_inner().containers)
+    }
+
+    /// A sandbox.
+    pub async fn sandbox_status(&self, id: &str) -> Answer<wire::PodSandboxStatus> {
+        let message = wire::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let answer = self.runtime.clone().pod_sandbox_status(request(message)).await?.into_inner();
+        answer.status.ok_or_else(|| Status::not_found(format!("no status of sandbox {id}")))
+    }
+
+    /// A container.
+    pub async fn container_status(&self, id: &str) -> Answer<wire::ContainerStatus> {
+        let message = wire::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let answer = self.runtime.clone().container_status(request(message)).await?.into_inner();
+        answer.status.ok_or_else(|| Status::not_found(format!("no status of container {id}")))
+    }
+
+    /// Makes a sandbox; its id.
+    pub async fn run_sandbox(&self, config: wire::PodSandboxConfig, handler: &str) -> Answer<String> {
+        let message =
+            wire::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        Ok(self
+            .runtime
+            .clone()
+            .run_pod_sandbox(within(message, 2 * TIMEOUT))
+            .await?
+            .into_inner()
+            .pod_sandbox_id)
+    }
+
+    /// Ends a sandbox. One that is gone is no error.
+    pub async fn stop_sandbox(&self, id: &str) -> Answer<()> {
+        let message = wire::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(self.runtime.clone().stop_pod_sandbox(request(message)).await.map(drop))
+    }
+
+    /// Removes a sandbox and its containers. One that is gone is no error.
+    pub async fn remove_sandbox(&self, id: &str) -> Answer<()> {
+        let message = wire::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        gone_is_fine(self.runtime.clone().remove_pod_sandbox(request(message)).await.map(drop))
+    }
+
+    /// Makes a container; its id.
+    pub async fn create_container(
+        &self,
+        sandbox: &str,
+        config: wire::ContainerConfig,
+        sandbox_config: wire::PodSandboxConfig,
+    ) -> Answer<String> {
+        let message = wire::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        Ok(self.runtime.clone().create_container(request(message)).await?.into_inner().container_id)
+    }
+
+    /// Starts a container.
+    pub async fn start_container(&self, id: &str) -> Answer<()> {
+        let message = wire::StartContainerRequest { container_id: id.to_owned() };
+        self.runtime.clone().start_container(request(message)).await.map(drop)
+    }
+
+    /// Stops a container: asks it to, and kills it after `grace` seconds.
+    pub async fn stop_container(&self, id: &str, grace: i64) -> Answer<()> {
+        let message = wire::StopContainerRequest { container_id: id.to_owned(), timeout: grace };
+        let limit = TIMEOUT + Duration::from_secs(grace.unsigned_abs());
+        gone_is_fine(self.runtime.clone().stop_container(within(message, limit)).await.map(drop))
+    }
+
+    /// Removes a container. One that is gone is no error.
+    pub async fn remove_container(&self, id: &str) -> Answer<()> {
+        let message = wire::RemoveContainerRequest { container_id: id.to_owned() };
+        gone_is_fine(self.runtime.clone().remove_container(request(message)).await.map(drop))
+    }
+
+    /// Runs a command in a container and waits for it.
+    pub async fn exec_sync(
+        &self,
+        id: &str,
+        cmd: Vec<String>,
+        limit: Duration,
+    ) -> Answer<wire::ExecSyncResponse> {
+        let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+        let message = wire::ExecSyncRequest { container_id: id.to_owned(), cmd, timeout };
+        Ok(self
+            .runtime
+            .clone()
+            .exec_sync(within(message, limit + Duration::from_secs(5)))
+            .await?
+            .into_inner())
+    }
+
+    /// Where to stream an exec.
+    pub async fn exec(&self, message: wire::ExecRequest) -> Answer<String> {
+        Ok(self.runtime.clone().exec(request(message)).await?.into_inner().url)
+    }
+
+    /// Where to stream an attach.
+    pub async fn attach(&self, message: wire::AttachRequest) -> Answer<String> {
+        Ok(self.runtime.clone().attach(request(message)).await?.into_inner().url)
+    }
+
+    /// Where to stream a port-forward.
+    pub async fn port_forward(&self, sandbox: &str, port: Vec<i32>) -> Answer<String> {
+        let message = wire::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port };
+        Ok(self.runtime.clone().port_forward(request(message)).await?.into_inner().url)
+    }
+
+    /// What happens to containers, from now on.
+    pub async fn events(&self) -> Answer<tonic::Streaming<wire::ContainerEventResponse>> {
+        Ok(self.runtime.clone().get_container_events(wire::GetEventsRequest {}).await?.into_inner())
+    }
+
+    /// What containers use.
+    pub async fn stats(&self) -> Answer<Vec<wire::ContainerStats>> {
+        let message = wire::ListContainerStatsRequest { filter: None };
+        Ok(self.runtime.clone().list_container_stats(request(message)).await?.into_inner().stats)
+    }
+
+    /// The images that are there.
+    pub async fn images(&self) -> Answer<Vec<wire::Image>> {
+        let message = wire::ListImagesRequest { filter: None };
+        Ok(self.images.clone().list_images(request(message)).await?.into_inner().images)
+    }
+
+    /// One image, if it is there.
+    pub async fn image(&self, image: &str) -> Answer<Option<wire::Image>> {
+        let message = wire::ImageStatusRequest { image: Some(spec(image)), verbose: false };
+        Ok(self.images.clone().image_status(request(message)).await?.into_inner().image)
+    }
+
+    /// Pulls an image; its reference.
+    pub async fn pull(
+        &self,
+        image: &str,
+        auth: Option<wire::AuthConfig>,
+        sandbox_config: wire::PodSandboxConfig,
+    ) -> Answer<String> {
+        let message =
+            wire::PullImageRequest { image: Some(spec(image)), auth, sandbox_config: Some(sandbox_config) };
+        Ok(self.images.clone().pull_image(within(message, PULL_TIMEOUT)).await?.into_inner().image_ref)
+    }
+}
+
+fn spec(image: &str) -> wire::ImageSpec {
+    wire::ImageSpec { image: image.to_owned(), user_specified_image: image.to_owned(), ..Default::default() }
+}
+
+fn gone_is_fine(answer: Answer<()>) -> Answer<()> {
+    match answer {
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,286 @@
+//! The files of config maps, secrets, the downward API, tokens, and projections of those.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base::SharedClock;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+    ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
+use kube::Api;
+use kube::api::PostParams;
+use parking_lot::Mutex;
+
+use super::Cause;
+use super::atomic::{File, Files};
+use crate::pods::Surroundings;
+use crate::pods::spec::PodExt;
+
+/// How often the files are compared with the API.
+const REFRESH: SignedDuration = SignedDuration::from_secs(60);
+const TOKEN_SECONDS: i64 = 3600;
+
+/// What a volume is to hold.
+pub struct Wanted {
+    pub plugin: &'static str,
+    /// It must not reach a disk.
+    pub secret: bool,
+    pub files: Files,
+    /// When it may be different.
+    pub again: Timestamp,
+}
+
+struct Token {
+    text: String,
+    refresh_at: Timestamp,
+}
+
+/// Fetches from the API. Tokens are kept until most of their life is over.
+pub struct Fetcher {
+    client: kube::Client,
+    clock: SharedClock,
+    /// By pod, then by audience and life.
+    tokens: Mutex<HashMap<String, HashMap<(String, i64), Token>>>,
+}
+
+/// The folder of the volumes whose files come from the API.
+pub fn plugin(volume: &Volume) -> Option<&'static str> {
+    match volume {
+        Volume { config_map: Some(_), .. } => Some("configmap"),
+        Volume { secret: Some(_), .. } => Some("secret"),
+        Volume { downward_api: Some(_), .. } => Some("downward-api"),
+        Volume { projected: Some(_), .. } => Some("projected"),
+        _ => None,
+    }
+}
+
+type Data = BTreeMap<String, Vec<u8>>;
+
+fn mode_of(mode: Option<i32>, default: u32) -> u32 {
+    mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default)
+}
+
+/// Picks the wanted keys.
+fn pick(data: &Data, items: Option<&Vec<KeyToPath>>, mode: u32, optional: bool) -> Result<Files, Cause> {
+    let file = |content: &Vec<u8>, mode| File { content: content.clone(), mode, owner: None };
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        return Ok(data.iter().map(|(key, content)| (key.clone(), file(content, mode))).collect());
+    };
+    let mut files = Files::new();
+    for item in items {
+        match data.get(&item.key) {
+            Some(content) => {
+                files.insert(item.path.clone(), file(content, mode_of(item.mode, mode)));
+            }
+            None if optional => {}
+            None => return Err(Cause::Key(item.key.clone())),
+        }
+    }
+    Ok(files)
+}
+
+fn downward(
+    items: Option<&Vec<DownwardAPIVolumeFile>>,
+    surroundings: &Surroundings<'_>,
+    mode: u32,
+) -> Result<Files, Cause> {
+    let mut files = Files::new();
+    for item in items.into_iter().flatten() {
+        let text = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(field), _) => surroundings.field(&field.field_path)?,
+            (_, Some(resource)) => surroundings.resource(None, resource)?,
+            _ => String::new(),
+        };
+        let file = File { content: text.into_bytes(), mode: mode_of(item.mode, mode), owner: None };
+        files.insert(item.path.clone(), file);
+    }
+    Ok(files)
+}
+
+fn failed(error: kube::Error) -> Cause {
+    Cause::Api(Box::new(error))
+}
+
+impl Fetcher {
+    pub fn new(client: kube::Client, clock: SharedClock) -> Self {
+        Self { client, clock, tokens: Mutex::default() }
+    }
+
+    /// Forgets a pod's tokens.
+    pub fn forget(&self, uid: &str) {
+        self.tokens.lock().remove(uid);
+    }
+
+    /// What a volume is to hold; `None` for types that do not come from the API.
+    pub async fn content(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        known: &Surroundings<'_>,
+    ) -> Result<Option<Wanted>, Cause> {
+        let Some(plugin) = plugin(volume) else { return Ok(None) };
+        let namespace = pod.namespace();
+        let mut again = self.clock.now().checked_add(REFRESH).unwrap_or(Timestamp::MAX);
+        let files = if let Some(source) = &volume.config_map {
+            let optional = source.optional == Some(true);
+            let data = self.config_map(namespace, &source.name, optional).await?;
+            pick(&data, source.items.as_ref(), mode_of(source.default_mode, 0o644), optional)?
+        } else if let Some(source) = &volume.secret {
+            let optional = source.optional == Some(true);
+            let data =
+                self.secret(namespace, source.secret_name.as_deref().unwrap_or_default(), optional).await?;
+            pick(&data, source.items.as_ref(), mode_of(source.default_mode, 0o644), optional)?
+        } else if let Some(source) = &volume.downward_api {
+            downward(source.items.as_ref(), known, mode_of(source.default_mode, 0o644))?
+        } else {
+            let source = volume.projected.clone().unwrap_or_default();
+            let mode = mode_of(source.default_mode, 0o644);
+            let mut files = Files::new();
+            for projection in source.sources.iter().flatten() {
+                let (more, next) = self.projection(pod, projection, known, mode).await?;
+                files.extend(more);
+                again = again.min(next.unwrap_or(again));
+            }
+            files
+        };
+        Ok(Some(Wanted {
+            plugin,
+            secret: volume.secret.is_some() || volume.projected.is_some(),
+            files,
+            again,
+        }))
+    }
+
+    async fn projection(
+        &self,
+        pod: &Pod,
+        projection: &VolumeProjection,
+        known: &Surroundings<'_>,
+        mode: u32,
+    ) -> Result<(Files, Option<Timestamp>), Cause> {
+        let namespace = pod.namespace();
+        if let Some(source) = &projection.config_map {
+            let optional = source.optional == Some(true);
+            let data = self.config_map(namespace, &source.name, optional).await?;
+            return Ok((pick(&data, source.items.as_ref(), mode, optional)?, None));
+        }
+        if let Some(source) = &projection.secret {
+            let optional = source.optional == Some(true);
+            let data = self.secret(namespace, &source.name, optional).await?;
+            return Ok((pick(&data, source.items.as_ref(), mode, optional)?, None));
+        }
+        if let Some(source) = &projection.downward_api {
+            return Ok((downward(source.items.as_ref(), known, mode)?, None));
+        }
+        if let Some(source) = &projection.service_account_token {
+            let (text, refresh_at) = self.token(pod, source).await?;
+            let (owner, mode) = token_access(pod, mode);
+            let file = File { content: text.into_bytes(), mode, owner };
+            return Ok((Files::from([(source.path.clone(), file)]), Some(refresh_at)));
+        }
+        Err(Cause::Unsupported)
+    }
+
+    async fn config_map(&self, namespace: &str, name: &str, optional: bool) -> Result<Data, Cause> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        match api.get_opt(name).await.map_err(failed)? {
+            Some(map) => {
+                let text = map.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
+                let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
+                Ok(text.chain(binary).collect())
+            }
+            None if optional => Ok(Data::new()),
+            None => Err(Cause::Missing { kind: "configmap", name: name.to_owned() }),
+        }
+    }
+
+    async fn secret(&self, namespace: &str, name: &str, optional: bool) -> Result<Data, Cause> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        match api.get_opt(name).await.map_err(failed)? {
+            Some(secret) => {
+                Ok(secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect())
+            }
+            None if optional => Ok(Data::new()),
+            None => Err(Cause::Missing { kind: "secret", name: name.to_owned() }),
+        }
+    }
+
+    /// A token of the pod's service account, and when to ask for the next one.
+    async fn token(
+        &self,
+        pod: &Pod,
+        source: &ServiceAccountTokenProjection,
+    ) -> Result<(String, Timestamp), Cause> {
+        let seconds = source.expiration_seconds.unwrap_or(TOKEN_SECONDS);
+        let key = (source.audience.clone().unwrap_or_default(), seconds);
+        let now = self.clock.now();
+        if let Some(token) = self.tokens.lock().get(pod.uid()).and_then(|tokens| tokens.get(&key))
+            && now < token.refresh_at
+        {
+            return Ok((token.text.clone(), token.refresh_at));
+        }
+        let account =
+            pod.spec().and_then(|spec| spec.service_account_name.as_deref()).filter(|name| !name.is_empty());
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences: Some(
+                    source.audience.iter().filter(|audience| !audience.is_empty()).cloned().collect(),
+                ),
+                expiration_seconds: Some(seconds),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                }),
+                ..TokenRequestSpec::default()
+            }),
+            ..TokenRequest::default()
+        };
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), pod.namespace());
+        let answer =
+            api.create_token_request(account.unwrap_or("default"), &PostParams::default(), &request).await;
+        let status = answer.map_err(failed)?.status.unwrap_or_default();
+        let expires = status.expiration_timestamp.map_or(now, |time| time.0);
+        // Four fifths of its life, but never more than a day.
+        let life = expires.duration_since(now);
+        let refresh_at = now.checked_add((life * 4 / 5).min(SignedDuration::from_hours(24))).unwrap_or(now);
+        let text = status.token.unwrap_or_default();
+        let token = Token { text: text.clone(), refresh_at };
+        self.tokens.lock().entry(pod.uid().to_owned()).or_default().insert(key, token);
+        Ok((text, refresh_at))
+    }
+
+    /// The directory of this node that a claim is bound to.
+    pub async fn claimed_path(&self, namespace: &str, name: &str) -> Result<std::path::PathBuf, Cause> {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+        let missing = || Cause::Missing { kind: "persistentvolumeclaim", name: name.to_owned() };
+        let claim = claims.get_opt(name).await.map_err(failed)?.ok_or_else(missing)?;
+        let volume = claim.spec.and_then(|spec| spec.volume_name).filter(|name| !name.is_empty());
+        let unbound = || Cause::Claim(format!("persistentvolumeclaim {name:?} is not bound yet"));
+        let volume = volume.ok_or_else(unbound)?;
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let spec = volumes.get(&volume).await.map_err(failed)?.spec.unwrap_or_default();
+        if let Some(host) = &spec.host_path {
+            super::source::check_host_path(host)?;
+            return Ok(host.path.clone().into());
+        }
+        spec.local.map(|local| local.path.into()).ok_or(Cause::Unsupported)
+    }
+}
+
+/// A token is its reader's alone, if there is one user who reads it.
+fn token_access(pod: &Pod, mode: u32) -> (Option<u32>, u32) {
+    let of_pod = pod.security().and_then(|security| security.run_as_user);
+    let mut users = pod
+        .init_containers()
+        .iter()
+        .chain(pod.containers())
+        .map(|container| container.security_context.as_ref().and_then(|own| own.run_as_user).or(of_pod));
+    let first = users.next().flatten().filter(|first| users.all(|user| user == Some(*first)));
+    let owner = first.and_then(|user| u32::try_from(user).ok());
+    let private = owner.is_some() || pod.security().and_then(|security| security.fs_group).is_some();
+    (owner, if private { 0o600 } else { mode })
+}
