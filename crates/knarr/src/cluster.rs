@@ -47,6 +47,35 @@ impl Settings {
         std::net::Ipv4Addr::new(10, 96 + self.index % 16, 0, 1)
     }
 
+    /// The network of the cluster's nodes on this machine.
+    pub fn host_network(&self) -> net::host::HostNetwork {
+        net::host::HostNetwork {
+            bridge: format!("kn{:02x}{:04x}", self.index, short_hash(&self.name)),
+            gateway: node_network(self.index, 1),
+            bits: 24,
+        }
+    }
+
+    /// The names of the cluster's nodes on this machine.
+    pub fn node_names(&self) -> Vec<String> {
+        (1..=self.nodes).map(|number| format!("{}-{number}", self.name)).collect()
+    }
+
+    /// The address of a node, which are numbered from 1.
+    pub fn node_ip(&self, number: u32) -> std::net::Ipv4Addr {
+        node_network(self.index, u8::try_from(number + 9).unwrap_or(u8::MAX))
+    }
+
+    /// The cgroup of a node.
+    pub fn cgroup(&self, node: &str) -> String {
+        format!("/knarr/{}/{node}", self.name)
+    }
+
+    /// The name of the table of Services.
+    pub fn table(&self) -> String {
+        format!("knarr-{}", self.name)
+    }
+
     /// Reads the settings; `None` when there is no cluster yet.
     ///
     /// # Errors
@@ -68,6 +97,15 @@ impl Settings {
     pub fn save(&self, path: &Path) -> Result<()> {
         write_whole(path, &serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// An address of a cluster's node network.
+pub fn node_network(index: u8, host: u8) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::new(172, 30, index, host)
+}
+
+fn short_hash(name: &str) -> u16 {
+    name.bytes().fold(0xd6d, |hash, byte| (hash ^ u16::from(byte)).wrapping_mul(31))
 }
 
 /// Writes a file by way of a temporary one.

@@ -6,6 +6,7 @@
 mod cluster;
 mod commands;
 mod control_plane;
+mod node;
 mod paths;
 
 use std::process::ExitCode;

@@ -48,4 +48,24 @@ impl Paths {
     pub fn process(&self, process: &str) -> PathBuf {
         self.run.join(format!("{process}.json"))
     }
+
+    /// What a node keeps.
+    pub fn node(&self, node: &str) -> PathBuf {
+        self.data.join("nodes").join(node)
+    }
+
+    /// What a node needs while it runs.
+    pub fn node_run(&self, node: &str) -> PathBuf {
+        self.run.join("nodes").join(node)
+    }
+
+    /// The node's network namespace.
+    pub fn netns(&self, node: &str) -> PathBuf {
+        self.node_run(node).join("netns")
+    }
+
+    /// The socket of the node's container runtime.
+    pub fn cri_socket(&self, node: &str) -> PathBuf {
+        self.node_run(node).join("runtime/cri.sock")
+    }
 }

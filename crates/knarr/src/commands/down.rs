@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Which;
-use crate::cluster::ProcessRecord;
+use crate::cluster::{ProcessRecord, Settings};
 
 /// How long a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(20);
@@ -28,15 +28,84 @@ impl Down {
     /// Ends the cluster's processes.
     pub fn run(self) -> Result<()> {
         let paths = self.which.paths();
-        if let Some(record) = ProcessRecord::alive(&paths.process("server")) {
-            end(&paths.process("server"), &record)?;
+        let settings = Settings::load(&paths.settings())?;
+        let nodes = settings.as_ref().map(Settings::node_names).unwrap_or_default();
+        for node in &nodes {
+            stop(&paths.process(&format!("agent-{node}")))?;
+            // The pods go while there is a runtime that knows them.
+            if ProcessRecord::alive(&paths.process(&format!("runtime-{node}"))).is_some() {
+                super::block_on(remove_pods(&paths.cri_socket(node)))
+                    .with_context(|| format!("removing the pods of node {node}"))?;
+            }
+            stop(&paths.process(&format!("runtime-{node}")))?;
         }
+        stop(&paths.process("server"))?;
+        if let Some(settings) = settings.filter(|settings| settings.nodes > 0) {
+            for node in &nodes {
+                net::namespace::remove(&paths.netns(node))?;
+            }
+            super::block_on(async { Ok(settings.host_network().remove().await?) })?;
+            remove_cgroups(&settings.name);
+        }
+        unmount_below(&paths.run)?;
+        unmount_below(&paths.data)?;
         remove(&paths.run)?;
         if self.purge {
             remove(&paths.data)?;
         }
         Ok(())
     }
+}
+
+fn stop(path: &std::path::Path) -> Result<()> {
+    match ProcessRecord::alive(path) {
+        Some(record) => end(path, &record),
+        None => Ok(()),
+    }
+}
+
+/// Stops and removes every pod of a runtime.
+async fn remove_pods(socket: &std::path::Path) -> Result<()> {
+    let (mut runtime, _) = cri::connect(&socket.display().to_string()).await?;
+    let list = runtime.list_pod_sandbox(cri::v1::ListPodSandboxRequest::default()).await?.into_inner();
+    for sandbox in list.items {
+        let id = sandbox.id;
+        runtime.stop_pod_sandbox(cri::v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await?;
+        runtime.remove_pod_sandbox(cri::v1::RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
+    }
+    Ok(())
+}
+
+/// Removes the cluster's cgroups from every hierarchy, the deepest first.
+fn remove_cgroups(name: &str) {
+    let roots = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for line in roots.lines() {
+        let mut fields = line.split_whitespace().skip(1);
+        let (Some(root), Some(kind)) = (fields.next(), fields.next()) else { continue };
+        if kind.starts_with("cgroup") {
+            remove_tree(&std::path::Path::new(root).join("knarr").join(name));
+        }
+    }
+}
+
+fn remove_tree(dir: &std::path::Path) {
+    let children = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    children.filter(|path| path.is_dir()).for_each(|path| remove_tree(&path));
+    // One that is not empty yet, or not there, is not ours to worry about here.
+    let _ = fs::remove_dir(dir);
+}
+
+/// Unmounts everything below a directory, the innermost first.
+fn unmount_below(dir: &std::path::Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
+    let prefix = format!("{}/", dir.display());
+    let mut found: Vec<&str> =
+        mounts.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|path| path.starts_with(&prefix)).collect();
+    found.sort_unstable();
+    for path in found.into_iter().rev() {
+        nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmounting {path}"))?;
+    }
+    Ok(())
 }
 
 fn end(path: &std::path::Path, record: &ProcessRecord) -> Result<()> {

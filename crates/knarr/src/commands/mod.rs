@@ -1,6 +1,7 @@
 //! The command line.
 
 mod down;
+mod image;
 mod process;
 mod status;
 mod up;
@@ -48,6 +49,13 @@ enum Command {
     Status(status::Status),
     /// Run the control plane in the foreground
     Server(process::Server),
+    /// Run a node's container runtime in the foreground
+    Runtime(process::Node),
+    /// Run the rest of a node in the foreground
+    #[command(hide = true)]
+    Node(process::Node),
+    /// Work with the images of the cluster's nodes
+    Image(image::Image),
     /// Show the version
     Version,
 }
@@ -67,6 +75,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Down(down) => down.run(),
         Command::Status(status) => status.run(),
         Command::Server(server) => server.run(),
+        Command::Runtime(node) => node.run_runtime(),
+        Command::Node(node) => node.run_agent(),
+        Command::Image(image) => image.run(),
         Command::Version => {
             println!("knarr {} (Kubernetes v1.37)", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -14,7 +14,8 @@ use base::{SystemClock, SystemRandom};
 use clap::Args;
 
 use super::Which;
-use crate::cluster::{ProcessRecord, Settings};
+use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
+use crate::node::Identity;
 use crate::paths::Paths;
 
 /// How long the control plane may take to come up.
@@ -55,8 +56,14 @@ impl Up {
             Some(settings) => settings,
             None => self.first_settings(&paths)?,
         };
+        if settings.nodes > 0 {
+            super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
+        }
         self.start_server(&paths)?;
-        self.write_kubeconfig(&paths, &settings)?;
+        let kubeconfig = self.write_kubeconfig(&paths, &settings)?;
+        if settings.nodes > 0 {
+            self.start_nodes(&paths, &settings, &kubeconfig)?;
+        }
         println!("cluster {:?} is ready at https://127.0.0.1:{}", settings.name, settings.port);
         Ok(())
     }
@@ -71,14 +78,16 @@ impl Up {
                 port
             }
         };
+        let nodes = if self.control_plane_only { 0 } else { self.nodes };
+        let index = if nodes == 0 { 0 } else { free_index()? };
         let settings = Settings {
             name: self.which.name.clone(),
-            index: 0,
+            index,
             port,
             store: self.store.clone(),
-            nodes: if self.control_plane_only { 0 } else { self.nodes },
+            nodes,
             runtime_endpoint: self.container_runtime_endpoint.clone(),
-            advertise: Ipv4Addr::LOCALHOST,
+            advertise: if nodes == 0 { Ipv4Addr::LOCALHOST } else { node_network(index, 1) },
         };
         settings.save(&paths.settings())?;
         Ok(settings)
@@ -105,7 +114,7 @@ impl Up {
         Ok(())
     }
 
-    fn write_kubeconfig(&self, paths: &Paths, settings: &Settings) -> Result<()> {
+    fn write_kubeconfig(&self, paths: &Paths, settings: &Settings) -> Result<String> {
         let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
         let year = Duration::from_secs(365 * 24 * 3600);
         let admin = pki.issue_client("kubernetes-admin", &["system:masters"], year)?;
@@ -132,8 +141,102 @@ impl Up {
             fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
         auth::pki::write_private(&path, &merged)?;
-        Ok(())
+        Ok(kubeconfig::render(&entry)?)
     }
+
+    fn start_nodes(&self, paths: &Paths, settings: &Settings, kubeconfig: &str) -> Result<()> {
+        let network = settings.host_network();
+        let numbered = || (1..).zip(settings.node_names());
+        super::block_on(async {
+            for (number, node) in numbered() {
+                network.ensure_node(number, &paths.netns(&node), settings.node_ip(number)).await?;
+            }
+            network.route(&settings.service_cidr(), settings.node_ip(1)).await?;
+            Ok(())
+        })?;
+        let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
+        for (number, node) in numbered() {
+            give_identity(&pki, paths, settings, &node, settings.node_ip(number))?;
+            for (process, command) in [("runtime", "runtime"), ("agent", "node")] {
+                let name = format!("{process}-{node}");
+                let external = process == "runtime" && settings.runtime_endpoint.is_some();
+                if !external && ProcessRecord::alive(&paths.process(&name)).is_none() {
+                    let arguments = [command, "--name", &settings.name, "--node", &node];
+                    daemon(&paths.log(&name), &arguments, &paths.data)?;
+                }
+            }
+        }
+        super::block_on(wait_for_nodes(kubeconfig, settings))
+    }
+}
+
+/// The first of the machine's node networks that nobody has.
+fn free_index() -> Result<u8> {
+    // An address that can be bound to is somebody's.
+    let free = |index: &u8| std::net::UdpSocket::bind((node_network(*index, 1), 0)).is_err();
+    (0..16).find(free).context("this machine holds 16 clusters with nodes: stop one with `knarr down`")
+}
+
+/// Gives a node who it is. What it has is kept.
+fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, ip: Ipv4Addr) -> Result<()> {
+    let dir = paths.node(node);
+    if dir.join("identity.json").exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let server = format!("https://{}:{}", settings.advertise, settings.port);
+    let kubeconfig_of = |certificate: &auth::pki::CertKey| {
+        kubeconfig::render(&Entry {
+            name: &settings.name,
+            server: &server,
+            ca_pem: pki.ca_pem(),
+            credential: Credential::Certificate(certificate),
+        })
+    };
+    let serving = pki.issue_server(
+        &format!("system:node:{node}"),
+        &["system:nodes"],
+        &[node.to_owned(), ip.to_string()],
+        year,
+    )?;
+    let identity = Identity {
+        name: node.to_owned(),
+        ip,
+        kubelet: kubeconfig_of(&pki.issue_kubelet_client(node, year)?)?,
+        proxy: kubeconfig_of(&pki.issue_client("system:kube-proxy", &[], year)?)?,
+        serving_cert: serving.cert_pem,
+        serving_key: serving.key_pem,
+        client_ca: pki.ca_pem().to_owned(),
+    };
+    auth::pki::write_private(&dir.join("identity.json"), &serde_json::to_string(&identity)?)?;
+    write_whole(&dir.join("name"), node.as_bytes())
+}
+
+/// Waits until every node says that it is ready.
+async fn wait_for_nodes(kubeconfig: &str, settings: &Settings) -> Result<()> {
+    use k8s_openapi::api::core::v1::Node;
+    let client = client::connect::kubeconfig(kubeconfig).await?;
+    let nodes: kube::Api<Node> = kube::Api::all(client);
+    let since = Instant::now();
+    let mut waiting = settings.node_names();
+    while !waiting.is_empty() {
+        if since.elapsed() > PATIENCE {
+            bail!("not ready after {PATIENCE:?}: {}; see the logs of these nodes", waiting.join(", "));
+        }
+        let mut left = Vec::new();
+        for name in waiting {
+            let node = nodes.get_opt(&name).await?;
+            let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
+            let ready = conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            if !ready {
+                left.push(name);
+            }
+        }
+        waiting = left;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// Starts a process of our own program that outlives this one.

@@ -1,0 +1,107 @@
+//! `knarr image`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Which;
+use crate::cluster::Settings;
+
+/// `knarr image`
+#[derive(Debug, Args)]
+pub struct Image {
+    #[command(flatten)]
+    which: Which,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Import an OCI or Docker archive into every node of the cluster on this machine
+    Import {
+        /// The archive
+        file: PathBuf,
+    },
+    /// List the images of every node
+    Ls,
+    /// Pull an image into every node
+    Pull {
+        /// Its name
+        image: String,
+    },
+    /// Remove an image from every node
+    Rm {
+        /// Its name
+        image: String,
+    },
+}
+
+fn spec(image: &str) -> Option<cri::v1::ImageSpec> {
+    Some(cri::v1::ImageSpec { image: image.to_owned(), ..Default::default() })
+}
+
+impl Image {
+    /// Runs the command on every node.
+    pub fn run(self) -> Result<()> {
+        let paths = self.which.paths();
+        let settings = Settings::load(&paths.settings())?
+            .with_context(|| format!("there is no cluster {:?}: make one with `knarr up`", self.which.name))?;
+        let nodes = settings.node_names();
+        if nodes.is_empty() {
+            bail!("cluster {:?} has no node on this machine", settings.name);
+        }
+        super::block_on(async {
+            for node in nodes {
+                let socket = paths.cri_socket(&node);
+                self.on_node(&node, &socket).await.with_context(|| format!("on node {node}"))?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn on_node(&self, node: &str, socket: &std::path::Path) -> Result<()> {
+        if let Command::Import { file } = &self.command {
+            return import(node, socket, file).await;
+        }
+        let (_, mut images) = cri::connect(&socket.display().to_string()).await?;
+        match &self.command {
+            Command::Import { .. } => {}
+            Command::Ls => {
+                let list = images.list_images(cri::v1::ListImagesRequest::default()).await?.into_inner();
+                for image in list.images {
+                    let names = if image.repo_tags.is_empty() { image.repo_digests } else { image.repo_tags };
+                    println!("{node}\t{}\t{:.1}M", names.join(" "), image.size as f64 / f64::from(1 << 20));
+                }
+            }
+            Command::Pull { image } => {
+                images.pull_image(cri::v1::PullImageRequest { image: spec(image), ..Default::default() }).await?;
+                println!("{node}: pulled {image}");
+            }
+            Command::Rm { image } => {
+                images.remove_image(cri::v1::RemoveImageRequest { image: spec(image) }).await?;
+                println!("{node}: removed {image}");
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn import(node: &str, socket: &std::path::Path, file: &std::path::Path) -> Result<()> {
+    let size = std::fs::metadata(file).with_context(|| format!("reading {}", file.display()))?.len();
+    // Draws on a terminal only; quiet in a pipe.
+    let bar = ProgressBar::new(size).with_prefix(node.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {msg}") {
+        bar.set_style(style);
+    }
+    let names = runtime::import_client(socket, file, |progress| {
+        bar.set_position(progress.read);
+        bar.set_message(progress.step);
+    })
+    .await?;
+    bar.finish_and_clear();
+    println!("{node}: imported {}", names.join(", "));
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! A node: the container runtime in one process, kubelet, routes, Services and DNS in another. Both live in the
+//! node's network namespace from before their first thread.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use auth::pki::CertKey;
+use base::{Shutdown, SystemClock, SystemRandom, TaskGroup};
+use net::pod::PodLinks;
+use nix::sched::{CloneFlags, setns};
+use runtime::{NetworkError, PodIps, PodNetwork, SandboxMeta};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cluster::{ProcessRecord, Settings, write_whole};
+use crate::paths::Paths;
+
+/// What a node is given when it is made: who it is, and how it reaches the cluster.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// The kubelet's kubeconfig.
+    pub kubelet: String,
+    /// The kubeconfig of routes, Services and DNS.
+    pub proxy: String,
+    /// The certificate of the kubelet's own API.
+    pub serving_cert: String,
+    /// Its key.
+    pub serving_key: String,
+    /// Whose client certificates that API trusts.
+    pub client_ca: String,
+}
+
+impl Identity {
+    /// Reads what the node was given.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join("identity.json");
+        let bytes = fs::read(&path).with_context(|| format!("reading {}: start the node with `knarr up`", path.display()))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: remove it and run `knarr up`", path.display()))
+    }
+}
+
+/// Moves the calling process into the node's namespace. Only while it has one thread.
+///
+/// # Errors
+/// When the namespace is not there.
+pub fn enter(paths: &Paths, node: &str) -> Result<()> {
+    let path = paths.netns(node);
+    let file = File::open(&path).with_context(|| format!("opening {}: start the node with `knarr up`", path.display()))?;
+    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", path.display()))
+}
+
+/// Pods by routed links.
+struct Network(PodLinks);
+
+fn failed(error: net::error::NetError) -> NetworkError {
+    NetworkError { message: error.to_string(), source: None }
+}
+
+#[async_trait]
+impl PodNetwork for Network {
+    async fn setup(&self, netns: &Path, pod: &SandboxMeta) -> Result<PodIps, NetworkError> {
+        let ip = self.0.setup(netns, &pod.id).await.map_err(failed)?;
+        Ok(PodIps(vec![IpAddr::V4(ip)]))
+    }
+
+    async fn teardown(&self, _: &Path, pod: &SandboxMeta) -> Result<(), NetworkError> {
+        self.0.teardown(&pod.id).await.map_err(failed)
+    }
+
+    fn set_pod_cidr(&self, cidr: &str) {
+        if let Err(error) = self.0.set_cidr(cidr) {
+            tracing::error!(%error, "the node's pod network was not taken over");
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.0.has_cidr() { Ok(()) } else { Err("the node has no pod network yet".to_owned()) }
+    }
+}
+
+fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<()> {
+    let record = ProcessRecord::of_self(components, Some(node))?;
+    write_whole(&paths.process(name), &serde_json::to_vec(&record)?)
+}
+
+/// Runs the node's container runtime until the process is told to stop. Containers go on.
+///
+/// # Errors
+/// What keeps it from running.
+pub async fn run_runtime(paths: &Paths, settings: &Settings, node: &str) -> Result<()> {
+    let root = paths.node(node).join("runtime");
+    let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
+    config.cgroup_parent = settings.cgroup(node);
+    config.network = Arc::new(Network(PodLinks::new(paths.node_run(node).join("addresses"))));
+    let shutdown = Shutdown::new();
+    record(paths, &["runtime"], node, &format!("runtime-{node}"))?;
+    let run = runtime::run(config, shutdown.clone());
+    tokio::pin!(run);
+    tokio::select! {
+        ended = &mut run => Ok(ended?),
+        ended = end() => {
+            ended?;
+            shutdown.trigger();
+            Ok(run.await?)
+        }
+    }
+}
+
+async fn end() -> Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+    }
+}
+
+/// Runs kubelet, routes, Services and DNS of a node until the process is told to stop. Pods go on.
+///
+/// # Errors
+/// What keeps the kubelet from running.
+pub async fn run_agent(paths: &Paths, settings: &Settings, node: &str) -> Result<()> {
+    let identity = Identity::load(&paths.node(node))?;
+    let shutdown = Shutdown::new();
+    let tasks = TaskGroup::new(&shutdown);
+    let proxy = client::connect::kubeconfig(&identity.proxy).await?;
+    let cluster = cluster_network(settings)?;
+    tasks.spawn({
+        let (name, client, tasks) = (node.to_owned(), proxy.clone(), tasks.clone());
+        async move { net::routes::run(name, client, &tasks).await }
+    });
+    let local = net::services::plan::Local { node: node.to_owned(), addresses: vec![identity.ip] };
+    tasks.spawn({
+        let (table, client, tasks) = (settings.table(), proxy.clone(), tasks.clone());
+        async move { net::services::run::run(table, cluster, local, client, &tasks).await }
+    });
+    start_dns(settings, proxy, &tasks).await?;
+    let kubelet_client = client::connect::kubeconfig(&identity.kubelet).await?;
+    record(paths, &["kubelet", "proxy", "dns"], node, &format!("agent-{node}"))?;
+    let config = kubelet_config(paths, settings, node, &identity);
+    let run = kubelet::run(config, kubelet_client, &tasks);
+    tokio::pin!(run);
+    tokio::select! {
+        ended = &mut run => ended?,
+        ended = end() => ended?,
+    }
+    shutdown.trigger();
+    tasks.stop().await;
+    Ok(())
+}
+
+fn cluster_network(settings: &Settings) -> Result<(u32, u8)> {
+    let cidr = settings.cluster_cidr();
+    let (address, bits) = cidr.split_once('/').context("the pod network")?;
+    Ok((u32::from(address.parse::<Ipv4Addr>()?), bits.parse()?))
+}
+
+async fn start_dns(settings: &Settings, client: kube::Client, tasks: &TaskGroup) -> Result<()> {
+    let ip = settings.dns_ip();
+    net::link::Links::open()?.address("lo", ip, 32).await?;
+    let config = net::dns::run::Config {
+        listen: SocketAddr::from((ip, 53)),
+        domain: "cluster.local".to_owned(),
+        upstream: name_servers(),
+    };
+    let group = tasks.clone();
+    tasks.spawn(async move {
+        if let Err(error) = net::dns::run::run(config, client, &group).await {
+            tracing::error!(%error, "DNS does not run on this node");
+        }
+    });
+    Ok(())
+}
+
+/// The machine's own name servers; those on its loopback cannot be reached from a node's namespace.
+fn name_servers() -> Vec<IpAddr> {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_else(|error| {
+        tracing::warn!(%error, "/etc/resolv.conf cannot be read: names outside the cluster are not resolved");
+        String::new()
+    });
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok())
+        .filter(|ip| !ip.is_loopback())
+        .collect()
+}
+
+fn kubelet_config(paths: &Paths, settings: &Settings, node: &str, identity: &Identity) -> kubelet::Config {
+    let dir = paths.node(node);
+    kubelet::Config {
+        node_name: node.to_owned(),
+        root_dir: dir.join("kubelet"),
+        log_dir: dir.join("logs"),
+        cri_endpoint: settings
+            .runtime_endpoint
+            .clone()
+            .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
+        node_ip: IpAddr::V4(identity.ip),
+        hostname: node.to_owned(),
+        listen: SocketAddr::from((identity.ip, 10250)),
+        server_cert: CertKey { cert_pem: identity.serving_cert.clone(), key_pem: identity.serving_key.clone() },
+        client_ca_pem: identity.client_ca.clone(),
+        cluster_dns: vec![IpAddr::V4(settings.dns_ip())],
+        cluster_domain: "cluster.local".to_owned(),
+        cgroup_root: settings.cgroup(node),
+        capacity: None,
+        max_pods: 110,
+        labels: BTreeMap::new(),
+        static_pod_dir: None,
+        clock: SystemClock::shared(),
+        random: SystemRandom::shared(),
+    }
+}
