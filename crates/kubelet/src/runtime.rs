@@ -124,15 +124,17 @@ impl Runtime {
     pub async fn create_container(
         &self,
         sandbox: &str,
-        config: wire::ContainerConfig,
+        config: Box<wire::ContainerConfig>,
         sandbox_config: wire::PodSandboxConfig,
     ) -> Answer<String> {
+        let mut runtime = self.runtime.clone();
         let message = wire::CreateContainerRequest {
             pod_sandbox_id: sandbox.to_owned(),
-            config: Some(config),
+            config: Some(*config),
             sandbox_config: Some(sandbox_config),
         };
-        Ok(self.runtime.clone().create_container(request(message)).await?.into_inner().container_id)
+        let answer = Box::pin(async move { runtime.create_container(request(message)).await });
+        Ok(answer.await?.into_inner().container_id)
     }
 
     /// Starts a container.

@@ -13,8 +13,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use crate::Shared;
 use plan::Facts;
 
-/// While the runtime is not ready, and after that.
+/// While the runtime is not ready, while the node has no pod network or cannot be reported, and after that.
 const POLL_STARTING: Duration = Duration::from_millis(100);
+const POLL_WAITING: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(10);
 /// Even if nothing changed.
 const REPORT: Duration = Duration::from_secs(300);
@@ -23,14 +24,17 @@ const REPORT: Duration = Duration::from_secs(300);
 pub async fn run(shared: Arc<Shared>) {
     let mut reporter = Reporter { shared, reported: None, at: Duration::ZERO, pod_cidr: String::new() };
     loop {
-        let ready = match reporter.round().await {
-            Ok(ready) => ready,
+        let pause = match reporter.round().await {
+            Ok(true) if reporter.pod_cidr.is_empty() => POLL_WAITING,
+            Ok(true) => POLL,
+            Ok(false) => POLL_STARTING,
             Err(error) => {
                 tracing::debug!(%error, "the node's status is not reported yet");
-                false
+                // At the start the API server is about to answer; later it has more important things to do.
+                if reporter.at.is_zero() { POLL_STARTING } else { POLL_WAITING }
             }
         };
-        tokio::time::sleep(if ready { POLL } else { POLL_STARTING }).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -63,13 +67,13 @@ impl Reporter {
         let differs = plan::differs(node.status.as_ref(), &status);
         if !differs && !self.at.is_zero() && now.saturating_sub(self.at) < REPORT {
             self.reported = Some(node);
-            return Ok(ready && !self.pod_cidr.is_empty());
+            return Ok(ready);
         }
         let patch = serde_json::json!({"status": plan::patch(&status)});
         let node = self.api().patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
         self.reported = Some(node);
         self.at = now;
-        Ok(ready && !self.pod_cidr.is_empty())
+        Ok(ready)
     }
 
     /// The node as the API server has it; it is made if it is not there, and its labels are set.

@@ -37,7 +37,7 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         Action::EnsureImage { container } => image(shared, handle, pod, container).await,
         Action::Start { container, sandbox, restarts, crashed } => {
             let attempt = start::Attempt { container, sandbox, restarts: *restarts };
-            let result = start::start(shared, handle, pod, &attempt).await;
+            let result = Box::pin(start::start(shared, handle, pod, &attempt)).await;
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
             if *crashed {

@@ -206,7 +206,8 @@ impl Planner<'_> {
             return;
         }
         // The runtime is asked to forget the containers only after the API server knows how they ended.
-        if !self.view.removed && !(memory.frozen && memory.acknowledged == memory.status) {
+        let is_known = memory.frozen && memory.acknowledged == memory.status;
+        if !self.view.removed && !is_known {
             return;
         }
         for sandbox in &observed.sandboxes {
@@ -390,7 +391,7 @@ impl Planner<'_> {
 
     /// Brings a container that does not run one step nearer to running.
     fn start(&mut self, container: &Container, latest: Option<&Instance>, sandbox: Option<&str>) {
-        let (memory, now, name) = (self.view.memory, self.view.now, &container.name);
+        let (memory, name) = (self.view.memory, &container.name);
         match latest.map(|latest| (latest.state, latest)) {
             // A kubelet died between creating and starting it.
             Some((State::Created, latest)) if !memory.running.contains(&Job::Start(name.clone())) => {
@@ -420,7 +421,8 @@ impl Planner<'_> {
             return;
         };
         let status = self.view.pod.status.as_ref();
-        let lists = status.into_iter().flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses));
+        let lists =
+            status.into_iter().flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses));
         let known = lists.flatten().find(|status| status.name == *name);
         // If the runtime forgot what ran before, the API server still knows how often.
         let counted = known.map_or(0, |status| {

@@ -164,7 +164,7 @@ impl Worker {
         let (shared, handle, pod) = (self.shared.clone(), self.handle.clone(), pod.clone());
         self.shared.tasks.spawn(async move {
             let failure = match &action {
-                Some(action) => jobs::perform(&shared, &handle, &pod, action).await,
+                Some(action) => Box::pin(jobs::perform(&shared, &handle, &pod, action)).await,
                 None => jobs::write_status(&shared, &handle, &pod).await,
             };
             if let Err((reason, message)) = &failure {

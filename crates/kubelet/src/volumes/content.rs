@@ -37,12 +37,15 @@ struct Token {
     refresh_at: Timestamp,
 }
 
+/// By audience and life in seconds.
+type PodTokens = HashMap<(String, i64), Token>;
+
 /// Fetches from the API. Tokens are kept until most of their life is over.
 pub struct Fetcher {
     client: kube::Client,
     clock: SharedClock,
-    /// By pod, then by audience and life.
-    tokens: Mutex<HashMap<String, HashMap<(String, i64), Token>>>,
+    /// By pod.
+    tokens: Mutex<HashMap<String, PodTokens>>,
 }
 
 /// The folder of the volumes whose files come from the API.
