@@ -78,7 +78,9 @@ impl Worker {
         };
         let mut wake = decided.wake;
         if write {
-            match self.handle.memory.lock().may(&Job::Status, self.now()) {
+            // Bound first: a lock in the head of a match is held through its arms, and these take it again.
+            let allowed = self.handle.memory.lock().may(&Job::Status, self.now());
+            match allowed {
                 Ok(()) => self.spawn(Job::Status, None, &pod),
                 Err(again) => wake = wake.into_iter().chain(again).min(),
             }
