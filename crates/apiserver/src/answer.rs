@@ -145,7 +145,10 @@ impl Writer<'_> {
         match self.output.shape {
             Shape::Object => plain_object(object, encoding, code),
             Shape::Table => {
-                let meta = ListMeta { resource_version: object.resource_version().to_owned(), ..ListMeta::default() };
+                let meta = ListMeta {
+                    resource_version: object.resource_version().to_owned(),
+                    ..ListMeta::default()
+                };
                 finish(encoding, code, self.table(&[object.clone()], &meta, true)?)
             }
             Shape::PartialMetadata => {
@@ -233,9 +236,7 @@ impl Writer<'_> {
     }
 
     fn columns(&self) -> Vec<serde_json::Value> {
-        let column = |name: &str, ty: &str, format: &str, priority: i64| {
-            serde_json::json!({"name": name, "type": ty, "format": format, "description": "", "priority": priority})
-        };
+        let column = |name: &str, ty: &str, format: &str, priority: i64| serde_json::json!({"name": name, "type": ty, "format": format, "description": "", "priority": priority});
         match &self.resource.custom {
             None => self
                 .resource
@@ -282,8 +283,7 @@ impl Writer<'_> {
         match (self.output.shape, self.output.encoding) {
             (Shape::Object, Encoding::Protobuf) => {
                 let raw = self.entry_protobuf(entry)?;
-                let object =
-                    schema::protobuf::wrap(&self.resource.api_version(), &self.resource.kind, &raw);
+                let object = schema::protobuf::wrap(&self.resource.api_version(), &self.resource.kind, &raw);
                 Ok(protobuf_frame(kind, &object))
             }
             (Shape::Object, _) => {
@@ -295,12 +295,18 @@ impl Writer<'_> {
             }
             (Shape::Table, _) => {
                 let object = self.object(entry)?;
-                let meta = ListMeta { resource_version: object.resource_version().to_owned(), ..ListMeta::default() };
+                let meta = ListMeta {
+                    resource_version: object.resource_version().to_owned(),
+                    ..ListMeta::default()
+                };
                 Ok(json_frame(kind, &self.table(&[object], &meta, first)?))
             }
             (Shape::PartialMetadata, Encoding::Protobuf) => {
                 let raw = schema::protobuf::encode(&partial(&self.object(entry)?)?);
-                Ok(protobuf_frame(kind, &schema::protobuf::wrap("meta.k8s.io/v1", "PartialObjectMetadata", &raw)))
+                Ok(protobuf_frame(
+                    kind,
+                    &schema::protobuf::wrap("meta.k8s.io/v1", "PartialObjectMetadata", &raw),
+                ))
             }
             (Shape::PartialMetadata, _) => {
                 Ok(json_frame(kind, &schema::json::encode(&partial(&self.object(entry)?)?)))
@@ -434,11 +440,9 @@ pub fn partial(object: &Object) -> Result<Object> {
 /// 500 when YAML cannot be made.
 pub fn plain_object(object: &Object, encoding: Encoding, code: u16) -> Result<Response<Body>> {
     let bytes = match encoding {
-        Encoding::Protobuf => schema::protobuf::wrap(
-            object.api_version(),
-            object.kind(),
-            &schema::protobuf::encode(object),
-        ),
+        Encoding::Protobuf => {
+            schema::protobuf::wrap(object.api_version(), object.kind(), &schema::protobuf::encode(object))
+        }
         Encoding::Json | Encoding::Yaml => schema::json::encode(object),
     };
     finish(encoding, code, bytes)

@@ -27,8 +27,8 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 pub async fn read(mut body: Body) -> Result<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| ApiError::bad_request(format!("the request's body ended early: {error}")))?;
+        let frame = frame
+            .map_err(|error| ApiError::bad_request(format!("the request's body ended early: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > MAX_BODY {
             return Err(ApiError::too_large(MAX_BODY));

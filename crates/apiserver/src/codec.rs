@@ -107,7 +107,9 @@ impl Codec {
             let (_, raw) = unwrapped(stored)?;
             protobuf::decode(&self.storage.ty, raw).map_err(|error| CodecError(error.to_string()))?
         } else {
-            schema::json::decode(&self.storage.ty, stored).map_err(|error| CodecError(error.to_string()))?.object
+            schema::json::decode(&self.storage.ty, stored)
+                .map_err(|error| CodecError(error.to_string()))?
+                .object
         };
         object.set_resource_version(&revision.to_string());
         Ok(self.entry(key, revision, &object))
@@ -120,7 +122,10 @@ impl Codec {
             StoredAs::Json => schema::json::encode(object),
         };
         let labels = object.labels().map(|labels| {
-            labels.strings().map(|(key, value)| (key.into(), value.into())).collect::<Box<[(Box<str>, Box<str>)]>>()
+            labels
+                .strings()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect::<Box<[(Box<str>, Box<str>)]>>()
         });
         let fields = self.selectable.iter().map(|(_, read)| read(object).into_boxed_str()).collect();
         Entry { key: key.into(), revision, bytes: bytes.into(), labels: labels.unwrap_or_default(), fields }
@@ -182,9 +187,7 @@ pub fn unwrapped(bytes: &[u8]) -> Result<(protobuf::Unknown, &[u8]), CodecError>
 /// When the bytes are not of the type.
 pub fn decode(storage: &Storage, ty: &StructRef, kind: &str, bytes: &[u8]) -> Result<Object, CodecError> {
     let mut object = match storage.stored_as {
-        StoredAs::Protobuf => {
-            protobuf::decode(ty, bytes).map_err(|error| CodecError(error.to_string()))?
-        }
+        StoredAs::Protobuf => protobuf::decode(ty, bytes).map_err(|error| CodecError(error.to_string()))?,
         StoredAs::Json => {
             schema::json::decode(ty, bytes).map_err(|error| CodecError(error.to_string()))?.object
         }

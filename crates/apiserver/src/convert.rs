@@ -3,8 +3,8 @@
 //! Most versions of a built-in kind have the same fields, and a custom resource without a conversion webhook has by
 //! definition: there, converting is renaming. Those that differ are told apart here.
 
-use schema::{Object, Value};
 use schema::types::StructRef;
+use schema::{Object, Value};
 
 use crate::status::{ApiError, Result};
 
@@ -63,8 +63,9 @@ fn rename(object: Object, ty: &StructRef, names: &[(&str, &str)], forward: bool)
 
 fn retype(object: &Object, ty: &StructRef) -> Result<Object> {
     let json = schema::json::encode(object);
-    let decoded = schema::json::decode(ty, &json)
-        .map_err(|error| ApiError::internal(format!("{} cannot be read as {}: {error}", object.kind(), ty.name)))?;
+    let decoded = schema::json::decode(ty, &json).map_err(|error| {
+        ApiError::internal(format!("{} cannot be read as {}: {error}", object.kind(), ty.name))
+    })?;
     Ok(decoded.object)
 }
 

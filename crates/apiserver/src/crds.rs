@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::Method;
 use kinds::Rules;
-use schema::{Object, Value};
 use schema::types::StructRef;
+use schema::{Object, Value};
 use serde_json::json;
 use store::StoreError;
 
@@ -87,8 +87,13 @@ async fn serve(core: &Arc<Core>, entry: &Arc<Entry>) -> Result<(), StoreError> {
         core.tasks.spawn(async move { clean_up(&core_for, &entry).await });
         return Ok(());
     }
-    let versions: Vec<Object> =
-        crd.list_at(&["spec", "versions"]).unwrap_or_default().iter().filter_map(Value::as_struct).cloned().collect();
+    let versions: Vec<Object> = crd
+        .list_at(&["spec", "versions"])
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_struct)
+        .cloned()
+        .collect();
     let Some(stored) = versions.iter().find(|version| version.bool_at(&["storage"]) == Some(true)) else {
         return Ok(());
     };
@@ -101,7 +106,10 @@ async fn serve(core: &Arc<Core>, entry: &Arc<Entry>) -> Result<(), StoreError> {
             return Ok(());
         }
     };
-    let known = core.registry().preferred(&group, &plural).and_then(|r| r.stored.as_ref().map(|(_, cache)| cache.clone()));
+    let known = core
+        .registry()
+        .preferred(&group, &plural)
+        .and_then(|r| r.stored.as_ref().map(|(_, cache)| cache.clone()));
     let cache = match known {
         Some(cache) => cache,
         None => {
@@ -113,7 +121,8 @@ async fn serve(core: &Arc<Core>, entry: &Arc<Entry>) -> Result<(), StoreError> {
                 cluster_prefix: core.prefix.clone(),
                 transformer: core.transformer.clone(),
             };
-            let cache = Arc::new(Cache::new(storage.prefix.clone(), Arc::new(codec), core.progress().clone()));
+            let cache =
+                Arc::new(Cache::new(storage.prefix.clone(), Arc::new(codec), core.progress().clone()));
             core.feeder.add_live(cache.clone()).await?;
             cache
         }
@@ -209,8 +218,16 @@ fn resource(
         verbs: verbs(&["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]),
         ty,
         rules: Rules {
-            prepare_create: if has_status { kinds::custom_prepare_create } else { |object| object.set_generation(1) },
-            prepare_update: if has_status { kinds::custom_prepare_update } else { kinds::custom_prepare_whole },
+            prepare_create: if has_status {
+                kinds::custom_prepare_create
+            } else {
+                |object| object.set_generation(1)
+            },
+            prepare_update: if has_status {
+                kinds::custom_prepare_update
+            } else {
+                kinds::custom_prepare_whole
+            },
             ..kinds::GENERIC
         },
         custom: Some(Arc::new(custom)),
@@ -254,7 +271,8 @@ async fn settle(core: &Arc<Core>, entry: &Arc<Entry>) {
     if !crd.finalizers().contains(&FINALIZER) {
         let mut finalizers: Vec<&str> = crd.finalizers();
         finalizers.push(FINALIZER);
-        let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": crd.resource_version()}});
+        let patch =
+            json!({"metadata": {"finalizers": finalizers, "resourceVersion": crd.resource_version()}});
         // The write comes back as a change, which settles the rest.
         let (code, message) = merge(core, &path, &patch).await;
         if code != 200 && code != 409 {
@@ -263,9 +281,7 @@ async fn settle(core: &Arc<Core>, entry: &Arc<Entry>) {
         return;
     }
     let now = crate::write::prepare::whole_seconds(core.clock.now()).to_string();
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message})
-    };
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message});
     let names = crd.struct_at(&["spec", "names"]).map(schema::json::encode).unwrap_or_default();
     let names: serde_json::Value = serde_json::from_slice(&names).unwrap_or_default();
     let stored: Vec<String> = crd
@@ -276,7 +292,9 @@ async fn settle(core: &Arc<Core>, entry: &Arc<Entry>) {
         .filter_map(|version| version.child("name").and_then(Value::as_str).map(str::to_owned))
         .collect();
     let mut all_stored = texts(&crd, &["status", "storedVersions"]);
-    all_stored.extend(stored.into_iter().filter(|version| !texts(&crd, &["status", "storedVersions"]).contains(version)));
+    all_stored.extend(
+        stored.into_iter().filter(|version| !texts(&crd, &["status", "storedVersions"]).contains(version)),
+    );
     let status = json!({"status": {
         "observedGeneration": crd.generation(), "acceptedNames": names, "storedVersions": all_stored,
         "conditions": [

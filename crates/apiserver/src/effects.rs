@@ -74,7 +74,11 @@ impl Allocators {
     ///
     /// # Errors
     /// A sentence about a network that is none.
-    pub fn new(cidr: &str, ports: RangeInclusive<u16>, random: SharedRandom) -> std::result::Result<Self, String> {
+    pub fn new(
+        cidr: &str,
+        ports: RangeInclusive<u16>,
+        random: SharedRandom,
+    ) -> std::result::Result<Self, String> {
         let bad = || format!("the service network {cidr:?} is not an IPv4 network such as 10.96.0.0/16");
         let (address, bits) = cidr.split_once('/').ok_or_else(bad)?;
         let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
@@ -114,10 +118,17 @@ impl Allocators {
     /// # Errors
     /// 422 when an address or port is taken or out of range.
     pub fn reserve(&self, ctx: &WriteContext<'_>, admitted: Admitted) -> Result<(Admitted, Reservation)> {
-        let mut reservation =
-            Reservation { state: self.state.clone(), ips: Vec::new(), ports: Vec::new(), surplus: Default::default() };
+        let mut reservation = Reservation {
+            state: self.state.clone(),
+            ips: Vec::new(),
+            ports: Vec::new(),
+            surplus: Default::default(),
+        };
         let resource = ctx.resource;
-        if resource.plural != "services" || !resource.group.is_empty() || !ctx.authorized.info().subresource.is_empty() {
+        if resource.plural != "services"
+            || !resource.group.is_empty()
+            || !ctx.authorized.info().subresource.is_empty()
+        {
             return Ok((admitted, reservation));
         }
         let old = admitted.old().cloned();
@@ -129,14 +140,21 @@ impl Allocators {
             return Err(ApiError::invalid("", "Service", object.name(), &errors));
         }
         if let Some(old) = &old {
-            let (ips, ports): (BTreeSet<_>, BTreeSet<_>) = (ips_of(&object).collect(), ports_of(&object).collect());
+            let (ips, ports): (BTreeSet<_>, BTreeSet<_>) =
+                (ips_of(&object).collect(), ports_of(&object).collect());
             reservation.surplus.0 = ips_of(old).filter(|ip| !ips.contains(ip)).collect();
             reservation.surplus.1 = ports_of(old).filter(|port| !ports.contains(port)).collect();
         }
         Ok((admitted.with_reserved(|target| *target = object), reservation))
     }
 
-    fn plan_ip(&self, service: &mut Object, old: Option<&Object>, reserved: &mut Reservation, errors: &mut Errors) {
+    fn plan_ip(
+        &self,
+        service: &mut Object,
+        old: Option<&Object>,
+        reserved: &mut Reservation,
+        errors: &mut Errors,
+    ) {
         let Some(spec) = service.struct_mut("spec") else { return };
         if spec.str_at(&["type"]) == Some("ExternalName") {
             return;
@@ -200,7 +218,13 @@ impl Allocators {
         Ok(())
     }
 
-    fn plan_ports(&self, service: &mut Object, old: Option<&Object>, reserved: &mut Reservation, errors: &mut Errors) {
+    fn plan_ports(
+        &self,
+        service: &mut Object,
+        old: Option<&Object>,
+        reserved: &mut Reservation,
+        errors: &mut Errors,
+    ) {
         let had: BTreeSet<u16> = old.map(|old| ports_of(old).collect()).unwrap_or_default();
         let Some(spec) = service.struct_mut("spec") else { return };
         let wants = matches!(spec.str_at(&["type"]), Some("NodePort" | "LoadBalancer"));
@@ -228,9 +252,14 @@ impl Allocators {
             let all = self.ports.clone().cycle_from(start);
             all.into_iter().find(|port| !taken.ports.contains(port)).ok_or("no node port is free")?
         } else {
-            let port = u16::try_from(asked).ok().filter(|port| self.ports.contains(port)).ok_or_else(|| {
-                format!("provided port is not in the valid range. The range of valid ports is {}-{}", self.ports.start(), self.ports.end())
-            })?;
+            let port =
+                u16::try_from(asked).ok().filter(|port| self.ports.contains(port)).ok_or_else(|| {
+                    format!(
+                        "provided port is not in the valid range. The range of valid ports is {}-{}",
+                        self.ports.start(),
+                        self.ports.end()
+                    )
+                })?;
             if taken.ports.contains(&port) {
                 return Err("provided port is already allocated".to_owned());
             }

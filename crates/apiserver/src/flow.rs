@@ -36,8 +36,10 @@ impl Flow {
             "get" | "list" => &self.reading,
             _ => &self.mutating,
         };
-        places.clone().try_acquire_owned().map(Some).map_err(|_| {
-            ApiError::too_many_requests("too many requests, please try again later", 1)
-        })
+        places
+            .clone()
+            .try_acquire_owned()
+            .map(Some)
+            .map_err(|_| ApiError::too_many_requests("too many requests, please try again later", 1))
     }
 }

@@ -68,15 +68,15 @@ impl Encoding {
     }
 }
 
-const ACCEPTED: [&str; 3] =
-    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
 /// Reads `Accept`. Tables and partial metadata are taken where `shapes` allows them.
 ///
 /// # Errors
 /// 406 when nothing that is named can be given.
 pub fn accept(headers: &HeaderMap, shapes: bool) -> Result<Output> {
-    let Some(accept) = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
+    let Some(accept) =
+        headers.get(ACCEPT).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
     else {
         return Ok(Output { encoding: Encoding::Json, shape: Shape::Object });
     };

@@ -36,7 +36,8 @@ impl WriteOptions {
     /// 422 for a value that does not exist.
     pub fn read(info: &RequestInfo, user_agent: &str, kind: &str) -> Result<Self> {
         let mut errors = Errors::new();
-        let dry_run = dry_run(info.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()), &mut errors);
+        let dry_run =
+            dry_run(info.query.iter().filter(|(k, _)| k == "dryRun").map(|(_, v)| v.as_str()), &mut errors);
         let field_validation = match info.param("fieldValidation") {
             None | Some("" | "Warn") => FieldValidation::Warn,
             Some("Ignore") => FieldValidation::Ignore,
@@ -54,7 +55,8 @@ impl WriteOptions {
         if !errors.is_empty() {
             return Err(ApiError::invalid("meta.k8s.io", kind, "", &errors));
         }
-        let field_manager = if manager.is_empty() { manager_of_agent(user_agent) } else { manager.to_owned() };
+        let field_manager =
+            if manager.is_empty() { manager_of_agent(user_agent) } else { manager.to_owned() };
         Ok(Self { dry_run, field_manager, field_validation, force: info.flag("force") })
     }
 }
@@ -133,7 +135,11 @@ impl DeleteOptions {
         let dry_run = dry_run(raw.dry_run.iter().map(String::as_str), &mut errors);
         let policy = Path::new("propagationPolicy");
         if raw.propagation_policy.is_some() && raw.orphan_dependents.is_some() {
-            errors.invalid(&policy, raw.propagation_policy.as_deref().unwrap_or_default(), "orphanDependents and deletionPropagation cannot be both set");
+            errors.invalid(
+                &policy,
+                raw.propagation_policy.as_deref().unwrap_or_default(),
+                "orphanDependents and deletionPropagation cannot be both set",
+            );
         }
         let propagation = match (raw.propagation_policy.as_deref(), raw.orphan_dependents) {
             (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),

@@ -140,9 +140,8 @@ impl Registry {
 
     /// The resource of a kind.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
-        self.all().find(|resource| {
-            resource.group == group && resource.version == version && resource.kind == kind
-        })
+        self.all()
+            .find(|resource| resource.group == group && resource.version == version && resource.kind == kind)
     }
 
     /// The resource with this plural name in the group's preferred version that has it.
@@ -200,9 +199,7 @@ impl Registry {
         self.by_path.retain(|(g, _, p), _| !(g == group && p == plural));
         let by_path = &self.by_path;
         self.groups.retain_mut(|(name, versions)| {
-            versions.retain(|version| {
-                by_path.keys().any(|(g, v, _)| g == name && v == version)
-            });
+            versions.retain(|version| by_path.keys().any(|(g, v, _)| g == name && v == version));
             !versions.is_empty()
         });
         self.generation += 1;

@@ -124,7 +124,10 @@ fn built_in(config: &Config, feeder: &Feeder, progress: &Arc<Progress>) -> Regis
             if let Some(cache) = caches.get(prefix) {
                 return Some(cache.clone());
             }
-            let probe = registry::from_row(row, Some(Arc::new(Cache::new(prefix, Arc::new(Nothing), progress.clone()))))?;
+            let probe = registry::from_row(
+                row,
+                Some(Arc::new(Cache::new(prefix, Arc::new(Nothing), progress.clone()))),
+            )?;
             let (storage, _) = probe.stored?;
             let codec = Codec {
                 storage,

@@ -149,7 +149,8 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
+        let message =
+            format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
         Self::new(405, "MethodNotAllowed", message).about(group, resource, "")
     }
 
@@ -175,7 +176,10 @@ impl ApiError {
         Self::new(
             415,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", ")),
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {}",
+                accepted.join(", ")
+            ),
         )
     }
 
@@ -191,11 +195,8 @@ impl ApiError {
 
     /// 504: the resource version lies in the future.
     pub fn future_version(requested: u64, current: u64) -> Self {
-        let mut error = Self::new(
-            504,
-            "Timeout",
-            format!("Too large resource version: {requested}, current: {current}"),
-        );
+        let mut error =
+            Self::new(504, "Timeout", format!("Too large resource version: {requested}, current: {current}"));
         error.details = Some(Box::new(Details {
             causes: vec![Cause {
                 reason: "ResourceVersionTooLarge".to_owned(),
@@ -324,7 +325,10 @@ mod tests {
         let text = String::from_utf8(error.to_json()).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["message"], "deployments.apps \"web\" not found");
-        assert_eq!(value["details"], serde_json::json!({"name": "web", "group": "apps", "kind": "deployments"}));
+        assert_eq!(
+            value["details"],
+            serde_json::json!({"name": "web", "group": "apps", "kind": "deployments"})
+        );
         assert_eq!(value["code"], 404);
     }
 }

@@ -39,7 +39,13 @@ struct Writer {
 
 impl Recorder {
     /// A recorder; its writer runs in `tasks`.
-    pub fn new(client: kube::Client, clock: SharedClock, component: &str, host: &str, tasks: &base::TaskGroup) -> Self {
+    pub fn new(
+        client: kube::Client,
+        clock: SharedClock,
+        component: &str,
+        host: &str,
+        tasks: &base::TaskGroup,
+    ) -> Self {
         let (sender, mut receiver) = mpsc::channel::<Occurrence>(QUEUE);
         let writer = Arc::new(Writer {
             client,

@@ -101,7 +101,9 @@ impl Resource {
 
     fn query(&self) -> String {
         let mut query = String::new();
-        for (name, selector) in [("fieldSelector", &self.field_selector), ("labelSelector", &self.label_selector)] {
+        for (name, selector) in
+            [("fieldSelector", &self.field_selector), ("labelSelector", &self.label_selector)]
+        {
             if !selector.is_empty() {
                 query.push_str(&format!("&{name}={}", encode(selector)));
             }
@@ -200,7 +202,11 @@ impl<T> Reflector<T> {
         let first = format!("{namespace}/");
         let items = self.items.read();
         let from = (Bound::Included(first.as_str()), Bound::Unbounded);
-        items.range::<str, _>(from).take_while(|(key, _)| key.starts_with(&first)).map(|(_, item)| item.clone()).collect()
+        items
+            .range::<str, _>(from)
+            .take_while(|(key, _)| key.starts_with(&first))
+            .map(|(_, item)| item.clone())
+            .collect()
     }
 
     /// How many there are.
@@ -230,7 +236,11 @@ struct IdentityMeta {
 
 impl IdentityMeta {
     fn key(&self) -> String {
-        if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -301,7 +311,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
     }
 
     /// Lists if there is no version to go on from, then watches until the server ends it.
-    async fn round(&self, ty: &StructRef, version: &mut Option<String>, backoff: &mut Backoff) -> Result<(), Broken> {
+    async fn round(
+        &self,
+        ty: &StructRef,
+        version: &mut Option<String>,
+        backoff: &mut Backoff,
+    ) -> Result<(), Broken> {
         let from = match version.clone() {
             Some(version) => version,
             None => {
@@ -318,13 +333,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
     async fn send(&self, uri: &str, list: bool) -> Result<http::Response<Body>, Broken> {
         let accept = match (self.resource.metadata_only, list) {
             (false, _) => "application/vnd.kubernetes.protobuf",
-            (true, false) => "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
-            (true, true) => "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            (true, false) => {
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+            }
+            (true, true) => {
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+            }
         };
-        let request = Request::get(uri)
-            .header("accept", accept)
-            .header("user-agent", "knarr")
-            .body(Body::empty())?;
+        let request =
+            Request::get(uri).header("accept", accept).header("user-agent", "knarr").body(Body::empty())?;
         let response = self.client.send(request).await?;
         let code = response.status().as_u16();
         if code == 200 {

@@ -80,7 +80,9 @@ pub(crate) fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
     let (mut kind, mut object) = ("", &[][..]);
     for field in fields(bytes) {
         match field? {
-            (1, text) => kind = std::str::from_utf8(text).map_err(|_| broken("an event's type is not UTF-8"))?,
+            (1, text) => {
+                kind = std::str::from_utf8(text).map_err(|_| broken("an event's type is not UTF-8"))?
+            }
             (2, extension) => {
                 for field in fields(extension) {
                     if let (1, raw) = field? {

@@ -39,11 +39,19 @@ fn validate_rule(rule: &Object, path: &Path, namespaced: bool, errors: &mut Erro
     if !empty("nonResourceURLs") {
         if namespaced {
             let shown = crate::field::Json("[]".to_owned());
-            errors.invalid(&path.child("nonResourceURLs"), shown, "namespaced rules cannot apply to non-resource URLs");
+            errors.invalid(
+                &path.child("nonResourceURLs"),
+                shown,
+                "namespaced rules cannot apply to non-resource URLs",
+            );
         }
         if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
             let shown = crate::field::Json("[]".to_owned());
-            errors.invalid(&path.child("nonResourceURLs"), shown, "rules cannot apply to both regular resources and non-resource URLs");
+            errors.invalid(
+                &path.child("nonResourceURLs"),
+                shown,
+                "rules cannot apply to both regular resources and non-resource URLs",
+            );
         }
         return;
     }
@@ -76,7 +84,8 @@ pub(crate) const BINDINGS: Rules = Rules {
     },
     columns: &[NAME, ROLE, AGE],
     cells: |binding, now| {
-        let (kind, name) = (edit::get(binding, &["roleRef", "kind"]), edit::get(binding, &["roleRef", "name"]));
+        let (kind, name) =
+            (edit::get(binding, &["roleRef", "kind"]), edit::get(binding, &["roleRef", "name"]));
         let role = Cell::Text(format!("{kind}/{name}"));
         vec![Cell::Text(binding.name().to_owned()), role, Cell::Text(age(binding, now))]
     },
@@ -90,7 +99,8 @@ fn validate_binding(binding: &Object, errors: &mut Errors) {
     if group != RBAC {
         errors.not_supported(&role.child("apiGroup"), group, &[RBAC]);
     }
-    let kinds: &[&str] = if binding.kind() == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let kinds: &[&str] =
+        if binding.kind() == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let kind = edit::get(binding, &["roleRef", "kind"]);
     if !kinds.contains(&kind) {
         errors.not_supported(&role.child("kind"), kind, kinds);
@@ -125,7 +135,9 @@ pub(crate) const WEBHOOKS: Rules = Rules {
             present(hook, "namespaceSelector");
             present(hook, "objectSelector");
             each(hook, "rules", |rule| text(rule, "scope", "*"));
-            within(hook, "clientConfig", |client| within(client, "service", |service| number(service, "port", 443)));
+            within(hook, "clientConfig", |client| {
+                within(client, "service", |service| number(service, "port", 443))
+            });
         });
     },
     prepare_create: |object| object.set_generation(1),
@@ -158,13 +170,18 @@ pub(crate) const DEFINITIONS: Rules = Rules {
 
 fn validate_definition(object: &Object, errors: &mut Errors) {
     let path = Path::new("spec");
-    let (group, plural) = (edit::get(object, &["spec", "group"]), edit::get(object, &["spec", "names", "plural"]));
+    let (group, plural) =
+        (edit::get(object, &["spec", "group"]), edit::get(object, &["spec", "names", "plural"]));
     if group.is_empty() {
         errors.required(&path.child("group"), "");
     }
     let wanted = format!("{plural}.{group}");
     if object.name() != wanted {
-        errors.invalid(&Path::new("metadata").child("name"), object.name(), "must be spec.names.plural+\".\"+spec.group");
+        errors.invalid(
+            &Path::new("metadata").child("name"),
+            object.name(),
+            "must be spec.names.plural+\".\"+spec.group",
+        );
     }
     for field in ["plural", "kind"] {
         if edit::get(object, &["spec", "names", field]).is_empty() {
@@ -180,8 +197,17 @@ fn validate_definition(object: &Object, errors: &mut Errors) {
     let versions: Vec<&Object> = edit::structs(object, &["spec", "versions"]).collect();
     let stored = versions.iter().filter(|version| version.bool_at(&["storage"]) == Some(true)).count();
     if stored != 1 {
-        let shown = crate::field::Json(String::from_utf8_lossy(&object.struct_at(&["spec"]).map(schema::json::encode).unwrap_or_default()).into_owned());
-        errors.invalid(&path.child("versions"), shown, "must have exactly one version marked as storage version");
+        let shown = crate::field::Json(
+            String::from_utf8_lossy(
+                &object.struct_at(&["spec"]).map(schema::json::encode).unwrap_or_default(),
+            )
+            .into_owned(),
+        );
+        errors.invalid(
+            &path.child("versions"),
+            shown,
+            "must have exactly one version marked as storage version",
+        );
     }
     for (index, version) in versions.iter().enumerate() {
         let path = path.child("versions").index(index);

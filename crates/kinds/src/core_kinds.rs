@@ -152,7 +152,11 @@ fn validate_keys(object: &Object, fields: &[&str], errors: &mut Errors) {
             } else if key.is_empty() || !valid {
                 errors.invalid(&path.key(key), key, "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')");
             } else if matches!(key, "." | "..") || key.starts_with("..") {
-                errors.invalid(&path.key(key), key, if key == "." { "must not be '.'" } else { "must not start with '..'" });
+                errors.invalid(
+                    &path.key(key),
+                    key,
+                    if key == "." { "must not be '.'" } else { "must not start with '..'" },
+                );
             }
         }
     }
@@ -261,7 +265,8 @@ pub(crate) const LEASE: Rules = Rules {
         let path = Path::new("spec");
         for (field, least) in [("leaseDurationSeconds", 1), ("leaseTransitions", 0)] {
             if let Some(value) = object.int_at(&["spec", field]).filter(|&value| value < least) {
-                let why = if least == 1 { "must be greater than 0" } else { "must be greater than or equal to 0" };
+                let why =
+                    if least == 1 { "must be greater than 0" } else { "must be greater than or equal to 0" };
                 errors.invalid(&path.child(field), value, why);
             }
         }
@@ -296,8 +301,12 @@ pub(crate) const EVENT: Rules = Rules {
         ("involvedObject.namespace", |object| edit::get(object, &["involvedObject", "namespace"]).to_owned()),
         ("involvedObject.name", |object| edit::get(object, &["involvedObject", "name"]).to_owned()),
         ("involvedObject.uid", |object| edit::get(object, &["involvedObject", "uid"]).to_owned()),
-        ("involvedObject.apiVersion", |object| edit::get(object, &["involvedObject", "apiVersion"]).to_owned()),
-        ("involvedObject.resourceVersion", |object| edit::get(object, &["involvedObject", "resourceVersion"]).to_owned()),
+        ("involvedObject.apiVersion", |object| {
+            edit::get(object, &["involvedObject", "apiVersion"]).to_owned()
+        }),
+        ("involvedObject.resourceVersion", |object| {
+            edit::get(object, &["involvedObject", "resourceVersion"]).to_owned()
+        }),
         ("involvedObject.fieldPath", |object| edit::get(object, &["involvedObject", "fieldPath"]).to_owned()),
         ("reason", |object| edit::get(object, &["reason"]).to_owned()),
         ("reportingComponent", |object| edit::get(object, &["reportingComponent"]).to_owned()),
@@ -357,10 +366,17 @@ pub(crate) const ENDPOINT_SLICE: Rules = Rules {
     },
     prepare_create: |object| object.set_generation(1),
     prepare_update: |new, old, _| {
-        let changed = ["endpoints", "ports", "addressType"].iter().any(|field| new.get(field) != old.get(field));
+        let changed =
+            ["endpoints", "ports", "addressType"].iter().any(|field| new.get(field) != old.get(field));
         new.set_generation(old.generation() + i64::from(changed));
     },
-    columns: &[NAME, column("AddressType", "string", 0), column("Ports", "string", 0), column("Endpoints", "string", 0), AGE],
+    columns: &[
+        NAME,
+        column("AddressType", "string", 0),
+        column("Ports", "string", 0),
+        column("Endpoints", "string", 0),
+        AGE,
+    ],
     cells: |object, now| {
         let ports: Vec<String> = edit::structs(object, &["ports"])
             .map(|port| port.int_at(&["port"]).map_or("*".to_owned(), |port| port.to_string()))

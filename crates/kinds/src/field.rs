@@ -174,7 +174,11 @@ impl Errors {
     pub fn not_supported(&mut self, path: &Path, value: impl Shown, allowed: &[&str]) {
         let mut sorted: Vec<_> = allowed.iter().map(|value| format!("{value:?}")).collect();
         sorted.sort();
-        let detail = if sorted.is_empty() { String::new() } else { format!("supported values: {}", sorted.join(", ")) };
+        let detail = if sorted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", sorted.join(", "))
+        };
         self.push(path, ErrorType::NotSupported, Some(value.shown()), detail);
     }
 
@@ -185,7 +189,12 @@ impl Errors {
 
     /// The list has more than `max` items.
     pub fn too_many(&mut self, path: &Path, actual: usize, max: usize) {
-        self.push(path, ErrorType::TooMany, Some(actual.to_string()), format!("must have at most {max} items"));
+        self.push(
+            path,
+            ErrorType::TooMany,
+            Some(actual.to_string()),
+            format!("must have at most {max} items"),
+        );
     }
 }
 

@@ -55,7 +55,9 @@ pub fn validate(object: &Object, rule: NameRule, namespaced: bool, errors: &mut 
 /// What is wrong with a change of metadata (`ValidateObjectMetaUpdate`).
 pub fn validate_update(new: &Object, old: &Object, errors: &mut Errors) {
     let path = Path::new("metadata");
-    for (field, new, old) in [("name", new.name(), old.name()), ("namespace", new.namespace(), old.namespace())] {
+    for (field, new, old) in
+        [("name", new.name(), old.name()), ("namespace", new.namespace(), old.namespace())]
+    {
         if new != old {
             errors.invalid(&path.child(field), new, "field is immutable");
         }
@@ -68,7 +70,9 @@ pub fn validate_update(new: &Object, old: &Object, errors: &mut Errors) {
         let added: Vec<_> = new.finalizers().into_iter().filter(|name| !had.contains(name)).collect();
         if !added.is_empty() {
             let list = added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-            let why = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}");
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+            );
             errors.forbidden(&path.child("finalizers"), why);
         }
     }
@@ -118,7 +122,9 @@ fn owners(object: &Object, path: &Path, errors: &mut Errors) {
         if owner.child("controller").and_then(Value::as_bool) == Some(true) {
             let name = format!("{}/{}", text("kind"), text("name"));
             if let Some(first) = &controller {
-                let why = format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}");
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+                );
                 errors.invalid(&path, crate::field::Json(String::new()), why);
             }
             controller.get_or_insert(name);
@@ -162,7 +168,10 @@ impl NameRule {
             }
             Self::PathSegment => match name {
                 "." | ".." => Some(format!("may not be '{name}'")),
-                _ => ["/", "%"].iter().find(|bad| name.contains(**bad)).map(|bad| format!("may not contain '{bad}'")),
+                _ => ["/", "%"]
+                    .iter()
+                    .find(|bad| name.contains(**bad))
+                    .map(|bad| format!("may not contain '{bad}'")),
             },
         }
     }
@@ -175,7 +184,10 @@ pub fn qualified_name(key: &str) -> Option<String> {
         None => (None, key),
     };
     if name.contains('/') {
-        return Some(format!("a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')", QUALIFIED.trim_start_matches("name part ")));
+        return Some(format!(
+            "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+            QUALIFIED.trim_start_matches("name part ")
+        ));
     }
     if let Some(prefix) = prefix {
         if prefix.is_empty() {

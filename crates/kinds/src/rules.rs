@@ -83,9 +83,10 @@ pub fn rules(group: &str, kind: &str) -> Rules {
         ("scheduling.k8s.io", "PriorityClass") => crate::core_kinds::PRIORITY_CLASS,
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => crate::access::ROLES,
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => crate::access::BINDINGS,
-        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
-            crate::access::WEBHOOKS
-        }
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => crate::access::WEBHOOKS,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::access::DEFINITIONS,
         _ => GENERIC,
     }
@@ -102,7 +103,9 @@ pub const GENERIC: Rules = Rules {
         Column { name: "Name", ty: "string", format: "name", priority: 0 },
         Column { name: "Age", ty: "string", format: "", priority: 0 },
     ],
-    cells: |object, now| vec![Cell::Text(object.name().to_owned()), Cell::Text(crate::meta::age(object, now))],
+    cells: |object, now| {
+        vec![Cell::Text(object.name().to_owned()), Cell::Text(crate::meta::age(object, now))]
+    },
     selectable: &[],
     name: crate::meta::NameRule::Subdomain,
 };

@@ -104,7 +104,9 @@ fn validate(service: &Object, errors: &mut Errors) {
     if !matches!(affinity, "None" | "ClientIP") {
         errors.not_supported(&path.child("sessionAffinity"), affinity, &["ClientIP", "None"]);
     }
-    for (field, allowed) in [("externalTrafficPolicy", ["Cluster", "Local"]), ("internalTrafficPolicy", ["Cluster", "Local"])] {
+    for (field, allowed) in
+        [("externalTrafficPolicy", ["Cluster", "Local"]), ("internalTrafficPolicy", ["Cluster", "Local"])]
+    {
         let value = edit::get(spec, &[field]);
         if !value.is_empty() && !allowed.contains(&value) {
             errors.not_supported(&path.child(field), value, &allowed);
@@ -168,8 +170,12 @@ fn cells(service: &Object, now: i64) -> Vec<Cell> {
             ip => ip,
         })
         .collect();
-    let external_ips: Vec<&str> =
-        service.list_at(&["spec", "externalIPs"]).unwrap_or_default().iter().filter_map(Value::as_str).collect();
+    let external_ips: Vec<&str> = service
+        .list_at(&["spec", "externalIPs"])
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     let external = match kind {
         "ExternalName" => edit::get(service, &["spec", "externalName"]).to_owned(),
         "LoadBalancer" if ingress.is_empty() && external_ips.is_empty() => "<pending>".to_owned(),
@@ -177,7 +183,8 @@ fn cells(service: &Object, now: i64) -> Vec<Cell> {
     };
     let ports: Vec<String> = edit::structs(service, &["spec", "ports"])
         .map(|port| {
-            let (number, protocol) = (port.int_at(&["port"]).unwrap_or_default(), edit::get(port, &["protocol"]));
+            let (number, protocol) =
+                (port.int_at(&["port"]).unwrap_or_default(), edit::get(port, &["protocol"]));
             match port.int_at(&["nodePort"]).unwrap_or_default() {
                 0 => format!("{number}/{protocol}"),
                 node => format!("{number}:{node}/{protocol}"),

@@ -43,7 +43,11 @@ pub struct Subresource {
 impl Row {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// Whether the version is a stable one, which is served without being asked for.
@@ -59,7 +63,11 @@ const STANDARD_VERBS: &str = "create,delete,deletecollection,get,list,patch,upda
 pub fn table() -> &'static [Row] {
     static TABLE: OnceLock<Vec<Row>> = OnceLock::new();
     TABLE.get_or_init(|| {
-        include_str!("../data/kinds.txt").lines().filter(|line| !line.starts_with('#')).filter_map(parse).collect()
+        include_str!("../data/kinds.txt")
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(parse)
+            .collect()
     })
 }
 

@@ -29,7 +29,10 @@ fn selector(object: &Object) -> String {
 fn containers(object: &Object) -> (String, String) {
     let list = |field: &str| {
         let path = ["spec", "template", "spec", "containers"];
-        edit::structs(object, &path).map(|container| edit::get(container, &[field])).collect::<Vec<_>>().join(",")
+        edit::structs(object, &path)
+            .map(|container| edit::get(container, &[field]))
+            .collect::<Vec<_>>()
+            .join(",")
     };
     (list("name"), list("image"))
 }
@@ -63,12 +66,20 @@ fn validate_selected_template(object: &Object, errors: &mut Errors) {
         Some(selector) => match schema::labels::Selector::from_label_selector(Some(selector)) {
             Err(error) => errors.invalid(&path.child("selector"), "", error.to_string()),
             Ok(parsed) if parsed.is_everything() => {
-                errors.invalid(&path.child("selector"), crate::field::Json("{}".to_owned()), "empty selector is invalid for deployment");
+                errors.invalid(
+                    &path.child("selector"),
+                    crate::field::Json("{}".to_owned()),
+                    "empty selector is invalid for deployment",
+                );
             }
             Ok(parsed) if !parsed.matches(|key| template.label(key)) => {
                 let labels = labels_json(template);
                 let why = "`selector` does not match template `labels`";
-                errors.invalid(&path.child("template").child("metadata").child("labels"), crate::field::Json(labels), why);
+                errors.invalid(
+                    &path.child("template").child("metadata").child("labels"),
+                    crate::field::Json(labels),
+                    why,
+                );
             }
             Ok(_) => {}
         },
@@ -139,7 +150,10 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
         let strategy = Path::new("spec").child("strategy");
         match edit::get(object, &["spec", "strategy", "type"]) {
             "Recreate" if object.at(&["spec", "strategy", "rollingUpdate"]).is_some() => {
-                errors.forbidden(&strategy.child("rollingUpdate"), "may not be specified when strategy `type` is 'Recreate'");
+                errors.forbidden(
+                    &strategy.child("rollingUpdate"),
+                    "may not be specified when strategy `type` is 'Recreate'",
+                );
             }
             "RollingUpdate" | "Recreate" => {}
             other => errors.not_supported(&strategy.child("type"), other, &["Recreate", "RollingUpdate"]),
@@ -152,9 +166,14 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
                 errors.invalid(&path.child("maxUnavailable"), 0, "may not be 0 when `maxSurge` is 0");
             }
         }
-        let (deadline, ready) = (object.int_at(&["spec", "progressDeadlineSeconds"]), int(object, &["spec", "minReadySeconds"]));
+        let (deadline, ready) =
+            (object.int_at(&["spec", "progressDeadlineSeconds"]), int(object, &["spec", "minReadySeconds"]));
         if let Some(deadline) = deadline.filter(|&deadline| deadline <= ready) {
-            errors.invalid(&Path::new("spec").child("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds");
+            errors.invalid(
+                &Path::new("spec").child("progressDeadlineSeconds"),
+                deadline,
+                "must be greater than minReadySeconds",
+            );
         }
     },
     validate_update: immutable_selector,
@@ -172,7 +191,11 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
         let (names, images) = containers(object);
         vec![
             Cell::Text(object.name().to_owned()),
-            Cell::Text(format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"]))),
+            Cell::Text(format!(
+                "{}/{}",
+                int(object, &["status", "readyReplicas"]),
+                int(object, &["spec", "replicas"])
+            )),
             Cell::Int(int(object, &["status", "updatedReplicas"])),
             Cell::Int(int(object, &["status", "availableReplicas"])),
             Cell::Text(age(object, now)),
@@ -250,7 +273,11 @@ pub(crate) const STATEFUL_SET: Rules = Rules {
     cells: |object, now| {
         vec![
             Cell::Text(object.name().to_owned()),
-            Cell::Text(format!("{}/{}", int(object, &["status", "readyReplicas"]), int(object, &["spec", "replicas"]))),
+            Cell::Text(format!(
+                "{}/{}",
+                int(object, &["status", "readyReplicas"]),
+                int(object, &["spec", "replicas"])
+            )),
             Cell::Text(age(object, now)),
         ]
     },
@@ -280,10 +307,7 @@ pub(crate) const DAEMON_SET: Rules = Rules {
 };
 
 /// The rules of `Job`.
-pub(crate) const JOB: Rules = Rules {
-    defaults: |object| made(object, "spec", job_defaults),
-    ..GENERIC
-};
+pub(crate) const JOB: Rules = Rules { defaults: |object| made(object, "spec", job_defaults), ..GENERIC };
 
 fn job_defaults(spec: &mut Object) {
     if spec.get("completions").is_none() && spec.get("parallelism").is_none() {

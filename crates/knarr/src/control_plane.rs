@@ -53,7 +53,8 @@ pub async fn run(paths: &Paths, settings: &Settings) -> Result<()> {
             format!("the API server cannot listen on {address}: free the port, or choose another with --port")
         })?;
         let serving = pki.apiserver_cert(&names(settings))?;
-        let acceptor = tokio_rustls::TlsAcceptor::from(auth::pki::server_config(&serving, Some(pki.ca_pem()))?);
+        let acceptor =
+            tokio_rustls::TlsAcceptor::from(auth::pki::server_config(&serving, Some(pki.ca_pem()))?);
         tasks.spawn_graceful(apiserver::server::listen(core.clone(), listener, acceptor, shutdown.clone()));
     }
     let local = |name: &str| client::connect::local(Local::new(core.clone(), User::known(name, &[])));
@@ -96,11 +97,21 @@ fn addresses(settings: &Settings) -> Vec<SocketAddr> {
 }
 
 fn names(settings: &Settings) -> Vec<String> {
-    let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-        .iter()
-        .map(|&name| name.to_owned())
-        .collect();
-    names.extend(["127.0.0.1".to_owned(), settings.advertise.to_string(), settings.kubernetes_ip().to_string()]);
+    let mut names: Vec<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .iter()
+    .map(|&name| name.to_owned())
+    .collect();
+    names.extend([
+        "127.0.0.1".to_owned(),
+        settings.advertise.to_string(),
+        settings.kubernetes_ip().to_string(),
+    ]);
     names
 }
 

@@ -47,8 +47,10 @@ impl Identity {
     /// When it cannot be read.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("identity.json");
-        let bytes = fs::read(&path).with_context(|| format!("reading {}: start the node with `knarr up`", path.display()))?;
-        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged: remove it and run `knarr up`", path.display()))
+        let bytes = fs::read(&path)
+            .with_context(|| format!("reading {}: start the node with `knarr up`", path.display()))?;
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is damaged: remove it and run `knarr up`", path.display()))
     }
 }
 
@@ -58,7 +60,8 @@ impl Identity {
 /// When the namespace is not there.
 pub fn enter(paths: &Paths, node: &str) -> Result<()> {
     let path = paths.netns(node);
-    let file = File::open(&path).with_context(|| format!("opening {}: start the node with `knarr up`", path.display()))?;
+    let file = File::open(&path)
+        .with_context(|| format!("opening {}: start the node with `knarr up`", path.display()))?;
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", path.display()))
 }
 
@@ -209,7 +212,10 @@ fn kubelet_config(paths: &Paths, settings: &Settings, node: &str, identity: &Ide
         node_ip: IpAddr::V4(identity.ip),
         hostname: node.to_owned(),
         listen: SocketAddr::from((identity.ip, 10250)),
-        server_cert: CertKey { cert_pem: identity.serving_cert.clone(), key_pem: identity.serving_key.clone() },
+        server_cert: CertKey {
+            cert_pem: identity.serving_cert.clone(),
+            key_pem: identity.serving_key.clone(),
+        },
         client_ca_pem: identity.client_ca.clone(),
         cluster_dns: vec![IpAddr::V4(settings.dns_ip())],
         cluster_domain: "cluster.local".to_owned(),

@@ -21,7 +21,10 @@ fn is(error: &rtnetlink::Error, code: i32) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -code)
 }
 
-fn unless<T>(result: std::result::Result<T, rtnetlink::Error>, code: i32) -> std::result::Result<(), rtnetlink::Error> {
+fn unless<T>(
+    result: std::result::Result<T, rtnetlink::Error>,
+    code: i32,
+) -> std::result::Result<(), rtnetlink::Error> {
     match result {
         Err(error) if is(&error, code) => Ok(()),
         other => other.map(|_| ()),
@@ -34,7 +37,8 @@ impl Links {
     /// # Errors
     /// When the kernel refuses a socket.
     pub fn open() -> Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection().doing(|| "opening a netlink socket".to_owned())?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection().doing(|| "opening a netlink socket".to_owned())?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -75,7 +79,11 @@ impl Links {
         unless(made, libc::EEXIST).doing(|| format!("making links {name} and {peer}"))
     }
 
-    async fn set(&self, message: rtnetlink::packet_route::link::LinkMessage, what: impl FnOnce() -> String) -> Result<()> {
+    async fn set(
+        &self,
+        message: rtnetlink::packet_route::link::LinkMessage,
+        what: impl FnOnce() -> String,
+    ) -> Result<()> {
         self.handle.link().set(message).execute().await.doing(what)
     }
 
@@ -114,7 +122,8 @@ impl Links {
     /// When the kernel refuses.
     pub async fn remove(&self, name: &str) -> Result<()> {
         let Some(index) = self.index(name).await? else { return Ok(()) };
-        unless(self.handle.link().del(index).execute().await, libc::ENODEV).doing(|| format!("removing link {name}"))
+        unless(self.handle.link().del(index).execute().await, libc::ENODEV)
+            .doing(|| format!("removing link {name}"))
     }
 
     /// Gives a link an address.
@@ -123,7 +132,12 @@ impl Links {
     /// When the kernel refuses.
     pub async fn address(&self, name: &str, address: Ipv4Addr, bits: u8) -> Result<()> {
         let index = self.need(name).await?;
-        let made = self.handle.address().add(index, address.into(), bits).execute().await;
+        let mut request = self.handle.address().add(index, address.into(), bits);
+        if name == "lo" {
+            // Valid on this host only: never chosen as the source of a packet that leaves.
+            request.message_mut().header.scope = rtnetlink::packet_route::address::AddressScope::Host;
+        }
+        let made = request.execute().await;
         unless(made, libc::EEXIST).doing(|| format!("giving {name} the address {address}/{bits}"))
     }
 
@@ -146,7 +160,13 @@ impl Links {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn route_via(&self, to: Ipv4Addr, bits: u8, gateway: Ipv4Addr, onlink: Option<&str>) -> Result<()> {
+    pub async fn route_via(
+        &self,
+        to: Ipv4Addr,
+        bits: u8,
+        gateway: Ipv4Addr,
+        onlink: Option<&str>,
+    ) -> Result<()> {
         let mut route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).gateway(gateway);
         if let Some(link) = onlink {
             route = route.output_interface(self.need(link).await?).onlink();
@@ -161,7 +181,8 @@ impl Links {
     /// When the kernel refuses.
     pub async fn unroute(&self, to: Ipv4Addr, bits: u8) -> Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).build();
-        unless(self.handle.route().del(route).execute().await, libc::ESRCH).doing(|| format!("removing the route to {to}/{bits}"))
+        unless(self.handle.route().del(route).execute().await, libc::ESRCH)
+            .doing(|| format!("removing the route to {to}/{bits}"))
     }
 
     /// The networks that are routed by way of a gateway, with it.
@@ -171,8 +192,14 @@ impl Links {
     pub async fn gateways(&self) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>> {
         use rtnetlink::packet_route::route::RouteAddress::Inet;
         let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes: Vec<_> =
-            self.handle.route().get(filter).execute().try_collect().await.doing(|| "reading routes".to_owned())?;
+        let routes: Vec<_> = self
+            .handle
+            .route()
+            .get(filter)
+            .execute()
+            .try_collect()
+            .await
+            .doing(|| "reading routes".to_owned())?;
         let mut found = Vec::new();
         for route in routes {
             let (mut to, mut gateway) = (None, None);
@@ -195,7 +222,8 @@ impl Links {
     /// # Errors
     /// When the kernel cannot say.
     pub async fn names(&self) -> Result<Vec<String>> {
-        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.doing(|| "reading links".to_owned())?;
+        let links: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.doing(|| "reading links".to_owned())?;
         let name = |attribute: &LinkAttribute| match attribute {
             LinkAttribute::IfName(name) => Some(name.clone()),
             _ => None,

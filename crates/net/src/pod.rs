@@ -109,7 +109,11 @@ impl PodLinks {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.doing(|| format!("reading {}", self.leases.display()))?.path();
-            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<Ipv4Addr>().is_ok()) {
+            if path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.parse::<Ipv4Addr>().is_ok())
+            {
                 let owner = fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
                 found.push((path, owner));
             }
@@ -120,7 +124,8 @@ impl PodLinks {
     /// The address of a sandbox: the one it has, or the next free one.
     fn take(&self, id: &str) -> Result<Ipv4Addr> {
         let cidr = self.cidr.lock();
-        let (base, bits) = cidr.ok_or_else(|| NetError::Other("the node has no pod network yet".to_owned()))?;
+        let (base, bits) =
+            cidr.ok_or_else(|| NetError::Other("the node has no pod network yet".to_owned()))?;
         for (path, owner) in self.leased()? {
             let ip = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             if let (true, Some(ip)) = (owner == id, ip) {
@@ -148,9 +153,9 @@ impl PodLinks {
 /// The name of a sandbox's link on the node: at most 15 characters, and the same each time.
 fn link_name(id: &str) -> String {
     // FNV-1a: names need to differ, not to be secret.
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("kn{:011x}", hash >> 20)
 }
 

@@ -121,7 +121,11 @@ mod tests {
                 "status": {"addresses": [{"type": "InternalIP", "address": ip}]}}))
             .unwrap()
         };
-        let nodes = [node("a", "10.244.0.0/24", "172.30.0.2"), node("b", "10.244.1.0/24", "172.30.0.3"), node("c", "", "172.30.0.4")];
+        let nodes = [
+            node("a", "10.244.0.0/24", "172.30.0.2"),
+            node("b", "10.244.1.0/24", "172.30.0.3"),
+            node("c", "", "172.30.0.4"),
+        ];
         let routes = plan("a", nodes.iter());
         let only = ((Ipv4Addr::new(10, 244, 1, 0), 24), Ipv4Addr::new(172, 30, 0, 3));
         assert_eq!(routes.into_iter().collect::<Vec<_>>(), [only]);

@@ -81,7 +81,8 @@ fn is_ours(pod: &PodView) -> bool {
 }
 
 fn follow_nodes(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<NodeView> {
-    let mut nodes: Informer<NodeView> = Informer::new(scheduler.client.clone(), Resource::all("", "v1", "Node", "nodes"));
+    let mut nodes: Informer<NodeView> =
+        Informer::new(scheduler.client.clone(), Resource::all("", "v1", "Node", "nodes"));
     let scheduler = scheduler.clone();
     nodes.on_change(move |change| match change {
         Change::Set { new, old, .. } => {
@@ -103,7 +104,8 @@ fn follow_nodes(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<Node
 }
 
 fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodView> {
-    let mut pods: Informer<PodView> = Informer::new(scheduler.client.clone(), Resource::all("", "v1", "Pod", "pods"));
+    let mut pods: Informer<PodView> =
+        Informer::new(scheduler.client.clone(), Resource::all("", "v1", "Pod", "pods"));
     let scheduler = scheduler.clone();
     pods.on_change(move |change| match change {
         Change::Set { key, new, old } => {
@@ -185,7 +187,9 @@ impl Scheduler {
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
             "lastTransitionTime": now,
         }]}});
-        pods.patch_status(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
+        pods.patch_status(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch))
+            .await
+            .map(|_| ())
     }
 }
 

@@ -24,7 +24,11 @@ pub struct Meta {
 impl Meta {
     /// `NAMESPACE/NAME`, or `NAME`.
     pub fn key(&self) -> String {
-        if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 }
 

@@ -58,7 +58,9 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
                     let empty = Map::new();
                     restricted_labels(node, old.labels().unwrap_or(&empty), new, &refuse)
                 }
-                (Operation::Delete, ..) => refuse(format!("node {node:?} is not allowed to delete its own node")),
+                (Operation::Delete, ..) => {
+                    refuse(format!("node {node:?} is not allowed to delete its own node"))
+                }
                 _ => Ok(()),
             }
         }
@@ -71,7 +73,11 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
                 ));
             }
             let target = object.map_or(name.as_str(), Object::name);
-            if target == node { Ok(()) } else { refuse("can only access node lease with the same name as the requesting node".to_owned()) }
+            if target == node {
+                Ok(())
+            } else {
+                refuse("can only access node lease with the same name as the requesting node".to_owned())
+            }
         }
         _ => Ok(()),
     }
@@ -87,9 +93,9 @@ fn restrict_pods(
     let sub = attempt.authorized.info().subresource.as_str();
     match (attempt.operation, sub) {
         (Operation::Create, "") => match object {
-            Some(pod) if pod.annotation("kubernetes.io/config.mirror").is_none() => {
-                refuse(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"))
-            }
+            Some(pod) if pod.annotation("kubernetes.io/config.mirror").is_none() => refuse(format!(
+                "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+            )),
             Some(pod) if bound_to(pod) != node => {
                 refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
             }
@@ -101,7 +107,9 @@ fn restrict_pods(
             }
             _ => Ok(()),
         },
-        (Operation::Update(_), _) => refuse(format!("node {node:?} may not change pods but through their status")),
+        (Operation::Update(_), _) => {
+            refuse(format!("node {node:?} may not change pods but through their status"))
+        }
         _ => Ok(()),
     }
 }
@@ -159,7 +167,8 @@ mod tests {
         for label in ["kubernetes.io/hostname", "node.kubernetes.io/x", "example.com/role", "team"] {
             assert!(kubelet_may_set(label), "{label}");
         }
-        for label in ["node-role.kubernetes.io/control-plane", "node-restriction.kubernetes.io/a", "k8s.io/x"] {
+        for label in ["node-role.kubernetes.io/control-plane", "node-restriction.kubernetes.io/a", "k8s.io/x"]
+        {
             assert!(!kubelet_may_set(label), "{label}");
         }
     }

@@ -31,7 +31,8 @@ pub fn service_account(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
     let name = spec.str_at(&["serviceAccountName"]).unwrap_or_default().to_owned();
     spec.set("serviceAccount", name.as_str());
     let Some(account) = attempt.read("", "serviceaccounts", &format!("{namespace}/{name}"))? else {
-        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        let why =
+            format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         return Err(ApiError::forbidden("", "pods", &pod_name, &why));
     };
     if spec.list_at(&["imagePullSecrets"]).is_none_or(<[Value]>::is_empty) {
@@ -51,9 +52,11 @@ pub fn service_account(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
 
 fn mount_token(attempt: &Attempt<'_>, spec: &mut Object) {
     let has_mount = |container: &Object| {
-        container.list_at(&["volumeMounts"]).unwrap_or_default().iter().any(|mount| {
-            mount.child("mountPath").and_then(Value::as_str) == Some(TOKEN_PATH)
-        })
+        container
+            .list_at(&["volumeMounts"])
+            .unwrap_or_default()
+            .iter()
+            .any(|mount| mount.child("mountPath").and_then(Value::as_str) == Some(TOKEN_PATH))
     };
     let lists = ["containers", "initContainers"];
     let needed = lists.iter().any(|list| {
@@ -129,7 +132,10 @@ pub fn priority(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
         return Err(ApiError::forbidden("", "pods", &pod_name, &why));
     }
     spec.set("priority", Value::Int(value));
-    let policy = class.as_ref().and_then(|class| class.str_at(&["preemptionPolicy"])).unwrap_or("PreemptLowerPriority");
+    let policy = class
+        .as_ref()
+        .and_then(|class| class.str_at(&["preemptionPolicy"]))
+        .unwrap_or("PreemptLowerPriority");
     if spec.get("preemptionPolicy").is_none() {
         spec.set("preemptionPolicy", policy);
     }
@@ -180,4 +186,3 @@ pub fn default_tolerations(attempt: &Attempt<'_>, pod: &mut Object) {
         }
     }
 }
-

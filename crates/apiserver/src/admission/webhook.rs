@@ -26,7 +26,11 @@ const OWN_GROUP: &str = "admissionregistration.k8s.io";
 ///
 /// # Errors
 /// What the first webhook that refuses says; 500 when one with failure policy `Fail` cannot be asked.
-pub async fn validate(attempt: &Attempt<'_>, object: Option<&Object>, warnings: &mut Vec<String>) -> Result<()> {
+pub async fn validate(
+    attempt: &Attempt<'_>,
+    object: Option<&Object>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     if attempt.resource.group == OWN_GROUP {
         return Ok(());
     }
@@ -76,7 +80,9 @@ fn matching(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<Vec<Hook>>
     let mut hooks = Vec::new();
     for entry in cache.list("").1 {
         let configuration = codec.object(&entry).map_err(ApiError::internal)?;
-        for hook in configuration.list_at(&["webhooks"]).unwrap_or_default().iter().filter_map(Value::as_struct) {
+        for hook in
+            configuration.list_at(&["webhooks"]).unwrap_or_default().iter().filter_map(Value::as_struct)
+        {
             if applies(attempt, hook, object)? {
                 hooks.push(read_hook(hook));
             }
@@ -96,9 +102,8 @@ fn applies(attempt: &Attempt<'_>, hook: &Object, object: Option<&Object>) -> Res
     }
     let bad = |error: schema::labels::SelectorError| ApiError::internal(error);
     let selector = Selector::from_label_selector(hook.struct_at(&["objectSelector"])).map_err(bad)?;
-    let labels_match = |object: Option<&Object>| {
-        object.is_some_and(|object| selector.matches(|key| object.label(key)))
-    };
+    let labels_match =
+        |object: Option<&Object>| object.is_some_and(|object| selector.matches(|key| object.label(key)));
     let everything = hook.get("objectSelector").is_none() || selector.is_everything();
     if !everything && !labels_match(object) && !labels_match(attempt.old) {
         return Ok(false);
@@ -116,7 +121,8 @@ fn applies(attempt: &Attempt<'_>, hook: &Object, object: Option<&Object>) -> Res
 }
 
 fn rule_matches(attempt: &Attempt<'_>, rule: &Object) -> bool {
-    let any = |field: &str, value: &str| strings(rule, field).iter().any(|&known| known == "*" || known == value);
+    let any =
+        |field: &str, value: &str| strings(rule, field).iter().any(|&known| known == "*" || known == value);
     let info = attempt.authorized.info();
     let resource_matches = strings(rule, "resources").iter().any(|&known| {
         let (name, sub) = known.split_once('/').unwrap_or((known, ""));
@@ -161,9 +167,9 @@ fn review(attempt: &Attempt<'_>, object: Option<&Object>) -> serde_json::Value {
     let info = attempt.authorized.info();
     let user = attempt.authorized.user();
     let resource = attempt.resource;
-    let kind = serde_json::json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
-    let gvr =
-        serde_json::json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
+    let kind =
+        serde_json::json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
+    let gvr = serde_json::json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
     let whole = |object: Option<&Object>| {
         let json = object.map(schema::json::encode);
         json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or(serde_json::Value::Null)
@@ -227,7 +233,11 @@ impl Answer {
 }
 
 impl Hook {
-    async fn call(&self, attempt: &Attempt<'_>, review: &serde_json::Value) -> std::result::Result<Answer, String> {
+    async fn call(
+        &self,
+        attempt: &Attempt<'_>,
+        review: &serde_json::Value,
+    ) -> std::result::Result<Answer, String> {
         let exchange = self.exchange(attempt, review);
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(answer) => answer,
@@ -250,16 +260,17 @@ impl Hook {
             .header(header::ACCEPT, "application/json")
             .body(Full::new(Bytes::from(review.to_string())))
             .map_err(|error| error.to_string())?;
-        let connection =
-            https::connect(&address, &name, tls).await.map_err(|error| format!("Post \"https://{name}\": {error}"))?;
+        let connection = https::connect(&address, &name, tls)
+            .await
+            .map_err(|error| format!("Post \"https://{name}\": {error}"))?;
         let response = connection.send(request).await.map_err(|error| error.to_string())?;
         let status = response.status();
         let body = https::read(response.into_body(), MAX_ANSWER).await.map_err(|error| error.to_string())?;
         if !status.is_success() {
             return Err(format!("the server answered {status}"));
         }
-        let answered: AnsweredReview =
-            serde_json::from_slice(&body).map_err(|error| format!("the answer is no AdmissionReview: {error}"))?;
+        let answered: AnsweredReview = serde_json::from_slice(&body)
+            .map_err(|error| format!("the answer is no AdmissionReview: {error}"))?;
         let answer = answered.response.ok_or("the answer has no response")?;
         let asked = review.pointer("/request/uid").and_then(serde_json::Value::as_str).unwrap_or_default();
         if answer.uid != asked {
@@ -272,7 +283,9 @@ impl Hook {
     fn resolve(&self, attempt: &Attempt<'_>) -> std::result::Result<(String, String, String), String> {
         match &self.target {
             Target::Url(url) => {
-                let rest = url.strip_prefix("https://").ok_or_else(|| format!("{url} does not begin with https://"))?;
+                let rest = url
+                    .strip_prefix("https://")
+                    .ok_or_else(|| format!("{url} does not begin with https://"))?;
                 let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
                 let (host, port) = match authority.rsplit_once(':') {
                     Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),

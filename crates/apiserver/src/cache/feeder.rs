@@ -28,7 +28,13 @@ pub struct Feeder {
 impl Feeder {
     /// A feeder without caches.
     pub fn new(store: Arc<dyn Store>, prefix: impl Into<String>, progress: Arc<Progress>) -> Self {
-        Self { store, prefix: prefix.into(), caches: RwLock::default(), progress, gate: tokio::sync::RwLock::default() }
+        Self {
+            store,
+            prefix: prefix.into(),
+            caches: RwLock::default(),
+            progress,
+            gate: tokio::sync::RwLock::default(),
+        }
     }
 
     /// The revision all caches have reached.
@@ -79,7 +85,8 @@ impl Feeder {
             tracing::error!(key = ?key, "a key of the store is not UTF-8");
             return;
         };
-        let Some(rest) = key.strip_prefix(&self.prefix).and_then(|key| key.strip_prefix(&cache.prefix)) else {
+        let Some(rest) = key.strip_prefix(&self.prefix).and_then(|key| key.strip_prefix(&cache.prefix))
+        else {
             return;
         };
         if let Err(error) = cache.load(rest.trim_start_matches('/'), revision, value) {
@@ -144,7 +151,12 @@ impl Feeder {
         Ok(())
     }
 
-    async fn follow(&self, range: &KeyRange, next: &mut u64, backoff: &mut Backoff) -> Result<(), StoreError> {
+    async fn follow(
+        &self,
+        range: &KeyRange,
+        next: &mut u64,
+        backoff: &mut Backoff,
+    ) -> Result<(), StoreError> {
         let mut stream = self.store.watch(range, *next).await?;
         while let Some(item) = stream.next().await {
             backoff.reset();
@@ -168,7 +180,9 @@ impl Feeder {
             tracing::error!(key = ?event.key, "a key of the store is not UTF-8");
             return;
         };
-        let Some((cache, rest)) = key.strip_prefix(&self.prefix).and_then(|key| self.route(key)) else { return };
+        let Some((cache, rest)) = key.strip_prefix(&self.prefix).and_then(|key| self.route(key)) else {
+            return;
+        };
         let value = event.current.as_ref().map(|kv| &kv.value[..]);
         if let Err(error) = cache.apply(rest, event.revision, value) {
             tracing::error!(%error, "a change was left out");

@@ -6,12 +6,29 @@ use super::*;
 struct Plain;
 
 impl Extract for Plain {
-    fn entry(&self, prefix: &str, key: &str, revision: u64, stored: &[u8]) -> Result<Entry, entry::Unreadable> {
+    fn entry(
+        &self,
+        prefix: &str,
+        key: &str,
+        revision: u64,
+        stored: &[u8],
+    ) -> Result<Entry, entry::Unreadable> {
         if stored == b"bad" {
-            return Err(entry::Unreadable { prefix: prefix.into(), key: key.into(), revision, why: "bad".into() });
+            return Err(entry::Unreadable {
+                prefix: prefix.into(),
+                key: key.into(),
+                revision,
+                why: "bad".into(),
+            });
         }
         let text = format!("{revision}:{}", String::from_utf8_lossy(stored));
-        Ok(Entry { key: key.into(), revision, bytes: Bytes::from(text), labels: [].into(), fields: [].into() })
+        Ok(Entry {
+            key: key.into(),
+            revision,
+            bytes: Bytes::from(text),
+            labels: [].into(),
+            fields: [].into(),
+        })
     }
 
     fn at_revision(&self, entry: &Entry, revision: u64) -> Entry {

@@ -21,19 +21,24 @@ pub fn handle(core: &Core, path: &str, parts: &Parts) -> Result<Response<Body>> 
     let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let document = match segments.as_slice() {
         ["api"] => match aggregated(accept) {
-            Some(version) => return with_etag(aggregate(&registry, true, version), &registry, parts, version),
+            Some(version) => {
+                return with_etag(aggregate(&registry, true, version), &registry, parts, version);
+            }
             None => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         },
         ["apis"] => match aggregated(accept) {
-            Some(version) => return with_etag(aggregate(&registry, false, version), &registry, parts, version),
+            Some(version) => {
+                return with_etag(aggregate(&registry, false, version), &registry, parts, version);
+            }
             None => {
                 let groups: Vec<Value> = named_groups(&registry).map(|(name, v)| group(name, v)).collect();
                 json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
             }
         },
         ["apis", name] => {
-            let (name, versions) =
-                named_groups(&registry).find(|(known, _)| known == name).ok_or_else(ApiError::no_such_path)?;
+            let (name, versions) = named_groups(&registry)
+                .find(|(known, _)| known == name)
+                .ok_or_else(ApiError::no_such_path)?;
             let mut document = group(name, versions);
             set(&mut document, "kind", json!("APIGroup"));
             set(&mut document, "apiVersion", json!("v1"));
@@ -52,8 +57,8 @@ fn answer(document: &Value, parts: &Parts) -> Result<Response<Body>> {
     if output.encoding == negotiate::Encoding::Protobuf {
         let kind = document.get("kind").and_then(Value::as_str).unwrap_or_default();
         if let Some(found) = schema::catalogue::builtin().kind("", "v1", kind) {
-            let decoded =
-                schema::json::decode(&found.ty, document.to_string().as_bytes()).map_err(ApiError::internal)?;
+            let decoded = schema::json::decode(&found.ty, document.to_string().as_bytes())
+                .map_err(ApiError::internal)?;
             let raw = schema::protobuf::encode(&decoded.object);
             let bytes = schema::protobuf::wrap("v1", kind, &raw);
             return Ok(body::respond(200, output.encoding.media_type(), bytes));
@@ -140,7 +145,8 @@ fn aggregate(registry: &Registry, core_only: bool, version: &str) -> Value {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> = registry.in_version(name, version).map(|r| aggregated_resource(r)).collect();
+                    let resources: Vec<Value> =
+                        registry.in_version(name, version).map(|r| aggregated_resource(r)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
@@ -156,7 +162,8 @@ fn aggregate(registry: &Registry, core_only: bool, version: &str) -> Value {
 
 fn aggregated_resource(resource: &Resource) -> Value {
     let scope = if resource.namespaced { "Namespaced" } else { "Cluster" };
-    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let kind =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut document = json!({
         "resource": resource.plural, "responseKind": kind(&resource.group, &resource.version, &resource.kind),
         "scope": scope, "singularResource": resource.singular, "verbs": resource.verbs,
@@ -189,8 +196,7 @@ fn with_etag(document: Value, registry: &Registry, parts: &Parts, version: &str)
     let etag = format!("\"{hex}\"");
     let _ = registry;
     let unchanged = parts.headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&etag);
-    let media_type =
-        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let media_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     let mut response = match unchanged {
         true => body::respond(304, &media_type, Vec::new()),
         false => body::respond(200, &media_type, text),

@@ -39,7 +39,9 @@ pub async fn handle(call: &Call<'_>, connection: ConnectionParts, _body: Body) -
     let response = backend.send(request).await.map_err(fail)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(upgrade) = upgrade else {
-            return Err(ApiError::internal("the kubelet switched protocols and the client did not ask for it"));
+            return Err(ApiError::internal(
+                "the kubelet switched protocols and the client did not ask for it",
+            ));
         };
         return Ok(join(upgrade, response));
     }
@@ -99,7 +101,8 @@ fn kubelet_of(call: &Call<'_>, pod: &Object) -> Result<KubeletAddress> {
     let (codec, cache) = call.core.codec(nodes)?;
     let entry = cache.get(name).ok_or_else(|| ApiError::not_found("", "nodes", name))?;
     let node = codec.object(&entry).map_err(ApiError::internal)?;
-    address_of(&node).ok_or_else(|| ApiError::internal(format!("no preferred addresses found for node {name:?}")))
+    address_of(&node)
+        .ok_or_else(|| ApiError::internal(format!("no preferred addresses found for node {name:?}")))
 }
 
 /// The container that is asked for, or the only one there is.
@@ -108,13 +111,17 @@ fn container<'p>(call: &'p Call<'_>, pod: &'p Object) -> Result<&'p str> {
         let containers = pod.list_at(&["spec", list]).unwrap_or_default();
         containers.iter().filter_map(|container| container.child("name").and_then(Value::as_str)).collect()
     };
-    let (main, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let (main, init, ephemeral) =
+        (names("containers"), names("initContainers"), names("ephemeralContainers"));
     match call.authorized.info().param("container").unwrap_or_default() {
         "" => match main.as_slice() {
             [only] => Ok(only),
             _ => {
-                let mut message =
-                    format!("a container name must be specified for pod {}, choose one of: [{}]", pod.name(), main.join(" "));
+                let mut message = format!(
+                    "a container name must be specified for pod {}, choose one of: [{}]",
+                    pod.name(),
+                    main.join(" ")
+                );
                 if !init.is_empty() {
                     message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
                 }

@@ -101,7 +101,9 @@ fn add_paths(resource: &Resource, paths: &mut Map<String, Value>) {
             "list" => on_collection.insert("get".to_owned(), operation("list", None)),
             "get" => on_object.insert("get".to_owned(), operation("get", None)),
             "update" => on_object.insert("put".to_owned(), operation("put", Some("*/*"))),
-            "patch" => on_object.insert("patch".to_owned(), operation("patch", Some("application/merge-patch+json"))),
+            "patch" => {
+                on_object.insert("patch".to_owned(), operation("patch", Some("application/merge-patch+json")))
+            }
             "delete" => on_object.insert("delete".to_owned(), operation("delete", None)),
             _ => None,
         };

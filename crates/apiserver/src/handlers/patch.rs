@@ -1,8 +1,8 @@
 //! `PATCH`, in the three languages that change what is there.
 
 use kinds::Part;
-use schema::json::Decoded as Patched;
 use schema::Object;
+use schema::json::Decoded as Patched;
 use schema::patch::PatchError;
 
 use crate::negotiate::PatchType;
@@ -68,19 +68,20 @@ pub fn apply(language: PatchType, old: &Object, patch: &[u8], kind: &str) -> Res
 }
 
 /// What is accepted instead of server-side apply, which is not served yet.
-const APPLIED: [&str; 3] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-];
+const APPLIED: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
 fn refused(error: &PatchError, kind: &str) -> ApiError {
     match error {
         PatchError::Malformed(why) => ApiError::bad_request(why.clone()),
-        PatchError::TestFailed(_) | PatchError::Unprocessable(_) => {
-            ApiError::with_code(422, "Invalid", format!("the server rejected our request due to an error in our request: {error}"))
+        PatchError::TestFailed(_) | PatchError::Unprocessable(_) => ApiError::with_code(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {error}"),
+        ),
+        PatchError::Decode(error) => {
+            ApiError::bad_request(format!("the patched {kind} cannot be read: {error}"))
         }
-        PatchError::Decode(error) => ApiError::bad_request(format!("the patched {kind} cannot be read: {error}")),
         other => ApiError::bad_request(other.to_string()),
     }
 }

@@ -113,7 +113,12 @@ fn with_writer(
 ///
 /// # Errors
 /// 406 and 500.
-pub fn answer_object(call: &Call<'_>, object: &Object, code: u16, warnings: &[String]) -> Result<Response<Body>> {
+pub fn answer_object(
+    call: &Call<'_>,
+    object: &Object,
+    code: u16,
+    warnings: &[String],
+) -> Result<Response<Body>> {
     let mut response = with_writer(call, |writer| writer.object_answer(object, code))?;
     add_warnings(&mut response, warnings);
     Ok(response)
@@ -224,7 +229,8 @@ fn returns_object(resource: &Resource) -> bool {
 }
 
 fn success(resource: &Resource, object: &Object) -> serde_json::Value {
-    let mut details = serde_json::json!({"name": object.name(), "kind": resource.plural, "uid": object.uid()});
+    let mut details =
+        serde_json::json!({"name": object.name(), "kind": resource.plural, "uid": object.uid()});
     if let (false, Some(map)) = (resource.group.is_empty(), details.as_object_mut()) {
         map.insert("group".to_owned(), resource.group.clone().into());
     }

@@ -55,16 +55,25 @@ fn texts(object: Option<&Object>, field: &str) -> Vec<String> {
 fn access(call: &Call<'_>, decoded: Decoded) -> Result<Response<Body>> {
     let (mut review, _) = decoded.into_parts();
     let spec = review.struct_at(&["spec"]).cloned();
-    let text = |path: &[&str]| spec.as_ref().and_then(|spec| spec.str_at(path)).unwrap_or_default().to_owned();
+    let text =
+        |path: &[&str]| spec.as_ref().and_then(|spec| spec.str_at(path)).unwrap_or_default().to_owned();
     let asks_for_self = call.resource.kind == "SelfSubjectAccessReview";
     let user = if asks_for_self {
         call.authorized.user().as_ref().clone()
     } else {
-        User { name: text(&["user"]), uid: text(&["uid"]), groups: texts(spec.as_ref(), "groups"), ..User::default() }
+        User {
+            name: text(&["user"]),
+            uid: text(&["uid"]),
+            groups: texts(spec.as_ref(), "groups"),
+            ..User::default()
+        }
     };
     if !asks_for_self && user.name.is_empty() && user.groups.is_empty() {
         let mut errors = kinds::field::Errors::new();
-        errors.required(&kinds::field::Path::new("spec").child("user"), "at least one of user or group must be specified");
+        errors.required(
+            &kinds::field::Path::new("spec").child("user"),
+            "at least one of user or group must be specified",
+        );
         return Err(ApiError::invalid("authorization.k8s.io", &call.resource.kind, "", &errors));
     }
     let resource = spec.as_ref().and_then(|spec| spec.struct_at(&["resourceAttributes"]));
@@ -72,7 +81,11 @@ fn access(call: &Call<'_>, decoded: Decoded) -> Result<Response<Body>> {
     if resource.is_some() == path.is_some() {
         let mut errors = kinds::field::Errors::new();
         let at = kinds::field::Path::new("spec").child("resourceAttributes");
-        errors.invalid(&at, kinds::field::Json("null".to_owned()), "exactly one of nonResourceAttributes or resourceAttributes must be specified");
+        errors.invalid(
+            &at,
+            kinds::field::Json("null".to_owned()),
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        );
         return Err(ApiError::invalid("authorization.k8s.io", &call.resource.kind, "", &errors));
     }
     let part = |name: &str| {

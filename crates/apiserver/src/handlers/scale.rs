@@ -73,8 +73,7 @@ async fn write(
         set_replicas(call, &mut new, replicas)?;
         Ok(Decoded::from_patch(new, Vec::new()))
     };
-    let (committed, _) =
-        update::update(&call.context(&options), Part::Other("scale"), &mut mutate).await?;
+    let (committed, _) = update::update(&call.context(&options), Part::Other("scale"), &mut mutate).await?;
     plain_object(&scale_of(call, &committed.object)?, encoding, 200)
 }
 

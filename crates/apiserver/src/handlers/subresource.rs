@@ -106,7 +106,10 @@ pub async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let mut mutate = |pod: &Object| -> Result<Decoded> {
         let conflict = |why: String| Err(ApiError::conflict("", "pods/binding", pod.name(), &why));
         if !uid.is_empty() && uid != pod.uid() {
-            return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", pod.uid()));
+            return conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                pod.uid()
+            ));
         }
         if pod.deletion_timestamp().is_some() {
             return conflict(format!("pod {} is being deleted, cannot be assigned to a host", pod.name()));
@@ -207,7 +210,9 @@ async fn take_disruption(call: &Call<'_>, pod: &Object, write: &crate::options::
         [] => return Ok(()),
         [one] => one,
         _ => {
-            return Err(ApiError::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."));
+            return Err(ApiError::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
         }
     };
     let authorized = call.authorized.for_object(budget.name(), budget.namespace());
@@ -217,12 +222,19 @@ async fn take_disruption(call: &Call<'_>, pod: &Object, write: &crate::options::
     let now = Value::Time(crate::write::prepare::whole_seconds(call.core.clock.now()));
     let mut mutate = |budget: &Object| -> Result<Decoded> {
         let allowed = budget.int_at(&["status", "disruptionsAllowed"]).unwrap_or_default();
-        let stale = budget.int_at(&["status", "observedGeneration"]).unwrap_or_default() < budget.generation();
+        let stale =
+            budget.int_at(&["status", "observedGeneration"]).unwrap_or_default() < budget.generation();
         if stale {
-            return Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget: the budget is being processed by the server", 10));
+            return Err(ApiError::too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget: the budget is being processed by the server",
+                10,
+            ));
         }
         if allowed <= 0 {
-            return Err(ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0));
+            return Err(ApiError::too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                0,
+            ));
         }
         let mut taken = budget.clone();
         taken.set_resource_version("");

@@ -122,7 +122,10 @@ fn bind(call: &Call<'_>, review: &Object, request: &mut TokenRequest) -> Result<
     };
     let found = find(call, plural, name)?.ok_or_else(|| ApiError::not_found("", plural, name))?;
     if !text("uid").is_empty() && text("uid") != found.uid() {
-        let why = format!("the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated", text("uid"));
+        let why = format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+            text("uid")
+        );
         return Err(ApiError::conflict("", plural, name, &why));
     }
     let identity = Some((found.name().to_owned(), found.uid().to_owned()));

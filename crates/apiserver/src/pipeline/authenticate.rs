@@ -58,7 +58,12 @@ pub trait TokenAuthenticator: Send + Sync {
     ///
     /// # Errors
     /// Why a token of a known kind is refused.
-    fn authenticate(&self, core: &Core, token: &str, audiences: &[String]) -> std::result::Result<Option<User>, String>;
+    fn authenticate(
+        &self,
+        core: &Core,
+        token: &str,
+        audiences: &[String],
+    ) -> std::result::Result<Option<User>, String>;
 }
 
 impl Authenticator {
@@ -71,7 +76,12 @@ impl Authenticator {
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn token(&self, core: &Core, token: &str, audiences: &[String]) -> std::result::Result<Option<User>, String> {
+    pub fn token(
+        &self,
+        core: &Core,
+        token: &str,
+        audiences: &[String],
+    ) -> std::result::Result<Option<User>, String> {
         self.tokens.authenticate(core, token, audiences)
     }
 }
@@ -80,7 +90,12 @@ impl Authenticator {
 ///
 /// # Errors
 /// 401 for a token that is refused.
-pub fn authenticate(core: &Core, peer: &Peer, headers: &HeaderMap, info: RequestInfo) -> Result<Authenticated> {
+pub fn authenticate(
+    core: &Core,
+    peer: &Peer,
+    headers: &HeaderMap,
+    info: RequestInfo,
+) -> Result<Authenticated> {
     let user = match peer {
         Peer::InProcess(user) | Peer::Network(Some(user)) => user.clone(),
         Peer::Network(None) => match bearer(headers, &info) {

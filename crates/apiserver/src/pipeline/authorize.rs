@@ -30,7 +30,8 @@ impl Authorized {
 
     /// The same permission for one object of a collection that may be deleted.
     pub fn for_object(&self, name: &str, namespace: &str) -> Self {
-        let info = RequestInfo { name: name.to_owned(), namespace: namespace.to_owned(), ..self.info.clone() };
+        let info =
+            RequestInfo { name: name.to_owned(), namespace: namespace.to_owned(), ..self.info.clone() };
         Self { user: self.user.clone(), info }
     }
 }
@@ -69,7 +70,8 @@ pub fn refused(user: &User, info: &RequestInfo, why: &str) -> ApiError {
     let mut text = if info.is_resource {
         let resource = qualified_path(info);
         let group = &info.group;
-        let mut text = format!("User {:?} cannot {} resource {resource:?} in API group {group:?}", user.name, info.verb);
+        let mut text =
+            format!("User {:?} cannot {} resource {resource:?} in API group {group:?}", user.name, info.verb);
         if info.namespace.is_empty() {
             text.push_str(" at the cluster scope");
         } else {
@@ -91,7 +93,8 @@ fn qualified_path(info: &RequestInfo) -> String {
 }
 
 fn impersonate(core: &Core, authenticated: Authenticated, headers: &HeaderMap) -> Result<Authenticated> {
-    let wanted = auth::impersonation::parse(headers).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let wanted =
+        auth::impersonation::parse(headers).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Some(wanted) = wanted else { return Ok(authenticated) };
     let user = authenticated.user().clone();
     for (group, resource, subresource, namespace, name) in wanted.checks() {

@@ -35,7 +35,11 @@ pub async fn serve(core: &Arc<Core>, peer: &Peer, request: Request<Body>) -> Res
         }
         body::error(&error, protobuf)
     });
-    core.metrics.observe(&counted, response.status().as_u16(), core.clock.monotonic().saturating_sub(started));
+    core.metrics.observe(
+        &counted,
+        response.status().as_u16(),
+        core.clock.monotonic().saturating_sub(started),
+    );
     response
 }
 
@@ -66,9 +70,8 @@ async fn on_resource(
 ) -> Result<Response<Body>> {
     let info = authorized.info();
     let registry = core.registry();
-    let resource = registry
-        .get(&info.group, &info.version, &info.resource)
-        .ok_or_else(ApiError::no_such_path)?;
+    let resource =
+        registry.get(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
     if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
         return Err(ApiError::no_such_path());
     }
@@ -84,7 +87,11 @@ async fn on_resource(
     Box::pin(subresource::handle(&call, connection, body)).await
 }
 
-async fn on_path(core: &Arc<Core>, authorized: &Authorized, parts: &http::request::Parts) -> Result<Response<Body>> {
+async fn on_path(
+    core: &Arc<Core>,
+    authorized: &Authorized,
+    parts: &http::request::Parts,
+) -> Result<Response<Body>> {
     let info = authorized.info();
     if !matches!(info.verb, "get" | "head") {
         return Err(ApiError::wrong_method());
@@ -93,11 +100,18 @@ async fn on_path(core: &Arc<Core>, authorized: &Authorized, parts: &http::reques
         "" => Ok(body::json(&serde_json::json!({"paths": paths(core)}))),
         "/version" => Ok(body::json(&health::version())),
         "/metrics" => Ok(body::text(200, core.metrics.render(&object_counts(core)))),
-        path if ["/healthz", "/livez", "/readyz"].iter().any(|root| path == *root || path.starts_with(&format!("{root}/"))) => {
+        path if ["/healthz", "/livez", "/readyz"]
+            .iter()
+            .any(|root| path == *root || path.starts_with(&format!("{root}/"))) =>
+        {
             health::handle(core, path, info.query.iter().any(|(key, _)| key == "verbose")).await
         }
         path if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => openapi::handle(core, path),
-        path if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
+        path if path == "/api"
+            || path == "/apis"
+            || path.starts_with("/api/")
+            || path.starts_with("/apis/") =>
+        {
             discovery::handle(core, path, parts)
         }
         "/.well-known/openid-configuration" => Ok(body::json(&core.tokens.discovery())),
@@ -119,8 +133,7 @@ fn paths(core: &Core) -> Vec<String> {
             });
         }
     }
-    let others =
-        ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    let others = ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
     paths.extend(others.map(str::to_owned));
     paths
 }

@@ -193,7 +193,8 @@ mod tests {
     use super::*;
 
     fn parse(method: &Method, target: &str) -> RequestInfo {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         RequestInfo::parse(method, path, query)
     }
 
@@ -207,16 +208,25 @@ mod tests {
             (Method::GET, "/api/v1/pods?watch=true", ["watch", "", "", "pods", "", ""]),
             (Method::GET, "/api/v1/namespaces/a/pods/b", ["get", "", "a", "pods", "", "b"]),
             (Method::GET, "/api/v1/namespaces/a", ["get", "", "a", "namespaces", "", "a"]),
-            (Method::PUT, "/api/v1/namespaces/a/finalize", ["update", "", "a", "namespaces", "finalize", "a"]),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/a/finalize",
+                ["update", "", "a", "namespaces", "finalize", "a"],
+            ),
             (Method::POST, "/api/v1/namespaces/a/pods/b/exec?x=1", ["create", "", "a", "pods", "exec", "b"]),
-            (Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", ["deletecollection", "apps", "a", "deployments", "", ""]),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/a/deployments",
+                ["deletecollection", "apps", "a", "deployments", "", ""],
+            ),
             (Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Dx", ["list", "", "", "pods", "", "x"]),
             (Method::GET, "/api/v1/watch/pods", ["watch", "", "", "pods", "", ""]),
         ];
         for (method, target, expected) in cases {
             let info = parse(method, target);
             assert!(info.is_resource, "{target}");
-            let got = [info.verb, &info.group, &info.namespace, &info.resource, &info.subresource, &info.name];
+            let got =
+                [info.verb, &info.group, &info.namespace, &info.resource, &info.subresource, &info.name];
             assert_eq!(&got, expected, "{target}");
         }
     }

@@ -38,9 +38,9 @@ pub async fn fresh_enough(core: &Arc<Core>, version: Option<&str>) -> Result<()>
 /// # Errors
 /// 400.
 pub fn parse_version(version: &str) -> Result<u64> {
-    version
-        .parse()
-        .map_err(|_| ApiError::bad_request(format!("Invalid value: {version:?}: resourceVersion must be a number")))
+    version.parse().map_err(|_| {
+        ApiError::bad_request(format!("Invalid value: {version:?}: resourceVersion must be a number"))
+    })
 }
 
 /// Waits until a version has come.

@@ -50,7 +50,9 @@ pub async fn list(
     let selection = Selection::read(info, resource)?;
     let limit: usize = match info.param("limit") {
         None | Some("" | "0") => usize::MAX,
-        Some(text) => text.parse().map_err(|_| ApiError::bad_request(format!("limit {text:?} is no number")))?,
+        Some(text) => {
+            text.parse().map_err(|_| ApiError::bad_request(format!("limit {text:?} is no number")))?
+        }
     };
     let token = info.param("continue").filter(|token| !token.is_empty()).map(read_token).transpose()?;
     let at = choose(core, info, token.as_ref(), limit).await?;
@@ -92,7 +94,9 @@ async fn choose(
             return Err(forbidden_match("resourceVersionMatch is forbidden when continue is provided"));
         }
         if !version.is_empty() && version != "0" {
-            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         return Ok(At::Exactly(token.revision));
     }
@@ -101,8 +105,12 @@ async fn choose(
             get::fresh_enough(core, Some(version)).await?;
             Ok(At::Cache)
         }
-        (_, "") => Err(forbidden_match("resourceVersionMatch is forbidden unless resourceVersion is provided")),
-        ("Exact", "0") => Err(forbidden_match("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
+        (_, "") => {
+            Err(forbidden_match("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        }
+        ("Exact", "0") => {
+            Err(forbidden_match("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
+        }
         ("Exact", version) => {
             let version = get::parse_version(version)?;
             get::wait_for(core, version).await?;

@@ -27,7 +27,7 @@ impl Selection {
     /// 400 for a selector that cannot be read, or selects by a field that its kind does not offer.
     pub fn read(info: &RequestInfo, resource: &Arc<Resource>) -> Result<Self> {
         let labels = Selector::parse(info.param("labelSelector").unwrap_or_default())
-            .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?;
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
         let fields = FieldSelector::parse(info.param("fieldSelector").unwrap_or_default())
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         for requirement in &fields.requirements {
@@ -35,7 +35,11 @@ impl Selection {
                 || resource.rules.selectable.iter().any(|(name, _)| *name == requirement.field);
             if !known {
                 let message = match resource.is_builtin() {
-                    true => format!("{:?} is not a known field selector: only {}", requirement.field, known_fields(resource)),
+                    true => format!(
+                        "{:?} is not a known field selector: only {}",
+                        requirement.field,
+                        known_fields(resource)
+                    ),
                     false => format!("field label not supported: {}", requirement.field),
                 };
                 return Err(ApiError::bad_request(message));

@@ -70,7 +70,9 @@ pub async fn watch(
     };
     let seconds = match info.param("timeoutSeconds").map(str::parse::<u64>) {
         Some(Ok(seconds)) if seconds > 0 => seconds,
-        Some(Err(_)) => return Err(ApiError::bad_request("timeoutSeconds must be a whole number of seconds")),
+        Some(Err(_)) => {
+            return Err(ApiError::bad_request("timeoutSeconds must be a whole number of seconds"));
+        }
         // Between half an hour and an hour, so that not all watches come back at once.
         _ => 1800 + core.random.below(1800),
     };
@@ -113,17 +115,26 @@ fn check_initial(info: &crate::pipeline::request::RequestInfo, send_initial: Opt
     match (send_initial, matching) {
         (None, "") | (Some(_), "NotOlderThan") => {}
         (None, _) => {
-            errors.forbidden(&path("resourceVersionMatch"), "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            errors.forbidden(
+                &path("resourceVersionMatch"),
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         (Some(_), "") => {
-            errors.forbidden(&path("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            errors.forbidden(
+                &path("resourceVersionMatch"),
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            );
         }
         (Some(_), other) => {
             errors.not_supported(&path("resourceVersionMatch"), other, &["NotOlderThan"]);
         }
     }
     if send_initial == Some(true) && !info.flag("allowWatchBookmarks") {
-        errors.forbidden(&path("sendInitialEvents"), "sendInitialEvents requires setting allowWatchBookmarks to true");
+        errors.forbidden(
+            &path("sendInitialEvents"),
+            "sendInitialEvents requires setting allowWatchBookmarks to true",
+        );
     }
     if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors)) }
 }
@@ -155,7 +166,8 @@ impl Stream {
                 return;
             }
         }
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
+        let mut ticks =
+            tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
         loop {
             let alive = tokio::select! {
                 () = &mut timeout => {

@@ -71,12 +71,12 @@ fn each<T: DeserializeOwned>(
             return apply(entry, None);
         }
         match schema::serde::from_protobuf::<T>(&storage.ty, &entry.bytes) {
-        Ok(object) => apply(entry, Some(&object)),
-        Err(error) => {
-            // What cannot be read grants nothing.
-            tracing::error!(key = %entry.key, %error, "an object of the authorizers cannot be read");
-            apply(entry, None);
-        }
+            Ok(object) => apply(entry, Some(&object)),
+            Err(error) => {
+                // What cannot be read grants nothing.
+                tracing::error!(key = %entry.key, %error, "an object of the authorizers cannot be read");
+                apply(entry, None);
+            }
         }
     };
     entries.iter().for_each(|entry| set(entry, false));

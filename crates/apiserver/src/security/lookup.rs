@@ -48,7 +48,9 @@ impl Lookup for CacheLookup<'_> {
     fn secret(&self, namespace: &str, name: &str) -> Option<FoundSecret> {
         let secret = self.read("secrets", &format!("{namespace}/{name}"))?;
         let data = secret.map_at(&["data"]).into_iter().flat_map(schema::Map::iter);
-        let data = data.filter_map(|(key, value)| Some((key.to_owned(), Value::as_bytes(value)?.to_vec()))).collect();
+        let data = data
+            .filter_map(|(key, value)| Some((key.to_owned(), Value::as_bytes(value)?.to_vec())))
+            .collect();
         Some(FoundSecret {
             found: identity(&secret),
             kind: secret.str_at(&["type"]).unwrap_or_default().to_owned(),

@@ -55,7 +55,12 @@ impl Security {
     ///
     /// # Errors
     /// [`SecurityError`].
-    pub fn new(pki: &Pki, issuer: &str, clock: &SharedClock, random: &SharedRandom) -> Result<Self, SecurityError> {
+    pub fn new(
+        pki: &Pki,
+        issuer: &str,
+        clock: &SharedClock,
+        random: &SharedRandom,
+    ) -> Result<Self, SecurityError> {
         let key = pki.service_account_key().clone();
         let minter = Minter::new(issuer, vec![issuer.to_owned()], key, clock.clone(), random.clone());
         let minter = Arc::new(minter);
@@ -85,7 +90,8 @@ impl Security {
 impl TokenAuthenticator for Security {
     fn authenticate(&self, core: &Core, token: &str, audiences: &[String]) -> Result<Option<User>, String> {
         let lookup = lookup::CacheLookup { core };
-        let found = self.bearers.authenticate(&lookup, token, audiences).map_err(|error| error.to_string())?;
+        let found =
+            self.bearers.authenticate(&lookup, token, audiences).map_err(|error| error.to_string())?;
         Ok(found.map(|found| found.user))
     }
 }

@@ -20,7 +20,8 @@ const ROOT: &str = "/apis/rbac.authorization.k8s.io/v1";
 /// # Errors
 /// [`StartError::Bootstrap`], naming the role.
 pub async fn reconcile(core: &Arc<Core>) -> Result<(), StartError> {
-    let policy = rbac::bootstrap_policy().map_err(|error| StartError::Setting(SecurityError::from(error).to_string()))?;
+    let policy = rbac::bootstrap_policy()
+        .map_err(|error| StartError::Setting(SecurityError::from(error).to_string()))?;
     let cluster = |plural: &str| format!("{ROOT}/{plural}");
     for expected in &policy.cluster_roles {
         let name = expected.metadata.name.as_deref().unwrap_or_default();
@@ -86,7 +87,9 @@ async fn apply<T: Serialize>(
 /// Gathers the rules of aggregated roles (`admin`, `edit`, `view`) from those that add to them.
 async fn aggregate(core: &Arc<Core>) -> Result<(), StartError> {
     let registry = core.registry();
-    let Some(resource) = registry.preferred("rbac.authorization.k8s.io", "clusterroles") else { return Ok(()) };
+    let Some(resource) = registry.preferred("rbac.authorization.k8s.io", "clusterroles") else {
+        return Ok(());
+    };
     let Some((storage, cache)) = &resource.stored else { return Ok(()) };
     // `edit` is part of `admin`, and `view` of `edit`: what is gathered may itself be gathered from.
     for _ in 0..3 {

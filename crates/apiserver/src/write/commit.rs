@@ -38,7 +38,11 @@ impl From<ApiError> for Refused {
 ///
 /// # Errors
 /// [`Refused::Changed`] with what is there now.
-pub async fn put(ctx: &WriteContext<'_>, valid: Valid, expect: Expect) -> std::result::Result<Committed, Refused> {
+pub async fn put(
+    ctx: &WriteContext<'_>,
+    valid: Valid,
+    expect: Expect,
+) -> std::result::Result<Committed, Refused> {
     let resource = ctx.resource;
     let (codec, _) = ctx.core.codec(resource)?;
     let created = expect == Expect::Absent;

@@ -53,7 +53,10 @@ pub fn decode(
     validation: FieldValidation,
 ) -> Result<Decoded> {
     if body.is_empty() {
-        return Err(unhandled(expected, "couldn't get version/kind; json parse error: unexpected end of JSON input"));
+        return Err(unhandled(
+            expected,
+            "couldn't get version/kind; json parse error: unexpected end of JSON input",
+        ));
     }
     let (mut object, strict) = match encoding {
         Encoding::Protobuf => (from_protobuf(expected, body)?, Vec::new()),
@@ -64,7 +67,8 @@ pub fn decode(
             from_json(expected, body)?
         }
         Encoding::Yaml => {
-            let json = schema::yaml::to_json(body).map_err(|error| unhandled(expected, &error.to_string()))?;
+            let json =
+                schema::yaml::to_json(body).map_err(|error| unhandled(expected, &error.to_string()))?;
             from_json(expected, &json)?
         }
     };

@@ -89,7 +89,8 @@ fn changed(ctx: &WriteContext<'_>, refused: Refused, old: &Object) -> Result<Arc
 fn preconditions(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> Result<()> {
     let resource = ctx.resource;
     let conflict = |what: &str, wanted: &str, found: &str| {
-        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        let why =
+            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
         Err(ApiError::conflict(&resource.group, &resource.plural, old.name(), &why))
     };
     match (&options.uid, &options.resource_version) {

@@ -60,7 +60,9 @@ pub fn namespace(ctx: &WriteContext<'_>, object: &mut Object) -> Result<()> {
     if object.namespace() == namespace {
         Ok(())
     } else {
-        Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"))
+        Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ))
     }
 }
 

@@ -102,8 +102,7 @@ async fn attempt(
         custom.apply_defaults(&mut new);
     }
     (resource.rules.prepare_update)(&mut new, old, part);
-    let admitted =
-        admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), &mut warnings).await?;
+    let admitted = admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), &mut warnings).await?;
     let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
     let valid = validate::validate(resource, admitted, part)?;
     let mut same = valid.object().clone();
@@ -145,7 +144,9 @@ pub fn is_finished(object: &Object) -> bool {
     object.deletion_timestamp().is_some()
         && object.finalizers().is_empty()
         && object.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default() == 0
-        && object.list_at(&["spec", "finalizers"]).is_none_or(|list| object.kind() != "Namespace" || list.is_empty())
+        && object
+            .list_at(&["spec", "finalizers"])
+            .is_none_or(|list| object.kind() != "Namespace" || list.is_empty())
 }
 
 /// The entry of the object that the request names, as of now or later.

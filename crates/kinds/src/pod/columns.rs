@@ -71,7 +71,8 @@ fn summarize(pod: &Object) -> Summary {
         summary.reason = reason.to_owned();
     }
     let gated = edit::structs(pod, &["status", "conditions"]).any(|condition| {
-        edit::get(condition, &["type"]) == "PodScheduled" && edit::get(condition, &["reason"]) == "SchedulingGated"
+        edit::get(condition, &["type"]) == "PodScheduled"
+            && edit::get(condition, &["reason"]) == "SchedulingGated"
     });
     if gated {
         summary.reason = "SchedulingGated".to_owned();
@@ -177,8 +178,9 @@ fn sidecar_restarts(pod: &Object) -> i64 {
 }
 
 fn readiness_gates(pod: &Object) -> String {
-    let gates: Vec<&str> =
-        edit::structs(pod, &["spec", "readinessGates"]).map(|gate| edit::get(gate, &["conditionType"])).collect();
+    let gates: Vec<&str> = edit::structs(pod, &["spec", "readinessGates"])
+        .map(|gate| edit::get(gate, &["conditionType"]))
+        .collect();
     if gates.is_empty() {
         return "<none>".to_owned();
     }

@@ -29,7 +29,9 @@ pub(crate) fn spec_defaults(spec: &mut Object) {
     }
     let host_network = spec.bool_at(&["hostNetwork"]).unwrap_or_default();
     for list in ["containers", "initContainers", "ephemeralContainers"] {
-        each(spec, list, |container| container_defaults(container, host_network && list != "ephemeralContainers"));
+        each(spec, list, |container| {
+            container_defaults(container, host_network && list != "ephemeralContainers")
+        });
     }
     each(spec, "volumes", volume_defaults);
     each(spec, "topologySpreadConstraints", |constraint| {
@@ -59,7 +61,9 @@ fn container_defaults(container: &mut Object, host_network: bool) {
         }
     });
     each(container, "env", |env| {
-        within(env, "valueFrom", |source| within(source, "fieldRef", |field| text(field, "apiVersion", "v1")));
+        within(env, "valueFrom", |source| {
+            within(source, "fieldRef", |field| text(field, "apiVersion", "v1"))
+        });
     });
     requests_from_limits(container);
 }
@@ -109,10 +113,36 @@ const FILE_MODE: i64 = 0o644;
 
 fn volume_defaults(volume: &mut Object) {
     const SOURCES: [&str; 30] = [
-        "hostPath", "emptyDir", "gcePersistentDisk", "awsElasticBlockStore", "gitRepo", "secret", "nfs", "iscsi",
-        "glusterfs", "persistentVolumeClaim", "rbd", "flexVolume", "cinder", "cephfs", "flocker", "downwardAPI", "fc",
-        "azureFile", "configMap", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "projected",
-        "portworxVolume", "scaleIO", "storageos", "csi", "ephemeral", "image",
+        "hostPath",
+        "emptyDir",
+        "gcePersistentDisk",
+        "awsElasticBlockStore",
+        "gitRepo",
+        "secret",
+        "nfs",
+        "iscsi",
+        "glusterfs",
+        "persistentVolumeClaim",
+        "rbd",
+        "flexVolume",
+        "cinder",
+        "cephfs",
+        "flocker",
+        "downwardAPI",
+        "fc",
+        "azureFile",
+        "configMap",
+        "vsphereVolume",
+        "quobyte",
+        "azureDisk",
+        "photonPersistentDisk",
+        "projected",
+        "portworxVolume",
+        "scaleIO",
+        "storageos",
+        "csi",
+        "ephemeral",
+        "image",
     ];
     if SOURCES.iter().all(|source| volume.get(source).is_none()) {
         present(volume, "emptyDir");

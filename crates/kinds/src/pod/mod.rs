@@ -59,9 +59,8 @@ fn prepare_update(new: &mut Object, old: &Object, part: Part) {
 
 /// The quality of service that requests and limits amount to (`component-helpers/resource`).
 pub fn qos_class(pod: &Object) -> &'static str {
-    let containers = || {
-        edit::structs(pod, &["spec", "containers"]).chain(edit::structs(pod, &["spec", "initContainers"]))
-    };
+    let containers =
+        || edit::structs(pod, &["spec", "containers"]).chain(edit::structs(pod, &["spec", "initContainers"]));
     let amount = |container: &Object, which: &str, resource: &str| -> String {
         edit::get(container, &["resources", which, resource]).to_owned()
     };
@@ -89,9 +88,12 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
         return;
     }
     let path = Path::new("spec");
-    let (Some(new_spec), Some(old_spec)) = (new.struct_at(&["spec"]), old.struct_at(&["spec"])) else { return };
+    let (Some(new_spec), Some(old_spec)) = (new.struct_at(&["spec"]), old.struct_at(&["spec"])) else {
+        return;
+    };
     let mut munged = new_spec.clone();
-    for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"] {
+    for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"]
+    {
         match old_spec.get(field) {
             Some(value) => {
                 munged.set(field, value.clone());

@@ -31,18 +31,26 @@ pub(crate) fn validate_spec(spec: &Object, path: &Path, errors: &mut Errors) {
         }
     }
     let account = edit::get(spec, &["serviceAccountName"]);
-    if let Some(why) = Some(account).filter(|name| !name.is_empty()).and_then(|name| NameRule::Subdomain.check(name)) {
+    if let Some(why) =
+        Some(account).filter(|name| !name.is_empty()).and_then(|name| NameRule::Subdomain.check(name))
+    {
         errors.invalid(&path.child("serviceAccountName"), account, why);
     }
     let node = edit::get(spec, &["nodeName"]);
-    if let Some(why) = Some(node).filter(|name| !name.is_empty()).and_then(|name| NameRule::Subdomain.check(name)) {
+    if let Some(why) =
+        Some(node).filter(|name| !name.is_empty()).and_then(|name| NameRule::Subdomain.check(name))
+    {
         errors.invalid(&path.child("nodeName"), node, why);
     }
     meta::labels(spec.map_at(&["nodeSelector"]), &path.child("nodeSelector"), errors);
     for (field, least) in [("terminationGracePeriodSeconds", 0), ("activeDeadlineSeconds", 1)] {
         match spec.int_at(&[field]) {
             Some(value) if value < least => {
-                let why = if least == 0 { "must be greater than or equal to 0" } else { "must be between 1 and 2147483647, inclusive" };
+                let why = if least == 0 {
+                    "must be greater than or equal to 0"
+                } else {
+                    "must be between 1 and 2147483647, inclusive"
+                };
                 errors.invalid(&path.child(field), value, why);
             }
             _ => {}
@@ -67,14 +75,26 @@ fn validate_tolerations(spec: &Object, path: &Path, errors: &mut Errors) {
             errors.invalid(&path.child("key"), key, why);
         }
         if key.is_empty() && operator != "Exists" {
-            errors.invalid(&path.child("operator"), operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\"");
+            errors.invalid(
+                &path.child("operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            );
         }
         let effect = edit::get(toleration, &["effect"]);
         if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-            errors.not_supported(&path.child("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+            errors.not_supported(
+                &path.child("effect"),
+                effect,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            );
         }
         if toleration.get("tolerationSeconds").is_some() && effect != "NoExecute" {
-            errors.invalid(&path.child("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            errors.invalid(
+                &path.child("effect"),
+                effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
     }
 }
@@ -95,7 +115,12 @@ fn validate_volumes<'o>(spec: &'o Object, path: &Path, errors: &mut Errors) -> B
         if sources > 1 {
             errors.forbidden(&path, "may not specify more than 1 volume type");
         }
-        for (source, field) in [("secret", "secretName"), ("configMap", "name"), ("hostPath", "path"), ("persistentVolumeClaim", "claimName")] {
+        for (source, field) in [
+            ("secret", "secretName"),
+            ("configMap", "name"),
+            ("hostPath", "path"),
+            ("persistentVolumeClaim", "claimName"),
+        ] {
             if let Some(source_object) = volume.struct_at(&[source]) {
                 if edit::get(source_object, &[field]).is_empty() {
                     errors.required(&path.child(source).child(field), "");
@@ -250,13 +275,16 @@ fn validate_resources(container: &Object, path: &Path, errors: &mut Errors) {
         text.parse::<schema::quantity::Quantity>().ok()
     };
     for which in ["limits", "requests"] {
-        for (name, text) in container.map_at(&["resources", which]).into_iter().flat_map(schema::Map::strings) {
+        for (name, text) in container.map_at(&["resources", which]).into_iter().flat_map(schema::Map::strings)
+        {
             if text.starts_with('-') {
                 errors.invalid(&path.child(which).key(name), text, "must be greater than or equal to 0");
             }
         }
     }
-    for (name, text) in container.map_at(&["resources", "requests"]).into_iter().flat_map(schema::Map::strings) {
+    for (name, text) in
+        container.map_at(&["resources", "requests"]).into_iter().flat_map(schema::Map::strings)
+    {
         if let (Some(request), Some(limit)) = (amount("requests", name), amount("limits", name)) {
             if request > limit {
                 let limit = container.str_at(&["resources", "limits", name]).unwrap_or_default();
@@ -268,13 +296,16 @@ fn validate_resources(container: &Object, path: &Path, errors: &mut Errors) {
 }
 
 fn validate_probe(probe: &Object, name: &str, path: &Path, errors: &mut Errors) {
-    let handlers = ["exec", "httpGet", "tcpSocket", "grpc"].iter().filter(|field| probe.get(field).is_some()).count();
+    let handlers =
+        ["exec", "httpGet", "tcpSocket", "grpc"].iter().filter(|field| probe.get(field).is_some()).count();
     match handlers {
         0 => errors.required(path, "must specify a handler type"),
         1 => {}
         _ => errors.forbidden(path, "may not specify more than 1 handler type"),
     }
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         let value = probe.int_at(&[field]).unwrap_or_default();
         if value < 0 {
             errors.invalid(&path.child(field), value, "must be greater than or equal to 0");

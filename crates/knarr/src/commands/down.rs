@@ -99,11 +99,15 @@ fn remove_tree(dir: &std::path::Path) {
 fn unmount_below(dir: &std::path::Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
     let prefix = format!("{}/", dir.display());
-    let mut found: Vec<&str> =
-        mounts.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|path| path.starts_with(&prefix)).collect();
+    let mut found: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .filter(|path| path.starts_with(&prefix))
+        .collect();
     found.sort_unstable();
     for path in found.into_iter().rev() {
-        nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmounting {path}"))?;
+        nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH)
+            .with_context(|| format!("unmounting {path}"))?;
     }
     Ok(())
 }

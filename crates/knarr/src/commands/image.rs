@@ -47,8 +47,9 @@ impl Image {
     /// Runs the command on every node.
     pub fn run(self) -> Result<()> {
         let paths = self.which.paths();
-        let settings = Settings::load(&paths.settings())?
-            .with_context(|| format!("there is no cluster {:?}: make one with `knarr up`", self.which.name))?;
+        let settings = Settings::load(&paths.settings())?.with_context(|| {
+            format!("there is no cluster {:?}: make one with `knarr up`", self.which.name)
+        })?;
         let nodes = settings.node_names();
         if nodes.is_empty() {
             bail!("cluster {:?} has no node on this machine", settings.name);
@@ -77,7 +78,9 @@ impl Image {
                 }
             }
             Command::Pull { image } => {
-                images.pull_image(cri::v1::PullImageRequest { image: spec(image), ..Default::default() }).await?;
+                images
+                    .pull_image(cri::v1::PullImageRequest { image: spec(image), ..Default::default() })
+                    .await?;
                 println!("{node}: pulled {image}");
             }
             Command::Rm { image } => {

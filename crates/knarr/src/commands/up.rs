@@ -104,7 +104,11 @@ impl Up {
         let since = Instant::now();
         while ProcessRecord::alive(&record).is_none() {
             if let Some(status) = child.try_wait()? {
-                bail!("the control plane ended ({status}):\n{}\nits log is {}", last_lines(&log), log.display());
+                bail!(
+                    "the control plane ended ({status}):\n{}\nits log is {}",
+                    last_lines(&log),
+                    log.display()
+                );
             }
             if since.elapsed() > PATIENCE {
                 bail!("the control plane is not ready after {PATIENCE:?}; its log is {}", log.display());
@@ -135,8 +139,9 @@ impl Up {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        let merged = kubeconfig::merge(old.as_deref(), &entry)
-            .with_context(|| format!("{} cannot be merged into: write to another file with --kubeconfig", path.display()))?;
+        let merged = kubeconfig::merge(old.as_deref(), &entry).with_context(|| {
+            format!("{} cannot be merged into: write to another file with --kubeconfig", path.display())
+        })?;
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         }
@@ -228,7 +233,10 @@ async fn wait_for_nodes(kubeconfig: &str, settings: &Settings) -> Result<()> {
         for name in waiting {
             let node = nodes.get_opt(&name).await?;
             let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
-            let ready = conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            let ready = conditions
+                .iter()
+                .flatten()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True");
             if !ready {
                 left.push(name);
             }
@@ -265,4 +273,3 @@ fn last_lines(path: &Path) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n")
 }
-

@@ -56,7 +56,9 @@ pub fn answer(source: &dyn Source, domain: &str, name: &str, ask: Ask) -> Answer
     if let Some(reversed) = name.strip_suffix(".in-addr.arpa") {
         return pointer(source, domain, reversed, ask);
     }
-    let Some(rest) = name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.').or((rest.is_empty()).then_some(""))) else {
+    let Some(rest) =
+        name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.').or((rest.is_empty()).then_some("")))
+    else {
         return Answer::Foreign;
     };
     let mut labels: Vec<&str> = rest.split('.').filter(|label| !label.is_empty()).collect();
@@ -92,7 +94,9 @@ fn endpoints(slices: &[Arc<EndpointSlice>], publish: bool) -> Vec<(String, Ipv4A
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
         for endpoint in slice.endpoints.iter().flatten() {
             let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
-            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else { continue };
+            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else {
+                continue;
+            };
             if ready || publish {
                 let name = endpoint.hostname.clone().unwrap_or_else(|| ip.to_string().replace('.', "-"));
                 found.insert((name, ip), ());
@@ -105,7 +109,9 @@ fn endpoints(slices: &[Arc<EndpointSlice>], publish: bool) -> Vec<(String, Ipv4A
 fn service(source: &dyn Source, domain: &str, labels: &[&str], ask: Ask) -> Answer {
     let (host, name, namespace) = match labels {
         [] => return Answer::NoData,
-        [namespace] => return if source.has_namespace(namespace) { Answer::NoData } else { Answer::NxDomain },
+        [namespace] => {
+            return if source.has_namespace(namespace) { Answer::NoData } else { Answer::NxDomain };
+        }
         [rest @ .., name, namespace] => (rest, *name, *namespace),
     };
     let Some(found) = source.service(namespace, name) else { return Answer::NxDomain };
@@ -179,7 +185,8 @@ mod tests {
     impl Source for Fixed {
         fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
             let is = |service: &&Arc<Service>| {
-                service.metadata.name.as_deref() == Some(name) && service.metadata.namespace.as_deref() == Some(namespace)
+                service.metadata.name.as_deref() == Some(name)
+                    && service.metadata.namespace.as_deref() == Some(namespace)
             };
             self.0.iter().find(is).cloned()
         }
@@ -199,14 +206,25 @@ mod tests {
 
     fn ask(name: &str, ask: Ask) -> Answer {
         let service = |name: &str, spec: serde_json::Value| {
-            Arc::new(serde_json::from_value(serde_json::json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})).unwrap())
+            Arc::new(
+                serde_json::from_value(
+                    serde_json::json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec}),
+                )
+                .unwrap(),
+            )
         };
         let slice = serde_json::json!({"metadata": {"name": "s"}, "addressType": "IPv4",
             "endpoints": [{"addresses": ["10.244.0.5"], "hostname": "db-0"}, {"addresses": ["10.244.0.6"], "conditions": {"ready": false}}]});
         let source = Fixed(
             vec![
-                service("web", serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]})),
-                service("db", serde_json::json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}]})),
+                service(
+                    "web",
+                    serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}),
+                ),
+                service(
+                    "db",
+                    serde_json::json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}]}),
+                ),
                 service("out", serde_json::json!({"type": "ExternalName", "externalName": "example.com."})),
             ],
             vec![Arc::new(serde_json::from_value(slice).unwrap())],
@@ -223,8 +241,16 @@ mod tests {
             ("web.n.svc.cluster.local", Ask::A, Answer::A(vec![web])),
             ("db.n.svc.cluster.local", Ask::A, Answer::A(vec![db])),
             ("db-0.db.n.svc.cluster.local", Ask::A, Answer::A(vec![db])),
-            ("_http._tcp.web.n.svc.cluster.local", Ask::Srv, Answer::Srv(vec![(80, text("web.n.svc.cluster.local"))])),
-            ("_sql._tcp.db.n.svc.cluster.local", Ask::Srv, Answer::Srv(vec![(5432, text("db-0.db.n.svc.cluster.local"))])),
+            (
+                "_http._tcp.web.n.svc.cluster.local",
+                Ask::Srv,
+                Answer::Srv(vec![(80, text("web.n.svc.cluster.local"))]),
+            ),
+            (
+                "_sql._tcp.db.n.svc.cluster.local",
+                Ask::Srv,
+                Answer::Srv(vec![(5432, text("db-0.db.n.svc.cluster.local"))]),
+            ),
             ("out.n.svc.cluster.local", Ask::A, Answer::Cname(text("example.com"))),
             ("10-244-0-5.n.pod.cluster.local", Ask::A, Answer::A(vec![db])),
             ("9.0.96.10.in-addr.arpa", Ask::Ptr, Answer::Ptr(text("web.n.svc.cluster.local"))),

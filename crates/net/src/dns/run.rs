@@ -228,7 +228,10 @@ fn records(name: &Name, answer: Answer) -> Vec<Record> {
         Answer::Ptr(other) => vec![record(RData::PTR(PTR(target(&other))))],
         Answer::Srv(ports) => {
             let weight = u16::try_from(100 / ports.len().max(1)).unwrap_or(1);
-            ports.into_iter().map(|(port, host)| record(RData::SRV(SRV::new(0, weight, port, target(&host))))).collect()
+            ports
+                .into_iter()
+                .map(|(port, host)| record(RData::SRV(SRV::new(0, weight, port, target(&host)))))
+                .collect()
         }
         Answer::NoData | Answer::NxDomain | Answer::Foreign => Vec::new(),
     }

@@ -117,7 +117,13 @@ impl Batch {
     }
 
     fn push(&mut self, kind: u16, flags: u16, attributes: &Attributes) {
-        self.messages.push(message((NFNL_SUBSYS_NFTABLES << 8) | kind, flags, NFPROTO_IPV4, 0, &attributes.0));
+        self.messages.push(message(
+            (NFNL_SUBSYS_NFTABLES << 8) | kind,
+            flags,
+            NFPROTO_IPV4,
+            0,
+            &attributes.0,
+        ));
     }
 
     fn of_table(&self, kind: u16) -> Attributes {
@@ -204,7 +210,14 @@ impl Batch {
         self.elements(DELSETELEM, 0, map, elements, false)
     }
 
-    fn elements(&mut self, kind: u16, flags: u16, map: &str, elements: &[Element], with_data: bool) -> &mut Self {
+    fn elements(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        map: &str,
+        elements: &[Element],
+        with_data: bool,
+    ) -> &mut Self {
         for chunk in elements.chunks(ELEMENTS_PER_MESSAGE) {
             let mut attributes = self.of_table(1);
             attributes.text(2, map);

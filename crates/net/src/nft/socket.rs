@@ -2,7 +2,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt,
+    socket, sockopt,
 };
 
 use super::Batch;
@@ -47,7 +48,8 @@ impl Socket {
             .map_err(failed("opening a socket"))?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("binding the socket"))?;
         // A large transaction is one datagram.
-        setsockopt(&fd, sockopt::SndBufForce, &(64 << 20)).map_err(failed("enlarging the socket's buffer"))?;
+        setsockopt(&fd, sockopt::SndBufForce, &(64 << 20))
+            .map_err(failed("enlarging the socket's buffer"))?;
         Ok(Self(fd))
     }
 
@@ -60,7 +62,8 @@ impl Socket {
             return Ok(());
         }
         let bytes = batch.bytes();
-        sendto(self.0.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(failed("sending"))?;
+        sendto(self.0.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())
+            .map_err(failed("sending"))?;
         let mut refused = None;
         let mut buffer = vec![0u8; 1 << 16];
         let mut flags = MsgFlags::empty();

@@ -67,9 +67,20 @@ impl Table {
         let verdicts = Some(None);
         batch.map("svc-ips", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
         let slot = concat(&[IPV4, PROTOCOL, PORT, MARK]);
-        batch.map("endpoints", MapSpec { key_type: slot, key_len: 16, data: Some(Some((endpoint, 8))), dynamic: None });
+        batch.map(
+            "endpoints",
+            MapSpec { key_type: slot, key_len: 16, data: Some(Some((endpoint, 8))), dynamic: None },
+        );
         let client = concat(&[IPV4, IPV4, PROTOCOL, PORT]);
-        batch.map("affinity", MapSpec { key_type: client, key_len: 16, data: Some(Some((endpoint, 8))), dynamic: Some(CLIENTS) });
+        batch.map(
+            "affinity",
+            MapSpec {
+                key_type: client,
+                key_len: 16,
+                data: Some(Some((endpoint, 8))),
+                dynamic: Some(CLIENTS),
+            },
+        );
         batch.map("aff-svcs", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
         batch.map("refused", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
         batch.map("hairpins", MapSpec { key_type: concat(&[IPV4, IPV4]), key_len: 8, ..MapSpec::default() });
@@ -104,10 +115,20 @@ impl Table {
         batch.chain("postrouting", nat(4, 100));
         let (base, bits) = self.cluster;
         // What came from outside, or goes back to whence it came, must return through this node.
-        batch.rule("postrouting", &Expressions::new().translated().source(R0).within(R0, base, bits, true).masquerade());
-        batch.rule("postrouting", &Expressions::new().translated().source(R0).destination(R1).lookup("hairpins", None).masquerade());
+        batch.rule(
+            "postrouting",
+            &Expressions::new().translated().source(R0).within(R0, base, bits, true).masquerade(),
+        );
+        batch.rule(
+            "postrouting",
+            &Expressions::new().translated().source(R0).destination(R1).lookup("hairpins", None).masquerade(),
+        );
         // Pods reach the world under the node's address.
-        let leaving = Expressions::new().source(R0).within(R0, base, bits, false).destination(R0).within(R0, base, bits, true);
+        let leaving = Expressions::new()
+            .source(R0)
+            .within(R0, base, bits, false)
+            .destination(R0)
+            .within(R0, base, bits, true);
         batch.rule("postrouting", &leaving.masquerade());
     }
 

@@ -88,10 +88,15 @@ pub fn plan<'o>(
 
 fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut Tables) {
     let Some(spec) = &service.spec else { return };
-    let Some(cluster_ip) = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else { return };
+    let Some(cluster_ip) = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else {
+        return;
+    };
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
         let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
-        config.and_then(|client| client.timeout_seconds).and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(10800)
+        config
+            .and_then(|client| client.timeout_seconds)
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .unwrap_or(10800)
     });
     let only_local = |policy: Option<&str>| policy == Some("Local");
     for port in spec.ports.iter().flatten() {
@@ -108,7 +113,11 @@ fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut
         for ip in addresses {
             add(tables, ip, number, &inside);
         }
-        let Some(node_port) = port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0) else { continue };
+        let Some(node_port) =
+            port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0)
+        else {
+            continue;
+        };
         let outside = Target {
             endpoints: endpoints(slices, name, only_local(spec.external_traffic_policy.as_deref()), local),
             ..inside
@@ -125,7 +134,9 @@ fn endpoints(slices: &[&EndpointSlice], name: &str, only_local: bool, local: &Lo
     let (mut ready, mut ending) = (BTreeSet::new(), BTreeSet::new());
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
         let port = slice.ports.iter().flatten().find(|port| port.name.as_deref().unwrap_or_default() == name);
-        let Some(port) = port.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else { continue };
+        let Some(port) = port.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else {
+            continue;
+        };
         for endpoint in slice.endpoints.iter().flatten() {
             if only_local && endpoint.node_name.as_deref() != Some(&local.node) {
                 continue;
@@ -184,7 +195,10 @@ mod tests {
     use super::*;
 
     fn service(spec: serde_json::Value) -> Service {
-        serde_json::from_value(serde_json::json!({"metadata": {"name": "web", "namespace": "n"}, "spec": spec})).unwrap()
+        serde_json::from_value(
+            serde_json::json!({"metadata": {"name": "web", "namespace": "n"}, "spec": spec}),
+        )
+        .unwrap()
     }
 
     fn slice(endpoints: serde_json::Value) -> EndpointSlice {
@@ -201,7 +215,9 @@ mod tests {
 
     #[test]
     fn a_service_with_a_node_port() {
-        let service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]}));
+        let service = service(
+            serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}]}),
+        );
         let slice = slice(serde_json::json!([{"addresses": ["10.244.0.2"]}, {"addresses": ["10.244.1.2"]}]));
         let tables = plan([&service].into_iter(), [&slice].into_iter(), &local());
         assert_eq!((tables.services.len(), tables.endpoints.len()), (2, 4));
@@ -211,7 +227,9 @@ mod tests {
 
     #[test]
     fn nobody_behind_it_means_refused() {
-        let service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "protocol": "TCP"}]}));
+        let service = service(
+            serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80, "protocol": "TCP"}]}),
+        );
         let tables = plan([&service].into_iter(), [].into_iter(), &local());
         assert_eq!((tables.refused.len(), tables.services.len()), (1, 0));
     }
@@ -225,7 +243,9 @@ mod tests {
     #[test]
     fn those_that_end_serve_when_nobody_else_does() {
         let ending = serde_json::json!({"ready": false, "serving": true, "terminating": true});
-        let service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}], "sessionAffinity": "ClientIP"}));
+        let service = service(
+            serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}], "sessionAffinity": "ClientIP"}),
+        );
         let slice = slice(serde_json::json!([{"addresses": ["10.244.0.2"], "conditions": ending}]));
         let tables = plan([&service].into_iter(), [&slice].into_iter(), &local());
         assert_eq!(tables.sizes, BTreeSet::from([(1, true)]));

@@ -13,7 +13,8 @@ use super::plan::{Local, plan};
 /// Keeps the Services of this node until the group stops. The calling process is in the node's namespace.
 pub async fn run(name: String, cluster: (u32, u8), local: Local, client: kube::Client, tasks: &TaskGroup) {
     let queue: WorkQueue<()> = WorkQueue::new();
-    let mut services: Informer<Service> = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
+    let mut services: Informer<Service> =
+        Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let changed = queue.clone();
     services.on_change(move |_| changed.add(()));
     let resource = Resource::all("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
@@ -28,7 +29,8 @@ pub async fn run(name: String, cluster: (u32, u8), local: Local, client: kube::C
     queue
         .run(1, |()| async {
             let (services, slices) = (services.list(), slices.list());
-            let wanted = plan(services.iter().map(|(_, one)| &**one), slices.iter().map(|(_, one)| &**one), &local);
+            let wanted =
+                plan(services.iter().map(|(_, one)| &**one), slices.iter().map(|(_, one)| &**one), &local);
             let mut table = table.lock();
             let table = match &mut *table {
                 Some(table) => table,
@@ -39,4 +41,3 @@ pub async fn run(name: String, cluster: (u32, u8), local: Local, client: kube::C
         })
         .await;
 }
-

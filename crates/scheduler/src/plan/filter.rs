@@ -7,7 +7,11 @@ use crate::snapshot::{NodeInfo, Snapshot};
 use crate::view::{NodeView, PodView, Port};
 
 /// Why the candidate cannot go to a node; `None` when it can.
-pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Snapshot) -> Option<Vec<String>> {
+pub(super) fn against(
+    candidate: &Candidate<'_>,
+    info: &NodeInfo,
+    snapshot: &Snapshot,
+) -> Option<Vec<String>> {
     let node = info.node.as_deref()?;
     let one = |why: &str| Some(vec![format!("node(s) {why}")]);
     let pod = candidate.pod;
@@ -71,7 +75,8 @@ fn fits_affinity(pod: &PodView, node: &NodeView) -> bool {
         return false;
     }
     let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let required =
+        affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     required.is_none_or(|required| required.node_selector_terms.iter().any(|term| select::term(term, node)))
 }
 
@@ -86,7 +91,8 @@ fn ports_taken(pod: &PodView, info: &NodeInfo) -> bool {
             && a.protocol == b.protocol
             && (any(&a.host_ip) || any(&b.host_ip) || a.host_ip == b.host_ip)
     };
-    host_ports(pod).any(|wanted| info.pods.values().any(|other| host_ports(other).any(|taken| clash(wanted, taken))))
+    host_ports(pod)
+        .any(|wanted| info.pods.values().any(|other| host_ports(other).any(|taken| clash(wanted, taken))))
 }
 
 fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Vec<String> {
@@ -113,18 +119,24 @@ pub(super) fn domains(
 ) -> std::collections::BTreeMap<String, i64> {
     let mut domains = std::collections::BTreeMap::new();
     for info in snapshot.nodes() {
-        let Some(domain) = info.node.as_ref().and_then(|node| node.metadata.labels.get(key)) else { continue };
-        let here = info.pods.values().filter(|pod| pod.metadata.deletion_timestamp.is_none() && counts(pod)).count();
+        let Some(domain) = info.node.as_ref().and_then(|node| node.metadata.labels.get(key)) else {
+            continue;
+        };
+        let here =
+            info.pods.values().filter(|pod| pod.metadata.deletion_timestamp.is_none() && counts(pod)).count();
         *domains.entry(domain.clone()).or_default() += i64::try_from(here).unwrap_or_default();
     }
     domains
 }
 
 fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
-    let hard = pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule");
+    let hard =
+        pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule");
     for rule in hard {
         let Some(domain) = node.metadata.labels.get(&rule.topology_key) else {
-            return Some(vec!["node(s) didn't match pod topology spread constraints (missing required label)".to_owned()]);
+            return Some(vec![
+                "node(s) didn't match pod topology spread constraints (missing required label)".to_owned(),
+            ]);
         };
         let selected = |other: &PodView| {
             other.metadata.namespace == pod.metadata.namespace
@@ -145,7 +157,10 @@ fn in_scope(term: &PodAffinityTerm, owner: &PodView, other: &PodView) -> bool {
     let named = term.namespaces.as_deref().unwrap_or_default();
     let namespace = match named.is_empty() && term.namespace_selector.is_none() {
         true => other.metadata.namespace == owner.metadata.namespace,
-        false => named.contains(&other.metadata.namespace) || term.namespace_selector.as_ref().is_some_and(|s| *s == Default::default()),
+        false => {
+            named.contains(&other.metadata.namespace)
+                || term.namespace_selector.as_ref().is_some_and(|s| *s == Default::default())
+        }
     };
     namespace && select::labels(term.label_selector.as_ref(), &other.metadata.labels)
 }

@@ -44,7 +44,8 @@ pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
         Some(node) => Decision::Node(node.metadata.name.clone()),
         None if total == 0 => Decision::Unschedulable("no nodes available to schedule pods".to_owned()),
         None => {
-            let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+            let mut parts: Vec<String> =
+                reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
             parts.sort();
             Decision::Unschedulable(format!("0/{total} nodes are available: {}.", parts.join(", ")))
         }

@@ -34,7 +34,8 @@ pub(super) fn best<'n>(
         })
         .collect();
     let top = scored.iter().map(|(score, _)| *score).max()?;
-    let equal: Vec<&NodeInfo> = scored.iter().filter(|(score, _)| *score == top).map(|(_, info)| *info).collect();
+    let equal: Vec<&NodeInfo> =
+        scored.iter().filter(|(score, _)| *score == top).map(|(_, info)| *info).collect();
     let at = usize::try_from(tie.checked_rem(equal.len() as u64)?).ok()?;
     equal.get(at).copied()
 }
@@ -64,8 +65,14 @@ fn locality(pod: &PodView, info: &NodeInfo) -> i64 {
     const MOST: i64 = 1000 << 20;
     let Some(node) = &info.node else { return 0 };
     let known = |image: &str| {
-        let tagged = if image.rsplit('/').next().is_some_and(|name| name.contains(':')) { image.to_owned() } else { format!("{image}:latest") };
-        let found = node.status.images.iter().find(|there| there.names.iter().any(|name| *name == tagged || name.ends_with(&format!("/{tagged}"))));
+        let tagged = if image.rsplit('/').next().is_some_and(|name| name.contains(':')) {
+            image.to_owned()
+        } else {
+            format!("{image}:latest")
+        };
+        let found = node.status.images.iter().find(|there| {
+            there.names.iter().any(|name| *name == tagged || name.ends_with(&format!("/{tagged}")))
+        });
         found.map_or(0, |image| image.size_bytes)
     };
     let total: i64 = pod.spec.containers.iter().map(|container| known(&container.image)).sum();
@@ -75,11 +82,15 @@ fn locality(pod: &PodView, info: &NodeInfo) -> i64 {
 fn preferred(pod: &PodView, info: &NodeInfo) -> i64 {
     let Some(node) = &info.node else { return 0 };
     let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let terms = affinity.and_then(|rules| rules.preferred_during_scheduling_ignored_during_execution.as_deref());
+    let terms =
+        affinity.and_then(|rules| rules.preferred_during_scheduling_ignored_during_execution.as_deref());
     let terms = terms.unwrap_or_default();
     let all: i64 = terms.iter().map(|term| i64::from(term.weight)).sum();
-    let met: i64 =
-        terms.iter().filter(|term| select::term(&term.preference, node)).map(|term| i64::from(term.weight)).sum();
+    let met: i64 = terms
+        .iter()
+        .filter(|term| select::term(&term.preference, node))
+        .map(|term| i64::from(term.weight))
+        .sum();
     if all == 0 { 0 } else { met * 100 / all }
 }
 
@@ -97,8 +108,12 @@ fn untainted(pod: &PodView, info: &NodeInfo) -> i64 {
 
 /// Pods with the same labels are kept apart: by the pod's own soft constraints, or by default over nodes.
 fn spread_scores(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec<i64> {
-    let soft: Vec<_> =
-        pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "ScheduleAnyway").collect();
+    let soft: Vec<_> = pod
+        .spec
+        .topology_spread_constraints
+        .iter()
+        .filter(|rule| rule.when_unsatisfiable == "ScheduleAnyway")
+        .collect();
     let counts: Vec<i64> = nodes
         .iter()
         .map(|info| {

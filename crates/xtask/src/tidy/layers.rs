@@ -33,10 +33,16 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
         .current_dir(root)
         .output()
         .context("running cargo metadata")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
-    let packages = metadata.get("packages").and_then(serde_json::Value::as_array).context("cargo metadata has no packages")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+    let packages = metadata
+        .get("packages")
+        .and_then(serde_json::Value::as_array)
+        .context("cargo metadata has no packages")?;
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
-    let name = |value: &serde_json::Value| value.get("name").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let name = |value: &serde_json::Value| {
+        value.get("name").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
     let members: Vec<String> = packages.iter().map(name).collect();
     let mut problems = Vec::new();
     for package in packages {

@@ -24,14 +24,22 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
         } else if lines > 400 {
             long_files.push(format!("{shown} ({lines})"));
         }
-        long_functions.extend(functions(&text).into_iter().map(|(name, lines)| format!("{shown}: {name} ({lines})")));
+        long_functions
+            .extend(functions(&text).into_iter().map(|(name, lines)| format!("{shown}: {name} ({lines})")));
     }
     if long_files.len() > LONG_FILES {
-        problems.push(format!("{} files are longer than 400 lines, {LONG_FILES} may be: {}", long_files.len(), long_files.join(", ")));
+        problems.push(format!(
+            "{} files are longer than 400 lines, {LONG_FILES} may be: {}",
+            long_files.len(),
+            long_files.join(", ")
+        ));
     }
     if long_functions.len() > LONG_FUNCTIONS {
         let list = long_functions.join(", ");
-        problems.push(format!("{} functions are longer than 70 lines, {LONG_FUNCTIONS} may be: {list}", long_functions.len()));
+        problems.push(format!(
+            "{} functions are longer than 70 lines, {LONG_FUNCTIONS} may be: {list}",
+            long_functions.len()
+        ));
     }
     Ok(problems)
 }
@@ -43,11 +51,16 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     for (number, line) in text.lines().enumerate() {
         let indent = line.len() - line.trim_start().len();
         let trimmed = line.trim_start();
-        let is_function = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "pub(super) fn "]
-            .iter()
-            .any(|head| trimmed.starts_with(head));
+        let is_function =
+            ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "pub(super) fn "]
+                .iter()
+                .any(|head| trimmed.starts_with(head));
         if is_function {
-            let name = trimmed.split("fn ").nth(1).and_then(|rest| rest.split(['(', '<']).next()).unwrap_or_default();
+            let name = trimmed
+                .split("fn ")
+                .nth(1)
+                .and_then(|rest| rest.split(['(', '<']).next())
+                .unwrap_or_default();
             open.push((indent, name.to_owned(), number));
         } else if trimmed == "}" {
             if let Some((_, name, start)) = open.pop_if(|(at, ..)| *at == indent) {

@@ -9,7 +9,9 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 use crate::services::plan::{Local, plan};
 
-fn objects(ports: &[u16]) -> (k8s_openapi::api::core::v1::Service, Vec<k8s_openapi::api::discovery::v1::EndpointSlice>) {
+fn objects(
+    ports: &[u16],
+) -> (k8s_openapi::api::core::v1::Service, Vec<k8s_openapi::api::discovery::v1::EndpointSlice>) {
     let service = serde_json::json!({"metadata": {"name": "web", "namespace": "n"},
         "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80, "protocol": "TCP"}]}});
     let slices = ports.iter().map(|port| {
@@ -64,11 +66,16 @@ fn connect() -> std::io::Result<TcpStream> {
 fn connections_reach_every_endpoint_and_follow_changes() {
     alone(|| {
         let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let ports: Vec<u16> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         let mut table = Table::open("knarr", (u32::from(Ipv4Addr::new(10, 244, 0, 0)), 16)).unwrap();
         table.apply(&tables(&ports)).unwrap();
         let text = listed();
-        for expected in ["goto n3", "numgen random mod 3 map @endpoints", "ip daddr . meta l4proto . th dport vmap @svc-ips"] {
+        for expected in [
+            "goto n3",
+            "numgen random mod 3 map @endpoints",
+            "ip daddr . meta l4proto . th dport vmap @svc-ips",
+        ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
         for listener in &listeners {
@@ -104,7 +111,9 @@ fn a_refused_transaction_changes_nothing_and_is_written_anew() {
         let before = listed();
         // What the kernel holds is no longer what is believed.
         let mut wrong = tables(&[1000]);
-        wrong.services.insert(Element { key: vec![9; 12], value: crate::nft::Verdict::Goto("n1".to_owned()) });
+        wrong
+            .services
+            .insert(Element { key: vec![9; 12], value: crate::nft::Verdict::Goto("n1".to_owned()) });
         table.now = Some(wrong);
         assert!(table.apply(&tables(&[2000])).is_err());
         assert_eq!(listed(), before);
