@@ -104,6 +104,8 @@ pub struct Memory {
     pub cleaned: bool,
     /// The object is deleted.
     pub deleted: bool,
+    /// How many jobs have ended: what was seen of the runtime before the last one ended is out of date.
+    pub ended: u64,
 }
 
 impl Memory {
@@ -121,6 +123,7 @@ impl Memory {
     /// Notes the end of a job.
     pub fn finish(&mut self, job: &Job, outcome: Outcome, now: Timestamp) {
         self.running.remove(job);
+        self.ended += 1;
         let Some((reason, message)) = outcome.failure else {
             self.failures.remove(job);
             return;

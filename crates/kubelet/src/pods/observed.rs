@@ -180,13 +180,24 @@ fn instance(listed: &wire::Container, status: wire::ContainerStatus) -> Instance
         exit_code: status.exit_code,
         reason: status.reason.clone(),
         message,
-        image: status.image.clone().unwrap_or_default().image,
+        image: image_name(status.image.as_ref()),
         image_id: if status.image_ref.is_empty() {
             status.image_id.clone()
         } else {
             status.image_ref.clone()
         },
         hash: text(HASH),
+    }
+}
+
+/// The image as a name where the runtime knows one: containers are made of ids.
+fn image_name(image: Option<&wire::ImageSpec>) -> String {
+    let Some(image) = image else { return String::new() };
+    let is_id = image.image.starts_with("sha256:");
+    if is_id && !image.user_specified_image.is_empty() {
+        image.user_specified_image.clone()
+    } else {
+        image.image.clone()
     }
 }
 

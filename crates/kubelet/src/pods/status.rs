@@ -156,7 +156,7 @@ impl Maker<'_> {
         ContainerStatus {
             name: container.name.clone(),
             container_id: Some(self.id(latest)),
-            image: if latest.image.is_empty() {
+            image: if latest.image.is_empty() || latest.image.starts_with("sha256:") {
                 container.image.clone().unwrap_or_default()
             } else {
                 latest.image.clone()

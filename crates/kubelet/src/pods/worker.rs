@@ -24,7 +24,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
     let mut worker = Worker { shared, handle, cache: Cache::default(), probers: HashMap::new() };
     loop {
+        let ended = worker.handle.memory.lock().ended;
         match observe(&worker.shared.runtime, &worker.handle.uid, &mut worker.cache).await {
+            // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
+            Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
                 let Some(wake) = worker.round(Arc::new(observed)) else { break };
                 worker.wait(wake).await;
