@@ -6,6 +6,7 @@ use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource, WorkQueue};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
@@ -28,6 +29,8 @@ pub struct Informers {
     pub namespaces: Reflector<Namespace>,
     /// Nodes.
     pub nodes: Reflector<Node>,
+    /// The nodes' leases.
+    pub leases: Reflector<Lease>,
     /// Service accounts: their metadata.
     pub service_accounts: Reflector<AnyView>,
     /// The config maps named `kube-root-ca.crt`.
@@ -78,6 +81,10 @@ pub struct Queues {
     pub accounts: WorkQueue<String>,
     /// Nodes, for their pod networks.
     pub node_cidrs: WorkQueue<String>,
+    /// Nodes, for their conditions and taints.
+    pub node_health: WorkQueue<String>,
+    /// Pods that are on nodes, which may not bear them.
+    pub evictions: WorkQueue<String>,
 }
 
 /// What the start of the informers needs to know of replica sets: they count what they made.
@@ -92,7 +99,8 @@ pub fn start_informers(
 ) -> Informers {
     let core = |kind, plural| Resource::all("", "v1", kind, plural);
     let apps = |kind, plural| Resource::all("apps", "v1", kind, plural);
-    let mut deployments: Informer<Deployment> = Informer::new(client.clone(), apps("Deployment", "deployments"));
+    let mut deployments: Informer<Deployment> =
+        Informer::new(client.clone(), apps("Deployment", "deployments"));
     let queue = queues.deployments.clone();
     deployments.on_change(move |change| queue.add(change.key().to_owned()));
 
@@ -112,8 +120,10 @@ pub fn start_informers(
     let queue = queues.services.clone();
     services.on_change(move |change| queue.add(change.key().to_owned()));
 
-    let mut slices: Informer<EndpointSlice> =
-        Informer::new(client.clone(), Resource::all("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"));
+    let mut slices: Informer<EndpointSlice> = Informer::new(
+        client.clone(),
+        Resource::all("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+    );
     let queue = queues.services.clone();
     slices.on_change(move |change| {
         let (client::Change::Set { new: slice, .. } | client::Change::Removed { old: slice, .. }) = change;
@@ -131,8 +141,15 @@ pub fn start_informers(
     });
 
     let mut nodes: Informer<Node> = Informer::new(client.clone(), core("Node", "nodes"));
-    let queue = queues.node_cidrs.clone();
-    nodes.on_change(move |change| queue.add(change.key().to_owned()));
+    let (cidrs, health) = (queues.node_cidrs.clone(), queues.node_health.clone());
+    nodes.on_change(move |change| {
+        cidrs.add(change.key().to_owned());
+        health.add(change.key().to_owned());
+    });
+    let leases: Informer<Lease> = Informer::new(
+        client.clone(),
+        Resource::all("coordination.k8s.io", "v1", "Lease", "leases").in_namespace("kube-node-lease"),
+    );
 
     let mut service_accounts: Informer<AnyView> =
         Informer::new(client.clone(), core("ServiceAccount", "serviceaccounts"));
@@ -156,6 +173,7 @@ pub fn start_informers(
         slices: slices.start(tasks),
         namespaces: namespaces.start(tasks),
         nodes: nodes.start(tasks),
+        leases: leases.start(tasks),
         service_accounts: service_accounts.start(tasks),
         root_cas: root_cas.start(tasks),
     }
@@ -171,12 +189,16 @@ fn start_pods(
 ) -> Reflector<PodView> {
     let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
     let (sets, selecting) = (queues.replica_sets.clone(), queues.services.clone());
+    let evictions = queues.evictions.clone();
     pods.on_change(move |change| {
         let (pod, old, gone) = match change {
             client::Change::Set { new, old, .. } => (*new, *old, new.metadata.deletion_timestamp.is_some()),
             client::Change::Removed { old, .. } => (*old, None, true),
         };
         let namespace = &pod.metadata.namespace;
+        if !gone && !pod.spec.node_name.is_empty() && old.is_none_or(|old| old.spec.node_name.is_empty()) {
+            evictions.add(change.key().to_owned());
+        }
         match pod.metadata.controller() {
             Some(owner) if owner.kind == "ReplicaSet" => {
                 let key = crate::view::key(namespace, &owner.name);
@@ -188,10 +210,15 @@ fn start_pods(
             None => orphaned(pod, &owners, &sets),
         }
         for service in services.in_namespace(namespace) {
-            let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { continue };
-            let selects = |pod: &PodView| selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value));
+            let Some(selector) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
+                continue;
+            };
+            let selects = |pod: &PodView| {
+                selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
+            };
             if selects(pod) || old.is_some_and(|old| selects(old)) {
-                selecting.add(crate::view::key(namespace, service.metadata.name.as_deref().unwrap_or_default()));
+                selecting
+                    .add(crate::view::key(namespace, service.metadata.name.as_deref().unwrap_or_default()));
             }
         }
     });
@@ -202,7 +229,10 @@ fn orphaned(pod: &PodView, owners: &Reflector<ReplicaSet>, sets: &WorkQueue<Stri
     for set in owners.in_namespace(&pod.metadata.namespace) {
         let selector = Some(&set.spec.selector);
         if crate::selector::matches(selector, &pod.metadata.labels) {
-            sets.add(crate::view::key(&pod.metadata.namespace, set.metadata.name.as_deref().unwrap_or_default()));
+            sets.add(crate::view::key(
+                &pod.metadata.namespace,
+                set.metadata.name.as_deref().unwrap_or_default(),
+            ));
         }
     }
 }
@@ -218,6 +248,7 @@ impl Informers {
             self.slices.synced(),
             self.namespaces.synced(),
             self.nodes.synced(),
+            self.leases.synced(),
             self.service_accounts.synced(),
             self.root_cas.synced(),
         );

@@ -8,8 +8,10 @@ pub mod context;
 pub mod deployment;
 pub mod endpointslice;
 pub mod expect;
+pub mod garbage;
 pub mod namespace;
 pub mod node_ipam;
+pub mod node_lifecycle;
 pub mod replicaset;
 pub mod selector;
 pub mod view;
@@ -20,6 +22,7 @@ use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 
 use context::{Context, Queues, Settings, start_informers};
+use node_lifecycle::run::NodeLifecycle;
 use replicaset::run::ReplicaSets;
 
 /// Runs all controllers until the group stops. Leadership is the caller's.
@@ -43,6 +46,7 @@ pub async fn run(
     let context = Arc::new(Context { client, informers, clock, random, recorder, settings });
     context.informers.synced().await;
     let sets = sets.get_or_init(|| Arc::new(ReplicaSets::new(context.clone()))).clone();
+    let nodes = NodeLifecycle::new(context.clone(), &queues);
     tokio::join!(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
         queues.deployments.run(5, |key| deployment::run::reconcile(&context, key)),
@@ -50,5 +54,9 @@ pub async fn run(
         queues.namespaces.run(4, |key| namespace::run::reconcile(&context, key)),
         queues.accounts.run(2, |key| accounts::reconcile(&context, key)),
         queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),
+        queues.node_health.run(2, |name| nodes.reconcile(name)),
+        queues.evictions.run(4, |key| nodes.evict(key)),
+        nodes.watch_over(),
+        garbage::run::run(&context, tasks),
     );
 }
