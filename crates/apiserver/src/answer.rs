@@ -149,7 +149,7 @@ impl Writer<'_> {
                     resource_version: object.resource_version().to_owned(),
                     ..ListMeta::default()
                 };
-                finish(encoding, code, self.table(&[object.clone()], &meta, true)?)
+                finish(encoding, code, self.table(std::slice::from_ref(object), &meta, true)?)
             }
             Shape::PartialMetadata => {
                 let partial = partial(object)?;

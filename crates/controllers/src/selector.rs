@@ -38,7 +38,8 @@ mod tests {
         let app = serde_json::json!({"matchLabels": {"app": "a"}});
         assert!(select(app.clone(), &[("app", "a"), ("x", "y")]));
         assert!(!select(app, &[("app", "b")]));
-        let not_in = serde_json::json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]});
+        let not_in =
+            serde_json::json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]});
         assert!(select(not_in.clone(), &[]) && !select(not_in, &[("app", "a")]));
         assert!(select(serde_json::json!({}), &[]));
         assert!(!matches(None, &BTreeMap::new()));

@@ -136,7 +136,10 @@ pub struct ConditionView {
 impl PodView {
     /// The condition `Ready`, if it is true.
     pub fn ready(&self) -> Option<&ConditionView> {
-        self.status.conditions.iter().find(|condition| condition.kind == "Ready" && condition.status == "True")
+        self.status
+            .conditions
+            .iter()
+            .find(|condition| condition.kind == "Ready" && condition.status == "True")
     }
 
     /// Whether it has ended.

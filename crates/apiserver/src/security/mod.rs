@@ -98,8 +98,7 @@ impl TokenAuthenticator for Security {
 
 impl TokenIssuer for Security {
     fn issue(&self, request: &TokenRequest) -> Result<(String, Timestamp), String> {
-        let reference =
-            |(name, uid): (String, String)| token::Reference { name, uid, ..token::Reference::default() };
+        let reference = |(name, uid): (String, String)| token::Reference { name, uid };
         let minted = self
             .issuer
             .mint(&token::TokenRequest {

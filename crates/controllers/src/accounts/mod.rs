@@ -56,7 +56,11 @@ fn named(name: &str) -> ObjectMeta {
 
 fn taken_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
-        Err(kube::Error::Api(status)) if status.code == 409 || (status.code == 403 && status.message.contains("being terminated")) => Ok(()),
+        Err(kube::Error::Api(status))
+            if status.code == 409 || (status.code == 403 && status.message.contains("being terminated")) =>
+        {
+            Ok(())
+        }
         other => other.map(|_| ()),
     }
 }

@@ -161,13 +161,23 @@ fn is_current(set: &ReplicaSet, template: &PodTemplateSpec) -> bool {
 /// Looks at a deployment and the replica sets that it controls.
 pub fn plan(deployment: &Deployment, sets: &[Arc<ReplicaSet>], now: Timestamp) -> Plan {
     let Some(template) = Some(&deployment.spec.template) else {
-        return Plan { actions: Vec::new(), revision: None, status: DeploymentStatus::default(), again_in: None };
+        return Plan {
+            actions: Vec::new(),
+            revision: None,
+            status: DeploymentStatus::default(),
+            again_in: None,
+        };
     };
     let mut sorted: Vec<&Arc<ReplicaSet>> = sets.iter().collect();
-    sorted.sort_by_key(|set| (set.metadata.creation_timestamp.as_ref().map(|time| time.0), name(set).to_owned()));
+    sorted.sort_by_key(|set| {
+        (set.metadata.creation_timestamp.as_ref().map(|time| time.0), name(set).to_owned())
+    });
     let current = sorted.iter().find(|set| is_current(set, template)).map(|set| &***set);
-    let old: Vec<&ReplicaSet> =
-        sorted.iter().map(|set| &***set).filter(|set| current.is_none_or(|current| name(current) != name(set))).collect();
+    let old: Vec<&ReplicaSet> = sorted
+        .iter()
+        .map(|set| &***set)
+        .filter(|set| current.is_none_or(|current| name(current) != name(set)))
+        .collect();
     let spec = Some(&deployment.spec);
     let paused = spec.and_then(|spec| spec.paused).unwrap_or_default();
     let going = deployment.metadata.deletion_timestamp.is_some();
@@ -203,7 +213,8 @@ struct Step<'a> {
 impl Step<'_> {
     fn annotations(&self) -> BTreeMap<String, String> {
         let skipped = ["kubectl.kubernetes.io/last-applied-configuration", REVISION, DESIRED, MAX];
-        let mut annotations: BTreeMap<String, String> = self.deployment.metadata.annotations.clone().unwrap_or_default();
+        let mut annotations: BTreeMap<String, String> =
+            self.deployment.metadata.annotations.clone().unwrap_or_default();
         annotations.retain(|key, _| !skipped.contains(&key.as_str()));
         annotations.insert(REVISION.to_owned(), self.number.to_string());
         annotations.extend(self.sizes());
@@ -224,8 +235,7 @@ impl Step<'_> {
 
     fn run(&self, paused: bool, actions: &mut Vec<Action>) {
         let recreate = self.limits.unavailable == self.limits.replicas
-            && self.deployment.spec.strategy.as_ref().and_then(|s| s.type_.as_deref())
-                == Some("Recreate");
+            && self.deployment.spec.strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("Recreate");
         let Some(current) = self.current else {
             if !paused {
                 self.create(recreate, actions);
@@ -255,11 +265,16 @@ impl Step<'_> {
                 return;
             }
         }
-        let collisions = self.deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or_default();
+        let collisions =
+            self.deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or_default();
         let total: i32 = self.old.iter().map(|set| size(set)).sum();
         let room = self.limits.replicas + self.limits.surge - total;
         let replicas = if recreate { self.limits.replicas } else { room.clamp(0, self.limits.replicas) };
-        actions.push(Action::Create { hash: hash(template, collisions), replicas, annotations: self.annotations() });
+        actions.push(Action::Create {
+            hash: hash(template, collisions),
+            replicas,
+            annotations: self.annotations(),
+        });
     }
 
     fn recreate(&self, current: &ReplicaSet, actions: &mut Vec<Action>) {
@@ -271,9 +286,11 @@ impl Step<'_> {
 
     /// A paused deployment still follows its size, each replica set in proportion.
     fn in_proportion(&self, actions: &mut Vec<Action>) {
-        let sets: Vec<&ReplicaSet> = self.old.iter().copied().chain(self.current).filter(|set| size(set) > 0).collect();
+        let sets: Vec<&ReplicaSet> =
+            self.old.iter().copied().chain(self.current).filter(|set| size(set) > 0).collect();
         let total: i32 = sets.iter().map(|set| size(set)).sum();
-        let most = if sets.len() > 1 { self.limits.replicas + self.limits.surge } else { self.limits.replicas };
+        let most =
+            if sets.len() > 1 { self.limits.replicas + self.limits.surge } else { self.limits.replicas };
         if let ([], Some(current)) = (sets.as_slice(), self.current) {
             return self.scale(current, self.limits.replicas, actions);
         }
@@ -286,7 +303,11 @@ impl Step<'_> {
         }
         let mut left = most;
         for (index, set) in sets.iter().enumerate() {
-            let share = if index + 1 == sets.len() { left } else { (i64::from(size(set)) * i64::from(most) / i64::from(total)) as i32 };
+            let share = if index + 1 == sets.len() {
+                left
+            } else {
+                (i64::from(size(set)) * i64::from(most) / i64::from(total)) as i32
+            };
             left -= share;
             self.scale(set, share.max(0), actions);
         }
@@ -332,7 +353,12 @@ fn running(set: &ReplicaSet) -> bool {
     status.is_some_and(|status| status.replicas > 0 || status.terminating_replicas.unwrap_or_default() > 0)
 }
 
-fn clean_up(deployment: &Deployment, current: Option<&ReplicaSet>, old: &[&ReplicaSet], actions: &mut Vec<Action>) {
+fn clean_up(
+    deployment: &Deployment,
+    current: Option<&ReplicaSet>,
+    old: &[&ReplicaSet],
+    actions: &mut Vec<Action>,
+) {
     let Some(limit) = deployment.spec.revision_history_limit else { return };
     if current.is_none() {
         return;

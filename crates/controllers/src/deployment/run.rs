@@ -78,7 +78,8 @@ async fn act(
             }
         }
         Action::Scale { name, from, to, annotations } => {
-            let patch = serde_json::json!({"metadata": {"annotations": annotations}, "spec": {"replicas": to}});
+            let patch =
+                serde_json::json!({"metadata": {"annotations": annotations}, "spec": {"replicas": to}});
             gone_is_fine(sets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
             let way = if to > from { "up" } else { "down" };
             let message = format!("Scaled {way} replica set {name} from {from} to {to}");

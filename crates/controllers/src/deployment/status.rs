@@ -24,8 +24,7 @@ pub(super) fn status(
     let total = sum(sets, |status| status.replicas);
     let available = sum(sets, |status| status.available_replicas.unwrap_or_default());
     let updated = current.and_then(|set| set.status.as_ref()).map_or(0, |status| status.replicas);
-    let wanted: i32 =
-        sets.iter().map(|set| set.spec.replicas.unwrap_or(1)).sum();
+    let wanted: i32 = sets.iter().map(|set| set.spec.replicas.unwrap_or(1)).sum();
     let mut status = DeploymentStatus {
         replicas: Some(total),
         updated_replicas: Some(updated),
@@ -127,7 +126,8 @@ fn set(
             if same && !refresh {
                 return;
             }
-            let transition = if old.status == new.status { old.last_transition_time.clone() } else { Some(now) };
+            let transition =
+                if old.status == new.status { old.last_transition_time.clone() } else { Some(now) };
             *old = DeploymentCondition { last_transition_time: transition, ..new };
         }
     }

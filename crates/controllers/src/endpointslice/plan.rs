@@ -38,17 +38,28 @@ pub fn plan(service: &Service, pods: &[Arc<PodView>], slices: &[Arc<EndpointSlic
     let mut plan = Plan::default();
     let own: Vec<&Arc<EndpointSlice>> = slices
         .iter()
-        .filter(|slice| slice.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|by| by == MANAGER))
+        .filter(|slice| {
+            slice
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(MANAGED_BY))
+                .is_some_and(|by| by == MANAGER)
+        })
         .collect();
     let spec = service.spec.as_ref();
     let selector = spec.and_then(|spec| spec.selector.as_ref()).filter(|selector| !selector.is_empty());
     let external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
-    let Some(selector) = selector.filter(|_| !external && service.metadata.deletion_timestamp.is_none()) else {
+    let Some(selector) = selector.filter(|_| !external && service.metadata.deletion_timestamp.is_none())
+    else {
         plan.delete = own.iter().filter_map(|slice| slice.metadata.name.clone()).collect();
         return plan;
     };
     let mut groups: BTreeMap<String, (Ports, Vec<Endpoint>)> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))) {
+    for pod in pods
+        .iter()
+        .filter(|pod| selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value)))
+    {
         if pod.status.pod_ip.is_empty() || pod.is_finished() {
             continue;
         }
@@ -75,7 +86,13 @@ pub fn plan(service: &Service, pods: &[Arc<PodView>], slices: &[Arc<EndpointSlic
 }
 
 /// Puts endpoints into a slice that exists, the most similar first, or into a new one.
-fn place(service: &Service, ports: &Ports, chunk: Vec<Endpoint>, free: &mut Vec<&Arc<EndpointSlice>>, plan: &mut Plan) {
+fn place(
+    service: &Service,
+    ports: &Ports,
+    chunk: Vec<Endpoint>,
+    free: &mut Vec<&Arc<EndpointSlice>>,
+    plan: &mut Plan,
+) {
     let wanted = slice(service, ports, chunk);
     let same = |slice: &EndpointSlice| {
         slice.endpoints == wanted.endpoints
@@ -88,7 +105,11 @@ fn place(service: &Service, ports: &Ports, chunk: Vec<Endpoint>, free: &mut Vec<
         free.remove(at);
         return;
     }
-    let similar = free.iter().position(|slice| slice.ports == wanted.ports).or(if free.is_empty() { None } else { Some(0) });
+    let similar = free.iter().position(|slice| slice.ports == wanted.ports).or(if free.is_empty() {
+        None
+    } else {
+        Some(0)
+    });
     match similar {
         Some(at) => {
             let old = free.remove(at);
@@ -145,7 +166,9 @@ fn ports(service: &Service, pod: &PodView) -> Ports {
                     .containers
                     .iter()
                     .flat_map(|container| &container.ports)
-                    .find(|port| port.name == *name && (port.protocol == protocol || port.protocol.is_empty()))
+                    .find(|port| {
+                        port.name == *name && (port.protocol == protocol || port.protocol.is_empty())
+                    })
                     .map(|port| port.container_port),
             }?;
             Some(EndpointPort {
@@ -209,7 +232,8 @@ mod tests {
         let plan = plan(&service("http".into()), &[pod("10.0.0.1", "True"), pod("10.0.0.2", "False")], &[]);
         let slice = &plan.create[0];
         assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(8080));
-        let ready: Vec<_> = slice.endpoints.iter().flatten().map(|e| e.conditions.as_ref().unwrap().ready).collect();
+        let ready: Vec<_> =
+            slice.endpoints.iter().flatten().map(|e| e.conditions.as_ref().unwrap().ready).collect();
         assert_eq!(ready, [Some(true), Some(false)]);
     }
 

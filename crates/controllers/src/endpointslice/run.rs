@@ -25,7 +25,9 @@ pub async fn reconcile(context: &Arc<Context>, key: String) -> Result<Option<Dur
         .slices
         .in_namespace(namespace)
         .into_iter()
-        .filter(|slice| slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE)).is_some_and(|of| of == name))
+        .filter(|slice| {
+            slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE)).is_some_and(|of| of == name)
+        })
         .collect();
     let Plan { create, update, delete } = plan(&service, &pods, &slices);
     let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), namespace);
@@ -33,13 +35,16 @@ pub async fn reconcile(context: &Arc<Context>, key: String) -> Result<Option<Dur
         let name = slice.metadata.name.clone().unwrap_or_default();
         match api.replace(&name, &PostParams::default(), &slice).await {
             // The informer lags behind our own write: it is looked at again when it tells.
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(Some(Duration::from_millis(50))),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                return Ok(Some(Duration::from_millis(50)));
+            }
             other => other.map(|_| ())?,
         }
     }
     for slice in create {
         match api.create(&PostParams::default(), &slice).await {
-            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("being terminated") => {}
+            Err(kube::Error::Api(status))
+                if status.code == 403 && status.message.contains("being terminated") => {}
             other => other.map(|_| ())?,
         }
     }

@@ -31,20 +31,28 @@ pub enum Failed {
 pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Duration>, Failed> {
     let Some(namespace) = context.informers.namespaces.get(&name) else { return Ok(None) };
     let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.clone()).unwrap_or_default();
-    if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|name| name == "kubernetes") {
+    if namespace.metadata.deletion_timestamp.is_none() || !finalizers.iter().any(|name| name == "kubernetes")
+    {
         return Ok(None);
     }
     let mut left = 0;
     for (root, plural) in namespaced_resources(&context.client).await? {
         let path = format!("{root}/namespaces/{name}/{plural}");
-        let list: serde_json::Value = get(&context.client, &format!("{path}?limit=500"), "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").await?;
+        let list: serde_json::Value = get(
+            &context.client,
+            &format!("{path}?limit=500"),
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        )
+        .await?;
         let items = list.get("items").and_then(serde_json::Value::as_array).map_or(0, Vec::len);
         if items == 0 {
             continue;
         }
         left += items;
         let body = serde_json::json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
-        let request = Request::delete(&path).header("content-type", "application/json").body(body.to_string().into_bytes())?;
+        let request = Request::delete(&path)
+            .header("content-type", "application/json")
+            .body(body.to_string().into_bytes())?;
         context.client.request_text(request).await?;
     }
     if left > 0 {
@@ -77,15 +85,22 @@ async fn namespaced_resources(client: &kube::Client) -> Result<Vec<(String, Stri
         let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
         let list = get(client, root, accept).await?;
         for group in list.get("items").and_then(serde_json::Value::as_array).into_iter().flatten() {
-            let name = group.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let name =
+                group.pointer("/metadata/name").and_then(serde_json::Value::as_str).unwrap_or_default();
             let mut seen = std::collections::BTreeSet::new();
             for version in group.get("versions").and_then(serde_json::Value::as_array).into_iter().flatten() {
                 let tag = version.get("version").and_then(serde_json::Value::as_str).unwrap_or_default();
-                let path = if name.is_empty() { format!("/api/{tag}") } else { format!("/apis/{name}/{tag}") };
-                for resource in version.get("resources").and_then(serde_json::Value::as_array).into_iter().flatten() {
-                    let text = |field: &str| resource.get(field).and_then(serde_json::Value::as_str).unwrap_or_default();
+                let path =
+                    if name.is_empty() { format!("/api/{tag}") } else { format!("/apis/{name}/{tag}") };
+                for resource in
+                    version.get("resources").and_then(serde_json::Value::as_array).into_iter().flatten()
+                {
+                    let text = |field: &str| {
+                        resource.get(field).and_then(serde_json::Value::as_str).unwrap_or_default()
+                    };
                     let verbs = resource.get("verbs").and_then(serde_json::Value::as_array);
-                    let deletes = verbs.is_some_and(|verbs| verbs.iter().any(|verb| verb == "deletecollection"));
+                    let deletes =
+                        verbs.is_some_and(|verbs| verbs.iter().any(|verb| verb == "deletecollection"));
                     if text("scope") == "Namespaced" && deletes && seen.insert(text("resource").to_owned()) {
                         found.push((path.clone(), text("resource").to_owned()));
                     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 
 use crate::selector;
 use crate::view::PodView;
@@ -61,7 +61,8 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<PodView>], now: Timestamp) -> Plan {
 /// The pods that are missed least (`controller.ActivePodsWithRanks`): unscheduled before scheduled, pending before
 /// running, not ready before ready, then those on crowded nodes, ready for a short time, young.
 fn surplus(active: &[Arc<PodView>], count: usize, now: Timestamp) -> Vec<Arc<PodView>> {
-    let rank = |pod: &PodView| active.iter().filter(|other| other.spec.node_name == pod.spec.node_name).count();
+    let rank =
+        |pod: &PodView| active.iter().filter(|other| other.spec.node_name == pod.spec.node_name).count();
     let phase = |pod: &PodView| match pod.status.phase.as_str() {
         "Pending" => 0,
         "Unknown" => 1,
@@ -99,7 +100,8 @@ fn status(
     let old = set.status.clone().unwrap_or_default();
     let spec = Some(&set.spec);
     let min_ready = i64::from(spec.and_then(|spec| spec.min_ready_seconds).unwrap_or_default());
-    let template = spec.and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref());
+    let template =
+        spec.and_then(|spec| spec.template.as_ref()).and_then(|template| template.metadata.as_ref());
     let labels = template.and_then(|metadata| metadata.labels.clone()).unwrap_or_default();
     let (mut fully, mut ready, mut available, mut again) = (0, 0, 0, None);
     for pod in active {
@@ -115,7 +117,8 @@ fn status(
             again = Some(again.map_or(missing, |soonest: u64| soonest.min(missing)));
         }
     }
-    let terminating = mine.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() && !pod.is_finished()).count();
+    let terminating =
+        mine.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() && !pod.is_finished()).count();
     let status = ReplicaSetStatus {
         replicas: i32::try_from(active.len()).unwrap_or(i32::MAX),
         fully_labeled_replicas: Some(fully),
@@ -159,7 +162,8 @@ mod tests {
 
     #[test]
     fn missing_pods_are_made_and_those_of_others_left_alone() {
-        let pods = [pod("mine", Some("rs"), "a", "x", "Running"), pod("other", Some("zz"), "a", "x", "Running")];
+        let pods =
+            [pod("mine", Some("rs"), "a", "x", "Running"), pod("other", Some("zz"), "a", "x", "Running")];
         let plan = plan(&set(3), &pods, Timestamp::UNIX_EPOCH);
         assert_eq!((plan.create, plan.delete.len(), plan.status.replicas), (2, 0, 1));
     }

@@ -68,13 +68,17 @@ impl ReplicaSets {
         let own = owner(set);
         for pod in &plan.adopt {
             let patch = serde_json::json!({"metadata": {"uid": pod.metadata.uid, "ownerReferences": [own]}});
-            ignore_gone(pods.patch(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch)).await)?;
+            ignore_gone(
+                pods.patch(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch)).await,
+            )?;
         }
         for pod in &plan.release {
             let patch = serde_json::json!({"metadata": {
                 "uid": pod.metadata.uid, "ownerReferences": [{"$patch": "delete", "uid": own.uid}],
             }});
-            ignore_gone(pods.patch(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch)).await)?;
+            ignore_gone(
+                pods.patch(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch)).await,
+            )?;
         }
         self.create(key, set, &pods, &own, plan.create).await?;
         let deletions = plan.delete.iter().map(|pod| self.delete(key, set, &pods, pod));
@@ -130,11 +134,19 @@ impl ReplicaSets {
             Ok(made) => {
                 self.expectations.created(key, made.metadata.uid.as_deref().unwrap_or_default());
                 let name = made.metadata.name.unwrap_or_default();
-                self.context.recorder.normal(reference(set), "SuccessfulCreate", format!("Created pod: {name}"));
+                self.context.recorder.normal(
+                    reference(set),
+                    "SuccessfulCreate",
+                    format!("Created pod: {name}"),
+                );
                 Ok(())
             }
             // The namespace is going: there is nothing left to do here.
-            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("being terminated") => Ok(()),
+            Err(kube::Error::Api(status))
+                if status.code == 403 && status.message.contains("being terminated") =>
+            {
+                Ok(())
+            }
             Err(error) => {
                 let message = format!("Error creating: {error}");
                 self.context.recorder.warning(reference(set), "FailedCreate", message);
@@ -143,7 +155,13 @@ impl ReplicaSets {
         }
     }
 
-    async fn delete(&self, key: &str, set: &ReplicaSet, pods: &Api<Pod>, pod: &PodView) -> Result<(), kube::Error> {
+    async fn delete(
+        &self,
+        key: &str,
+        set: &ReplicaSet,
+        pods: &Api<Pod>,
+        pod: &PodView,
+    ) -> Result<(), kube::Error> {
         let meta = &pod.metadata;
         self.expectations.deleting(key, &meta.uid);
         let params = DeleteParams {

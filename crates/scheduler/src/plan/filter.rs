@@ -184,7 +184,8 @@ fn neighbours(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec
         let alone = in_scope(term, pod, pod)
             && !snapshot.nodes().any(|info| info.pods.values().any(|other| in_scope(term, pod, other)));
         let labelled = node.metadata.labels.contains_key(&term.topology_key);
-        if !(alone && labelled) && !is_near(term, pod, node, snapshot) {
+        let first = alone && labelled;
+        if !first && !is_near(term, pod, node, snapshot) {
             return Some(vec!["node(s) didn't match pod affinity rules".to_owned()]);
         }
     }

@@ -9,7 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, Outcome, Session, TerminalSize};
@@ -131,7 +133,9 @@ where
                     // A client that is gone does not need it.
                     let _ = messages.send(format.encode(ERROR, &status)).await;
                 }
-                drop(messages.send(Message::Close(None)).await);
+                // A close without a code reads as a broken connection to clients.
+                let ended = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+                drop(messages.send(Message::Close(Some(ended))).await);
             };
             let (_, sent) = tokio::join!(output, send(sink, queue));
             if let Err(error) = sent {

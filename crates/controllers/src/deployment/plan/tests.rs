@@ -112,6 +112,7 @@ fn a_rollout_that_stands_still_is_told() {
     let late = start + std::time::Duration::from_secs(601);
     let plan = plan(&d, &[set("r1", "a", 1, 0, 1)], late);
     let conditions = plan.status.conditions.unwrap();
-    let progressing = conditions.iter().find(|condition| condition.type_.as_deref() == Some("Progressing")).unwrap();
+    let progressing =
+        conditions.iter().find(|condition| condition.type_.as_deref() == Some("Progressing")).unwrap();
     assert_eq!(progressing.reason.as_deref(), Some("ProgressDeadlineExceeded"));
 }
