@@ -87,6 +87,11 @@ async fn own_service(core: &Arc<Core>, (address, port): (IpAddr, u16)) -> Result
 }
 
 async fn ensure(core: &Arc<Core>, collection: &str, object: &Value) -> Result<(), StartError> {
+    // Asked for first: to make it once more could fail for what the one that is there holds.
+    let path = format!("{collection}/{}", name_of(object));
+    if send(core, Method::GET, &path, &Value::Null).await.0 == 200 {
+        return Ok(());
+    }
     match send(core, Method::POST, collection, object).await {
         (201 | 409, _) => Ok(()),
         (_, message) => Err(failed(collection, object, message)),

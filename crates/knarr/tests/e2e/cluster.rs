@@ -1,0 +1,185 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the test may make nodes.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A cluster with a name and a directory of its own; gone, with everything it made, when dropped.
+pub struct Cluster {
+    name: String,
+    dir: tempfile::TempDir,
+    flags: Vec<String>,
+}
+
+impl Cluster {
+    pub fn up(flags: &[&str]) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("e2e-{}-{number}", std::process::id());
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let cluster = Self { name, dir: tempfile::tempdir().unwrap(), flags };
+        cluster.again();
+        cluster
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir().join("data")
+    }
+
+    /// `knarr up`, for the first time or again.
+    pub fn again(&self) {
+        let kubeconfig = self.kubeconfig();
+        let mut arguments = vec!["up", "--port", "0", "--kubeconfig", kubeconfig.as_str()];
+        arguments.extend(self.flags.iter().map(String::as_str));
+        self.knarr(&arguments);
+    }
+
+    fn kubeconfig(&self) -> String {
+        self.dir().join("kubeconfig").display().to_string()
+    }
+
+    fn run_knarr(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        command.args(arguments.first());
+        command.arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
+        command.args(arguments.get(1..).unwrap_or_default()).output().unwrap()
+    }
+
+    pub fn knarr(&self, arguments: &[&str]) -> String {
+        let output = self.run_knarr(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "knarr {arguments:?}: {said}\n{}", self.logs());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn logs(&self) -> String {
+        let entries = std::fs::read_dir(self.data().join("logs")).into_iter().flatten();
+        entries
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn run_kubectl(&self, arguments: &[&str]) -> Output {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/bin/kubectl");
+        let program = if own.exists() { own } else { PathBuf::from("kubectl") };
+        Command::new(program).arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).output().unwrap()
+    }
+
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.run_kubectl(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {said}\n{}", self.logs());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What kubectl says when it must fail.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run_kubectl(arguments);
+        assert!(!output.status.success(), "kubectl {arguments:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub fn try_apply(&self, yaml: &str, flags: &[&str]) -> Result<(), String> {
+        let path = self.dir().join("applied.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        let path = path.display().to_string();
+        let output = self.run_kubectl(&[&["apply", "-f", &path], flags].concat());
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    pub fn apply(&self, yaml: &str) {
+        self.try_apply(yaml, &[]).unwrap();
+    }
+
+    /// Waits for something that comes true by itself.
+    pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let since = Instant::now();
+        while !done() {
+            assert!(since.elapsed() < Duration::from_secs(60), "waited in vain for {what}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        let status: serde_json::Value = serde_json::from_str(&self.knarr(&["status", "-o", "json"])).unwrap();
+        let list = status["processes"].as_array().unwrap();
+        list.iter().map(|process| process["pid"].as_i64().unwrap() as i32).collect()
+    }
+
+    /// Kills every process of the cluster but the shims.
+    pub fn kill(&self) {
+        for pid in self.processes() {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        self.until("the processes to end", || self.processes().is_empty());
+    }
+
+    pub fn store_contains(&self, needle: &[u8]) -> bool {
+        fn below(dir: &Path, needle: &[u8]) -> bool {
+            std::fs::read_dir(dir).unwrap().filter_map(Result::ok).any(|entry| {
+                let path = entry.path();
+                match path.is_dir() {
+                    true => below(&path, needle),
+                    false => {
+                        std::fs::read(&path).unwrap().windows(needle.len()).any(|window| window == needle)
+                    }
+                }
+            })
+        }
+        below(&self.data().join("store"), needle)
+    }
+
+    /// `knarr down --purge`, and what is left afterwards: mounts, processes, directories.
+    pub fn down(&self) -> Vec<String> {
+        let output = self.run_knarr(&["down", "--purge"]);
+        let mut left = Vec::new();
+        if !output.status.success() {
+            left.push(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let data = self.data().display().to_string();
+        let run = format!("/run/knarr/{}", self.name);
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        left.extend(
+            mounts.lines().filter(|line| line.contains(&data) || line.contains(&run)).map(str::to_owned),
+        );
+        left.extend([data, run].into_iter().filter(|path| Path::new(path).exists()));
+        left
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let left = self.down();
+        if !left.is_empty() {
+            eprintln!("left behind: {left:?}");
+        }
+    }
+}
+
+/// The page at the root of a web server.
+pub fn fetch(host: &str) -> Option<String> {
+    let address = format!("{host}:80").parse().ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(format!("GET /index.html HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    Some(page)
+}

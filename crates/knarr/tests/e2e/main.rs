@@ -1,0 +1,117 @@
+//! The program as a user meets it: `knarr up`, a real kubectl, real containers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test ends where something unexpected happens"
+)]
+
+mod cluster;
+mod image;
+
+use cluster::Cluster;
+
+#[test]
+fn what_was_acknowledged_survives_a_killed_control_plane() {
+    let cluster = Cluster::up(&["--control-plane-only"]);
+    for number in 0..20 {
+        cluster.kubectl(&["create", "configmap", &format!("kept-{number}"), "--from-literal=a=b"]);
+    }
+    cluster.kubectl(&["create", "secret", "generic", "s", "--from-literal=password=hidden"]);
+    cluster.kill();
+    cluster.again();
+    let names = cluster.kubectl(&["get", "configmaps", "-o", "name"]);
+    assert_eq!(names.matches("configmap/kept-").count(), 20, "{names}");
+    let secret = cluster.kubectl(&["get", "secret", "s", "-o", "jsonpath={.data.password}"]);
+    assert_eq!(secret, "aGlkZGVu");
+    assert!(!cluster.store_contains(b"hidden"), "a secret lies in the store in the clear");
+}
+
+#[test]
+fn kubectl_does_what_users_do_first() {
+    let cluster = Cluster::up(&["--control-plane-only"]);
+    cluster.kubectl(&["create", "deployment", "web", "--image=nginx:1", "--replicas=2"]);
+    cluster.until("two pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 2);
+    cluster.kubectl(&["scale", "deployment/web", "--replicas=3"]);
+    cluster.until("three pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 3);
+    cluster.kubectl(&["set", "image", "deployment/web", "nginx=nginx:2"]);
+    cluster.until("a second revision", || {
+        cluster.kubectl(&["rollout", "history", "deployment/web"]).lines().any(|line| line.starts_with("2 "))
+    });
+    cluster.kubectl(&["expose", "deployment", "web", "--port=80"]);
+    assert!(cluster.kubectl(&["get", "service", "web"]).contains("ClusterIP"));
+    assert!(cluster.kubectl(&["explain", "pod.spec.containers.image"]).contains("FIELD: image <string>"));
+    assert_eq!(cluster.kubectl(&["auth", "can-i", "create", "pods"]).trim(), "yes");
+    let denied = cluster.fails(&["get", "secrets", "--as=alice"]);
+    assert!(
+        denied.contains(
+            r#"User "alice" cannot list resource "secrets" in API group "" in the namespace "default""#
+        ),
+        "{denied}"
+    );
+    let typo = cluster.fails(&["create", "configmap", "Bad_Name"]);
+    assert!(typo.contains("a lowercase RFC 1123 subdomain must consist of"), "{typo}");
+    cluster.kubectl(&["delete", "deployment", "web", "--cascade=foreground"]);
+    cluster.until("no pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).is_empty());
+    cluster.kubectl(&["create", "namespace", "short"]);
+    cluster.kubectl(&["delete", "namespace", "short", "--wait", "--timeout=30s"]);
+}
+
+#[test]
+fn a_custom_resource_is_served_pruned_and_validated() {
+    let cluster = Cluster::up(&["--control-plane-only"]);
+    cluster.apply(include_str!("crd.yaml"));
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd/boats.example.com", "--timeout=10s"]);
+    let boat = |length: &str| {
+        format!(
+            "apiVersion: example.com/v1\nkind: Boat\nmetadata: {{name: a}}\nspec: {{length: {length}, other: 1}}\n"
+        )
+    };
+    cluster.until("the resource", || cluster.try_apply(&boat("12"), &["--validate=false"]).is_ok());
+    let stored = cluster.kubectl(&["get", "boat", "a", "-o", "jsonpath={.spec}"]);
+    assert_eq!(stored, r#"{"length":12}"#);
+    let refused = cluster.try_apply(&boat("0"), &["--validate=false"]).unwrap_err();
+    assert!(
+        refused.contains(
+            "spec.length: Invalid value: 0: spec.length in body should be greater than or equal to 1"
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn pods_run_and_outlive_every_knarr_process() {
+    if !cluster::is_root() {
+        eprintln!("skipped: nodes need root");
+        return;
+    }
+    let cluster = Cluster::up(&["--nodes", "1"]);
+    let archive = image::busybox(cluster.dir(), "docker.io/library/busybox:test");
+    cluster.knarr(&["image", "import", &archive]);
+    cluster.apply(include_str!("pod.yaml"));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    assert_eq!(cluster.kubectl(&["exec", "web", "--", "cat", "/www/index.html"]), "from a config map");
+    assert!(cluster.kubectl(&["logs", "web"]).contains("serving"));
+    let ip = cluster.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
+    cluster.until("the service to answer", || {
+        cluster::fetch(&ip).is_some_and(|page| page.contains("from a config map"))
+    });
+    let identity = [
+        "get",
+        "pod",
+        "web",
+        "-o",
+        "jsonpath={.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}",
+    ];
+    let before = cluster.kubectl(&identity);
+    cluster.kill();
+    cluster.again();
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
+    assert_eq!(cluster.kubectl(&identity), before);
+    cluster.until("the service to answer again", || cluster::fetch(&ip).is_some());
+    let removed = cluster.kubectl(&["delete", "pod", "web", "--timeout=60s"]);
+    assert!(removed.contains("deleted"), "{removed}");
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
