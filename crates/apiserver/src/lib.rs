@@ -1,6 +1,6 @@
 //! The API server: one pipeline and one generic handler for every kind.
 //!
-//! Modules stand in the order of a request: [`server`] → [`pipeline`] → [`handlers`] → [`write`] and [`read`] → the
+//! Modules stand in the order of a request: [`server`] → [`pipeline`] → [`handlers`] → [`mod@write`] and [`read`] → the
 //! store and its watch [`cache`]. It knows nothing of scheduling, controllers or nodes; nobody but this crate
 //! touches the store.
 

@@ -1,8 +1,8 @@
 //! The kubelet: runs the pods that are bound to its node, through the CRI, and tells the API server of them.
 //!
-//! The map: [`node`] registers the node and keeps its status and lease; [`pods`] has one worker per pod, whose
-//! decisions are pure (`pods::plan`, `pods::status`); [`volumes`] puts files where containers mount them; `probes`
-//! asks containers how they are; [`api`] is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
+//! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
+//! asks containers how they are; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!

@@ -7,7 +7,7 @@ use crate::map::Map;
 use crate::object::Object;
 use crate::types::Type;
 
-/// A value. Which variant stands for which [`Type`](crate::types::Type): `Int` for all integers,
+/// A value. Which variant stands for which [`Type`]: `Int` for all integers,
 /// for a Duration (nanoseconds) and for an IntOrString that is a number; `Str` for strings,
 /// Quantities (canonical) and an IntOrString that is a string; `Raw` for RawExtension, JSON and
 /// FieldsV1; the rest by name.

@@ -64,7 +64,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// An object of the cluster, from the watch cache. Waits for nothing: plugins that must not miss what was just
-    /// made ask [`Attempt::consistent`] first.
+    /// made ask [`Core::consistent`] first.
     pub fn find(&self, group: &str, plural: &str, key: &str) -> Option<Arc<Entry>> {
         self.core.cache(group, plural)?.get(key)
     }
