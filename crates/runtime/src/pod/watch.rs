@@ -90,17 +90,30 @@ async fn listen(core: Arc<Core>, sandbox: Arc<Sandbox>, mut news: mpsc::Unbounde
             News::Gone => {
                 // Whoever waits for an exec of that shim would wait for ever.
                 sandbox.execs.lock().clear();
-                let taken_over = async {
-                    let shim = connect(&core, &sandbox).await?;
-                    // Exits may have gone unheard.
-                    super::recover::settle_all(&core, &sandbox, &shim).await
-                };
-                match taken_over.await {
-                    // The pod is at its end.
-                    Ok(()) | Err(PodError::Shim(ShimError::Gone)) => {}
-                    Err(error) => tracing::error!(sandbox = sandbox.id, %error, "no shim could take over"),
-                }
+                take_over(&core, &sandbox).await;
                 return;
+            }
+        }
+    }
+}
+
+/// How often another shim is tried before the pod is left without one.
+const TAKEOVERS: u32 = 5;
+
+/// Finds another shim for the pod. One that could not start is tried again: the machine may be busy.
+async fn take_over(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
+    for attempt in 1..=TAKEOVERS {
+        let taken_over = async {
+            let shim = connect(core, sandbox).await?;
+            // Exits may have gone unheard.
+            super::recover::settle_all(core, sandbox, &shim).await
+        };
+        match taken_over.await {
+            // Done, or the pod is at its end.
+            Ok(()) | Err(PodError::Shim(ShimError::Gone)) => return,
+            Err(error) => {
+                tracing::error!(sandbox = sandbox.id, attempt, ?error, "no shim could take over");
+                tokio::time::sleep(std::time::Duration::from_millis(100) * attempt).await;
             }
         }
     }
