@@ -134,7 +134,11 @@ async fn serve_stream(server: &Server, mut stream: TcpStream) -> std::io::Result
         stream.read_exact(&mut question).await?;
         let answer = match server.local(&question, usize::from(u16::MAX)) {
             Reply::Bytes(bytes) => bytes,
-            Reply::Forward => server.forward(&question, true).await.unwrap_or_default(),
+            // No answer at all: the connection ends, as it does when a server fails.
+            Reply::Forward => match server.forward(&question, true).await {
+                Some(bytes) => bytes,
+                None => return Ok(()),
+            },
             Reply::Nothing => return Ok(()),
         };
         let length = u16::try_from(answer.len()).unwrap_or_default();
