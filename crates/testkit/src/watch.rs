@@ -1,0 +1,50 @@
+//! A watch in JSON, event by event.
+
+use bytes::BytesMut;
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use serde_json::Value;
+
+use crate::http::Call;
+
+/// An open watch.
+pub struct Watch {
+    body: Body,
+    buffer: BytesMut,
+}
+
+impl Watch {
+    /// Opens a watch.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn open(client: &Client, path: &str) -> Self {
+        Self::try_open(client, path).await.unwrap()
+    }
+
+    /// Opens a watch.
+    ///
+    /// # Errors
+    /// When there is no connection, or the watch is refused.
+    pub async fn try_open(client: &Client, path: &str) -> anyhow::Result<Self> {
+        let response = Call::get(path).stream(client).await?;
+        anyhow::ensure!(response.status() == 200, "{}", response.status());
+        Ok(Self { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// The next event; `None` when the watch has ended.
+    ///
+    /// # Panics
+    /// When what came is no event.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.buffer.extend_from_slice(frame.data_ref()?);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Whole clusters in one process, as their users see them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something unexpected happens"
+)]
+
+mod two_clusters;
