@@ -30,7 +30,12 @@ impl Watch {
     pub async fn try_open(client: &Client, path: &str) -> anyhow::Result<Self> {
         let response = Call::get(path).stream(client).await?;
         anyhow::ensure!(response.status() == 200, "{}", response.status());
-        Ok(Self { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(Self::of(response))
+    }
+
+    /// The watch that an answer is.
+    pub fn of(response: http::Response<Body>) -> Self {
+        Self { body: response.into_body(), buffer: BytesMut::new() }
     }
 
     /// The next event; `None` when the watch has ended.

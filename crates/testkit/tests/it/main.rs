@@ -2,8 +2,10 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test ends where something unexpected happens"
 )]
 
+mod linear;
 mod two_clusters;
