@@ -1,5 +1,6 @@
 //! The project's own tools: what the compiler does not check.
 
+mod bench;
 mod tidy;
 
 use anyhow::Result;
@@ -15,10 +16,13 @@ struct Arguments {
 enum Command {
     /// Check the layering of crates, the sizes of files and functions, and the links of the documentation
     Tidy,
+    /// Measure the design's budgets, beside another API server if there is one
+    Bench(bench::Bench),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Tidy => tidy::run(),
+        Command::Bench(bench) => bench.run(),
     }
 }

@@ -1,0 +1,109 @@
+//! Runs the rows, in turn on ours and the other.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::rows::{self, Needs, Row};
+use super::table::{self, Line, Sample};
+use super::target::{CONNECTIONS, Target};
+use super::{Bench, Output};
+
+/// Runs the chosen rows and prints the table.
+///
+/// # Errors
+/// When a row is unknown, when the run is interrupted, and after the table when a row has failed.
+pub(super) async fn run(bench: &Bench, knarr: &Path, root: &Path) -> Result<()> {
+    let mut all = rows::all(bench);
+    if let Some(unknown) = bench.rows.iter().find(|name| !all.iter().any(|row| row.name.starts_with(*name))) {
+        bail!("there is no row {unknown:?}: see --list");
+    }
+    all.retain(|row| bench.rows.is_empty() || bench.rows.iter().any(|name| row.name.starts_with(name)));
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Whichever way this ends, the clusters are dropped, and with that taken down.
+    let lines = tokio::select! {
+        lines = lines(bench, knarr, all) => lines,
+        _ = term.recv() => bail!("ended"),
+        _ = int.recv() => bail!("interrupted"),
+    };
+    let build = bench.clean_build.then(|| super::build::clean(root)).transpose()?;
+    let lines: Vec<Line> = lines.into_iter().chain(build).collect();
+    let conditions = format!(
+        "medians of {}; writes are acknowledged when on disk; JSON but where a row says protobuf; HTTP/2 over TLS \
+         with client certificates, {CONNECTIONS} connections; load from one thread on the same machine",
+        bench.pairs
+    );
+    match bench.output {
+        Output::Text => print!("{conditions}\n\n{}", table::text(&lines)),
+        Output::Json => {
+            let report = serde_json::json!({"conditions": conditions, "rows": lines});
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        }
+    }
+    match lines.iter().filter(|line| line.failed()).count() {
+        0 => Ok(()),
+        failed => bail!("{failed} rows have failed"),
+    }
+}
+
+async fn lines(bench: &Bench, knarr: &Path, rows: Vec<Row>) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for row in rows {
+        let shared = matches!(row.needs, Needs::Api | Needs::Scheduler);
+        if bench.only_against && !shared {
+            continue;
+        }
+        eprintln!("{}: {}", row.name, row.what);
+        let (mut samples, mut problems) = ([Vec::new(), Vec::new()], Vec::new());
+        if let Err(error) = samples_of(bench, knarr, &row, &mut samples).await {
+            eprintln!("  {error:#}");
+            problems.push(format!("{error:#}"));
+        }
+        let [ours, other] = &samples;
+        lines.push(Line::new((row.name, row.what), &row.budgets, [ours, other], problems));
+    }
+    lines
+}
+
+async fn samples_of(bench: &Bench, knarr: &Path, row: &Row, samples: &mut [Vec<Sample>; 2]) -> Result<()> {
+    let mut targets = Vec::new();
+    if !bench.only_against {
+        let ours = Target::ours(knarr, row.needs == Needs::Node).await.context("ours")?;
+        targets.push((0, "ours", ours));
+    }
+    if let (Some(kubeconfig), Needs::Api | Needs::Scheduler) = (&bench.against, row.needs) {
+        let other =
+            Target::other(kubeconfig, &bench.against_pids, &bench.against_comm).await.context("other")?;
+        targets.push((1, "other", other));
+    }
+    for (_, name, target) in &targets {
+        row.measure.prepare(target).await.with_context(|| format!("preparing {name}"))?;
+    }
+    let rounds = if row.once { 1 } else { bench.pairs.max(1) };
+    let mut result = Ok(());
+    'rounds: for round in 0..rounds {
+        for (at, name, target) in &targets {
+            match row.measure.measure(target, round).await {
+                Ok(sample) => {
+                    eprintln!("  {name} {}", show(&sample));
+                    samples.get_mut(*at).context("two targets")?.push(sample);
+                }
+                Err(error) => {
+                    result = Err(error.context(*name));
+                    break 'rounds;
+                }
+            }
+        }
+    }
+    // Our own goes with its cluster.
+    for (_, name, target) in targets.iter().filter(|(.., target)| target.cluster.is_none()) {
+        row.measure.clean(target).await.with_context(|| format!("cleaning {name}"))?;
+    }
+    result
+}
+
+fn show(sample: &Sample) -> String {
+    let figures = sample.iter().map(|(name, value)| format!("{name} {}", super::stats::short(*value)));
+    figures.collect::<Vec<_>>().join(", ")
+}
