@@ -7,5 +7,6 @@
     reason = "a test ends where something unexpected happens"
 )]
 
+mod leader;
 mod linear;
 mod two_clusters;
