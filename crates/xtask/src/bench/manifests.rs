@@ -31,7 +31,7 @@ pub(super) fn config_map_patch(number: usize) -> Bytes {
 pub(super) fn pod(name: &str, scheduler: &str) -> Bytes {
     let probe =
         json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 10, "timeoutSeconds": 2});
-    let environment: Vec<_> = (0..8)
+    let environment: Vec<_> = (0..2)
         .map(|number| json!({"name": format!("SETTING_{number}"), "value": format!("the value of setting {number}")}))
         .collect();
     let object = json!({

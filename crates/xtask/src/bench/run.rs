@@ -75,6 +75,8 @@ async fn samples_of(bench: &Bench, knarr: &Path, row: &Row, samples: &mut [Vec<S
     if let (Some(kubeconfig), Needs::Api | Needs::Scheduler) = (&bench.against, row.needs) {
         let other =
             Target::other(kubeconfig, &bench.against_pids, &bench.against_comm).await.context("other")?;
+        // A run that was interrupted may have left something.
+        row.measure.clean(&other).await.context("cleaning other")?;
         targets.push((1, "other", other));
     }
     for (_, name, target) in &targets {

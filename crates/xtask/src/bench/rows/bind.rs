@@ -8,7 +8,7 @@ use base::{Clock, SystemClock};
 use serde_json::Value;
 
 use super::Measure;
-use super::reads::delete_pods;
+use super::clean::{delete_all, names};
 use crate::bench::http::Call;
 use crate::bench::load::each;
 use crate::bench::manifests;
@@ -88,22 +88,13 @@ impl Measure for Bind {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        let namespaces = target.client.json(Call::get("/api/v1/namespaces")).await?;
-        let names = namespaces.get("items").and_then(Value::as_array).into_iter().flatten();
-        let name =
-            |object: &Value| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
-        for namespace in names.filter_map(name).filter(|name| name.starts_with("bench-bind-")) {
-            let pods = target.client.json(Call::get(format!("/api/v1/namespaces/{namespace}/pods"))).await?;
-            let pods = pods.get("items").and_then(Value::as_array);
-            let pods: Vec<String> = pods.into_iter().flatten().filter_map(name).collect();
-            delete_pods(target, &namespace, &pods).await?;
+        for namespace in names(target, "/api/v1/namespaces").await? {
+            if namespace.starts_with("bench-bind-") {
+                delete_all(target, &format!("/api/v1/namespaces/{namespace}/pods")).await?;
+            }
         }
-        each(&target.client, self.nodes, |number| {
-            Call::delete(format!("/api/v1/nodes/{}", node_name(number)))
-        })
-        .await?;
-        each(&target.client, self.nodes, |number| Call::delete(format!("{LEASES}/{}", node_name(number))))
-            .await
+        delete_all(target, "/api/v1/nodes").await?;
+        delete_all(target, LEASES).await
     }
 }
 

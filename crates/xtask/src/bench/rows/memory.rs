@@ -4,7 +4,8 @@ use anyhow::Result;
 use async_trait::async_trait;
 
 use super::Measure;
-use super::reads::{create_pods, delete_pods};
+use super::clean::delete_all;
+use super::reads::create_pods;
 use crate::bench::http::{Call, PROTOBUF};
 use crate::bench::table::Sample;
 use crate::bench::target::Target;
@@ -51,7 +52,6 @@ impl Measure for Cache {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        let names: Vec<String> = (0..PODS).map(|number| format!("web-{number:06}")).collect();
-        delete_pods(target, NAMESPACE, &names).await
+        delete_all(target, &format!("/api/v1/namespaces/{NAMESPACE}/pods")).await
     }
 }

@@ -1,6 +1,7 @@
 //! The rows: each what the design has a budget for.
 
 mod bind;
+mod clean;
 mod control;
 mod idle;
 mod memory;
@@ -195,25 +196,28 @@ fn many() -> Vec<Row> {
     use Needs::{Api, Own, Scheduler};
     vec![
         row(
-            ("watch-50", "event to one of 50 watchers, JSON, writes included"),
+            ("watch-50", "event to one of 50 watchers, each with a connection, writes included"),
             Api,
             [("cpu µs/event", AtMost(4.0))],
             watches::Events { watchers: 50, writes: 4000 },
         ),
         row(
-            ("watch-1000", "event to one of 1,000 watchers, JSON, writes included"),
+            ("watch-1000", "event to one of 1,000 watchers, each with a connection, writes included"),
             Api,
             [("cpu µs/event", AtMost(3.0))],
             watches::Events { watchers: 1000, writes: 500 },
         ),
         once(row(
-            ("watch-idle", "memory of an idle watch, 5,000 on 64 TLS connections"),
+            (
+                "watch-idle",
+                "memory of an idle watch, 5,000 on 63 connections; another server must be a fresh one",
+            ),
             Api,
             [("KiB/watch", AtMost(4.0))],
             watches::Idle,
         )),
         once(row(
-            ("cache", "memory of 50,000 pods, over their stored bytes"),
+            ("cache", "memory of 50,000 pods, over their stored bytes; another server must be a fresh one"),
             Api,
             [("PSS / stored", AtMost(1.3))],
             memory::Cache,

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::clean::delete_all;
 use super::{Measure, figures};
 use crate::bench::http::{Call, JSON, PROTOBUF};
 use crate::bench::load::{Until, each, load};
@@ -51,7 +52,7 @@ impl Measure for Get {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        target.client.call(Call::delete(config_maps())).await.map(|_| ())
+        delete_all(target, &config_maps()).await
     }
 }
 
@@ -82,13 +83,6 @@ pub(super) async fn create_pods(target: &Target, namespace: &str, count: usize) 
     .await
 }
 
-/// Deletes the pods of a namespace, many at a time: some servers take one after the other.
-pub(super) async fn delete_pods(target: &Target, namespace: &str, names: &[String]) -> Result<()> {
-    let path = format!("/api/v1/namespaces/{namespace}/pods");
-    let name = |number: usize| names.get(number).map_or("", String::as_str);
-    each(&target.client, names.len(), |number| Call::delete(format!("{path}/{}", name(number)))).await
-}
-
 #[async_trait(?Send)]
 impl Measure for List {
     async fn prepare(&self, target: &Target) -> Result<()> {
@@ -111,7 +105,6 @@ impl Measure for List {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        let names: Vec<String> = (0..PODS).map(|number| format!("web-{number:06}")).collect();
-        delete_pods(target, NAMESPACE, &names).await
+        delete_all(target, &format!("/api/v1/namespaces/{NAMESPACE}/pods")).await
     }
 }

@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
 
+use super::clean::delete_all;
 use super::{Measure, RATE};
 use crate::bench::http::{Call, Client};
 use crate::bench::load::{Until, load};
@@ -21,7 +22,7 @@ use crate::bench::target::Target;
 
 /// Where the watched objects are.
 const NAMESPACE: &str = "bench-watch";
-/// Upstream allows 100 requests at a time on one connection.
+/// So many idle watches share a connection: upstream allows 100 requests at a time on one.
 const PER_CONNECTION: usize = 80;
 /// Clients that write.
 const WRITERS: usize = 8;
@@ -72,7 +73,8 @@ impl Measure for Events {
     }
 
     async fn measure(&self, target: &Target, round: usize) -> Result<Sample> {
-        let client = Client::connect(&target.endpoint, self.watchers.div_ceil(PER_CONNECTION)).await?;
+        // Whoever watches has a connection of their own, as nodes have.
+        let client = Client::connect(&target.endpoint, self.watchers).await?;
         let seen = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for stream in open(target, &client, self.watchers).await? {
@@ -104,7 +106,7 @@ impl Measure for Events {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        target.client.call(Call::delete(path())).await.map(|_| ())
+        delete_all(target, &path()).await
     }
 }
 
@@ -143,6 +145,6 @@ impl Measure for Idle {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        target.client.call(Call::delete(path())).await.map(|_| ())
+        delete_all(target, &path()).await
     }
 }

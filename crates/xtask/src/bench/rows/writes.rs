@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use base::{Clock, SystemClock};
 use bytes::Bytes;
 
+use super::clean::delete_all;
 use super::{Measure, P50, figures};
 use crate::bench::http::Call;
 use crate::bench::load::{Until, each, load};
@@ -101,7 +102,7 @@ impl Measure for Write {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        target.client.call(Call::delete(self.path())).await.map(|_| ())
+        delete_all(target, &self.path()).await
     }
 }
 
@@ -159,6 +160,6 @@ impl Measure for Renew {
     }
 
     async fn clean(&self, target: &Target) -> Result<()> {
-        target.client.call(Call::delete(LEASES)).await.map(|_| ())
+        delete_all(target, LEASES).await
     }
 }
