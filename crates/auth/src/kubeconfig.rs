@@ -94,6 +94,19 @@ pub fn remove(existing: &str, name: &str) -> Result<String, KubeconfigError> {
     Ok(serde_yaml_ng::to_string(&file)?)
 }
 
+/// The authority (PEM) that the current context's cluster embeds, if it does.
+pub fn authority(file: &str) -> Option<String> {
+    let file: Value = serde_yaml_ng::from_str(file).ok()?;
+    let named = |list: &str, name: &Value| {
+        let entries = file.get(list)?.as_sequence()?;
+        entries.iter().find(|entry| entry.get("name") == Some(name)).cloned()
+    };
+    let context = named("contexts", file.get("current-context")?)?;
+    let cluster = named("clusters", context.get("context")?.get("cluster")?)?;
+    let encoded = cluster.get("cluster")?.get("certificate-authority-data")?.as_str()?.to_owned();
+    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+}
+
 fn parse(existing: Option<&str>) -> Result<Mapping, KubeconfigError> {
     match existing.map(serde_yaml_ng::from_str).transpose()? {
         None | Some(Value::Null) => Ok(Mapping::new()),
@@ -128,6 +141,14 @@ mod tests {
 
     fn entry<'a>(name: &'a str, server: &'a str) -> Entry<'a> {
         Entry { name, server, ca_pem: "ca", credential: Credential::Token("secret") }
+    }
+
+    #[test]
+    fn the_authority_of_the_current_context_is_found() {
+        let file = merge(None, &Entry { ca_pem: "one", ..entry("a", "https://a") }).unwrap();
+        let file = merge(Some(&file), &Entry { ca_pem: "two", ..entry("b", "https://b") }).unwrap();
+        assert_eq!(authority(&file).as_deref(), Some("two"));
+        assert_eq!(authority("apiVersion: v1"), None);
     }
 
     #[test]

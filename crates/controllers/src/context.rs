@@ -6,11 +6,13 @@ use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource, WorkQueue};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ObjectMeta;
 
+use crate::clients::Clients;
 use crate::view::{AnyView, PodView};
 
 /// The copies of objects that controllers look at.
@@ -35,12 +37,14 @@ pub struct Informers {
     pub service_accounts: Reflector<AnyView>,
     /// The config maps named `kube-root-ca.crt`.
     pub root_cas: Reflector<ConfigMap>,
+    /// Certificate requests.
+    pub certificate_requests: Reflector<CertificateSigningRequest>,
 }
 
 /// What all controllers share.
 pub struct Context {
-    /// The API.
-    pub client: kube::Client,
+    /// The API, as each controller.
+    pub clients: Clients,
     /// Copies.
     pub informers: Informers,
     /// The time.
@@ -54,7 +58,7 @@ pub struct Context {
 }
 
 /// What an operator may set.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// The network that nodes' pod networks are parts of, such as `10.244.0.0/16`; empty: nodes have theirs already.
     pub cluster_cidr: String,
@@ -64,6 +68,8 @@ pub struct Settings {
     pub root_ca: String,
     /// How long a node may be silent before it counts as lost, in seconds.
     pub node_grace_seconds: i64,
+    /// Signs certificate requests; without it they are left to somebody else.
+    pub signer: Option<Arc<dyn crate::certificates::Signer>>,
 }
 
 /// The queues that changes of objects fill.
@@ -85,6 +91,8 @@ pub struct Queues {
     pub node_health: WorkQueue<String>,
     /// Pods that are on nodes, which may not bear them.
     pub evictions: WorkQueue<String>,
+    /// Certificate requests.
+    pub certificates: WorkQueue<String>,
 }
 
 /// What the start of the informers needs to know of replica sets: they count what they made.
@@ -163,6 +171,13 @@ pub fn start_informers(
     let queue = queues.accounts.clone();
     root_cas.on_change(move |change| queue.add(crate::view::split(change.key()).0.to_owned()));
 
+    let requests =
+        Resource::all("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests");
+    let mut certificate_requests: Informer<CertificateSigningRequest> =
+        Informer::new(client.clone(), requests);
+    let queue = queues.certificates.clone();
+    certificate_requests.on_change(move |change| queue.add(change.key().to_owned()));
+
     let services = services.start(tasks);
     let replica_sets = sets.start(tasks);
     Informers {
@@ -176,6 +191,7 @@ pub fn start_informers(
         leases: leases.start(tasks),
         service_accounts: service_accounts.start(tasks),
         root_cas: root_cas.start(tasks),
+        certificate_requests: certificate_requests.start(tasks),
     }
 }
 
@@ -251,6 +267,7 @@ impl Informers {
             self.leases.synced(),
             self.service_accounts.synced(),
             self.root_cas.synced(),
+            self.certificate_requests.synced(),
         );
     }
 }

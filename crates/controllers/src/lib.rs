@@ -4,6 +4,8 @@
 //! store. They are level-triggered: their queues hold keys, and a reconciler looks at what is.
 
 pub mod accounts;
+pub mod certificates;
+pub mod clients;
 pub mod context;
 pub mod deployment;
 pub mod endpointslice;
@@ -27,7 +29,7 @@ use replicaset::run::ReplicaSets;
 
 /// Runs all controllers until the group stops. Leadership is the caller's.
 pub async fn run(
-    client: kube::Client,
+    clients: clients::Clients,
     clock: SharedClock,
     random: SharedRandom,
     settings: Settings,
@@ -41,9 +43,10 @@ pub async fn run(
             sets.expectations.observed(key, uid, gone);
         }
     });
-    let informers = start_informers(&client, &queues, observe, tasks);
-    let recorder = Recorder::new(client.clone(), clock.clone(), "kube-controller-manager", "", tasks);
-    let context = Arc::new(Context { client, informers, clock, random, recorder, settings });
+    let informers = start_informers(&clients.manager, &queues, observe, tasks);
+    let manager = clients.manager.clone();
+    let recorder = Recorder::new(manager, clock.clone(), "kube-controller-manager", "", tasks);
+    let context = Arc::new(Context { clients, informers, clock, random, recorder, settings });
     context.informers.synced().await;
     let sets = sets.get_or_init(|| Arc::new(ReplicaSets::new(context.clone()))).clone();
     let nodes = NodeLifecycle::new(context.clone(), &queues);
@@ -56,6 +59,7 @@ pub async fn run(
         queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),
         queues.node_health.run(2, |name| nodes.reconcile(name)),
         queues.evictions.run(4, |key| nodes.evict(key)),
+        queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
         nodes.watch_over(),
         garbage::run::run(&context, tasks),
     );

@@ -5,6 +5,7 @@
 //! it has any, its [`Rules`]; a kind without rules of its own gets those that every object has.
 
 mod access;
+mod certificates;
 mod core_kinds;
 mod edit;
 pub mod field;
@@ -16,7 +17,7 @@ mod table;
 mod workload;
 
 pub use rules::{
-    Cell, Column, GENERIC, Part, Rules, custom_prepare_create, custom_prepare_update, custom_prepare_whole,
-    generic_prepare_create, generic_prepare_update, rules,
+    Cell, Column, Creator, GENERIC, Part, Rules, custom_prepare_create, custom_prepare_update,
+    custom_prepare_whole, generic_prepare_create, generic_prepare_update, rules,
 };
 pub use table::{Row, Subresource, table};

@@ -36,6 +36,19 @@ pub enum Cell {
     Int(i64),
 }
 
+/// Who makes an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Creator<'a> {
+    /// The user's name.
+    pub name: &'a str,
+    /// The user's UID; empty when the way of authentication knows none.
+    pub uid: &'a str,
+    /// The user's groups.
+    pub groups: &'a [String],
+    /// Further attributes.
+    pub extra: &'a std::collections::BTreeMap<String, Vec<String>>,
+}
+
 /// What is particular to a kind. Every function is pure and may be called with any decodable object.
 #[derive(Clone, Copy)]
 pub struct Rules {
@@ -43,6 +56,8 @@ pub struct Rules {
     pub defaults: fn(&mut Object),
     /// Clears what a creator may not set, and sets what every new object has (generation).
     pub prepare_create: fn(&mut Object),
+    /// Writes down who makes a new object, for kinds that tell.
+    pub created_by: fn(&mut Object, &Creator<'_>),
     /// Puts back what this write may not change (`new` becomes what will be stored), and raises the generation
     /// when the specification changed.
     pub prepare_update: fn(new: &mut Object, old: &Object, part: Part),
@@ -78,6 +93,7 @@ pub fn rules(group: &str, kind: &str) -> Rules {
         ("apps", "DaemonSet") => crate::workload::DAEMON_SET,
         ("batch", "Job") => crate::workload::JOB,
         ("batch", "CronJob") => crate::workload::CRON_JOB,
+        ("certificates.k8s.io", "CertificateSigningRequest") => crate::certificates::RULES,
         ("coordination.k8s.io", "Lease") => crate::core_kinds::LEASE,
         ("discovery.k8s.io", "EndpointSlice") => crate::core_kinds::ENDPOINT_SLICE,
         ("scheduling.k8s.io", "PriorityClass") => crate::core_kinds::PRIORITY_CLASS,
@@ -96,6 +112,7 @@ pub fn rules(group: &str, kind: &str) -> Rules {
 pub const GENERIC: Rules = Rules {
     defaults: |_| {},
     prepare_create: generic_prepare_create,
+    created_by: |_, _| {},
     prepare_update: generic_prepare_update,
     validate: |_, _| {},
     validate_update: |_, _, _, _| {},

@@ -20,6 +20,7 @@ pub(crate) const RULES: Rules = Rules {
         object.remove("status");
         made(object, "status", |status| edit::present(status, "loadBalancer"));
     },
+    created_by: |_, _| {},
     prepare_update: |new, old, part| {
         generic_prepare_update(new, old, part);
         new.set_generation(old.generation());

@@ -24,6 +24,38 @@ pub struct Settings {
     pub runtime_endpoint: Option<String>,
     /// Where pods and other machines reach the API server.
     pub advertise: std::net::Ipv4Addr,
+    /// Whether the API server listens on every address of the machine, for nodes on others.
+    #[serde(default)]
+    pub listen_all: bool,
+}
+
+/// What a node must know of its cluster.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeSettings {
+    /// The cluster's name.
+    pub name: String,
+    /// The range of pod IPs.
+    pub cluster_cidr: String,
+    /// The address of DNS in pods.
+    pub cluster_dns: std::net::Ipv4Addr,
+    /// Such as `cluster.local`.
+    pub cluster_domain: String,
+    /// The runtime to use instead of our own.
+    #[serde(default)]
+    pub runtime_endpoint: Option<String>,
+}
+
+impl NodeSettings {
+    /// The cgroup of a node.
+    pub fn cgroup(&self, node: &str) -> String {
+        cgroup(&self.name, node)
+    }
+
+    /// The name of the table of Services.
+    pub fn table(&self) -> String {
+        format!("knarr-{}", self.name)
+    }
 }
 
 impl Settings {
@@ -40,11 +72,6 @@ impl Settings {
     /// The address of DNS in pods.
     pub fn dns_ip(&self) -> std::net::Ipv4Addr {
         std::net::Ipv4Addr::new(10, 96 + self.index % 16, 0, 10)
-    }
-
-    /// The address of the API server in pods.
-    pub fn kubernetes_ip(&self) -> std::net::Ipv4Addr {
-        std::net::Ipv4Addr::new(10, 96 + self.index % 16, 0, 1)
     }
 
     /// The network of the cluster's nodes on this machine.
@@ -66,14 +93,15 @@ impl Settings {
         node_network(self.index, u8::try_from(number + 9).unwrap_or(u8::MAX))
     }
 
-    /// The cgroup of a node.
-    pub fn cgroup(&self, node: &str) -> String {
-        format!("/knarr/{}/{node}", self.name)
-    }
-
-    /// The name of the table of Services.
-    pub fn table(&self) -> String {
-        format!("knarr-{}", self.name)
+    /// What the cluster's nodes must know.
+    pub fn for_nodes(&self) -> NodeSettings {
+        NodeSettings {
+            name: self.name.clone(),
+            cluster_cidr: self.cluster_cidr(),
+            cluster_dns: self.dns_ip(),
+            cluster_domain: "cluster.local".to_owned(),
+            runtime_endpoint: self.runtime_endpoint.clone(),
+        }
     }
 
     /// Reads the settings; `None` when there is no cluster yet.
@@ -97,6 +125,25 @@ impl Settings {
     pub fn save(&self, path: &Path) -> Result<()> {
         write_whole(path, &serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// The cgroup of a cluster's node.
+pub fn cgroup(cluster: &str, node: &str) -> String {
+    format!("/knarr/{cluster}/{node}")
+}
+
+/// Where cgroup hierarchies are mounted.
+///
+/// # Errors
+/// When the mounts cannot be read.
+pub fn cgroup_mounts() -> Result<Vec<String>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
+    let roots = mounts.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let root = fields.next()?;
+        fields.next()?.starts_with("cgroup").then(|| root.to_owned())
+    });
+    Ok(roots.collect())
 }
 
 /// An address of a cluster's node network.
@@ -141,6 +188,26 @@ impl ProcessRecord {
         let start_time = start_time(pid).context("reading /proc/self/stat")?;
         let components = components.iter().map(|&name| name.to_owned()).collect();
         Ok(Self { pid, start_time, components, node: node.map(str::to_owned) })
+    }
+
+    /// The records of all processes that still run. A directory that is not there holds none.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn all(dir: &Path) -> Result<Vec<Self>> {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", dir.display())),
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry.with_context(|| format!("reading {}", dir.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.extend(Self::alive(&path));
+            }
+        }
+        Ok(records)
     }
 
     /// The record in a file, if its process still runs.

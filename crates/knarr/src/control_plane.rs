@@ -1,139 +1,186 @@
 //! The control plane in one process: store, API server, controllers, scheduler. The latter two are clients: each
 //! authenticates as itself, and a request is a function call.
 
-use std::net::{IpAddr, SocketAddr};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use apiserver::security::Security;
-use apiserver::server::Local;
+use anyhow::{Result, bail};
+use apiserver::core::Core;
 use auth::pki::Pki;
-use auth::user::User;
-use base::{Shutdown, SystemClock, SystemRandom, TaskGroup};
+use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
+use client::leader::Election;
+use controllers::clients::Clients;
+use serde_json::{Value, json};
 use store::Store;
-use tokio::net::TcpListener;
 
+use crate::api::{self, Api};
 use crate::cluster::{ProcessRecord, Settings, write_whole};
+use crate::component::{elect, wait_for_end};
 use crate::paths::Paths;
+use crate::signer::OfCluster;
+
+/// The ConfigMap in kube-system that tells nodes what they must know of their cluster.
+pub const NODE_SETTINGS: &str = "knarr-node-settings";
 
 /// Runs the control plane until the process is told to stop.
 ///
 /// # Errors
 /// What keeps it from starting, by name.
 pub async fn run(paths: &Paths, settings: &Settings) -> Result<()> {
-    let clock = SystemClock::shared();
-    let random = SystemRandom::shared();
+    let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
     let shutdown = Shutdown::new();
     let store = open_store(paths, settings, &clock).await?;
-    let pki = Pki::load_or_create(&paths.pki(), clock.clone(), random.clone())?;
-    let issuer = "https://kubernetes.default.svc.cluster.local";
-    let security = Security::new(&pki, issuer, &clock, &random)?;
-    let year = std::time::Duration::from_secs(365 * 24 * 3600);
-    let kubelet_client = pki.issue_client("kube-apiserver-kubelet-client", &["system:masters"], year)?;
-    let core = apiserver::start::start(apiserver::start::Config {
-        store: store.clone(),
-        prefix: "/registry/".to_owned(),
-        clock: clock.clone(),
-        random: random.clone(),
-        service_cidr: settings.service_cidr(),
-        node_ports: 30000..=32767,
-        issuer: issuer.to_owned(),
-        advertise: (IpAddr::V4(settings.advertise), settings.port),
-        security,
-        kubelet_tls: auth::pki::client_config(pki.ca_pem(), Some(&kubelet_client))?,
-        serve_all: false,
-        max_in_flight: (200, 400),
-        initial_objects: Vec::new(),
-        shutdown: shutdown.clone(),
-    })
-    .await?;
+    let pki = Arc::new(Pki::load_or_create(&paths.pki(), clock.clone(), random.clone())?);
     let tasks = TaskGroup::new(&shutdown);
-    for address in addresses(settings) {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("the API server cannot listen on {address}: free the port, or choose another with --port")
-        })?;
-        let serving = pki.apiserver_cert(&names(settings))?;
-        let acceptor =
-            tokio_rustls::TlsAcceptor::from(auth::pki::server_config(&serving, Some(pki.ca_pem()))?);
-        tasks.spawn_graceful(apiserver::server::listen(core.clone(), listener, acceptor, shutdown.clone()));
-    }
-    let local = |name: &str| client::connect::local(Local::new(core.clone(), User::known(name, &[])));
-    let manager = controllers::context::Settings {
-        cluster_cidr: settings.cluster_cidr(),
-        node_cidr_bits: 24,
-        root_ca: pki.ca_pem().to_owned(),
-        node_grace_seconds: 50,
-    };
-    let managed = tasks.clone();
-    let client = client::connect::local(Local::new(
-        core.clone(),
-        User::known("system:kube-controller-manager", &[auth::user::MASTERS]),
-    ));
-    let (for_controllers, random_for) = (clock.clone(), random.clone());
-    tasks.spawn(async move {
-        controllers::run(client, for_controllers, random_for, manager, &managed).await;
-    });
-    let (scheduling, client, clock_for) = (tasks.clone(), local("system:kube-scheduler"), clock.clone());
-    let random_for = random.clone();
-    tasks.spawn(async move {
-        scheduler::run(client, clock_for, random_for, &scheduling).await;
-    });
+    let api = api(settings, store.clone(), pki.clone())?;
+    let core = api.start(clock.clone(), random.clone(), &tasks, &shutdown).await?;
+    let parts = Parts { core: core.clone(), clock, random, identity: identity(paths, settings)? };
+    parts.start_controllers(settings, pki, &tasks);
+    parts.start_scheduler(&tasks);
     let record = ProcessRecord::of_self(&["apiserver", "store", "controller-manager", "scheduler"], None)?;
     write_whole(&paths.process("server"), &serde_json::to_vec(&record)?)?;
-    wait_for_end(&shutdown).await?;
+    let ended = wait_for_end(&shutdown).await;
     shutdown.trigger();
     tasks.stop().await;
     core.tasks.stop().await;
     store.close().await?;
-    Ok(())
+    ended
+}
+
+fn api(settings: &Settings, store: Arc<dyn Store>, pki: Arc<Pki>) -> Result<Api> {
+    Ok(Api {
+        store,
+        prefix: "/registry/".to_owned(),
+        pki,
+        service_cidr: settings.service_cidr(),
+        node_ports: 30000..=32767,
+        issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+        advertise: (IpAddr::V4(settings.advertise), settings.port),
+        listen: addresses(settings),
+        tls: (None, None),
+        kubelets: (None, None),
+        serve_all: false,
+        max_in_flight: (200, 400),
+        initial_objects: node_settings(settings)?,
+    })
 }
 
 fn addresses(settings: &Settings) -> Vec<SocketAddr> {
-    let mut addresses = vec![SocketAddr::from(([127, 0, 0, 1], settings.port))];
+    if settings.listen_all {
+        return vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port))];
+    }
+    let mut addresses = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port))];
     if !settings.advertise.is_loopback() {
         addresses.push(SocketAddr::from((settings.advertise, settings.port)));
     }
     addresses
 }
 
-fn names(settings: &Settings) -> Vec<String> {
-    let mut names: Vec<String> = [
-        "localhost",
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local",
-    ]
-    .iter()
-    .map(|&name| name.to_owned())
-    .collect();
-    names.extend([
-        "127.0.0.1".to_owned(),
-        settings.advertise.to_string(),
-        settings.kubernetes_ip().to_string(),
-    ]);
-    names
+/// What a joining node must know, and who may read it.
+fn node_settings(settings: &Settings) -> Result<Vec<(String, Value)>> {
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system";
+    let metadata = json!({"name": NODE_SETTINGS, "namespace": "kube-system"});
+    let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata,
+        "data": {"settings": serde_json::to_string(&settings.for_nodes())?},
+    });
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
+        "rules": [{
+            "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NODE_SETTINGS], "verbs": ["get"],
+        }],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NODE_SETTINGS},
+        "subjects": [group("system:bootstrappers"), group("system:nodes")],
+    });
+    Ok(vec![
+        ("/api/v1/namespaces/kube-system/configmaps".to_owned(), map),
+        (format!("{roles}/roles"), role),
+        (format!("{roles}/rolebindings"), binding),
+    ])
 }
 
-async fn open_store(paths: &Paths, settings: &Settings, clock: &base::SharedClock) -> Result<Arc<dyn Store>> {
+/// Who competes for leadership, where others can. An embedded store has one process, and so needs no lease. The
+/// identity outlives the process: it takes its own lease up again at once.
+fn identity(paths: &Paths, settings: &Settings) -> Result<Option<String>> {
     if settings.store == "embedded" {
-        let options = store::embedded::EmbeddedOptions { clock: clock.clone(), ..Default::default() };
-        return Ok(Arc::new(store::embedded::Embedded::open(&paths.store(), options)?));
+        return Ok(None);
+    }
+    let path = paths.data.join("identity");
+    if let Ok(known) = std::fs::read_to_string(&path)
+        && !known.trim().is_empty()
+    {
+        return Ok(Some(elect::identity(known.trim())));
+    }
+    let new = SystemRandom::shared().uuid();
+    write_whole(&path, new.as_bytes())?;
+    Ok(Some(elect::identity(&new)))
+}
+
+/// What the parts beside the API server share.
+struct Parts {
+    core: Arc<Core>,
+    clock: SharedClock,
+    random: SharedRandom,
+    identity: Option<String>,
+}
+
+impl Parts {
+    fn election(&self, component: &str) -> Option<Election> {
+        self.identity.as_deref().map(|identity| Election::new(component, identity))
+    }
+
+    fn start_controllers(&self, settings: &Settings, pki: Arc<Pki>, tasks: &TaskGroup) {
+        let manager = api::local(&self.core, "system:kube-controller-manager", &[]);
+        let made = Clients::new(manager.clone(), |name| Ok::<_, Infallible>(api::account(&self.core, name)));
+        let clients = match made {
+            Ok(clients) => clients,
+            Err(never) => match never {},
+        };
+        let settings = controllers::context::Settings {
+            cluster_cidr: settings.cluster_cidr(),
+            node_cidr_bits: 24,
+            root_ca: pki.ca_pem().to_owned(),
+            node_grace_seconds: 50,
+            signer: Some(Arc::new(OfCluster(pki))),
+        };
+        let (clock, random) = (self.clock.clone(), self.random.clone());
+        let (election, shutdown) = (self.election("kube-controller-manager"), tasks.shutdown().clone());
+        tasks.spawn_graceful(async move {
+            let work = |tasks| {
+                let (clients, settings) = (clients.clone(), settings.clone());
+                let (clock, random) = (clock.clone(), random.clone());
+                async move { controllers::run(clients, clock, random, settings, &tasks).await }
+            };
+            elect::lead(election, manager, clock.clone(), shutdown, work).await;
+        });
+    }
+
+    fn start_scheduler(&self, tasks: &TaskGroup) {
+        let client = api::local(&self.core, "system:kube-scheduler", &[]);
+        let (clock, random) = (self.clock.clone(), self.random.clone());
+        let (election, shutdown) = (self.election("kube-scheduler"), tasks.shutdown().clone());
+        tasks.spawn_graceful(async move {
+            let work = |tasks| {
+                let (client, clock, random) = (client.clone(), clock.clone(), random.clone());
+                async move { scheduler::run(client, clock, random, &tasks).await }
+            };
+            elect::lead(election, client.clone(), clock.clone(), shutdown, work).await;
+        });
+    }
+}
+
+async fn open_store(paths: &Paths, settings: &Settings, clock: &SharedClock) -> Result<Arc<dyn Store>> {
+    if settings.store == "embedded" {
+        return api::embedded(&paths.store(), clock);
     }
     let Some(urls) = settings.store.strip_prefix("etcd=") else {
         bail!("--store is {:?}: it must be embedded, or etcd=URL", settings.store);
     };
     let urls: Vec<String> = urls.split(',').map(str::to_owned).collect();
-    let etcd = store::etcd::Etcd::connect(&urls, None, store::etcd::EtcdOptions::default()).await?;
-    Ok(Arc::new(etcd))
-}
-
-async fn wait_for_end(shutdown: &Shutdown) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-        () = shutdown.wait() => bail!("a part that the rest depends on has stopped: see the log"),
-    }
+    api::etcd(&urls, None).await
 }

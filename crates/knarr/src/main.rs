@@ -3,11 +3,16 @@
 //! `main` parses, runs, and maps the error to an exit code. Everything else lives in modules that take what they
 //! need as arguments.
 
+mod api;
+mod check;
 mod cluster;
 mod commands;
+mod component;
 mod control_plane;
+mod join;
 mod node;
 mod paths;
+mod signer;
 
 use std::process::ExitCode;
 

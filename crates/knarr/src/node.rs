@@ -17,7 +17,7 @@ use runtime::{NetworkError, PodIps, PodNetwork, SandboxMeta};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{ProcessRecord, Settings, write_whole};
+use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
 use crate::paths::Paths;
 
 /// What a node is given when it is made: who it is, and how it reaches the cluster.
@@ -41,6 +41,34 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Writes down who the node is, for the next start.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        auth::pki::write_private(&dir.join("identity.json"), &serde_json::to_string(self)?)?;
+        Ok(())
+    }
+
+    /// Whether its certificates end soon, and new ones should be had.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn ends_soon(&self, now: jiff::Timestamp) -> Result<bool> {
+        let month = jiff::SignedDuration::from_hours(30 * 24);
+        let end = auth::pki::join::not_after(&self.serving_cert)?;
+        Ok(end.duration_since(now) < month)
+    }
+
+    /// Reads what the node was given; `None` when it was not given anything yet.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn find(dir: &Path) -> Result<Option<Self>> {
+        if dir.join("identity.json").exists() { Self::load(dir).map(Some) } else { Ok(None) }
+    }
+
     /// Reads what the node was given.
     ///
     /// # Errors
@@ -66,7 +94,14 @@ pub fn enter(paths: &Paths, node: &str) -> Result<()> {
 }
 
 /// Pods by routed links.
-struct Network(PodLinks);
+pub struct Network(PodLinks);
+
+impl Network {
+    /// Addresses are remembered in `dir`.
+    pub fn new(dir: std::path::PathBuf) -> Self {
+        Self(PodLinks::new(dir))
+    }
+}
 
 fn failed(error: net::error::NetError) -> NetworkError {
     NetworkError { message: error.to_string(), source: None }
@@ -103,11 +138,11 @@ fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<
 ///
 /// # Errors
 /// What keeps it from running.
-pub async fn run_runtime(paths: &Paths, settings: &Settings, node: &str) -> Result<()> {
+pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str) -> Result<()> {
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
-    config.cgroup_parent = settings.cgroup(node);
-    config.network = Arc::new(Network(PodLinks::new(paths.node_run(node).join("addresses"))));
+    config.cgroup_parent = crate::cluster::cgroup(cluster, node);
+    config.network = Arc::new(Network::new(paths.node_run(node).join("addresses")));
     let shutdown = Shutdown::new();
     record(paths, &["runtime"], node, &format!("runtime-{node}"))?;
     let run = runtime::run(config, shutdown.clone());
@@ -134,7 +169,7 @@ async fn end() -> Result<()> {
 ///
 /// # Errors
 /// What keeps the kubelet from running.
-pub async fn run_agent(paths: &Paths, settings: &Settings, node: &str) -> Result<()> {
+pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Result<()> {
     let identity = Identity::load(&paths.node(node))?;
     let shutdown = Shutdown::new();
     let tasks = TaskGroup::new(&shutdown);
@@ -164,18 +199,18 @@ pub async fn run_agent(paths: &Paths, settings: &Settings, node: &str) -> Result
     Ok(())
 }
 
-fn cluster_network(settings: &Settings) -> Result<(u32, u8)> {
-    let cidr = settings.cluster_cidr();
+fn cluster_network(settings: &NodeSettings) -> Result<(u32, u8)> {
+    let cidr = &settings.cluster_cidr;
     let (address, bits) = cidr.split_once('/').context("the pod network")?;
     Ok((u32::from(address.parse::<Ipv4Addr>()?), bits.parse()?))
 }
 
-async fn start_dns(settings: &Settings, client: kube::Client, tasks: &TaskGroup) -> Result<()> {
-    let ip = settings.dns_ip();
+async fn start_dns(settings: &NodeSettings, client: kube::Client, tasks: &TaskGroup) -> Result<()> {
+    let ip = settings.cluster_dns;
     net::link::Links::open()?.address("lo", ip, 32).await?;
     let config = net::dns::run::Config {
         listen: SocketAddr::from((ip, 53)),
-        domain: "cluster.local".to_owned(),
+        domain: settings.cluster_domain.clone(),
         upstream: name_servers(),
     };
     let group = tasks.clone();
@@ -199,7 +234,12 @@ fn name_servers() -> Vec<IpAddr> {
         .collect()
 }
 
-fn kubelet_config(paths: &Paths, settings: &Settings, node: &str, identity: &Identity) -> kubelet::Config {
+fn kubelet_config(
+    paths: &Paths,
+    settings: &NodeSettings,
+    node: &str,
+    identity: &Identity,
+) -> kubelet::Config {
     let dir = paths.node(node);
     kubelet::Config {
         node_name: node.to_owned(),
@@ -217,8 +257,8 @@ fn kubelet_config(paths: &Paths, settings: &Settings, node: &str, identity: &Ide
             key_pem: identity.serving_key.clone(),
         },
         client_ca_pem: identity.client_ca.clone(),
-        cluster_dns: vec![IpAddr::V4(settings.dns_ip())],
-        cluster_domain: "cluster.local".to_owned(),
+        cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],
+        cluster_domain: settings.cluster_domain.clone(),
         cgroup_root: settings.cgroup(node),
         capacity: None,
         max_pods: 110,

@@ -2,6 +2,7 @@
 //!
 //! A plugin sees the object in the version of the request, and the rest of the cluster through the watch cache.
 
+mod certificates;
 mod namespace;
 mod node;
 mod pod;
@@ -102,7 +103,8 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
 /// # Errors
 /// What a plugin refuses with.
 pub fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
-    node::restriction(attempt, Some(object))
+    node::restriction(attempt, Some(object))?;
+    certificates::validate(attempt, object)
 }
 
 /// The whole chain for a deletion.

@@ -39,6 +39,10 @@ pub fn new_object(ctx: &WriteContext<'_>, object: &mut Object) -> Result<()> {
     object.set_uid(&uid);
     object.set_creation_timestamp(whole_seconds(ctx.core.clock.now()));
     (ctx.resource.rules.prepare_create)(object);
+    let user = ctx.authorized.user();
+    let creator =
+        kinds::Creator { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra };
+    (ctx.resource.rules.created_by)(object, &creator);
     Ok(())
 }
 

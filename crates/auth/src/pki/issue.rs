@@ -44,6 +44,50 @@ pub(super) struct Subject<'a> {
     pub sans: &'a [String],
 }
 
+/// A serving certificate signed by its own key.
+pub(super) fn self_signed_server(
+    name: &str,
+    sans: &[String],
+    key: &KeyPair,
+    now: Timestamp,
+    ttl: Duration,
+) -> Result<String, PkiError> {
+    let mut params = CertificateParams::new(sans.to_vec())?;
+    params.distinguished_name = distinguished_name(name, &[])?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.extended_key_usages = vec![Usage::Server.purpose()];
+    validity(&mut params, now, later(now, ttl));
+    Ok(params.self_signed(key)?.pem())
+}
+
+/// An authority that is given by its files, rather than by the cluster's PKI.
+pub struct CertificateAuthority(Authority);
+
+impl CertificateAuthority {
+    /// Reads its certificate and its key (PEM).
+    ///
+    /// # Errors
+    /// When one cannot be read, or they do not belong together.
+    pub fn load(cert_pem: String, key_pem: &str) -> Result<Self, PkiError> {
+        Ok(Self(Authority::load(cert_pem, KeyPair::from_pem(key_pem)?)?))
+    }
+
+    /// Signs a certificate request (PKCS #10, PEM) with its own subject and names. Whether it may have them
+    /// is the caller's to decide.
+    ///
+    /// # Errors
+    /// When the request cannot be read.
+    pub fn sign(
+        &self,
+        csr_pem: &str,
+        usages: &[Usage],
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<String, PkiError> {
+        self.0.sign(csr_pem, usages, now, ttl)
+    }
+}
+
 /// A certificate authority.
 pub(super) struct Authority {
     pub cert_pem: String,
@@ -62,7 +106,7 @@ fn later(now: Timestamp, by: Duration) -> Timestamp {
 
 /// A name with its groups. The library holds one value of each type of attribute; the same attribute by its
 /// number counts as another type, which makes two.
-fn distinguished_name(name: &str, groups: &[&str]) -> Result<DistinguishedName, PkiError> {
+pub(super) fn distinguished_name(name: &str, groups: &[&str]) -> Result<DistinguishedName, PkiError> {
     let mut subject = DistinguishedName::new();
     match groups {
         [] => {}
@@ -136,9 +180,9 @@ impl Authority {
         ttl: Duration,
     ) -> Result<String, PkiError> {
         let mut request = CertificateSigningRequestParams::from_pem(csr_pem)?;
-        let (name, groups) = super::x509::subject_of_request(csr_pem)?;
-        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
-        request.params.distinguished_name = distinguished_name(&name, &groups)?;
+        let requested = super::x509::requested(csr_pem)?;
+        let groups: Vec<&str> = requested.groups.iter().map(String::as_str).collect();
+        request.params.distinguished_name = distinguished_name(&requested.name, &groups)?;
         for usage in usages {
             self.limit(&mut request.params, *usage, now, ttl);
         }

@@ -14,6 +14,7 @@
 
 mod files;
 mod issue;
+pub mod join;
 mod tls;
 mod x509;
 
@@ -29,10 +30,10 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 pub use self::files::write_private;
-pub use self::issue::Usage;
 use self::issue::{Authority, Subject};
+pub use self::issue::{CertificateAuthority, Usage};
 pub use self::tls::{client_config, server_config};
-pub use self::x509::user_of_certificate;
+pub use self::x509::{Requested, requested, user_of_certificate};
 use crate::token::SigningKey;
 use crate::user::User;
 

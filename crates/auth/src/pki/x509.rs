@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATION_NAME};
 use x509_parser::prelude::FromDer;
 
@@ -25,6 +25,11 @@ pub(super) fn public_key(der: &[u8]) -> Result<Vec<u8>, PkiError> {
     Ok(parse(der)?.public_key().subject_public_key.data.to_vec())
 }
 
+/// The public key with its algorithm (SPKI, DER).
+pub(super) fn spki(der: &[u8]) -> Result<Vec<u8>, PkiError> {
+    Ok(parse(der)?.public_key().raw.to_vec())
+}
+
 /// Whether `authority` signed `der`.
 pub(super) fn is_signed_by(der: &[u8], authority: &[u8]) -> Result<bool, PkiError> {
     let (cert, authority) = (parse(der)?, parse(authority)?);
@@ -35,17 +40,18 @@ pub(super) fn is_signed_by(der: &[u8], authority: &[u8]) -> Result<bool, PkiErro
 pub(super) fn sans(der: &[u8]) -> Result<Vec<String>, PkiError> {
     let cert = parse(der)?;
     let names = cert.subject_alternative_name().map_err(|e| PkiError::Certificate(e.to_string()))?;
-    let mut sans: Vec<String> = names
-        .iter()
-        .flat_map(|extension| &extension.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
-            _ => None,
-        })
-        .collect();
+    let mut sans: Vec<String> =
+        names.iter().flat_map(|extension| &extension.value.general_names).filter_map(general_name).collect();
     sans.sort_unstable();
     Ok(sans)
+}
+
+fn general_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        _ => None,
+    }
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -55,13 +61,30 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Name and groups that a certificate request (PEM) asks for. A subject of anything else is refused, since
-/// none of Kubernetes' signers signs one.
-pub(super) fn subject_of_request(pem: &str) -> Result<(String, Vec<String>), PkiError> {
+/// What a certificate request (PKCS #10) asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// The subject's CN.
+    pub name: String,
+    /// Every O of the subject.
+    pub groups: Vec<String>,
+    /// DNS names and IP addresses.
+    pub sans: Vec<String>,
+    /// Whether it asks for names of other kinds: e-mail addresses, URIs.
+    pub other_names: bool,
+}
+
+/// Reads a certificate request (PEM). A subject of anything else than one CN and O is refused, since none of
+/// Kubernetes' signers signs one.
+///
+/// # Errors
+/// [`PkiError::Certificate`], also when its signature is not by its own key.
+pub fn requested(pem: &str) -> Result<Requested, PkiError> {
     let unusable =
         |why: &dyn std::fmt::Display| PkiError::Certificate(format!("the request cannot be read: {why}"));
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|e| unusable(&e))?;
     let (_, request) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| unusable(&e))?;
+    request.verify_signature().map_err(|e| unusable(&e))?;
     let (mut name, mut groups) = (None, Vec::new());
     for attribute in request.certification_request_info.subject.iter_attributes() {
         let value = attribute.as_str().map_err(|e| unusable(&e))?.to_owned();
@@ -71,7 +94,19 @@ pub(super) fn subject_of_request(pem: &str) -> Result<(String, Vec<String>), Pki
             oid => return Err(unusable(&format!("its subject holds {oid} beside one CN and O"))),
         }
     }
-    Ok((name.ok_or_else(|| unusable(&"its subject has no CN"))?, groups))
+    let name = name.ok_or_else(|| unusable(&"its subject has no CN"))?;
+    let mut found = Requested { name, groups, ..Requested::default() };
+    for extension in request.requested_extensions().into_iter().flatten() {
+        if let ParsedExtension::SubjectAlternativeName(names) = extension {
+            for name in &names.general_names {
+                match general_name(name) {
+                    Some(name) => found.sans.push(name),
+                    None => found.other_names = true,
+                }
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether the certificate may show who a client is, at this time.

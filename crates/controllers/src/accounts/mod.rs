@@ -24,11 +24,12 @@ pub async fn reconcile(context: &Arc<Context>, namespace: String) -> Result<Opti
         return Ok(None);
     }
     if context.informers.service_accounts.get(&key(&namespace, "default")).is_none() {
-        let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &namespace);
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(context.clients.service_accounts.clone(), &namespace);
         let account = ServiceAccount { metadata: named("default"), ..ServiceAccount::default() };
         taken_is_fine(accounts.create(&PostParams::default(), &account).await)?;
     }
-    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(context.clients.root_ca.clone(), &namespace);
     let data = BTreeMap::from([("ca.crt".to_owned(), context.settings.root_ca.clone())]);
     match context.informers.root_cas.get(&key(&namespace, ROOT_CA)) {
         None => {

@@ -31,21 +31,36 @@ pub async fn reconcile(context: &Arc<Context>, key: String) -> Result<Option<Dur
         })
         .collect();
     let plan = plan(&deployment, &sets, context.clock.now());
-    let api: Api<ReplicaSet> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<ReplicaSet> = Api::namespaced(context.clients.deployments.clone(), namespace);
     for action in &plan.actions {
         act(context, &api, &deployment, action).await?;
     }
-    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), namespace);
+    let deployments: Api<Deployment> = Api::namespaced(context.clients.deployments.clone(), namespace);
     let told = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
-    if plan.revision.is_some() && plan.revision.as_ref() != told {
-        let patch = serde_json::json!({"metadata": {"annotations": {REVISION: plan.revision}}});
-        gone_is_fine(deployments.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+    let mut current = (*deployment).clone();
+    if let Some(revision) = plan.revision.as_ref().filter(|revision| Some(*revision) != told) {
+        let annotations = current.metadata.annotations.get_or_insert_default();
+        annotations.insert(REVISION.to_owned(), revision.clone());
+        match deployments.replace(name, &PostParams::default(), &current).await {
+            Ok(written) => current = written,
+            Err(error) => return after_race(error),
+        }
     }
-    if deployment.status.as_ref() != Some(&plan.status) {
-        let patch = serde_json::json!({"status": plan.status});
-        gone_is_fine(deployments.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+    if current.status.as_ref() != Some(&plan.status) {
+        current.status = Some(plan.status);
+        if let Err(error) = deployments.replace_status(name, &PostParams::default(), &current).await {
+            return after_race(error);
+        }
     }
     Ok(plan.again_in.map(Duration::from_secs))
+}
+
+/// Who lost a race is told of the winner by the informer, and looks again then.
+fn after_race(error: kube::Error) -> Result<Option<Duration>, kube::Error> {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 404 | 409) => Ok(None),
+        error => Err(error),
+    }
 }
 
 fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {

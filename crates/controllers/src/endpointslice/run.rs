@@ -30,7 +30,7 @@ pub async fn reconcile(context: &Arc<Context>, key: String) -> Result<Option<Dur
         })
         .collect();
     let Plan { create, update, delete } = plan(&service, &pods, &slices);
-    let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), namespace);
+    let api: Api<EndpointSlice> = Api::namespaced(context.clients.endpoint_slices.clone(), namespace);
     for slice in update {
         let name = slice.metadata.name.clone().unwrap_or_default();
         match api.replace(&name, &PostParams::default(), &slice).await {

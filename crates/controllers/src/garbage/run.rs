@@ -138,7 +138,7 @@ impl Collector {
 
     fn follow(self: &Arc<Self>, kind: &Arc<Kind>) -> Followed {
         let resource = Resource::metadata(&kind.group, &kind.version, &kind.plural);
-        let mut informer: Informer<AnyView> = Informer::new(self.context.client.clone(), resource);
+        let mut informer: Informer<AnyView> = Informer::new(self.context.clients.garbage.clone(), resource);
         let (collector, of) = (self.clone(), kind.clone());
         informer.on_change(move |change| collector.changed(&of, change));
         let tasks = TaskGroup::new(self.tasks.shutdown());
@@ -279,7 +279,7 @@ impl Collector {
 
     async fn get(&self, path: &str, accept: &str) -> Result<Value, Failed> {
         let request = Request::get(path).header("accept", accept).body(Vec::new())?;
-        Ok(serde_json::from_str(&self.context.client.request_text(request).await?)?)
+        Ok(serde_json::from_str(&self.context.clients.garbage.request_text(request).await?)?)
     }
 
     async fn patch(&self, item: &Item, mut metadata: Value) -> Result<(), Failed> {
@@ -308,7 +308,7 @@ impl Collector {
 
     /// Sends a write; what is gone needs none.
     async fn send(&self, request: Request<Vec<u8>>) -> Result<(), Failed> {
-        match self.context.client.request_text(request).await {
+        match self.context.clients.garbage.request_text(request).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(|_| ()).map_err(Failed::from),
         }

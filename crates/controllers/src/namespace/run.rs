@@ -36,10 +36,10 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
         return Ok(None);
     }
     let mut left = 0;
-    for (root, plural) in namespaced_resources(&context.client).await? {
+    for (root, plural) in namespaced_resources(&context.clients.namespaces).await? {
         let path = format!("{root}/namespaces/{name}/{plural}");
         let list: serde_json::Value = get(
-            &context.client,
+            &context.clients.namespaces,
             &format!("{path}?limit=500"),
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
         )
@@ -53,7 +53,7 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
         let request = Request::delete(&path)
             .header("content-type", "application/json")
             .body(body.to_string().into_bytes())?;
-        context.client.request_text(request).await?;
+        context.clients.namespaces.request_text(request).await?;
     }
     if left > 0 {
         tracing::debug!(namespace = %name, left, "the namespace is not empty yet");
@@ -66,7 +66,7 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
     let request = Request::put(format!("/api/v1/namespaces/{name}/finalize"))
         .header("content-type", "application/json")
         .body(body.to_string().into_bytes())?;
-    match context.client.request_text(request).await {
+    match context.clients.namespaces.request_text(request).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         other => other.map(|_| None).map_err(Failed::from),
     }

@@ -46,7 +46,7 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
         context.recorder.warning(about, "CIDRNotAvailable", message);
         return Ok(Some(Duration::from_secs(30)));
     };
-    let nodes: Api<Node> = Api::all(context.client.clone());
+    let nodes: Api<Node> = Api::all(context.clients.nodes.clone());
     let patch = serde_json::json!({"spec": {"podCIDR": part, "podCIDRs": [part]}});
     match nodes.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),

@@ -83,7 +83,7 @@ impl NodeLifecycle {
             silent
         };
         let plan = plan(&node, silent, self.grace(), self.context.clock.now());
-        let nodes: Api<Node> = Api::all(self.context.client.clone());
+        let nodes: Api<Node> = Api::all(self.context.clients.nodes.clone());
         let version = node.metadata.resource_version.as_deref().unwrap_or_default();
         if !plan.conditions.is_empty() {
             let about = crate::context::reference("v1", "Node", &node.metadata);
@@ -130,7 +130,7 @@ impl NodeLifecycle {
     async fn mark_not_ready(&self, pod: &PodView) -> Result<(), kube::Error> {
         let meta = &pod.metadata;
         let now = Time(self.context.clock.now());
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &meta.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.context.clients.nodes.clone(), &meta.namespace);
         let patch = json!({
             "metadata": {"uid": meta.uid},
             "status": {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now}]},
@@ -178,7 +178,7 @@ impl NodeLifecycle {
         let meta = &pod.metadata;
         let message = format!("Marking for deletion Pod {}", meta.key());
         self.context.recorder.normal(about(pod), "TaintManagerEviction", message);
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &meta.namespace);
+        let pods: Api<Pod> = Api::namespaced(self.context.clients.nodes.clone(), &meta.namespace);
         let patch = json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",

@@ -38,33 +38,37 @@ impl ReplicaSets {
             self.expectations.forget(&key);
             return Ok(None);
         };
-        let (namespace, name) = split(&key);
+        let (namespace, _) = split(&key);
         let pods = self.context.informers.pods.in_namespace(namespace);
-        let mut plan = plan(&set, &pods, self.context.clock.now());
+        let plan = plan(&set, &pods, self.context.clock.now());
         let may_act = self.expectations.satisfied(&key);
         let acted = if may_act { self.act(&key, &set, &plan).await } else { Ok(()) };
         if set.status.as_ref() != Some(&plan.status) {
             if let Err(error) = &acted {
                 tracing::debug!(%key, %error, "the status is written although pods could not be");
             }
-            self.write_status(namespace, name, &mut plan).await?;
+            self.write_status(&set, &plan).await?;
         }
         acted?;
         Ok(plan.again_in.map(Duration::from_secs))
     }
 
-    async fn write_status(&self, namespace: &str, name: &str, plan: &mut Plan) -> Result<(), kube::Error> {
-        let sets: Api<ReplicaSet> = Api::namespaced(self.context.client.clone(), namespace);
-        let patch = serde_json::json!({"status": plan.status});
-        match sets.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+    async fn write_status(&self, set: &ReplicaSet, plan: &Plan) -> Result<(), kube::Error> {
+        let (namespace, name) = (&set.metadata.namespace, &set.metadata.name);
+        let (namespace, name) =
+            (namespace.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
+        let sets: Api<ReplicaSet> = Api::namespaced(self.context.clients.replica_sets.clone(), namespace);
+        let told = ReplicaSet { status: Some(plan.status.clone()), ..set.clone() };
+        match sets.replace_status(name, &PostParams::default(), &told).await {
+            // Who lost a race is told of the winner by the informer, and looks again then.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             other => other.map(|_| ()),
         }
     }
 
     async fn act(&self, key: &str, set: &ReplicaSet, plan: &Plan) -> Result<(), kube::Error> {
         let (namespace, _) = split(key);
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
+        let pods: Api<Pod> = Api::namespaced(self.context.clients.replica_sets.clone(), namespace);
         let own = owner(set);
         for pod in &plan.adopt {
             let patch = serde_json::json!({"metadata": {"uid": pod.metadata.uid, "ownerReferences": [own]}});

@@ -17,6 +17,7 @@ use crate::rules::{Part, Rules, generic_prepare_update};
 pub(crate) const RULES: Rules = Rules {
     defaults: |pod| edit::made(pod, "spec", spec_defaults),
     prepare_create,
+    created_by: |_, _| {},
     prepare_update,
     validate: |pod, errors| {
         if let Some(spec) = pod.struct_at(&["spec"]) {

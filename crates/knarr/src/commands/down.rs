@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Which;
-use crate::cluster::{ProcessRecord, Settings};
+use crate::cluster::{ProcessRecord, Settings, cgroup_mounts};
 
 /// How long a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(20);
@@ -29,7 +29,11 @@ impl Down {
     pub fn run(self) -> Result<()> {
         let paths = self.which.paths();
         let settings = Settings::load(&paths.settings())?;
-        let nodes = settings.as_ref().map(Settings::node_names).unwrap_or_default();
+        let mut nodes = settings.as_ref().map(Settings::node_names).unwrap_or_default();
+        // A node of a cluster elsewhere, which joined from this machine.
+        for record in ProcessRecord::all(&paths.run)? {
+            nodes.extend(record.node.filter(|node| !nodes.contains(node)));
+        }
         for node in &nodes {
             stop(&paths.process(&format!("agent-{node}")))?;
             // The pods go while there is a runtime that knows them.
@@ -40,12 +44,14 @@ impl Down {
             stop(&paths.process(&format!("runtime-{node}")))?;
         }
         stop(&paths.process("server"))?;
+        if !nodes.is_empty() {
+            remove_cgroups(&self.which.name)?;
+        }
         if let Some(settings) = settings.filter(|settings| settings.nodes > 0) {
             for node in &nodes {
                 net::namespace::remove(&paths.netns(node))?;
             }
             super::block_on(async { Ok(settings.host_network().remove().await?) })?;
-            remove_cgroups(&settings.name);
         }
         unmount_below(&paths.run)?;
         unmount_below(&paths.data)?;
@@ -77,15 +83,11 @@ async fn remove_pods(socket: &std::path::Path) -> Result<()> {
 }
 
 /// Removes the cluster's cgroups from every hierarchy, the deepest first.
-fn remove_cgroups(name: &str) {
-    let roots = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    for line in roots.lines() {
-        let mut fields = line.split_whitespace().skip(1);
-        let (Some(root), Some(kind)) = (fields.next(), fields.next()) else { continue };
-        if kind.starts_with("cgroup") {
-            remove_tree(&std::path::Path::new(root).join("knarr").join(name));
-        }
+fn remove_cgroups(name: &str) -> Result<()> {
+    for root in cgroup_mounts()? {
+        remove_tree(&std::path::Path::new(&root).join("knarr").join(name));
     }
+    Ok(())
 }
 
 fn remove_tree(dir: &std::path::Path) {

@@ -1,17 +1,26 @@
 //! The command line.
 
+mod agent;
+mod check;
 mod down;
 mod image;
 mod process;
 mod status;
+mod token;
 mod up;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use auth::kubeconfig::Credential;
+use auth::pki::Pki;
+use base::{SystemClock, SystemRandom};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::Settings;
+use crate::component;
 use crate::paths::Paths;
 
 /// Kubernetes, whole, in one small and fast program.
@@ -39,6 +48,15 @@ impl Which {
     }
 }
 
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a cluster on this machine, or bring a stopped one back
@@ -49,20 +67,52 @@ enum Command {
     Status(status::Status),
     /// Run the control plane in the foreground
     Server(process::Server),
-    /// Run a node's container runtime in the foreground
-    Runtime(process::Node),
+    /// Join this machine as a node to a cluster elsewhere
+    Agent(agent::Agent),
+    /// Make, list and remove the tokens by which machines join
+    Token(token::Token),
+    /// Show what this machine lacks to run nodes
+    Check(check::Check),
+    /// Run an API server by itself (also as kube-apiserver)
+    Apiserver(Box<component::apiserver::ApiServer>),
+    /// Run a scheduler by itself (also as kube-scheduler)
+    Scheduler(component::scheduler::Scheduler),
+    /// Run the controllers by themselves (also as kube-controller-manager)
+    ControllerManager(Box<component::controller_manager::ControllerManager>),
+    /// Run a kubelet by itself (also as kubelet)
+    Kubelet(Box<component::kubelet::Kubelet>),
+    /// Run a container runtime by itself
+    Runtime(component::runtime::Runtime),
+    /// Run the container runtime of a node of a cluster on this machine
+    #[command(hide = true)]
+    NodeRuntime(process::Node),
     /// Run the rest of a node in the foreground
     #[command(hide = true)]
     Node(process::Node),
     /// Work with the images of the cluster's nodes
     Image(image::Image),
     /// Show the version
-    Version,
+    Version {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Output,
+    },
 }
 
-/// Every component can also be called by its upstream name.
+/// Every component can also be called by its upstream name: `kube-apiserver --secure-port 6443` is
+/// `knarr apiserver --secure-port 6443`.
 pub fn by_program_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    arguments.collect()
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let name = arguments.first().and_then(|program| Path::new(program).file_name()?.to_str());
+    let command = match name {
+        Some("kube-apiserver") => "apiserver",
+        Some("kube-scheduler") => "scheduler",
+        Some("kube-controller-manager") => "controller-manager",
+        Some("kubelet") => "kubelet",
+        _ => return arguments,
+    };
+    arguments.insert(1, command.into());
+    arguments
 }
 
 /// Runs a command.
@@ -75,14 +125,37 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Down(down) => down.run(),
         Command::Status(status) => status.run(),
         Command::Server(server) => server.run(),
-        Command::Runtime(node) => node.run_runtime(),
+        Command::Agent(agent) => agent.run(),
+        Command::Token(token) => token.run(),
+        Command::Check(check) => check.run(),
+        Command::Apiserver(component) => serve(component.run()),
+        Command::Scheduler(component) => serve(component.run()),
+        Command::ControllerManager(component) => serve(component.run()),
+        Command::Kubelet(component) => serve(component.run()),
+        Command::Runtime(component) => serve(component.run()),
+        Command::NodeRuntime(node) => node.run_runtime(),
         Command::Node(node) => node.run_agent(),
         Command::Image(image) => image.run(),
-        Command::Version => {
-            println!("knarr {} (Kubernetes v1.37)", env!("CARGO_PKG_VERSION"));
-            Ok(())
+        Command::Version { output } => version(output),
+    }
+}
+
+fn version(output: Output) -> Result<()> {
+    let (own, kubernetes) = (env!("CARGO_PKG_VERSION"), "v1.37");
+    match output {
+        Output::Text => println!("knarr {own} (Kubernetes {kubernetes})"),
+        Output::Json => {
+            let version = serde_json::json!({"version": own, "kubernetesVersion": kubernetes});
+            println!("{}", serde_json::to_string_pretty(&version)?);
         }
     }
+    Ok(())
+}
+
+/// Runs a component on all processors, with its log on standard error.
+fn serve(component: impl Future<Output = Result<()>>) -> Result<()> {
+    process::log();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(component)
 }
 
 #[expect(clippy::disallowed_methods, reason = "configuration is read once, here")]
@@ -90,7 +163,38 @@ fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
 }
 
+/// A kubeconfig of the administrator that is good for a few minutes, from the cluster's own keys.
+fn administrator(paths: &Paths, settings: &Settings) -> Result<String> {
+    let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
+    let admin = pki.issue_client("kubernetes-admin", &["system:masters"], Duration::from_secs(300))?;
+    let server = format!("https://127.0.0.1:{}", settings.port);
+    crate::join::kubeconfig_of(&server, pki.ca_pem(), Credential::Certificate(&admin))
+}
+
 /// A runtime for commands that talk to the cluster.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Arguments {
+        let words = by_program_name(line.split_whitespace().map(OsString::from));
+        Arguments::try_parse_from(words).unwrap()
+    }
+
+    #[test]
+    fn a_component_answers_to_its_upstream_name() {
+        let command = parsed("/usr/bin/kube-scheduler --kubeconfig /k --leader-elect=false").command;
+        assert!(matches!(command, Command::Scheduler(_)), "{command:?}");
+        let command =
+            parsed("kube-apiserver --etcd-servers=http://127.0.0.1:2379 --secure-port=7443").command;
+        assert!(matches!(command, Command::Apiserver(_)), "{command:?}");
+        let line =
+            "kube-controller-manager --kubeconfig=/k --use-service-account-credentials=true --leader-elect";
+        assert!(matches!(parsed(line).command, Command::ControllerManager(_)));
+        assert!(matches!(parsed("knarr version").command, Command::Version { .. }));
+    }
 }

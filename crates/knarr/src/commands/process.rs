@@ -1,21 +1,35 @@
 //! Processes that run in the foreground.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, Result};
+use auth::kubeconfig::Credential;
+use auth::pki::Pki;
+use base::{SystemClock, SystemRandom};
 use clap::Args;
 
 use super::Which;
 use crate::cluster::Settings;
 use crate::paths::Paths;
-use crate::{control_plane, node};
+use crate::{api, control_plane, join, node};
 
 /// `knarr server`
 #[derive(Debug, Args)]
 pub struct Server {
     #[command(flatten)]
     which: Which,
+    /// The API server's port
+    #[arg(long, default_value_t = 6443)]
+    port: u16,
+    /// Where to keep objects: embedded, or etcd=URL
+    #[arg(long, default_value = "embedded")]
+    store: String,
+    /// Where other machines reach this one [default: the machine's address]
+    #[arg(long)]
+    advertise_address: Option<Ipv4Addr>,
 }
 
-/// `knarr runtime`, and the rest of a node.
+/// `knarr runtime`, and the rest of a node, of a cluster on this machine.
 #[derive(Debug, Args)]
 pub struct Node {
     #[command(flatten)]
@@ -23,6 +37,9 @@ pub struct Node {
     /// The node's name
     #[arg(long)]
     node: String,
+    /// The node is this machine itself, and has no network namespace of its own
+    #[arg(long, hide = true)]
+    host_network: bool,
 }
 
 fn settings(which: &Which) -> Result<(Paths, Settings)> {
@@ -33,23 +50,61 @@ fn settings(which: &Which) -> Result<(Paths, Settings)> {
 }
 
 impl Server {
-    /// Runs the control plane of a cluster that `knarr up` has made.
+    /// Runs the control plane: of a cluster that `knarr up` has made, or a new one for other machines to join.
     pub fn run(self) -> Result<()> {
         log();
-        let (paths, settings) = settings(&self.which)?;
+        let paths = self.which.paths();
+        let settings = match Settings::load(&paths.settings())? {
+            Some(settings) => settings,
+            None => self.first_settings(&paths)?,
+        };
+        if settings.listen_all {
+            write_admin(&paths, &settings)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(control_plane::run(&paths, &settings))
     }
+
+    fn first_settings(&self, paths: &Paths) -> Result<Settings> {
+        let settings = Settings {
+            name: self.which.name.clone(),
+            index: 0,
+            port: self.port,
+            store: self.store.clone(),
+            nodes: 0,
+            runtime_endpoint: None,
+            advertise: self.advertise_address.unwrap_or_else(api::primary_address),
+            listen_all: true,
+        };
+        settings.save(&paths.settings())?;
+        Ok(settings)
+    }
+}
+
+/// Leaves the administrator's kubeconfig beside the cluster's files.
+fn write_admin(paths: &Paths, settings: &Settings) -> Result<()> {
+    let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
+    let year = std::time::Duration::from_secs(365 * 24 * 3600);
+    let admin = pki.issue_client("kubernetes-admin", &["system:masters"], year)?;
+    let server = format!("https://{}:{}", settings.advertise, settings.port);
+    let text = join::kubeconfig_of(&server, pki.ca_pem(), Credential::Certificate(&admin))?;
+    let path = paths.data.join("admin.kubeconfig");
+    auth::pki::write_private(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+    eprintln!("administrator's kubeconfig: {}", path.display());
+    eprintln!("other machines join with what `knarr token create --name {}` prints", settings.name);
+    Ok(())
 }
 
 impl Node {
     /// Runs the container runtime of a node.
     pub fn run_runtime(self) -> Result<()> {
         log();
-        let (paths, settings) = settings(&self.which)?;
-        node::enter(&paths, &self.node)?;
+        let paths = self.which.paths();
+        if !self.host_network {
+            node::enter(&paths, &self.node)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(node::run_runtime(&paths, &settings, &self.node))
+        runtime.block_on(node::run_runtime(&paths, &self.which.name, &self.node))
     }
 
     /// Runs kubelet, routes, Services and DNS of a node.
@@ -58,12 +113,12 @@ impl Node {
         let (paths, settings) = settings(&self.which)?;
         node::enter(&paths, &self.node)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(node::run_agent(&paths, &settings, &self.node))
+        runtime.block_on(node::run_agent(&paths, &settings.for_nodes(), &self.node))
     }
 }
 
 /// Logs to standard error; `KNARR_LOG` chooses what.
-fn log() {
+pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KNARR_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,lsm_tree=warn,fjall=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();

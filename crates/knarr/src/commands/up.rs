@@ -14,6 +14,7 @@ use base::{SystemClock, SystemRandom};
 use clap::Args;
 
 use super::Which;
+use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
 use crate::node::Identity;
 use crate::paths::Paths;
@@ -57,6 +58,7 @@ impl Up {
             None => self.first_settings(&paths)?,
         };
         if settings.nodes > 0 {
+            check::nodes_can_run()?;
             super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
         }
         self.start_server(&paths)?;
@@ -88,6 +90,7 @@ impl Up {
             nodes,
             runtime_endpoint: self.container_runtime_endpoint.clone(),
             advertise: if nodes == 0 { Ipv4Addr::LOCALHOST } else { node_network(index, 1) },
+            listen_all: false,
         };
         settings.save(&paths.settings())?;
         Ok(settings)
@@ -162,7 +165,7 @@ impl Up {
         let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
         for (number, node) in numbered() {
             give_identity(&pki, paths, settings, &node, settings.node_ip(number))?;
-            for (process, command) in [("runtime", "runtime"), ("agent", "node")] {
+            for (process, command) in [("runtime", "node-runtime"), ("agent", "node")] {
                 let name = format!("{process}-{node}");
                 let external = process == "runtime" && settings.runtime_endpoint.is_some();
                 if !external && ProcessRecord::alive(&paths.process(&name)).is_none() {
@@ -182,13 +185,14 @@ fn free_index() -> Result<u8> {
     (0..16).find(free).context("this machine holds 16 clusters with nodes: stop one with `knarr down`")
 }
 
-/// Gives a node who it is. What it has is kept.
+/// Gives a node who it is. What it has is kept, until its certificates end soon.
 fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, ip: Ipv4Addr) -> Result<()> {
     let dir = paths.node(node);
-    if dir.join("identity.json").exists() {
+    if let Some(identity) = Identity::find(&dir)?
+        && !identity.ends_soon(SystemClock::shared().now())?
+    {
         return Ok(());
     }
-    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let year = Duration::from_secs(365 * 24 * 3600);
     let server = format!("https://{}:{}", settings.advertise, settings.port);
     let kubeconfig_of = |certificate: &auth::pki::CertKey| {
@@ -214,7 +218,7 @@ fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, ip: 
         serving_key: serving.key_pem,
         client_ca: pki.ca_pem().to_owned(),
     };
-    auth::pki::write_private(&dir.join("identity.json"), &serde_json::to_string(&identity)?)?;
+    identity.save(&dir)?;
     write_whole(&dir.join("name"), node.as_bytes())
 }
 
@@ -248,7 +252,7 @@ async fn wait_for_nodes(kubeconfig: &str, settings: &Settings) -> Result<()> {
 }
 
 /// Starts a process of our own program that outlives this one.
-fn daemon(log: &Path, arguments: &[&str], data: &Path) -> Result<std::process::Child> {
+pub fn daemon(log: &Path, arguments: &[&str], data: &Path) -> Result<std::process::Child> {
     if let Some(dir) = log.parent() {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }

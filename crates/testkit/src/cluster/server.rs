@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,10 +106,19 @@ pub(super) fn run_controllers(
         node_cidr_bits: 24,
         root_ca: pki.ca_pem().to_owned(),
         node_grace_seconds: options.node_grace_seconds,
+        signer: None,
     };
-    let client = local(core, User::known("system:kube-controller-manager", &[auth::user::MASTERS]));
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+    let account =
+        |name: &str| local(core, User::known(format!("system:serviceaccount:kube-system:{name}"), &groups));
+    let manager = local(core, User::known("system:kube-controller-manager", &[]));
+    let made = controllers::clients::Clients::new(manager, |name| Ok::<_, Infallible>(account(name)));
+    let clients = match made {
+        Ok(clients) => clients,
+        Err(never) => match never {},
+    };
     let (clock, random, managed) = (options.clock.clone(), random.clone(), tasks.clone());
     tasks.spawn(async move {
-        controllers::run(client, clock, random, settings, &managed).await;
+        controllers::run(clients, clock, random, settings, &managed).await;
     });
 }

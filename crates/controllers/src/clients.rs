@@ -1,0 +1,62 @@
+//! Who the controllers are: each writes as its own service account in `kube-system`, as upstream's do with
+//! `--use-service-account-credentials`.
+
+use kube::Client;
+
+/// One client for each identity.
+#[derive(Clone)]
+pub struct Clients {
+    /// `system:kube-controller-manager`: informers, events and leases.
+    pub manager: Client,
+    /// `deployment-controller`
+    pub deployments: Client,
+    /// `replicaset-controller`
+    pub replica_sets: Client,
+    /// `endpointslice-controller`
+    pub endpoint_slices: Client,
+    /// `namespace-controller`
+    pub namespaces: Client,
+    /// `service-account-controller`
+    pub service_accounts: Client,
+    /// `root-ca-cert-publisher`
+    pub root_ca: Client,
+    /// `node-controller`
+    pub nodes: Client,
+    /// `generic-garbage-collector`
+    pub garbage: Client,
+    /// `certificate-controller`
+    pub certificates: Client,
+    /// `kubelet-serving-approver`
+    pub kubelet_serving: Client,
+}
+
+impl Clients {
+    /// Makes a client for each; `account` is given the name of a service account in `kube-system`.
+    ///
+    /// # Errors
+    /// Those of `account`.
+    pub fn new<E>(manager: Client, mut account: impl FnMut(&str) -> Result<Client, E>) -> Result<Self, E> {
+        Ok(Self {
+            manager,
+            deployments: account("deployment-controller")?,
+            replica_sets: account("replicaset-controller")?,
+            endpoint_slices: account("endpointslice-controller")?,
+            namespaces: account("namespace-controller")?,
+            service_accounts: account("service-account-controller")?,
+            root_ca: account("root-ca-cert-publisher")?,
+            nodes: account("node-controller")?,
+            garbage: account("generic-garbage-collector")?,
+            certificates: account("certificate-controller")?,
+            kubelet_serving: account("kubelet-serving-approver")?,
+        })
+    }
+
+    /// Everything as one user, who must be allowed all of it.
+    pub fn single(client: &Client) -> Self {
+        let made = Self::new(client.clone(), |_| Ok::<_, std::convert::Infallible>(client.clone()));
+        match made {
+            Ok(clients) => clients,
+            Err(never) => match never {},
+        }
+    }
+}

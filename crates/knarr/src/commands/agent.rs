@@ -1,0 +1,122 @@
+//! `knarr agent`: this machine as a node of a cluster elsewhere.
+
+use std::net::Ipv4Addr;
+use std::process::Child;
+
+use anyhow::{Context, Result, bail};
+use auth::kubeconfig::Credential;
+use base::SystemClock;
+use clap::Args;
+
+use super::Which;
+use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
+use crate::join::{self, Joining, Token};
+use crate::node::{self, Identity};
+use crate::paths::Paths;
+use crate::{api, check};
+
+/// `knarr agent`
+#[derive(Debug, Args)]
+pub struct Agent {
+    #[command(flatten)]
+    which: Which,
+    /// Where the cluster's API server is, such as https://10.0.0.1:6443
+    #[arg(long, env = "KNARR_SERVER")]
+    server: String,
+    /// What `knarr token create` printed on the server; needed the first time
+    #[arg(long, env = "KNARR_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The node's name [default: the host's]
+    #[arg(long)]
+    node_name: Option<String>,
+    /// The node's address [default: the one from which it reaches the server]
+    #[arg(long)]
+    node_ip: Option<Ipv4Addr>,
+    /// A container runtime to use instead of our own
+    #[arg(long)]
+    container_runtime_endpoint: Option<String>,
+}
+
+impl Agent {
+    /// Joins if need be, and runs the node until the process is told to stop. Pods go on.
+    pub fn run(self) -> Result<()> {
+        super::process::log();
+        check::nodes_can_run()?;
+        let paths = self.which.paths();
+        let name = match &self.node_name {
+            Some(name) => name.clone(),
+            None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let settings = runtime.block_on(self.prepare(&paths, &name))?;
+        let runtime_process = self.start_runtime(&paths, &name)?;
+        let ended = runtime.block_on(node::run_agent(&paths, &settings, &name));
+        drop(runtime_process);
+        ended
+    }
+
+    /// Who the node is, and what it must know; both are kept.
+    async fn prepare(&self, paths: &Paths, name: &str) -> Result<NodeSettings> {
+        let dir = paths.node(name);
+        let known = Identity::find(&dir)?;
+        let now = SystemClock::shared().now();
+        let identity = match known {
+            Some(identity) if !identity.ends_soon(now)? => identity,
+            Some(old) => {
+                let client = client::connect::kubeconfig(&old.kubelet).await?;
+                self.renew(name, &client, &old).await?
+            }
+            None => self.join(name).await?,
+        };
+        identity.save(&dir)?;
+        let client = client::connect::kubeconfig(&identity.kubelet).await?;
+        let kept = dir.join("settings.json");
+        let mut settings = match join::settings(&client).await {
+            Ok(settings) => settings,
+            // The cluster may be away while this machine starts: its pods need it less than their node.
+            Err(error) => match std::fs::read(&kept) {
+                Ok(bytes) => {
+                    serde_json::from_slice(&bytes).with_context(|| format!("reading {}", kept.display()))?
+                }
+                Err(_) => return Err(error),
+            },
+        };
+        write_whole(&kept, &serde_json::to_vec(&settings)?)?;
+        write_whole(&dir.join("name"), name.as_bytes())?;
+        settings.runtime_endpoint = self.container_runtime_endpoint.clone();
+        Ok(settings)
+    }
+
+    async fn join(&self, name: &str) -> Result<Identity> {
+        let Some(token) = &self.token else {
+            bail!(
+                "this machine is no node yet: give it a --token, made with `knarr token create` on the server"
+            );
+        };
+        let token = Token::parse(token)?;
+        let ca_pem = join::authority(&self.server, &token.hash).await?;
+        let first = join::kubeconfig_of(&self.server, &ca_pem, Credential::Token(&token.bearer))?;
+        let client = client::connect::kubeconfig(&first).await?;
+        let ip = self.node_ip.unwrap_or_else(api::primary_address);
+        let joining = Joining { server: &self.server, node: name, ip };
+        join::join(&joining, &client, &ca_pem)
+            .await
+            .with_context(|| format!("joining {} as {name}", self.server))
+    }
+
+    async fn renew(&self, name: &str, client: &kube::Client, old: &Identity) -> Result<Identity> {
+        let joining = Joining { server: &self.server, node: name, ip: self.node_ip.unwrap_or(old.ip) };
+        join::join(&joining, client, &old.client_ca).await.context("renewing the node's certificates")
+    }
+
+    /// The container runtime is a process of its own, which outlives this one.
+    fn start_runtime(&self, paths: &Paths, name: &str) -> Result<Option<Child>> {
+        let process = format!("runtime-{name}");
+        let record = paths.process(&process);
+        if self.container_runtime_endpoint.is_some() || ProcessRecord::alive(&record).is_some() {
+            return Ok(None);
+        }
+        let arguments = ["node-runtime", "--name", &self.which.name, "--node", name, "--host-network"];
+        super::up::daemon(&paths.log(&process), &arguments, &paths.data).map(Some)
+    }
+}

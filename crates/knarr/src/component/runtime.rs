@@ -1,0 +1,53 @@
+//! `knarr runtime` by itself: a CRI runtime for any kubelet, whose pods are connected by routed links.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use base::Shutdown;
+use clap::Args;
+
+use crate::node::Network;
+
+/// `knarr runtime`, for any kubelet.
+#[derive(Debug, Args)]
+pub struct Runtime {
+    /// Where images, layers and records are
+    #[arg(long, default_value = "/var/lib/knarr-runtime")]
+    root: PathBuf,
+    /// Where sockets and mount points are
+    #[arg(long, default_value = "/run/knarr-runtime")]
+    state: PathBuf,
+    /// Where the CRI is served [default: cri.sock in the state directory]
+    #[arg(long)]
+    socket: Option<PathBuf>,
+    /// The cgroup under which all pods are
+    #[arg(long, default_value = "")]
+    cgroup_parent: String,
+}
+
+impl Runtime {
+    /// Serves the CRI until the process is told to stop. Containers go on.
+    ///
+    /// # Errors
+    /// What keeps it from running.
+    pub async fn run(self) -> Result<()> {
+        let mut config = runtime::Config::new(self.root, self.state.clone());
+        if let Some(socket) = self.socket {
+            config.socket = socket;
+        }
+        config.cgroup_parent = self.cgroup_parent;
+        config.network = Arc::new(Network::new(self.state.join("addresses")));
+        let shutdown = Shutdown::new();
+        let run = runtime::run(config, shutdown.clone());
+        tokio::pin!(run);
+        tokio::select! {
+            ended = &mut run => Ok(ended?),
+            ended = super::wait_for_end(&shutdown) => {
+                ended?;
+                shutdown.trigger();
+                Ok(run.await?)
+            }
+        }
+    }
+}
