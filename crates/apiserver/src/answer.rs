@@ -255,6 +255,7 @@ impl Writer<'_> {
         let plain = |cell: Cell| match cell {
             Cell::Text(text) => serde_json::Value::String(text),
             Cell::Int(number) => number.into(),
+            Cell::Bool(flag) => flag.into(),
         };
         match &self.resource.custom {
             None => (self.resource.rules.cells)(object, self.now).into_iter().map(plain).collect(),

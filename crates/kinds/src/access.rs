@@ -4,13 +4,11 @@ use schema::{Object, Value};
 
 use crate::edit::{self, each, made, number, present, text, within};
 use crate::field::{Errors, Path};
-use crate::meta::{NameRule, age};
+use crate::meta::NameRule;
 use crate::rules::{Cell, Column, GENERIC, Part, Rules};
 
 const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
 const CREATED: Column = Column { name: "Created At", ty: "date", format: "", priority: 0 };
-const AGE: Column = Column { name: "Age", ty: "string", format: "", priority: 0 };
-const ROLE: Column = Column { name: "Role", ty: "string", format: "", priority: 0 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -81,13 +79,6 @@ pub(crate) const BINDINGS: Rules = Rules {
             let shown = String::from_utf8_lossy(&shown).into_owned();
             errors.invalid(&Path::new("roleRef"), crate::field::Json(shown), "cannot change roleRef");
         }
-    },
-    columns: &[NAME, ROLE, AGE],
-    cells: |binding, now| {
-        let (kind, name) =
-            (edit::get(binding, &["roleRef", "kind"]), edit::get(binding, &["roleRef", "name"]));
-        let role = Cell::Text(format!("{kind}/{name}"));
-        vec![Cell::Text(binding.name().to_owned()), role, Cell::Text(age(binding, now))]
     },
     name: NameRule::PathSegment,
     ..GENERIC

@@ -128,7 +128,7 @@ fn node_cells(node: &Object, now: i64) -> Vec<Cell> {
         Cell::Text(status),
         Cell::Text(roles),
         age_cell(node, now),
-        Cell::Text(info("kubeletVersion")),
+        Cell::Text(edit::get(node, &["status", "nodeInfo", "kubeletVersion"]).to_owned()),
         Cell::Text(address("InternalIP")),
         Cell::Text(address("ExternalIP")),
         Cell::Text(info("osImage")),
@@ -247,15 +247,7 @@ pub(crate) const SECRET: Rules = Rules {
 };
 
 /// The rules of `ServiceAccount`.
-pub(crate) const SERVICE_ACCOUNT: Rules = Rules {
-    prepare_create: |_| {},
-    columns: &[NAME, column("Secrets", "string", 0), AGE],
-    cells: |object, now| {
-        let secrets = object.list_at(&["secrets"]).map_or(0, <[Value]>::len) as i64;
-        vec![name_cell(object), Cell::Int(secrets), age_cell(object, now)]
-    },
-    ..GENERIC
-};
+pub(crate) const SERVICE_ACCOUNT: Rules = Rules { prepare_create: |_| {}, ..GENERIC };
 
 /// The rules of `Lease`.
 pub(crate) const LEASE: Rules = Rules {

@@ -5,7 +5,11 @@
 //! it has any, its [`Rules`]; a kind without rules of its own gets those that every object has.
 
 mod access;
+<<<<<<< 36a2eef958430c1d488189fe680e954431b5067f
 mod certificates;
+=======
+mod columns;
+>>>>>>> local
 mod core_kinds;
 mod edit;
 pub mod field;
@@ -13,6 +17,7 @@ pub mod meta;
 pub mod pod;
 mod rules;
 mod service;
+mod storage;
 mod table;
 mod workload;
 

@@ -34,6 +34,8 @@ pub enum Cell {
     Text(String),
     /// A number.
     Int(i64),
+    /// A flag.
+    Bool(bool),
 }
 
 /// Who makes an object.
@@ -77,6 +79,14 @@ pub struct Rules {
 
 /// The rules of a kind; those that every object has where the kind has none of its own.
 pub fn rules(group: &str, kind: &str) -> Rules {
+    let rules = own_rules(group, kind);
+    match crate::columns::printed(group, kind) {
+        Some((columns, cells)) => Rules { columns, cells, ..rules },
+        None => rules,
+    }
+}
+
+fn own_rules(group: &str, kind: &str) -> Rules {
     match (group, kind) {
         ("", "Pod") => crate::pod::RULES,
         ("", "Namespace") => crate::core_kinds::NAMESPACE,
@@ -87,6 +97,11 @@ pub fn rules(group: &str, kind: &str) -> Rules {
         ("", "Service") => crate::service::RULES,
         ("", "Endpoints") => crate::core_kinds::ENDPOINTS,
         ("", "Event") => crate::core_kinds::EVENT,
+        ("", "PersistentVolume") => crate::storage::VOLUME,
+        ("", "PersistentVolumeClaim") => crate::storage::CLAIM,
+        ("storage.k8s.io", "StorageClass") => crate::storage::CLASS,
+        ("networking.k8s.io", "NetworkPolicy") => crate::storage::NETWORK_POLICY,
+        ("autoscaling", "HorizontalPodAutoscaler") => crate::storage::AUTOSCALER,
         ("apps", "Deployment") => crate::workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => crate::workload::REPLICA_SET,
         ("apps", "StatefulSet") => crate::workload::STATEFUL_SET,

@@ -158,7 +158,8 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
     }
     let (ip, had) = (edit::get(new, &["spec", "clusterIP"]), edit::get(old, &["spec", "clusterIP"]));
     if ip != had && !had.is_empty() {
-        errors.invalid(&Path::new("spec").child("clusterIPs").index(0), ip, "may not change once set");
+        let shown = crate::field::Json(format!("[{ip:?}]"));
+        errors.invalid(&Path::new("spec").child("clusterIPs").index(0), shown, "may not change once set");
     }
 }
 

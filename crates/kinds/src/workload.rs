@@ -269,18 +269,6 @@ pub(crate) const STATEFUL_SET: Rules = Rules {
     },
     validate: validate_selected_template,
     validate_update: immutable_selector,
-    columns: &[NAME, column("Ready", "string", 0), column("Age", "string", 0)],
-    cells: |object, now| {
-        vec![
-            Cell::Text(object.name().to_owned()),
-            Cell::Text(format!(
-                "{}/{}",
-                int(object, &["status", "readyReplicas"]),
-                int(object, &["spec", "replicas"])
-            )),
-            Cell::Text(age(object, now)),
-        ]
-    },
     ..GENERIC
 };
 

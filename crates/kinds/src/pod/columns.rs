@@ -78,7 +78,7 @@ fn summarize(pod: &Object) -> Summary {
         summary.reason = "SchedulingGated".to_owned();
     }
     let initializing = init_containers(pod, &mut summary);
-    if !initializing {
+    if !initializing || condition(pod, "Initialized") {
         containers(pod, &mut summary);
     }
     if pod.deletion_timestamp().is_some() {
@@ -116,14 +116,16 @@ fn init_containers(pod: &Object, summary: &mut Summary) -> bool {
         let sidecar = edit::structs(pod, &["spec", "initContainers"])
             .any(|container| edit::get(container, &["name"]) == name && is_sidecar(container));
         count(status, summary);
+        let ended_well = status.at(&["state", "terminated"]).is_some()
+            && status.int_at(&["state", "terminated", "exitCode"]).unwrap_or_default() == 0;
+        if ended_well {
+            continue;
+        }
         if sidecar && status.bool_at(&["started"]) == Some(true) {
             summary.ready += usize::from(status.bool_at(&["ready"]) == Some(true));
             continue;
         }
         if status.at(&["state", "terminated"]).is_some() {
-            if status.int_at(&["state", "terminated", "exitCode"]).unwrap_or_default() == 0 {
-                continue;
-            }
             summary.reason = format!("Init:{}", ended(status));
             return true;
         }
@@ -138,13 +140,10 @@ fn init_containers(pod: &Object, summary: &mut Summary) -> bool {
 }
 
 fn containers(pod: &Object, summary: &mut Summary) {
-    let mut running = false;
-    summary.restarts = if edit::structs(pod, &["status", "initContainerStatuses"]).count() > 0 {
-        // Only sidecars' restarts count once the pod runs.
-        sidecar_restarts(pod)
-    } else {
-        0
-    };
+    let (mut running, mut failed) = (false, None);
+    // Of init containers only sidecars' restarts count once the pod runs.
+    (summary.restarts, summary.last_restart) = (0, None);
+    sidecars(pod).for_each(|status| count(status, summary));
     let statuses: Vec<&Object> = edit::structs(pod, &["status", "containerStatuses"]).collect();
     for status in statuses.iter().rev() {
         count(status, summary);
@@ -153,28 +152,36 @@ fn containers(pod: &Object, summary: &mut Summary) {
             summary.reason = waiting.to_owned();
         } else if status.at(&["state", "terminated"]).is_some() {
             summary.reason = ended(status);
+            if status.int_at(&["state", "terminated", "exitCode"]) != Some(0) {
+                failed = Some(summary.reason.clone());
+            }
         } else if status.bool_at(&["ready"]) == Some(true) && status.at(&["state", "running"]).is_some() {
             running = true;
             summary.ready += 1;
         }
     }
-    if summary.reason == "Completed" && running {
-        let ready = edit::structs(pod, &["status", "conditions"]).any(|condition| {
-            edit::get(condition, &["type"]) == "Ready" && edit::get(condition, &["status"]) == "True"
-        });
-        summary.reason = if ready { "Running".to_owned() } else { "NotReady".to_owned() };
+    if summary.reason == "Completed" {
+        match failed {
+            _ if running && condition(pod, "Ready") => summary.reason = "Running".to_owned(),
+            Some(failed) => summary.reason = failed,
+            None if running => summary.reason = "NotReady".to_owned(),
+            None => {}
+        }
     }
 }
 
-fn sidecar_restarts(pod: &Object) -> i64 {
-    edit::structs(pod, &["status", "initContainerStatuses"])
-        .filter(|status| {
-            let name = edit::get(status, &["name"]);
-            edit::structs(pod, &["spec", "initContainers"])
-                .any(|container| edit::get(container, &["name"]) == name && is_sidecar(container))
-        })
-        .map(|status| status.int_at(&["restartCount"]).unwrap_or_default())
-        .sum()
+fn condition(pod: &Object, kind: &str) -> bool {
+    edit::structs(pod, &["status", "conditions"])
+        .any(|found| edit::get(found, &["type"]) == kind && edit::get(found, &["status"]) == "True")
+}
+
+/// The statuses of the init containers that go on running.
+fn sidecars(pod: &Object) -> impl Iterator<Item = &Object> {
+    edit::structs(pod, &["status", "initContainerStatuses"]).filter(|status| {
+        let name = edit::get(status, &["name"]);
+        edit::structs(pod, &["spec", "initContainers"])
+            .any(|container| edit::get(container, &["name"]) == name && is_sidecar(container))
+    })
 }
 
 fn readiness_gates(pod: &Object) -> String {

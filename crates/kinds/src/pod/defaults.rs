@@ -65,10 +65,16 @@ fn container_defaults(container: &mut Object, host_network: bool) {
             within(source, "fieldRef", |field| text(field, "apiVersion", "v1"))
         });
     });
-    requests_from_limits(container);
 }
 
-/// A limit without a request is the request, too.
+/// Fills in a pod itself: unlike in a template, a limit without a request is the request, too.
+pub(crate) fn pod_defaults(spec: &mut Object) {
+    spec_defaults(spec);
+    for list in ["containers", "initContainers"] {
+        each(spec, list, requests_from_limits);
+    }
+}
+
 fn requests_from_limits(container: &mut Object) {
     let Some(limits) = container.map_at(&["resources", "limits"]).cloned() else { return };
     made(container, "resources", |resources| {

@@ -6,7 +6,7 @@ mod validate;
 
 use schema::{Object, Value};
 
-pub(crate) use defaults::{spec_defaults, template_defaults};
+pub(crate) use defaults::{pod_defaults, template_defaults};
 pub(crate) use validate::{validate_spec, validate_template};
 
 use crate::edit;
@@ -15,7 +15,7 @@ use crate::rules::{Part, Rules, generic_prepare_update};
 
 /// The rules of `Pod`.
 pub(crate) const RULES: Rules = Rules {
-    defaults: |pod| edit::made(pod, "spec", spec_defaults),
+    defaults: |pod| edit::made(pod, "spec", pod_defaults),
     prepare_create,
     created_by: |_, _| {},
     prepare_update,

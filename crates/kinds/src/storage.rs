@@ -1,0 +1,72 @@
+//! Volumes, claims, storage classes, and two kinds of policy that need little more than defaults.
+
+use schema::Object;
+
+use crate::edit::{self, each, made, text};
+use crate::rules::{GENERIC, Rules};
+
+fn pending(object: &mut Object) {
+    object.remove("status");
+    made(object, "status", |status| text(status, "phase", "Pending"));
+}
+
+/// The rules of `PersistentVolume`.
+pub(crate) const VOLUME: Rules = Rules {
+    defaults: |volume| {
+        made(volume, "spec", |spec| {
+            text(spec, "persistentVolumeReclaimPolicy", "Retain");
+            text(spec, "volumeMode", "Filesystem");
+            edit::within(spec, "hostPath", |path| {
+                if path.get("type").is_none() {
+                    path.set("type", "");
+                }
+            });
+        });
+    },
+    prepare_create: pending,
+    ..GENERIC
+};
+
+/// The rules of `PersistentVolumeClaim`.
+pub(crate) const CLAIM: Rules = Rules {
+    defaults: |claim| made(claim, "spec", |spec| text(spec, "volumeMode", "Filesystem")),
+    prepare_create: pending,
+    ..GENERIC
+};
+
+/// The rules of `StorageClass`.
+pub(crate) const CLASS: Rules = Rules {
+    defaults: |class| {
+        text(class, "reclaimPolicy", "Delete");
+        text(class, "volumeBindingMode", "Immediate");
+    },
+    ..GENERIC
+};
+
+/// The rules of `NetworkPolicy`.
+pub(crate) const NETWORK_POLICY: Rules = Rules {
+    defaults: |policy| {
+        made(policy, "spec", |spec| {
+            for field in ["ingress", "egress"] {
+                each(spec, field, |rule| each(rule, "ports", |port| text(port, "protocol", "TCP")));
+            }
+            if spec.list_at(&["policyTypes"]).is_none_or(<[schema::Value]>::is_empty) {
+                let mut types = vec![schema::Value::Str("Ingress".to_owned())];
+                if spec.list_at(&["egress"]).is_some_and(|rules| !rules.is_empty()) {
+                    types.push(schema::Value::Str("Egress".to_owned()));
+                }
+                spec.set("policyTypes", schema::Value::List(types));
+            }
+        });
+    },
+    ..GENERIC
+};
+
+/// The rules of `HorizontalPodAutoscaler`.
+pub(crate) const AUTOSCALER: Rules = Rules {
+    defaults: |scaler| made(scaler, "spec", |spec| edit::number(spec, "minReplicas", 1)),
+    prepare_create: |scaler| {
+        scaler.remove("status");
+    },
+    ..GENERIC
+};
