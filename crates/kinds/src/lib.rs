@@ -5,11 +5,8 @@
 //! it has any, its [`Rules`]; a kind without rules of its own gets those that every object has.
 
 mod access;
-<<<<<<< 36a2eef958430c1d488189fe680e954431b5067f
 mod certificates;
-=======
 mod columns;
->>>>>>> local
 mod core_kinds;
 mod edit;
 pub mod field;
