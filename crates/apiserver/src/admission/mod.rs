@@ -3,6 +3,7 @@
 //! A plugin sees the object in the version of the request, and the rest of the cluster through the watch cache.
 
 mod certificates;
+mod escalation;
 mod namespace;
 mod node;
 mod pod;
@@ -104,6 +105,7 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
 /// What a plugin refuses with.
 pub fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
     node::restriction(attempt, Some(object))?;
+    escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)
 }
 
