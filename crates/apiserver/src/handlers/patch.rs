@@ -1,6 +1,7 @@
 //! `PATCH`, in the three languages that change what is there.
 
 use kinds::Part;
+use kinds::field::{Errors, Path};
 use schema::Object;
 use schema::json::Decoded as Patched;
 use schema::patch::PatchError;
@@ -24,12 +25,10 @@ pub async fn patch(
 ) -> Result<(Committed, Vec<String>)> {
     let validation = ctx.options.field_validation;
     let mut mutate = |old: &Object| -> Result<Decoded> {
-        let patched = apply(language, old, patch, &ctx.resource.kind)?;
+        let patched = apply(language, old, patch)?;
         if validation == FieldValidation::Strict && !patched.strict.is_empty() {
-            return Err(ApiError::bad_request(format!(
-                "strict decoding error: {}",
-                patched.strict.join(", ")
-            )));
+            let why = format!("strict decoding error: {}", patched.strict.join(", "));
+            return Err(unfit(language, patch, &why));
         }
         let warnings = if validation == FieldValidation::Warn { patched.strict } else { Vec::new() };
         let mut object = patched.object;
@@ -54,7 +53,7 @@ fn memchr_find(haystack: &[u8], needle: &[u8]) -> bool {
 ///
 /// # Errors
 /// 400 and 422.
-pub fn apply(language: PatchType, old: &Object, patch: &[u8], kind: &str) -> Result<Patched> {
+pub fn apply(language: PatchType, old: &Object, patch: &[u8]) -> Result<Patched> {
     if std::str::from_utf8(patch).is_err() {
         return Err(ApiError::bad_request("the body of the request is not valid UTF-8"));
     }
@@ -64,14 +63,14 @@ pub fn apply(language: PatchType, old: &Object, patch: &[u8], kind: &str) -> Res
         PatchType::StrategicMerge => schema::patch::strategic_merge(old, patch),
         PatchType::Apply => return Err(ApiError::unsupported_media_type(&APPLIED)),
     };
-    patched.map_err(|error| refused(&error, kind))
+    patched.map_err(|error| refused(&error, language, patch))
 }
 
 /// What is accepted instead of server-side apply, which is not served yet.
 const APPLIED: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
-fn refused(error: &PatchError, kind: &str) -> ApiError {
+fn refused(error: &PatchError, language: PatchType, patch: &[u8]) -> ApiError {
     match error {
         PatchError::Malformed(why) => ApiError::bad_request(why.clone()),
         PatchError::TestFailed(_) | PatchError::Unprocessable(_) => ApiError::with_code(
@@ -79,9 +78,36 @@ fn refused(error: &PatchError, kind: &str) -> ApiError {
             "Invalid",
             format!("the server rejected our request due to an error in our request: {error}"),
         ),
-        PatchError::Decode(error) => {
-            ApiError::bad_request(format!("the patched {kind} cannot be read: {error}"))
-        }
+        PatchError::Decode(error) => unfit(language, patch, &error.to_string()),
         other => ApiError::bad_request(other.to_string()),
+    }
+}
+
+/// 422: what the patch makes of the object is none of its kind.
+fn unfit(language: PatchType, patch: &[u8], why: &str) -> ApiError {
+    let shown = match (language, serde_json::from_slice(patch)) {
+        (PatchType::StrategicMerge, Ok(value)) => go_value(&value),
+        _ => String::from_utf8_lossy(patch).into_owned(),
+    };
+    let mut errors = Errors::new();
+    errors.invalid(&Path::new("patch"), shown.as_str(), why);
+    ApiError::invalid("", "", "", &errors)
+}
+
+/// A value as Go prints it: upstream shows strategic merge patches like this.
+fn go_value(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => format!("[{}]", list.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let mut pairs: Vec<(&String, &Value)> = map.iter().collect();
+            pairs.sort_by_key(|(key, _)| key.as_str());
+            let pairs: Vec<String> =
+                pairs.into_iter().map(|(key, value)| format!("{key}:{}", go_value(value))).collect();
+            format!("map[{}]", pairs.join(" "))
+        }
+        other => other.to_string(),
     }
 }

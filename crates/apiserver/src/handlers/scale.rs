@@ -39,10 +39,7 @@ pub async fn handle(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         _ => {
             let language = negotiate::patch_type(&call.parts.headers, true)?;
             let bytes = body::read(body).await?;
-            write(call, output.encoding, &mut |scale| {
-                Ok(patch::apply(language, scale, &bytes, "Scale")?.object)
-            })
-            .await
+            write(call, output.encoding, &mut |scale| Ok(patch::apply(language, scale, &bytes)?.object)).await
         }
     }
 }
