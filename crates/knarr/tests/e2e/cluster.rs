@@ -45,7 +45,7 @@ impl Cluster {
         self.knarr(&arguments);
     }
 
-    fn kubeconfig(&self) -> String {
+    pub fn kubeconfig(&self) -> String {
         self.dir().join("kubeconfig").display().to_string()
     }
 
@@ -63,7 +63,7 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn logs(&self) -> String {
+    pub fn logs(&self) -> String {
         let entries = std::fs::read_dir(self.data().join("logs")).into_iter().flatten();
         entries
             .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok())
@@ -82,13 +82,6 @@ impl Cluster {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {arguments:?}: {said}\n{}", self.logs());
         String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What kubectl says when it must fail.
-    pub fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.run_kubectl(arguments);
-        assert!(!output.status.success(), "kubectl {arguments:?} succeeded");
-        String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     pub fn try_apply(&self, yaml: &str, flags: &[&str]) -> Result<(), String> {

@@ -9,6 +9,11 @@
 
 mod cluster;
 mod image;
+mod kubectl;
+mod kubectl_admin;
+mod kubectl_get;
+mod kubectl_rollout;
+mod kubectl_write;
 
 use cluster::Cluster;
 
@@ -26,36 +31,6 @@ fn what_was_acknowledged_survives_a_killed_control_plane() {
     let secret = cluster.kubectl(&["get", "secret", "s", "-o", "jsonpath={.data.password}"]);
     assert_eq!(secret, "aGlkZGVu");
     assert!(!cluster.store_contains(b"hidden"), "a secret lies in the store in the clear");
-}
-
-#[test]
-fn kubectl_does_what_users_do_first() {
-    let cluster = Cluster::up(&["--control-plane-only"]);
-    cluster.kubectl(&["create", "deployment", "web", "--image=nginx:1", "--replicas=2"]);
-    cluster.until("two pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 2);
-    cluster.kubectl(&["scale", "deployment/web", "--replicas=3"]);
-    cluster.until("three pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 3);
-    cluster.kubectl(&["set", "image", "deployment/web", "nginx=nginx:2"]);
-    cluster.until("a second revision", || {
-        cluster.kubectl(&["rollout", "history", "deployment/web"]).lines().any(|line| line.starts_with("2 "))
-    });
-    cluster.kubectl(&["expose", "deployment", "web", "--port=80"]);
-    assert!(cluster.kubectl(&["get", "service", "web"]).contains("ClusterIP"));
-    assert!(cluster.kubectl(&["explain", "pod.spec.containers.image"]).contains("FIELD: image <string>"));
-    assert_eq!(cluster.kubectl(&["auth", "can-i", "create", "pods"]).trim(), "yes");
-    let denied = cluster.fails(&["get", "secrets", "--as=alice"]);
-    assert!(
-        denied.contains(
-            r#"User "alice" cannot list resource "secrets" in API group "" in the namespace "default""#
-        ),
-        "{denied}"
-    );
-    let typo = cluster.fails(&["create", "configmap", "Bad_Name"]);
-    assert!(typo.contains("a lowercase RFC 1123 subdomain must consist of"), "{typo}");
-    cluster.kubectl(&["delete", "deployment", "web", "--cascade=foreground"]);
-    cluster.until("no pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).is_empty());
-    cluster.kubectl(&["create", "namespace", "short"]);
-    cluster.kubectl(&["delete", "namespace", "short", "--wait", "--timeout=30s"]);
 }
 
 #[test]
