@@ -164,11 +164,17 @@ pub async fn etcd(urls: &[String], tls: Option<store::etcd::EtcdTls>) -> Result<
 
 /// The address from which this machine reaches others, or loopback where it has none.
 pub fn primary_address() -> std::net::Ipv4Addr {
+    // An address of the range that is kept for documentation: everybody's default route.
+    address_towards("192.0.2.1:9").unwrap_or(std::net::Ipv4Addr::LOCALHOST)
+}
+
+/// The address from which this machine reaches `host:port`.
+pub fn address_towards(target: &str) -> Option<std::net::Ipv4Addr> {
     // Connecting a datagram socket sends nothing; it only asks the routing table.
-    let asked = std::net::UdpSocket::bind("0.0.0.0:0")
-        .and_then(|socket| socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()));
-    match asked.map(|address| address.ip()) {
-        Ok(IpAddr::V4(address)) => address,
-        _ => std::net::Ipv4Addr::LOCALHOST,
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect(target).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
     }
 }

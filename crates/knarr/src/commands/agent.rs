@@ -97,7 +97,14 @@ impl Agent {
         let ca_pem = join::authority(&self.server, &token.hash).await?;
         let first = join::kubeconfig_of(&self.server, &ca_pem, Credential::Token(&token.bearer))?;
         let client = client::connect::kubeconfig(&first).await?;
-        let ip = self.node_ip.unwrap_or_else(api::primary_address);
+        let target = self.server.trim_start_matches("https://").trim_end_matches('/');
+        let ip = match self.node_ip.or_else(|| api::address_towards(target)) {
+            Some(ip) => ip,
+            None => bail!(
+                "this machine has no address from which it reaches {}: give it one with --node-ip",
+                self.server
+            ),
+        };
         let joining = Joining { server: &self.server, node: name, ip };
         join::join(&joining, &client, &ca_pem)
             .await

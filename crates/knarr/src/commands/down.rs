@@ -29,11 +29,7 @@ impl Down {
     pub fn run(self) -> Result<()> {
         let paths = self.which.paths();
         let settings = Settings::load(&paths.settings())?;
-        let mut nodes = settings.as_ref().map(Settings::node_names).unwrap_or_default();
-        // A node of a cluster elsewhere, which joined from this machine.
-        for record in ProcessRecord::all(&paths.run)? {
-            nodes.extend(record.node.filter(|node| !nodes.contains(node)));
-        }
+        let nodes = super::local_nodes(&paths, settings.as_ref())?;
         for node in &nodes {
             stop(&paths.process(&format!("agent-{node}")))?;
             // The pods go while there is a runtime that knows them.

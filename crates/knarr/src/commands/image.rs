@@ -47,12 +47,13 @@ impl Image {
     /// Runs the command on every node.
     pub fn run(self) -> Result<()> {
         let paths = self.which.paths();
-        let settings = Settings::load(&paths.settings())?.with_context(|| {
-            format!("there is no cluster {:?}: make one with `knarr up`", self.which.name)
-        })?;
-        let nodes = settings.node_names();
+        let settings = Settings::load(&paths.settings())?;
+        let nodes = super::local_nodes(&paths, settings.as_ref())?;
         if nodes.is_empty() {
-            bail!("cluster {:?} has no node on this machine", settings.name);
+            bail!(
+                "cluster {:?} has no node on this machine: make one with `knarr up`, or join one with `knarr agent`",
+                self.which.name
+            );
         }
         super::block_on(async {
             for node in nodes {

@@ -19,7 +19,7 @@ use auth::pki::Pki;
 use base::{SystemClock, SystemRandom};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cluster::Settings;
+use crate::cluster::{ProcessRecord, Settings};
 use crate::component;
 use crate::paths::Paths;
 
@@ -35,10 +35,10 @@ pub struct Arguments {
 #[derive(Debug, Clone, Args)]
 pub struct Which {
     /// The cluster's name
-    #[arg(long, default_value = "knarr", env = "KNARR_NAME")]
+    #[arg(long, global = true, default_value = "knarr", env = "KNARR_NAME")]
     pub name: String,
     /// Where its files are kept [default: /var/lib/knarr/NAME]
-    #[arg(long, env = "KNARR_DATA_DIR")]
+    #[arg(long, global = true, env = "KNARR_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
@@ -161,6 +161,15 @@ fn serve(component: impl Future<Output = Result<()>>) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "configuration is read once, here")]
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
+}
+
+/// The cluster's nodes on this machine: those that `knarr up` made, and one that joined with `knarr agent`.
+fn local_nodes(paths: &Paths, settings: Option<&Settings>) -> Result<Vec<String>> {
+    let mut nodes = settings.map(Settings::node_names).unwrap_or_default();
+    for record in ProcessRecord::all(&paths.run)? {
+        nodes.extend(record.node.filter(|node| !nodes.contains(node)));
+    }
+    Ok(nodes)
 }
 
 /// A kubeconfig of the administrator that is good for a few minutes, from the cluster's own keys.

@@ -62,7 +62,10 @@ pub async fn lead<W>(
             Some(election) => {
                 election.run(client.clone(), clock.clone(), shutdown.clone(), || work(tasks.clone())).await;
             }
-            None => work(tasks.clone()).await,
+            None => tokio::select! {
+                () = shutdown.wait() => {}
+                () = work(tasks.clone()) => {}
+            },
         }
         tasks.stop().await;
     }
