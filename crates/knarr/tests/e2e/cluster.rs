@@ -12,6 +12,12 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// The real kubectl.
+pub fn kubectl() -> Command {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/bin/kubectl");
+    Command::new(if own.exists() { own } else { PathBuf::from("kubectl") })
+}
+
 /// A cluster with a name and a directory of its own; gone, with everything it made, when dropped.
 pub struct Cluster {
     name: String,
@@ -72,9 +78,7 @@ impl Cluster {
     }
 
     fn run_kubectl(&self, arguments: &[&str]) -> Output {
-        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/bin/kubectl");
-        let program = if own.exists() { own } else { PathBuf::from("kubectl") };
-        Command::new(program).arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).output().unwrap()
+        kubectl().arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).output().unwrap()
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> String {
@@ -112,7 +116,8 @@ impl Cluster {
     fn processes(&self) -> Vec<i32> {
         let status: serde_json::Value = serde_json::from_str(&self.knarr(&["status", "-o", "json"])).unwrap();
         let list = status["processes"].as_array().unwrap();
-        list.iter().map(|process| process["pid"].as_i64().unwrap() as i32).collect()
+        let others = list.iter().filter(|process| process["components"][0] != "shim");
+        others.map(|process| process["pid"].as_i64().unwrap() as i32).collect()
     }
 
     /// Kills every process of the cluster but the shims.

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod image;
+mod join;
 mod kubectl;
 mod kubectl_admin;
 mod kubectl_get;
