@@ -11,7 +11,8 @@ const NAMES: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io
 
 #[derive(Deserialize)]
 struct List {
-    items: Vec<Item>,
+    /// Upstream writes `null` for none.
+    items: Option<Vec<Item>>,
 }
 
 #[derive(Deserialize)]
@@ -27,7 +28,7 @@ struct Metadata {
 /// The names of a collection.
 pub(super) async fn names(target: &Target, path: &str) -> Result<Vec<String>> {
     let list: List = serde_json::from_slice(&target.client.call(Call::get(path).accept(NAMES)).await?)?;
-    Ok(list.items.into_iter().map(|item| item.metadata.name).collect())
+    Ok(list.items.into_iter().flatten().map(|item| item.metadata.name).collect())
 }
 
 /// Deletes a collection, many at a time: upstream would take one after the other.
