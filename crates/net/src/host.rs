@@ -56,6 +56,10 @@ impl HostNetwork {
             links.address("eth0", address, bits).await?;
             links.up("eth0").await?;
             links.route_via(Ipv4Addr::UNSPECIFIED, 0, gateway, None).await?;
+            // There is one way only: a redirect would send everything past the node.
+            for link in ["all", "eth0"] {
+                sysctl(&format!("conf/{link}/send_redirects"), "0")?;
+            }
             sysctl("ip_forward", "1")
         })
         .await

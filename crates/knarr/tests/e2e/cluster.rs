@@ -39,6 +39,10 @@ impl Cluster {
         self.dir.path()
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn data(&self) -> PathBuf {
         self.dir().join("data")
     }
@@ -171,9 +175,10 @@ impl Drop for Cluster {
     }
 }
 
-/// The page at the root of a web server.
+/// The page at the root of a web server, of which address and perhaps port are given.
 pub fn fetch(host: &str) -> Option<String> {
-    let address = format!("{host}:80").parse().ok()?;
+    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let address = address.parse().ok()?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     stream.write_all(format!("GET /index.html HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).ok()?;

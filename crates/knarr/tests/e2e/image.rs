@@ -1,24 +1,23 @@
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// An archive, as `docker save` writes it, of an image with busybox alone.
+/// An archive, as `docker save` writes it, of an image with busybox, and a client that looks names up.
 pub fn busybox(dir: &Path, name: &str) -> String {
     let work = dir.join("image");
     fs::create_dir_all(work.join("root/bin")).unwrap();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-    fs::copy(
-        busybox.expect("busybox-static is needed: apt-get install busybox-static"),
-        work.join("root/bin/busybox"),
-    )
-    .unwrap();
-    for tool in ["sh", "cat"] {
-        std::os::unix::fs::symlink("busybox", work.join("root/bin").join(tool)).unwrap();
+    let busybox = busybox.expect("busybox-static is needed: apt-get install busybox-static");
+    fs::copy(busybox, work.join("root/bin/busybox")).unwrap();
+    for tool in run(Command::new(busybox).arg("--list")).lines().filter(|&tool| tool != "busybox") {
+        symlink("busybox", work.join("root/bin").join(tool)).unwrap();
     }
+    client(&work.join("root"));
     run(Command::new("tar").arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
     let sum = run(Command::new("sha256sum").arg(work.join("layer.tar")));
     let sum = sum.split_whitespace().next().unwrap();
-    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]},
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
     fs::write(work.join("config.json"), config.to_string()).unwrap();
     let manifest =
@@ -32,6 +31,29 @@ pub fn busybox(dir: &Path, name: &str) -> String {
     ]));
     archive.display().to_string()
 }
+
+/// A client that looks names up as programs do. Busybox, linked statically, cannot.
+fn client(root: &Path) {
+    let libraries = run(Command::new("ldd").arg("/bin/bash"));
+    let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    for path in libraries.chain(["/bin/bash"]) {
+        let to = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(path, to).unwrap();
+    }
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n").unwrap();
+    let get = root.join("bin/get");
+    fs::write(&get, GET).unwrap();
+    fs::set_permissions(&get, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `get HOST PORT [PATH]` prints the page.
+const GET: &str = r#"#!/bin/bash
+exec 3<>"/dev/tcp/$1/$2" || exit 1
+printf 'GET %s HTTP/1.0\r\n\r\n' "${3:-/index.html}" >&3
+sed '1,/^.\?$/d' <&3
+"#;
 
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();

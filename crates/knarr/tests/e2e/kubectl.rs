@@ -60,6 +60,11 @@ impl Running {
         }
     }
 
+    /// What it reads.
+    pub fn input(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     /// Waits for its end; the exit code.
     pub fn end(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap()

@@ -15,6 +15,10 @@ mod kubectl_admin;
 mod kubectl_get;
 mod kubectl_rollout;
 mod kubectl_write;
+mod node_kubectl;
+mod node_network;
+mod node_pods;
+mod node_settings;
 
 use cluster::Cluster;
 

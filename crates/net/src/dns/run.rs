@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::TaskGroup;
 use client::{Informer, Reflector, Resource};
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, PTR, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use k8s_openapi::api::core::v1::Service;
@@ -21,6 +21,8 @@ use crate::error::{Doing, Result};
 const TTL: u32 = 30;
 /// How long another server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How many names may lead to one another.
+const MAX_NAMES: usize = 8;
 /// The largest answer over UDP; a longer one is asked for again over TCP.
 const MAX_UDP: usize = 1232;
 
@@ -106,6 +108,14 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
                     }
                 });
             }
+            Reply::Follow(reply, name) => {
+                let (server, udp) = (server.clone(), udp.clone());
+                tokio::spawn(async move {
+                    if let Some(bytes) = server.follow(*reply, name, false).await {
+                        let _ = udp.send_to(&bytes, from).await;
+                    }
+                });
+            }
             Reply::Nothing => {}
         }
     }
@@ -113,7 +123,10 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
 
 enum Reply {
     Bytes(Vec<u8>),
+    /// Somebody else knows.
     Forward,
+    /// Somebody else knows the name that this answer ends in.
+    Follow(Box<Message>, Name),
     Nothing,
 }
 
@@ -139,6 +152,10 @@ async fn serve_stream(server: &Server, mut stream: TcpStream) -> std::io::Result
                 Some(bytes) => bytes,
                 None => return Ok(()),
             },
+            Reply::Follow(reply, name) => match server.follow(*reply, name, true).await {
+                Some(bytes) => bytes,
+                None => return Ok(()),
+            },
             Reply::Nothing => return Ok(()),
         };
         let length = u16::try_from(answer.len()).unwrap_or_default();
@@ -160,7 +177,7 @@ impl Server {
             RecordType::PTR => Ask::Ptr,
             _ => Ask::Other,
         };
-        let found = answer(self, &self.config.domain, &name, ask);
+        let mut found = answer(self, &self.config.domain, &name, ask);
         if found == Answer::Foreign {
             return Reply::Forward;
         }
@@ -169,9 +186,23 @@ impl Server {
         reply.metadata.recursion_available = true;
         reply.metadata.authoritative = true;
         reply.add_query(query.clone());
+        let mut at = query.name().clone();
+        // Resolvers of programs follow no other name: the answer must hold what it leads to.
+        while let (Answer::Cname(next), true) = (&found, query.query_type() != RecordType::CNAME) {
+            if reply.answers.len() >= MAX_NAMES {
+                break;
+            }
+            let next = next.clone();
+            reply.answers.extend(records(&at, found));
+            at = absolute(&next);
+            found = answer(self, &self.config.domain, &next, ask);
+        }
+        if found == Answer::Foreign {
+            return Reply::Follow(Box::new(reply), at);
+        }
         let code = if found == Answer::NxDomain { ResponseCode::NXDomain } else { ResponseCode::NoError };
         reply.metadata.response_code = code;
-        reply.answers = records(query.name(), found);
+        reply.answers.extend(records(&at, found));
         match reply.to_vec() {
             Ok(bytes) if bytes.len() <= limit => Reply::Bytes(bytes),
             Ok(_) => {
@@ -184,6 +215,20 @@ impl Server {
                 Reply::Nothing
             }
         }
+    }
+
+    /// Completes an answer by what others know of the name that it ends in.
+    async fn follow(&self, mut reply: Message, name: Name, stream: bool) -> Option<Vec<u8>> {
+        let kind = reply.queries.first()?.query_type();
+        let mut question = Message::new(reply.metadata.id, MessageType::Query, OpCode::Query);
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(name, kind));
+        let answer = self.forward(&question.to_vec().ok()?, stream).await?;
+        let answer = Message::from_vec(&answer).ok()?;
+        reply.metadata.response_code = answer.metadata.response_code;
+        reply.metadata.truncation = answer.metadata.truncation;
+        reply.answers.extend(answer.answers);
+        reply.to_vec().ok()
     }
 
     /// Asks the next server, each in turn until one answers; nobody answering is SERVFAIL.
@@ -223,9 +268,13 @@ async fn ask_other(server: IpAddr, question: &[u8], stream: bool) -> std::io::Re
     Ok(answer)
 }
 
+fn absolute(text: &str) -> Name {
+    Name::from_ascii(format!("{text}.")).unwrap_or_else(|_| Name::root())
+}
+
 fn records(name: &Name, answer: Answer) -> Vec<Record> {
     let record = |data: RData| Record::from_rdata(name.clone(), TTL, data);
-    let target = |text: &str| Name::from_ascii(format!("{text}.")).unwrap_or_else(|_| Name::root());
+    let target = absolute;
     match answer {
         Answer::A(ips) => ips.into_iter().map(|ip| record(RData::A(A(ip)))).collect(),
         Answer::Cname(other) => vec![record(RData::CNAME(CNAME(target(&other))))],

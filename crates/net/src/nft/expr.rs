@@ -163,10 +163,17 @@ impl Expressions {
         self.add("masq", |_| {})
     }
 
-    /// Refuses the packet: port unreachable.
+    /// Refuses the packet: port unreachable. The kernel sends one client only few of these a second.
     pub fn reject(self) -> Self {
         self.add("reject", |a| {
             a.number(1, 0).put(2, &[3]);
+        })
+    }
+
+    /// Refuses a TCP packet: the connection is reset.
+    pub fn reset(self) -> Self {
+        self.add("reject", |a| {
+            a.number(1, 1).put(2, &[0]);
         })
     }
 

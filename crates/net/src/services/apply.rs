@@ -11,6 +11,7 @@ const PROTOCOL: u32 = 12;
 const PORT: u32 = 13;
 const MARK: u32 = 19;
 const CLIENTS: u32 = 1 << 20;
+const TCP: u8 = 6;
 
 fn concat(types: &[u32]) -> u32 {
     types.iter().fold(0, |all, kind| (all << 6) | kind)
@@ -83,6 +84,7 @@ impl Table {
         );
         batch.map("aff-svcs", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
         batch.map("refused", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
+        batch.map("addresses", MapSpec { key_type: IPV4, key_len: 4, ..MapSpec::default() });
         batch.map("hairpins", MapSpec { key_type: concat(&[IPV4, IPV4]), key_len: 8, ..MapSpec::default() });
         self.chains(&mut batch);
         wanted.sizes.iter().for_each(|&(count, sticky)| size_chain(&mut batch, count, sticky));
@@ -103,7 +105,12 @@ impl Table {
         }
         for (name, number) in [("filter-input", 1), ("filter-forward", 2), ("filter-output", 3)] {
             batch.chain(name, filter(number));
-            batch.rule(name, &service_key(Expressions::new()).lookup("refused", None).reject());
+            let address = || Expressions::new().destination(R0).protocol(R1);
+            for (set, key) in [("refused", service_key(Expressions::new())), ("addresses", address())] {
+                // A reset always arrives, while of the other answer the kernel sends few: a client would wait.
+                batch.rule(name, &key.clone().compare(R1, false, &[TCP]).lookup(set, None).reset());
+                batch.rule(name, &key.lookup(set, None).reject());
+            }
         }
         batch.chain("affinity", nat(4, 90));
         let original = Expressions::new()
@@ -149,11 +156,12 @@ impl Table {
     }
 }
 
-fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 5] {
+fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 6] {
     [
         ("svc-ips", &tables.services),
         ("endpoints", &tables.endpoints),
         ("refused", &tables.refused),
+        ("addresses", &tables.addresses),
         ("aff-svcs", &tables.sticky),
         ("hairpins", &tables.hairpins),
     ]

@@ -17,6 +17,8 @@ pub struct Tables {
     pub endpoints: BTreeSet<Element>,
     /// Services without endpoints: refused.
     pub refused: BTreeSet<Element>,
+    /// The Services' own addresses: whatever port of them nothing else knows is refused, too.
+    pub addresses: BTreeSet<Element>,
     /// Services that keep a client with its endpoint: on to the chain for their time.
     pub sticky: BTreeSet<Element>,
     /// Pairs of an endpoint with itself: such packets must be masqueraded to come back.
@@ -91,6 +93,7 @@ fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut
     let Some(cluster_ip) = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok()) else {
         return;
     };
+    tables.addresses.insert(Element { key: cluster_ip.octets().to_vec(), value: Verdict::None });
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
         let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
         config

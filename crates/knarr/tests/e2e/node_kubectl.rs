@@ -1,0 +1,190 @@
+//! What kubectl does with a running container.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::cluster::Cluster;
+use crate::node_pods::nodes;
+
+const PODS: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: web, image: 'docker.io/library/busybox:test', command: [sh, -c, 'mkdir /www; echo the page > /www/index.html; echo serving; exec httpd -f -p 8080 -h /www'], ports: [{name: http, containerPort: 8080}], readinessProbe: {tcpSocket: {port: http}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: two, labels: {app: two}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: ticks, image: 'docker.io/library/busybox:test', command: [sh, -c, 'n=0; while true; do n=$((n+1)); echo tick $n; sleep 0.2; done']}
+  - {name: echoes, image: 'docker.io/library/busybox:test', stdin: true, command: [sh, -c, 'echo ready; while read line; do echo heard $line; done']}
+";
+
+#[test]
+fn running_containers_are_at_hand() {
+    let Some(cluster) = nodes("1") else { return };
+    cluster.write("pods.yaml", PODS);
+    cluster.k("apply -f pods.yaml");
+    cluster
+        .says("rollout status deployment/web --timeout=30s", &["deployment \"web\" successfully rolled out"]);
+    cluster.k("wait --for=condition=Ready pod/two --timeout=30s");
+    logs(&cluster);
+    exec(&cluster);
+    attach_and_run(&cluster);
+    copy(&cluster);
+    forward(&cluster);
+    drain(&cluster);
+}
+
+fn logs(cluster: &Cluster) {
+    cluster.says("logs deployment/web", &["serving\n"]);
+    assert_eq!(cluster.k("logs -l app=web --prefix").split("] ").nth(1), Some("serving\n"));
+    cluster.says("logs two", &["Defaulted container \"ticks\" out of: ticks, echoes", "tick 1\n"]);
+    assert_eq!(cluster.k("logs two -c echoes"), "ready\n");
+    cluster.shows("logs two -c ticks", "tick 5\n");
+    assert_eq!(cluster.k("logs two -c ticks --tail=2").lines().count(), 2);
+    assert!(cluster.k("logs two -c ticks --limit-bytes=6") == "tick 1");
+    let stamped = cluster.k("logs two -c ticks --timestamps");
+    let (stamp, tick) = stamped.lines().next().unwrap().split_once(' ').unwrap();
+    assert!(stamp.ends_with('Z') && stamp.len() > 20 && tick == "tick 1", "{stamped}");
+    let since = cluster.k(&format!("logs two -c ticks --since-time={stamp}"));
+    assert!(since.starts_with("tick "), "{since}");
+    assert!(!cluster.k("logs two -c ticks --since=1s").contains("tick 1\n"));
+    let mut follow = cluster.start("logs -f two -c ticks --tail=1");
+    let first = follow.until("tick ");
+    assert_ne!(follow.until("tick "), first);
+    cluster
+        .refuses("logs two -c nope", "error: container nope is not valid for pod two out of: ticks, echoes");
+    cluster.refuses(
+        "logs two -c ticks --previous",
+        "previous terminated container \"ticks\" in pod \"two\" not found",
+    );
+}
+
+fn exec(cluster: &Cluster) {
+    assert_eq!(cluster.k("exec two -c echoes -- echo a b"), "a b\n");
+    assert_eq!(cluster.k("exec deployment/web -- hostname").split('-').next(), Some("web"));
+    assert_eq!(cluster.fed("exec -i two -c echoes -- cat", "through\n"), "through\n");
+    let much = "0123456789abcdef".repeat(1 << 16);
+    assert!(cluster.fed("exec -i two -c echoes -- cat", &much) == much, "a megabyte there and back");
+    cluster.exits("exec two -c echoes -- sh -c 'exit 42'", 42, &["command terminated with exit code 42"]);
+    cluster.exits("exec two -c echoes -- sh -c 'echo out; echo err >&2; false'", 1, &["out\n", "err\n"]);
+    cluster.refuses("exec two -c echoes -- not-there", "\"not-there\": executable file not found in $PATH");
+    cluster.refuses("exec two -c nope -- ls", "error: container nope is not valid for pod two");
+    cluster.refuses("exec nope -- ls", "pods \"nope\" not found");
+    // `script` gives kubectl a terminal, as a user has one.
+    let typed = "stty rows 31 cols 97; exec kubectl exec -it two -c echoes -- sh -c 'tty; stty size; read line; echo got $line'";
+    let output = terminal(cluster, typed, "hello\n");
+    assert!(
+        output.contains("/dev/pts/") && output.contains("31 97") && output.contains("got hello"),
+        "{output}"
+    );
+}
+
+fn terminal(cluster: &Cluster, line: &str, input: &str) -> String {
+    let kubectl = cluster.command();
+    let path = std::path::Path::new(kubectl.get_program()).parent().unwrap().display().to_string();
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", line, "/dev/null"]).env("KUBECONFIG", cluster.kubeconfig()).env("SHELL", "/bin/sh");
+    script.env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()));
+    script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = script.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    let mut output = String::new();
+    stdout.read_to_string(&mut output).unwrap();
+    child.wait().unwrap();
+    drop(stdin);
+    output
+}
+
+fn attach_and_run(cluster: &Cluster) {
+    let mut attached = cluster.start("attach -i two -c echoes");
+    attached.input("first\n");
+    attached.until("heard first");
+    attached.input("second\n");
+    attached.until("heard second");
+    drop(attached);
+    cluster.shows("logs two -c echoes", "heard second");
+
+    let once = "run once --rm -i --restart=Never --image=docker.io/library/busybox:test -- cat";
+    let output = cluster.fed(once, "piped in\n");
+    assert!(output.contains("piped in\n") && output.contains("pod \"once\" deleted"), "{output}");
+    cluster.refuses("get pod once", "NotFound");
+    let code = "run code --rm -i --restart=Never --image=docker.io/library/busybox:test -- sh -c 'exit 5'";
+    cluster.exits(code, 5, &["terminated (Error)"]);
+    cluster.becomes("get pod code --ignore-not-found -o name", "");
+}
+
+fn copy(cluster: &Cluster) {
+    cluster.write("up.txt", "carried\n");
+    cluster.k("cp up.txt two:/up.txt -c echoes");
+    assert_eq!(cluster.k("exec two -c echoes -- cat /up.txt"), "carried\n");
+    cluster.k("cp two:/up.txt back.txt -c echoes");
+    assert_eq!(std::fs::read_to_string(cluster.dir().join("back.txt")).unwrap(), "carried\n");
+}
+
+fn forward(cluster: &Cluster) {
+    let pod = cluster.k("get pods -l app=web -o jsonpath={.items[0].metadata.name}");
+    for (target, ports) in [
+        (format!("pod/{pod}"), ":8080"),
+        ("deployment/web".to_owned(), ":http"),
+        ("service/web".to_owned(), ":80"),
+    ] {
+        let mut forward = cluster.start(&format!("port-forward {target} {ports}"));
+        let line = forward.until("Forwarding from 127.0.0.1:");
+        let port: u16 = line.split(':').nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        for _ in 0..3 {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").unwrap();
+            let mut page = String::new();
+            stream.read_to_string(&mut page).unwrap();
+            assert!(page.ends_with("the page\n"), "{target}: {page}");
+        }
+    }
+    let mut nobody = cluster.start("port-forward pod/two :81");
+    let port: u16 = nobody
+        .until("Forwarding from 127.0.0.1:")
+        .split(':')
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let _ = stream.read(&mut [0]);
+    nobody.until("onnection refused");
+}
+
+fn drain(cluster: &Cluster) {
+    let node = cluster.k("get nodes -o jsonpath={.items[0].metadata.name}");
+    let drained = cluster.k(&format!("drain {node} --ignore-daemonsets --force --timeout=40s"));
+    assert!(
+        drained.contains("pod/two evicted") && drained.contains(&format!("node/{node} drained")),
+        "{drained}"
+    );
+    cluster.shows("get pods -l app=web", "Pending");
+    cluster.k(&format!("uncordon {node}"));
+    cluster.k("wait --for=condition=Available deployment/web --timeout=30s");
+    cluster.says(
+        &format!("describe node {node}"),
+        &["Ready            True", "KubeletReady", "Container Runtime Version:  knarr://", "PodCIDR:"],
+    );
+}

@@ -1,0 +1,108 @@
+//! Services, names and pods across two nodes.
+
+use std::collections::BTreeSet;
+
+use crate::cluster::Cluster;
+use crate::node_pods::nodes;
+
+#[test]
+fn services_names_and_pods_across_nodes() {
+    let Some(cluster) = nodes("2") else { return };
+    cluster.write("network.yaml", &include_str!("manifests/network.yaml").replace("@NAME@", cluster.name()));
+    cluster.k("apply -f network.yaml");
+    cluster.k("wait --for=condition=Ready pod --all --timeout=60s");
+    cluster.becomes("get endpointslices -l kubernetes.io/service-name=web -o jsonpath='{.items[*].endpoints[*].conditions.ready}'", "true true");
+    cluster.shows(&get("web 80"), "web-");
+    pods(&cluster);
+    services(&cluster);
+    names(&cluster);
+    nobody(&cluster);
+}
+
+/// Fetches a page from inside a pod; `what` is a host, a port and perhaps a path.
+fn get(what: &str) -> String {
+    format!("exec client -- timeout 5 get {what}")
+}
+
+fn pods(cluster: &Cluster) {
+    let nodes = cluster.k("get pods web-1 web-2 -o jsonpath='{.items[*].spec.nodeName}'");
+    assert_eq!(nodes.split(' ').collect::<BTreeSet<_>>().len(), 2, "{nodes}");
+    let own = cluster.k("get pod client -o jsonpath={.status.podIP}");
+    for name in ["web-1", "web-2"] {
+        let ip = cluster.k(&format!("get pod {name} -o jsonpath={{.status.podIP}}"));
+        assert_eq!(cluster.k(&get(&format!("{ip} 8080"))), format!("{name}\n"));
+        // The one that is asked sees who asks, on another node as well.
+        assert_eq!(cluster.k(&get(&format!("{ip} 8080 /cgi-bin/me"))).trim(), own);
+    }
+}
+
+fn answers(cluster: &Cluster, url: &str) -> BTreeSet<String> {
+    (0..24).map(|_| cluster.k(&get(url)).trim().to_owned()).collect()
+}
+
+fn services(cluster: &Cluster) {
+    assert_eq!(answers(cluster, "web 80").len(), 2, "both pods take their share");
+    assert_eq!(answers(cluster, "sticky 80").len(), 1, "a client stays with its pod");
+    let port = cluster.k("get service outside -o jsonpath={.spec.ports[0].nodePort}");
+    let addresses =
+        cluster.k("get nodes -o jsonpath='{.items[*].status.addresses[?(@.type==\"InternalIP\")].address}'");
+    for address in addresses.split(' ') {
+        let page = crate::cluster::fetch(&format!("{address}:{port}")).unwrap();
+        assert!(page.contains("web-"), "{address}: {page}");
+    }
+    let ip = cluster.k("get service web -o jsonpath={.spec.clusterIP}");
+    assert!(crate::cluster::fetch(&format!("{ip}:80")).unwrap().contains("web-"), "from the machine itself");
+    // A pod reaches itself by its Service.
+    let own = (0..12).map(|_| cluster.k("exec web-1 -- timeout 5 get web 80")).collect::<BTreeSet<_>>();
+    assert_eq!(own.len(), 2, "{own:?}");
+}
+
+fn names(cluster: &Cluster) {
+    let resolv = cluster.k("exec client -- cat /etc/resolv.conf");
+    let first = cluster.k("get service kubernetes -o jsonpath={.spec.clusterIP}");
+    let search = "search default.svc.cluster.local svc.cluster.local cluster.local";
+    assert_eq!(resolv, format!("{search}\nnameserver {first}0\noptions ndots:5\n"));
+    for name in ["web", "web.default", "web.default.svc", "web.default.svc.cluster.local"] {
+        assert!(cluster.k(&get(&format!("{name} 80"))).starts_with("web-"), "{name}");
+    }
+    assert_eq!(cluster.k(&get("web-2.heads 8080")), "web-2\n");
+    assert!(cluster.k(&get("alias.far 80")).starts_with("web-"), "another name is followed");
+    let lookup = |name: &str| cluster.k(&format!("exec client -- nslookup {name}.cluster.local"));
+    let heads = lookup("heads.default.svc");
+    for name in ["web-1", "web-2"] {
+        let ip = cluster.k(&format!("get pod {name} -o jsonpath={{.status.podIP}}"));
+        assert!(heads.contains(&format!("Address: {ip}\n")), "{heads}");
+    }
+    let service = cluster.k("exec client -- nslookup -type=srv _http._tcp.heads.default.svc.cluster.local");
+    assert!(
+        service.contains("8080 web-1.heads.default.svc.cluster.local") && service.contains("8080 web-2."),
+        "{service}"
+    );
+    assert!(lookup("alias.far.svc").contains("canonical name = web.default.svc.cluster.local"));
+    cluster.refuses("exec client -- nslookup nope.default.svc.cluster.local", "NXDOMAIN");
+    cluster.refuses(&get("nope 80"), "nope: ");
+    assert!(
+        cluster.k("exec web-1 -- cat /etc/hosts").contains("web-1.heads.default.svc.cluster.local\tweb-1")
+    );
+}
+
+fn nobody(cluster: &Cluster) {
+    cluster.refuses(&get("empty 80"), "Connection refused");
+    cluster.refuses(&get("web 81"), "Connection refused");
+    let ip = cluster.k("get service empty -o jsonpath={.spec.clusterIP}");
+    let port = cluster.k("get service empty -o jsonpath={.spec.ports[0].nodePort}");
+    let node =
+        cluster.k("get nodes -o jsonpath='{.items[0].status.addresses[?(@.type==\"InternalIP\")].address}'");
+    let since = std::time::Instant::now();
+    for address in [format!("{ip}:80"), format!("{node}:{port}")] {
+        for _ in 0..5 {
+            let error = std::net::TcpStream::connect_timeout(
+                &address.parse().unwrap(),
+                std::time::Duration::from_secs(3),
+            )
+            .unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+        }
+    }
+    assert!(since.elapsed().as_secs() < 2, "refusals are told at once");
+}

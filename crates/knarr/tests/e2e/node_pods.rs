@@ -1,0 +1,130 @@
+//! Containers: how they start, end, start again, are looked after, and are told to stop.
+
+use crate::cluster::{Cluster, is_root};
+
+/// A cluster with nodes and an image on them; `None` where nodes cannot be.
+pub fn nodes(count: &str) -> Option<Cluster> {
+    if !is_root() {
+        eprintln!("skipped: nodes need root");
+        return None;
+    }
+    let cluster = Cluster::up(&["--nodes", count]);
+    let archive = crate::image::busybox(cluster.dir(), "docker.io/library/busybox:test");
+    cluster.knarr(&["image", "import", &archive]);
+    Some(cluster)
+}
+
+fn state(pod: &str) -> String {
+    format!(
+        "get pod {pod} -o jsonpath='{{.status.phase}} {{.status.containerStatuses[0].state.terminated.reason}} {{.status.containerStatuses[0].state.terminated.exitCode}}'"
+    )
+}
+
+#[test]
+fn containers_start_end_and_start_again() {
+    let Some(cluster) = nodes("1") else { return };
+    cluster.write("containers.yaml", include_str!("manifests/containers.yaml"));
+    cluster.k("apply -f containers.yaml");
+    cluster.becomes(&state("inits"), "Succeeded Completed 0");
+    assert_eq!(cluster.k("logs inits"), "one\ntwo\n");
+    assert_eq!(cluster.k("logs inits -c first"), "first was here\n");
+    let conditions = "get pod inits -o jsonpath='{range .status.conditions[?(@.reason==\"PodCompleted\")]}{.type}={.status} {end}'";
+    assert_eq!(cluster.k(conditions).trim(), "Initialized=True Ready=False ContainersReady=False");
+    cluster.shows("get pod bad-init", "Init:Error");
+    cluster.becomes("get pod bad-init -o jsonpath='{.status.phase} {.status.initContainerStatuses[0].state.terminated.exitCode}'", "Failed 4");
+    cluster.becomes(&state("never"), "Failed Error 7");
+    cluster.says("describe pod never", &["Reason:   Error\n", "Message:  last words\n", "Exit Code:    7\n"]);
+    cluster.becomes(&state("on-failure"), "Succeeded Completed 0");
+    assert_eq!(cluster.k("get pod on-failure -o jsonpath={.status.containerStatuses[0].restartCount}"), "1");
+    assert_eq!(cluster.k("logs on-failure --previous"), "failing\n");
+    cluster.becomes(&state("too-big"), "Failed OOMKilled 137");
+    cluster.becomes("get pod sidecar -o jsonpath={.status.phase}", "Succeeded");
+    cluster.says("get pod sidecar", &["Completed"]);
+    assert_eq!(cluster.k("logs sidecar -c side"), "side up\n");
+    cluster.becomes(&state("no-command"), "Failed StartError 128");
+    cluster.says("describe pod no-command", &["/not/there", "Warning  Failed"]);
+
+    cluster.shows("get pod always", "CrashLoopBackOff");
+    cluster.says(
+        "describe pod always",
+        &[
+            "Reason: CrashLoopBackOff",
+            "Last State: Terminated",
+            "Exit Code: 3",
+            "Back-off restarting failed container c in pod always_default",
+        ],
+    );
+    assert_eq!(cluster.k("logs always --previous"), "attempt\n");
+    cluster.shows("get pod no-image", "ImagePullBackOff");
+    cluster.says(
+        "describe pod no-image",
+        &[
+            "Failed to pull image \"127.0.0.1:1/nobody/has-this:v9\"",
+            "Error: ErrImagePull",
+            "Back-off pulling image \"127.0.0.1:1/nobody/has-this:v9\"",
+        ],
+    );
+    cluster.refuses("logs no-image", "Error from server (BadRequest): container \"c\" in pod \"no-image\" is waiting to start: trying and failing to pull image");
+    assert_eq!(cluster.k("delete -f containers.yaml --timeout=30s").lines().count(), 9);
+}
+
+#[test]
+fn probes_restart_and_withhold() {
+    let Some(cluster) = nodes("1") else { return };
+    cluster.write("probes.yaml", include_str!("manifests/probes.yaml"));
+    cluster.k("apply -f probes.yaml");
+    let restarts =
+        |pod: &str| format!("get pod {pod} -o jsonpath={{.status.containerStatuses[0].restartCount}}");
+    cluster.k("wait --for=condition=Ready pod/exec-dies pod/http-ready --timeout=30s");
+    assert_eq!(cluster.k(&restarts("exec-dies")), "0");
+    cluster.k("exec exec-dies -- rm /alive");
+    cluster.becomes(&restarts("exec-dies"), "1");
+    cluster.says(
+        "describe pod exec-dies",
+        &[
+            "Liveness probe failed: cat: can't open '/alive': No such file or directory",
+            "Container c failed liveness probe, will be restarted",
+        ],
+    );
+    cluster
+        .until("the pod whose port nobody opens to be restarted", || cluster.k(&restarts("tcp-dies")) != "0");
+    cluster.says(
+        "describe pod tcp-dies",
+        &["Liveness probe failed: dial tcp", ":81: connect: connection refused"],
+    );
+
+    let ready = "get endpointslices -l kubernetes.io/service-name=http-ready -o jsonpath='{.items[*].endpoints[*].conditions.ready}'";
+    cluster.becomes(ready, "true");
+    cluster.k("exec http-ready -- mv /www/ready /www/gone");
+    cluster.becomes(ready, "false");
+    cluster.says("get pod http-ready", &["0/1", "Running"]);
+    cluster
+        .says("describe pod http-ready", &["Readiness probe failed: HTTP probe failed with statuscode: 404"]);
+    cluster.k("exec http-ready -- mv /www/gone /www/ready");
+    cluster.becomes(ready, "true");
+    assert_eq!(cluster.k(&restarts("http-ready")), "0");
+}
+
+#[test]
+fn containers_are_asked_to_end_and_then_made_to() {
+    let Some(cluster) = nodes("1") else { return };
+    let out = cluster.dir().join("out");
+    std::fs::create_dir(&out).unwrap();
+    cluster.write(
+        "ending.yaml",
+        &include_str!("manifests/ending.yaml").replace("@DIR@", &out.display().to_string()),
+    );
+    cluster.k("apply -f ending.yaml");
+    cluster.k("wait --for=condition=Ready pod/polite pod/deaf --timeout=30s");
+    cluster.shows("logs polite", "up");
+    let since = std::time::Instant::now();
+    cluster.k("delete pod polite --timeout=30s");
+    assert!(since.elapsed().as_secs() < 15, "it had 20 seconds and needed none: {:?}", since.elapsed());
+    assert_eq!(std::fs::read_to_string(out.join("polite")).unwrap(), "hook\nterm\n");
+    cluster.shows("logs deaf", "up");
+    let since = std::time::Instant::now();
+    cluster.k("delete pod deaf --timeout=30s");
+    let took = since.elapsed().as_secs_f32();
+    assert!((1.5..10.0).contains(&took), "two seconds of grace, then no mercy: {took}");
+    cluster.says("events --for=pod/deaf", &["Killing", "Stopping container c"]);
+}

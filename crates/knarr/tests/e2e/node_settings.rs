@@ -1,0 +1,98 @@
+//! What a container is given: environment, files, limits and identity.
+
+use crate::cluster::Cluster;
+use crate::node_pods::nodes;
+
+#[test]
+fn containers_are_given_what_the_pod_says() {
+    let Some(cluster) = nodes("1") else { return };
+    cluster.write("settings.yaml", include_str!("manifests/settings.yaml"));
+    cluster.k("apply -f settings.yaml");
+    cluster.k("wait --for=condition=Ready pod/given pod/confined pod/capable --timeout=30s");
+    environment(&cluster);
+    files(&cluster);
+    limits(&cluster);
+    identity(&cluster);
+}
+
+fn environment(cluster: &Cluster) {
+    let env = cluster.k("exec given -- env");
+    let has = |line: &str| assert!(env.lines().any(|found| found == line), "{line} is not in\n{env}");
+    // Only what stands before it can be referred to.
+    has("PLAIN=$(COLOUR)-sky");
+    has("AFTER=blue-sky $(COLOUR)");
+    has("PASSWORD=s3cret");
+    has("POD=given");
+    has(&format!("POD_IP={}", cluster.k("get pod given -o jsonpath={.status.podIP}")));
+    has(&format!("NODE={}", cluster.k("get pod given -o jsonpath={.spec.nodeName}")));
+    has("CPU=250");
+    has("ALL_colour=blue");
+    has("HOSTNAME=given");
+    has(&format!(
+        "KUBERNETES_SERVICE_HOST={}",
+        cluster.k("get service kubernetes -o jsonpath={.spec.clusterIP}")
+    ));
+    assert!(!env.contains("ABSENT"), "{env}");
+}
+
+fn files(cluster: &Cluster) {
+    let cat = |path: &str| cluster.k(&format!("exec given -- cat {path}"));
+    let mode = |path: &str| cluster.k(&format!("exec given -- stat -L -c %a {path}")).trim().to_owned();
+    assert_eq!(cat("/conf/sub/app.conf"), "mode=one\n");
+    assert_eq!((cat("/keys/password"), mode("/keys/password")), ("s3cret".to_owned(), "400".to_owned()));
+    assert_eq!((cat("/all/colour"), mode("/all/password")), ("blue".to_owned(), "440".to_owned()));
+    assert_eq!(cat("/all/labels"), "app=\"given\"\ntier=\"back\"");
+    assert_eq!(cat("/all/token").split('.').count(), 3);
+    assert_eq!(cat("/self/name /self/note /self/memory"), "givenhello48");
+    assert!(
+        cat("/proc/mounts")
+            .lines()
+            .any(|line| line.contains(" /scratch tmpfs") && line.contains("size=8192k"))
+    );
+    assert_eq!(cat("/host/hostname"), std::fs::read_to_string("/etc/hostname").unwrap());
+    cluster.refuses("exec given -- touch /host/new", "Read-only file system");
+    // What changes is seen without a restart.
+    cluster.k(r#"patch configmap settings -p '{"data":{"app.conf":"mode=two\n"}}'"#);
+    cluster.k("label pod given tier=front --overwrite");
+    cluster.becomes("exec given -- cat /conf/sub/app.conf", "mode=two");
+    cluster.shows("exec given -- cat /all/labels", "front");
+}
+
+fn limits(cluster: &Cluster) {
+    let show = "cat /sys/fs/cgroup/memory.max || cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    let memory = cluster.k(&format!("exec given -- sh -c '({show}) 2>/dev/null'"));
+    assert_eq!(memory.trim(), "50331648");
+    let show = "cat /sys/fs/cgroup/cpu.max || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us";
+    let cpu = cluster.k(&format!("exec given -- sh -c '({show}) 2>/dev/null'"));
+    assert_eq!(cpu.split_whitespace().next(), Some("25000"));
+    assert_eq!(cluster.k("get pod given -o jsonpath={.status.qosClass}"), "Burstable");
+    let node = cluster.k("describe node");
+    assert!(
+        node.lines().any(|line| line.contains("given") && line.contains("100m (") && line.contains("48Mi (")),
+        "{node}"
+    );
+}
+
+fn identity(cluster: &Cluster) {
+    assert_eq!(cluster.k("exec confined -- id").trim(), "uid=1000 gid=3000 groups=2000,3000,4000");
+    cluster.refuses("exec confined -- touch /new", "Read-only file system");
+    cluster.k("exec confined -- touch /owned/new");
+    assert_eq!(cluster.k("exec confined -- stat -c %u:%g /owned/new").trim(), "1000:2000");
+    let status = cluster.k("exec confined -- cat /proc/self/status");
+    assert!(
+        status.contains("CapBnd:\t0000000000000000\n") && status.contains("NoNewPrivs:\t1\n"),
+        "{status}"
+    );
+    let capabilities = |container: &str| {
+        let line = cluster.k(&format!("exec capable -c {container} -- grep CapEff /proc/self/status"));
+        u64::from_str_radix(line.trim().trim_start_matches("CapEff:\t"), 16).unwrap()
+    };
+    let (chown, net_admin) = (1, 1 << 12);
+    assert_eq!(capabilities("plain") & (chown | net_admin), chown);
+    assert_eq!(capabilities("adds") & (chown | net_admin), net_admin);
+    assert!(capabilities("rules").count_ones() > 30);
+    assert!(cluster.k("exec capable -c rules -- ls /dev").contains("kmsg"));
+    assert!(!cluster.k("exec capable -c plain -- ls /dev").contains("kmsg"));
+    cluster.shows("get pod not-root", "CreateContainerConfigError");
+    cluster.says("describe pod not-root", &["container has runAsNonRoot and image will run as root"]);
+}
