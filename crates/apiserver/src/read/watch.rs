@@ -13,7 +13,7 @@ use super::get;
 use super::select::Selection;
 use crate::answer::{Include, Writer, error_frame};
 use crate::body::{Body, BoxError};
-use crate::cache::{Change, ChangeKind, Cut, Entry, Watcher};
+use crate::cache::{Cache, Change, ChangeKind, Cut, Entry, Watcher};
 use crate::codec::Codec;
 use crate::core::Core;
 use crate::negotiate::{Encoding, Output, Shape};
@@ -37,7 +37,7 @@ struct Plan {
 /// Answers a watch.
 ///
 /// # Errors
-/// 400 for options that contradict each other, 410 for a version that is gone.
+/// 400 for options that contradict each other. A version that is gone is told by the watch.
 pub async fn watch(
     core: &Arc<Core>,
     authorized: &Authorized,
@@ -58,15 +58,13 @@ pub async fn watch(
         Some(send) => send,
         None => matches!(version, "" | "0"),
     };
-    get::fresh_enough(core, Some(version)).await?;
-    let plan = if from_state {
-        let (revision, entries, watcher) = cache.list_and_watch(selection.namespace());
-        let initial = entries.into_iter().filter(|entry| selection.matches(entry)).collect();
-        Plan { initial, watcher, tell_end: (send_initial == Some(true) && bookmarks).then_some(revision) }
-    } else {
-        let from = if matches!(version, "" | "0") { None } else { Some(get::parse_version(version)?) };
-        let watcher = cache.watch(from).map_err(|cut| ApiError::expired(cut.to_string()))?;
-        Plan { initial: Vec::new(), watcher, tell_end: None }
+    let end = send_initial == Some(true) && bookmarks;
+    let plan = match begin(core, &cache, &selection, version, from_state, end).await {
+        Ok(plan) => plan,
+        // As upstream's: once a watch's options are understood, the watch itself tells what is wrong. Clients begin
+        // anew when they read 410 there, and kube-rs does so only there.
+        Err(error) if matches!(error.code, 410 | 504) => return Ok(refused(&error, output.encoding)),
+        Err(error) => return Err(error),
     };
     let seconds = match info.param("timeoutSeconds").map(str::parse::<u64>) {
         Some(Ok(seconds)) if seconds > 0 => seconds,
@@ -95,6 +93,34 @@ pub async fn watch(
         stream.run(plan, timeout).await;
     });
     Ok(streaming(receiver, output.encoding))
+}
+
+/// Waits until the cache is new enough, and begins with what is there or right after `version`.
+async fn begin(
+    core: &Arc<Core>,
+    cache: &Cache,
+    selection: &Selection,
+    version: &str,
+    from_state: bool,
+    tell_end: bool,
+) -> Result<Plan> {
+    get::fresh_enough(core, Some(version)).await?;
+    if from_state {
+        let (revision, entries, watcher) = cache.list_and_watch(selection.namespace());
+        let initial = entries.into_iter().filter(|entry| selection.matches(entry)).collect();
+        return Ok(Plan { initial, watcher, tell_end: tell_end.then_some(revision) });
+    }
+    let from = if matches!(version, "" | "0") { None } else { Some(get::parse_version(version)?) };
+    let watcher = cache.watch(from).map_err(|cut| ApiError::expired(cut.to_string()))?;
+    Ok(Plan { initial: Vec::new(), watcher, tell_end: None })
+}
+
+/// A watch that tells an error and ends.
+fn refused(error: &ApiError, encoding: Encoding) -> Response<Body> {
+    let (sender, receiver) = mpsc::channel(1);
+    // There is room for it.
+    let _ = sender.try_send(error_frame(error, encoding));
+    streaming(receiver, encoding)
 }
 
 fn streaming(receiver: mpsc::Receiver<Bytes>, encoding: Encoding) -> Response<Body> {
@@ -205,10 +231,8 @@ impl Stream {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        if change.revision <= self.last {
-            return true;
-        }
-        self.last = change.revision;
+        // Several changes may share a revision: those of one transaction, such as the end of a lease.
+        self.last = self.last.max(change.revision);
         let plain = match change.kind {
             ChangeKind::Added => kind == "ADDED",
             ChangeKind::Modified => kind == "MODIFIED",
