@@ -47,11 +47,16 @@ impl Answer {
         revision(&self.json())
     }
 
-    /// The `Warning` headers, without code and agent.
+    /// The texts of the `Warning` headers.
+    ///
+    /// # Panics
+    /// When one is not as RFC 7234 has it.
     pub fn warnings(&self) -> Vec<String> {
-        let all = self.headers.get_all(http::header::WARNING).iter();
-        all.map(|value| value.to_str().unwrap().trim_start_matches("299 - ").trim_matches('"').to_owned())
-            .collect()
+        let text = |value: &http::HeaderValue| {
+            let quoted = value.to_str().unwrap().strip_prefix("299 - \"").unwrap().strip_suffix('"').unwrap();
+            quoted.replace("\\\"", "\"").replace("\\\\", "\\")
+        };
+        self.headers.get_all(http::header::WARNING).iter().map(text).collect()
     }
 
     /// Insists on a status code.
@@ -63,6 +68,18 @@ impl Answer {
         assert_eq!(self.code, code, "{}", String::from_utf8_lossy(&self.body));
         self
     }
+}
+
+/// A client of a kubeconfig. Unlike most, it never asks again by itself: a test wants each answer.
+///
+/// # Panics
+/// When the kubeconfig makes no sense.
+pub async fn connect(kubeconfig: &str) -> kube::Client {
+    let kubeconfig = kube::config::Kubeconfig::from_yaml(kubeconfig).unwrap();
+    let options = kube::config::KubeConfigOptions::default();
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    config.default_retry = false;
+    kube::Client::try_from(config).unwrap()
 }
 
 /// The resource version of an object or a list.

@@ -218,11 +218,8 @@ impl Cluster {
     }
 
     /// A client over TLS, to the API server of this number, who may do everything.
-    ///
-    /// # Panics
-    /// When it cannot be made.
     pub async fn tls(&self, number: usize) -> kube::Client {
-        client::connect::kubeconfig(&self.kubeconfig(number, "admin", &[MASTERS])).await.unwrap()
+        crate::http::connect(&self.kubeconfig(number, "admin", &[MASTERS])).await
     }
 
     /// Ends the API server of this number, and starts it anew on the same port.

@@ -7,6 +7,7 @@
     reason = "a test ends where something unexpected happens"
 )]
 
+mod faults;
 mod leader;
 mod linear;
 mod two_clusters;

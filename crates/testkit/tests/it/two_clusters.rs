@@ -116,7 +116,7 @@ async fn credentials_are_its_own(one: &Cluster, other: &Cluster) {
     assert_ne!(one.pki().ca_pem(), other.pki().ca_pem());
     let who = Call::get("/api/v1/namespaces/default");
     let (ours, theirs) = (a_token(one).await, a_token(other).await);
-    let connect = |text: String| async move { client::connect::kubeconfig(&text).await.unwrap() };
+    let connect = |text: String| async move { testkit::http::connect(&text).await };
     let own = connect(one.kubeconfig_with(0, Credential::Token(&ours))).await;
     let refused = who.send(&own).await.expect(403).message();
     assert!(refused.contains("system:serviceaccount:default:default"), "{refused}");

@@ -28,28 +28,24 @@ pub async fn follow(client: kube::Client, from: u64) -> Following {
         let part = parts.last_mut().unwrap();
         let last = part.told.last().map_or(part.from, |told| told.revision);
         let path = format!("{OBJECTS}?watch=true&resourceVersion={last}");
-        let opened = until("a watch", || async {
-            match Call::get(&path).stream(&client).await {
-                Ok(response) if response.status() == 200 => Some(Some(response)),
-                Ok(response) if response.status() == 410 => Some(None),
-                _ => None,
-            }
+        let response = until("a watch", || async {
+            Call::get(&path).stream(&client).await.ok().filter(|response| response.status() == 200)
         })
         .await;
-        let Some(response) = opened else {
-            parts.push(begin_anew(&client).await);
-            continue;
-        };
-        let mut watch = Watch::of(response);
+        let (mut watch, mut gone) = (Watch::of(response), false);
         while let Some(event) = watch.next().await {
             if event["type"] == "ERROR" {
                 assert_eq!(event["object"]["code"], 410, "{event}");
+                gone = true;
                 break;
             }
             part.told.push(told(&event));
             if event["object"]["metadata"]["name"] == "end" {
                 return Following { parts };
             }
+        }
+        if gone {
+            parts.push(begin_anew(&client).await);
         }
     }
 }
