@@ -58,13 +58,17 @@ pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
     respond(code, "text/plain; charset=utf-8", text.into())
 }
 
-/// The answer of a refused request. Status is always JSON or, for clients that speak nothing else, protobuf.
+/// The answer that a Status is: JSON or, for clients that ask for it, protobuf.
+pub fn status(code: u16, json: Vec<u8>, protobuf: bool) -> Response<Body> {
+    match protobuf.then(|| status_protobuf(&json)).flatten() {
+        Some(bytes) => respond(code, "application/vnd.kubernetes.protobuf", bytes),
+        None => respond(code, "application/json", json),
+    }
+}
+
+/// The answer of a refused request.
 pub fn error(error: &ApiError, protobuf: bool) -> Response<Body> {
-    let json = error.to_json();
-    let mut response = match protobuf.then(|| status_protobuf(&json)).flatten() {
-        Some(bytes) => respond(error.code, "application/vnd.kubernetes.protobuf", bytes),
-        None => respond(error.code, "application/json", json),
-    };
+    let mut response = status(error.code, error.to_json(), protobuf);
     let retry = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 && matches!(error.code, 429 | 503 | 504) {
         response.headers_mut().insert(header::RETRY_AFTER, retry.into());

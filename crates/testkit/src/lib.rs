@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod go;
 pub mod http;
 pub mod linear;
 pub mod nodes;

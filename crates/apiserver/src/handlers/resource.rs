@@ -39,6 +39,13 @@ impl Call<'_> {
         self.parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// An answer that is a Status, in the encoding that the client asked for.
+    pub fn status(&self, code: u16, status: &serde_json::Value) -> Response<Body> {
+        let output = negotiate::accept(&self.parts.headers, true);
+        let protobuf = output.is_ok_and(|output| output.encoding == Encoding::Protobuf);
+        body::status(code, status.to_string().into_bytes(), protobuf)
+    }
+
     /// The options of a write.
     ///
     /// # Errors
@@ -205,7 +212,7 @@ async fn answer_delete(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
             answer_object(call, &object, 200, &warnings)
         }
         Deletion::Gone(object) => {
-            let mut response = body::json(&success(call.resource, &object));
+            let mut response = call.status(200, &success(call.resource, &object));
             add_warnings(&mut response, &warnings);
             Ok(response)
         }

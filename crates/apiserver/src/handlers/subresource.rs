@@ -135,14 +135,14 @@ pub async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         Ok(Decoded::from_patch(bound, Vec::new()))
     };
     update::update(&call.context(&options), Part::Other("binding"), &mut mutate).await?;
-    created()
+    Ok(created(call))
 }
 
-fn created() -> Result<Response<Body>> {
+fn created(call: &Call<'_>) -> Response<Body> {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
-    Ok(body::respond(201, "application/json", status.to_string()))
+    call.status(201, &status)
 }
 
 /// Sets a condition of the status.
@@ -189,7 +189,7 @@ async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     }
     options.uid.get_or_insert_with(|| pod.uid().to_owned());
     delete::delete(&context, &options).await?;
-    created()
+    Ok(created(call))
 }
 
 /// Takes one of the disruptions that the pod's budget allows.

@@ -10,4 +10,5 @@
 mod faults;
 mod leader;
 mod linear;
+mod protobuf;
 mod two_clusters;
