@@ -10,6 +10,7 @@ use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::PodStatus;
 
 use super::{Body, Refusal, Server};
 use crate::pods::log_directory;
@@ -73,7 +74,8 @@ pub async fn handle(
         Refusal::bad_request(match options.previous {
             true => format!("previous terminated container {container:?} in pod {name:?} not found"),
             false => {
-                format!("container {container:?} in pod {name:?} is waiting to start: ContainerCreating")
+                let why = why_waiting(handle.memory.lock().status.as_ref(), container);
+                format!("container {container:?} in pod {name:?} is waiting to start: {why}")
             }
         })
     })?;
@@ -94,6 +96,20 @@ pub async fn handle(
         .header("content-type", "text/plain")
         .body(StreamBody::new(chunks).boxed_unsync())
         .map_err(Refusal::internal)
+}
+
+/// What a container that has no log yet waits for, in upstream's words.
+fn why_waiting(status: Option<&PodStatus>, container: &str) -> String {
+    let lists = status.into_iter().flat_map(|status| {
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
+    });
+    let found = lists.flatten().flatten().find(|status| status.name == container);
+    let waiting = found.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    match waiting {
+        Some("ErrImagePull") => "image can't be pulled".to_owned(),
+        Some("ImagePullBackOff") => "trying and failing to pull image".to_owned(),
+        reason => reason.unwrap_or("ContainerCreating").to_owned(),
+    }
 }
 
 /// One line of a log file.

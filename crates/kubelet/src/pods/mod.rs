@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client::{Change, Informer, Reflector, Resource};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -74,6 +75,19 @@ impl Handle {
             memory: Mutex::default(),
             observed: Mutex::default(),
         }
+    }
+
+    /// The pod has changed. Files may show its labels and annotations, and whoever changes a pod to have its files
+    /// renewed does not want to wait for the next time that it would be done anyway.
+    fn replace(&self, pod: &Arc<Pod>) {
+        let old = std::mem::replace(&mut *self.pod.write(), pod.clone());
+        let (old, new) = (&old.metadata, &pod.metadata);
+        if old.labels != new.labels || old.annotations != new.annotations {
+            if let Some(Some(again)) = &mut self.memory.lock().mounted {
+                *again = Timestamp::MIN;
+            }
+        }
+        self.wake();
     }
 
     /// The pod as the API had it last.
@@ -161,8 +175,7 @@ impl Pods {
     fn set(&self, pod: &Arc<Pod>) {
         let mut handles = self.handles.lock();
         if let Some(handle) = handles.get(pod.uid()) {
-            *handle.pod.write() = pod.clone();
-            handle.wake();
+            handle.replace(pod);
             return;
         }
         let handle = Arc::new(Handle::new(pod.uid(), pod.clone()));
