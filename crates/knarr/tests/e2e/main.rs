@@ -12,6 +12,7 @@ mod image;
 mod join;
 mod kubectl;
 mod kubectl_admin;
+mod kubectl_create;
 mod kubectl_get;
 mod kubectl_rollout;
 mod kubectl_write;

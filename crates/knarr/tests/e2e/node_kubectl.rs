@@ -96,11 +96,9 @@ fn exec(cluster: &Cluster) {
 }
 
 fn terminal(cluster: &Cluster, line: &str, input: &str) -> String {
-    let kubectl = cluster.command();
-    let path = std::path::Path::new(kubectl.get_program()).parent().unwrap().display().to_string();
+    let line = line.replace("exec kubectl", &format!("exec {}", cluster.command().get_program().display()));
     let mut script = std::process::Command::new("script");
-    script.args(["-qec", line, "/dev/null"]).env("KUBECONFIG", cluster.kubeconfig()).env("SHELL", "/bin/sh");
-    script.env("PATH", format!("{path}:{}", std::env::var("PATH").unwrap()));
+    script.args(["-qec", &line, "/dev/null"]).env("KUBECONFIG", cluster.kubeconfig()).env("SHELL", "/bin/sh");
     script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = script.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

@@ -32,7 +32,8 @@ fn pods(cluster: &Cluster) {
         let ip = cluster.k(&format!("get pod {name} -o jsonpath={{.status.podIP}}"));
         assert_eq!(cluster.k(&get(&format!("{ip} 8080"))), format!("{name}\n"));
         // The one that is asked sees who asks, on another node as well.
-        assert_eq!(cluster.k(&get(&format!("{ip} 8080 /cgi-bin/me"))).trim(), own);
+        let seen = cluster.k(&get(&format!("{ip} 8080 /cgi-bin/me")));
+        assert!(seen.contains(&own), "{seen} is not {own}");
     }
 }
 

@@ -51,11 +51,12 @@ fn files(cluster: &Cluster) {
     );
     assert_eq!(cat("/host/hostname"), std::fs::read_to_string("/etc/hostname").unwrap());
     cluster.refuses("exec given -- touch /host/new", "Read-only file system");
-    // What changes is seen without a restart.
+    // What changes is seen without a restart; a pod that is touched sees it soon.
     cluster.k(r#"patch configmap settings -p '{"data":{"app.conf":"mode=two\n"}}'"#);
     cluster.k("label pod given tier=front --overwrite");
     cluster.becomes("exec given -- cat /conf/sub/app.conf", "mode=two");
     cluster.shows("exec given -- cat /all/labels", "front");
+    assert_eq!(cluster.k("get pod given -o jsonpath={.status.containerStatuses[0].restartCount}"), "0");
 }
 
 fn limits(cluster: &Cluster) {
