@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nobody answered there.
-    #[error("dial tcp {address}: {source}")]
+    #[error("dial tcp {address}: {}", told(source))]
     Dial {
         /// `HOST:PORT`
         address: String,
@@ -27,7 +27,7 @@ pub enum CallError {
     #[error("{0:?} is not a host name")]
     Name(String),
     /// The handshake failed.
-    #[error("tls: {0}")]
+    #[error("tls: {}", told(.0))]
     Tls(std::io::Error),
     /// The exchange broke.
     #[error("{0}")]
@@ -36,8 +36,20 @@ pub enum CallError {
     #[error("reading the answer: {0}")]
     Body(String),
     /// It took too long.
-    #[error("context deadline exceeded (no answer within {0:?})")]
+    #[error("context deadline exceeded")]
     Timeout(Duration),
+}
+
+/// The commonest failures in upstream's words, which people search for.
+fn told(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match (error.kind(), inner) {
+        (std::io::ErrorKind::ConnectionRefused, _) => "connect: connection refused".to_owned(),
+        (_, Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))) => {
+            "failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// A connection that one request is sent on.
