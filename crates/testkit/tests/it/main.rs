@@ -12,3 +12,4 @@ mod leader;
 mod linear;
 mod protobuf;
 mod two_clusters;
+mod webhook;
