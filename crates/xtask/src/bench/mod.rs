@@ -48,7 +48,7 @@ pub struct Bench {
     /// The processes of that API server
     #[arg(long, value_name = "PID", value_delimiter = ',', requires = "against")]
     against_pids: Vec<u32>,
-    /// The same by the names of their programs
+    /// The same by the names of their programs; nobody else may run one of that name
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "against")]
     against_comm: Vec<String>,
     /// Leave our own out: measure the other API server alone

@@ -40,7 +40,7 @@ pub(super) struct Figure {
     name: &'static str,
     ours: Option<f64>,
     other: Option<f64>,
-    /// How many of ours fit into the other's.
+    /// How many times better ours is.
     ratio: Option<f64>,
     budget: Option<Limit>,
     within: Option<bool>,
@@ -72,7 +72,7 @@ impl Line {
         }
         let figure = |name: &'static str| {
             let (ours, other) = (middle(ours, name), middle(other, name));
-            let ratio = ours.zip(other).filter(|(ours, _)| *ours > 0.0).map(|(ours, other)| other / ours);
+            let ratio = ours.zip(other).map(|(ours, other)| better(name, ours, other));
             let budget = budgets.iter().find(|(of, _)| *of == name).map(|(_, limit)| *limit);
             let within = budget.zip(ours).map(|(budget, ours)| budget.holds(ours));
             Figure { name, ours, other, ratio, budget, within }
@@ -84,6 +84,11 @@ impl Line {
     pub fn failed(&self) -> bool {
         !self.problems.is_empty()
     }
+}
+
+/// How many times better ours is: of what is counted by the second, more is.
+fn better(name: &str, ours: f64, other: f64) -> f64 {
+    if name.ends_with("/s") { ours / other } else { other / ours }
 }
 
 fn middle(samples: &[Sample], name: &str) -> Option<f64> {
@@ -136,7 +141,7 @@ mod tests {
 
     fn line(budget: Limit) -> Line {
         let ours = [vec![("cpu", 1.0), ("ops/s", 2000.0)], vec![("cpu", 3.0), ("ops/s", 4000.0)]];
-        let other = [vec![("cpu", 20.0)]];
+        let other = [vec![("cpu", 20.0), ("ops/s", 1500.0)]];
         Line::new(("create", "creates"), &[("cpu", budget)], [&ours, &other], Vec::new())
     }
 
@@ -146,7 +151,7 @@ mod tests {
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(rows[0], "row     figure   ours  other   ratio  budget");
         assert_eq!(rows[1], "create  cpu      2.00   20.0  10.0 ×  ≤ 1.50  !");
-        assert_eq!(rows[2], "        ops/s   3,000");
+        assert_eq!(rows[2], "        ops/s   3,000  1,500  2.00 ×");
     }
 
     #[test]
