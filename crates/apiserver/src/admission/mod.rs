@@ -86,6 +86,20 @@ impl<'a> Attempt<'a> {
     }
 }
 
+/// Waits for the watch cache where something that plugins look for is not in it: it may have been made a moment ago,
+/// by this client or through another API server.
+///
+/// # Errors
+/// When the store cannot confirm its revision.
+pub async fn catch_up(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
+    if attempt.operation == Operation::Create
+        && (namespace::is_missing(attempt) || pod::misses_something(attempt, object))
+    {
+        attempt.core.consistent().await?;
+    }
+    Ok(())
+}
+
 /// Everything that changes the object.
 ///
 /// # Errors

@@ -7,6 +7,12 @@ use crate::write::admit::Operation;
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
+/// Whether the namespace of a write is not in the watch cache.
+pub fn is_missing(attempt: &Attempt<'_>) -> bool {
+    let namespace = &attempt.authorized.info().namespace;
+    !namespace.is_empty() && attempt.find("", "namespaces", namespace).is_none()
+}
+
 /// Checks the namespace of a write.
 ///
 /// # Errors

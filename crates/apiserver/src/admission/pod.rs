@@ -14,6 +14,19 @@ fn is_new_pod(attempt: &Attempt<'_>) -> bool {
     attempt.is_core("pods") && !attempt.is_sub() && attempt.operation == Operation::Create
 }
 
+/// Whether something that a new pod names is not in the watch cache.
+pub fn misses_something(attempt: &Attempt<'_>, pod: &Object) -> bool {
+    if !is_new_pod(attempt) {
+        return false;
+    }
+    let named = |path: &[&str]| pod.str_at(path).filter(|name| !name.is_empty());
+    let account = named(&["spec", "serviceAccountName"]).unwrap_or("default");
+    let account = format!("{}/{account}", attempt.namespace());
+    let class = named(&["spec", "priorityClassName"]);
+    attempt.find("", "serviceaccounts", &account).is_none()
+        || class.is_some_and(|class| attempt.find("scheduling.k8s.io", "priorityclasses", class).is_none())
+}
+
 /// A new pod runs as a service account that exists, and finds its token where every client looks for it.
 ///
 /// # Errors

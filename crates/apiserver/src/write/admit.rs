@@ -70,7 +70,9 @@ pub async fn admit(
     old: Option<Object>,
     warnings: &mut Vec<String>,
 ) -> Result<Admitted> {
-    admission::mutate(&Attempt::new(ctx, operation, old.as_ref()), &mut object)?;
+    let attempt = Attempt::new(ctx, operation, old.as_ref());
+    admission::catch_up(&attempt, &object).await?;
+    admission::mutate(&attempt, &mut object)?;
     manage_fields(ctx, operation, &mut object, old.as_ref());
     let attempt = Attempt::new(ctx, operation, old.as_ref());
     admission::validate(&attempt, &object)?;
