@@ -7,6 +7,7 @@
     reason = "a test ends where something unexpected happens"
 )]
 
+mod at_once;
 mod faults;
 mod leader;
 mod linear;
