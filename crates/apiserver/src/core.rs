@@ -20,6 +20,9 @@ use crate::pipeline::authenticate::Authenticator;
 use crate::registry::{Registry, Resource, Storage, StoredAs};
 use crate::status::{ApiError, Result};
 
+/// How long a consistent read waits for the caches before it gives up.
+const CATCH_UP: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// One cluster's API server.
 pub struct Core {
     /// Where objects are.
@@ -104,11 +107,12 @@ impl Core {
     /// Waits until reads see everything that was committed before this call.
     ///
     /// # Errors
-    /// When the store cannot confirm its revision.
+    /// When the store cannot confirm its revision, or the caches do not reach it in time.
     pub async fn consistent(&self) -> Result<()> {
         let revision = self.store.confirm().await?;
-        self.progress().wait_for(revision).await;
-        Ok(())
+        let reached = self.progress().wait_for(revision);
+        let late = |_| ApiError::future_version(revision, self.progress().revision());
+        tokio::time::timeout(CATCH_UP, reached).await.map_err(late)
     }
 
     /// The revision that the caches have reached.
