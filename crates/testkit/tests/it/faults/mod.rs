@@ -4,5 +4,6 @@ mod bodies;
 mod clock;
 mod flow;
 mod history;
+mod store;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";

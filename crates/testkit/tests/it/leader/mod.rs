@@ -3,9 +3,10 @@
 mod bench;
 mod link;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use base::{Random, SeededRandom};
+use base::{Random, SeededRandom, Shutdown};
+use client::leader::Election;
 use jiff::SignedDuration;
 
 use bench::Bench;
@@ -110,4 +111,38 @@ async fn there_are_never_two_leaders_whatever_the_links_and_clocks_do() {
         bench.pass(seconds(30)).await;
         assert_eq!(bench.leading().len(), 1, "seed {seed}: somebody leads once all is well");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_of_a_real_server_is_given_back_and_taken_over() {
+    let cluster = testkit::Cluster::start().await;
+    let (sender, mut leaders) = tokio::sync::mpsc::unbounded_channel();
+    let elect = |name: &'static str| {
+        let times = (seconds(3), Duration::from_millis(200));
+        let election = Election { lease: times.0, renew: times.1, ..Election::new("real", name) };
+        let (stop, client, clock, sender) =
+            (Shutdown::new(), cluster.admin(), cluster.clock().clone(), sender.clone());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let work = || async {
+                sender.send(name).unwrap();
+                std::future::pending::<()>().await;
+            };
+            election.run(client, clock, stopped, work).await
+        });
+        (stop, task)
+    };
+    let mut next = async || tokio::time::timeout(testkit::wait::DEADLINE, leaders.recv()).await.unwrap();
+    let (stop, first) = elect("a");
+    assert_eq!(next().await, Some("a"));
+    let (_kept, second) = elect("b");
+    stop.trigger();
+    assert!(first.await.unwrap(), "it led");
+    assert_eq!(next().await, Some("b"), "given back");
+    let (_also, third) = elect("c");
+    let died = Instant::now();
+    second.abort();
+    assert_eq!(next().await, Some("c"), "taken over");
+    assert!(died.elapsed() > Duration::from_millis(1500), "not before the lease was over");
+    third.abort();
 }

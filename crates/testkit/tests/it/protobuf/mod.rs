@@ -100,7 +100,7 @@ async fn a_watch_in_protobuf_tells_what_is_there_then_a_bookmark_and_errors_as_s
     let status: serde_json::Value = from_envelope("Status", &status);
     assert_eq!(
         (kind.as_str(), &status["code"], &status["reason"]),
-        ("ERROR", &json!(410), &json!("Expired"))
+        ("ERROR", &json!(504), &json!("Timeout"))
     );
 }
 
