@@ -83,26 +83,33 @@ async fn samples_of(bench: &Bench, knarr: &Path, row: &Row, samples: &mut [Vec<S
         row.measure.prepare(target).await.with_context(|| format!("preparing {name}"))?;
     }
     let rounds = if row.once { 1 } else { bench.pairs.max(1) };
-    let mut result = Ok(());
-    'rounds: for round in 0..rounds {
-        for (at, name, target) in &targets {
-            match row.measure.measure(target, round).await {
-                Ok(sample) => {
-                    eprintln!("  {name} {}", show(&sample));
-                    samples.get_mut(*at).context("two targets")?.push(sample);
-                }
-                Err(error) => {
-                    result = Err(error.context(*name));
-                    break 'rounds;
-                }
+    let measured = rounds_of(row, rounds, &mut targets, samples).await;
+    // Our own goes with its cluster.
+    let mut cleaned = Ok(());
+    for (_, name, target) in targets.iter_mut().filter(|(.., target)| target.cluster.is_none()) {
+        target.connect_again().await?;
+        cleaned = row.measure.clean(target).await.with_context(|| format!("cleaning {name}"));
+    }
+    measured.and(cleaned)
+}
+
+async fn rounds_of(
+    row: &Row,
+    rounds: usize,
+    targets: &mut [(usize, &'static str, Target)],
+    samples: &mut [Vec<Sample>; 2],
+) -> Result<()> {
+    for round in 0..rounds {
+        for (at, name, target) in targets.iter_mut() {
+            if round > 0 || *at > 0 {
+                target.connect_again().await?;
             }
+            let sample = row.measure.measure(target, round).await.with_context(|| (*name).to_owned())?;
+            eprintln!("  {name} {}", show(&sample));
+            samples.get_mut(*at).context("two targets")?.push(sample);
         }
     }
-    // Our own goes with its cluster.
-    for (_, name, target) in targets.iter().filter(|(.., target)| target.cluster.is_none()) {
-        row.measure.clean(target).await.with_context(|| format!("cleaning {name}"))?;
-    }
-    result
+    Ok(())
 }
 
 fn show(sample: &Sample) -> String {

@@ -58,6 +58,18 @@ impl Target {
         Ok(target)
     }
 
+    /// New connections in the place of those that may have been idle for long: upstream closes them after 90 s.
+    /// One of our own that was stopped keeps the old ones: its row makes its own.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn connect_again(&mut self) -> Result<()> {
+        if self.usage().is_ok() {
+            self.client = Client::connect(&self.endpoint, CONNECTIONS).await?;
+        }
+        Ok(())
+    }
+
     /// The cluster that this is.
     ///
     /// # Errors
