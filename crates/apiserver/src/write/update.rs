@@ -92,7 +92,8 @@ async fn attempt(
         );
         return Err(ApiError::bad_request(message).into());
     }
-    let insists = !new.resource_version().is_empty();
+    // As upstream, which reads either as zero.
+    let insists = !matches!(new.resource_version(), "" | "0");
     if insists && new.resource_version() != old.resource_version() {
         return Err(ApiError::modified(&resource.group, &resource.plural, old.name()).into());
     }
