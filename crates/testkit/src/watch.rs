@@ -7,6 +7,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use crate::http::Call;
+use crate::wait::DEADLINE;
 
 /// An open watch.
 pub struct Watch {
@@ -41,14 +42,15 @@ impl Watch {
     /// The next event; `None` when the watch has ended.
     ///
     /// # Panics
-    /// When what came is no event.
+    /// When what came is no event, or nothing came within [`DEADLINE`].
     pub async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
                 let line = self.buffer.split_to(end + 1);
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let frame = self.body.frame().await?.ok()?;
+            let frame = tokio::time::timeout(DEADLINE, self.body.frame()).await;
+            let frame = frame.unwrap_or_else(|_| panic!("no event came within {DEADLINE:?}"))?.ok()?;
             self.buffer.extend_from_slice(frame.data_ref()?);
         }
     }

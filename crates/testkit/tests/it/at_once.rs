@@ -30,3 +30,15 @@ async fn what_was_just_made_can_be_used_at_once_through_any_server() {
         assert_eq!(read, made, "a read through the other server has it as it was answered");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_of_nothing_or_zero_in_an_update_is_no_condition() {
+    let cluster = Cluster::start().await;
+    let client = cluster.admin();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let object = |version: &str| json!({"metadata": {"name": "a", "resourceVersion": version}, "data": {"v": version}});
+    let _ = Call::post(maps, &object("")).send(&client).await.expect(201);
+    for (version, code) in [("0", 200), ("", 200), ("1", 409)] {
+        let _ = Call::put(format!("{maps}/a"), &object(version)).send(&client).await.expect(code);
+    }
+}

@@ -9,7 +9,7 @@ use store::Store;
 use store::embedded::{Embedded, EmbeddedOptions};
 use testkit::http::Call;
 use testkit::nodes::SimulatedNode;
-use testkit::{Cluster, Options, StoreChoice, until};
+use testkit::{Cluster, EtcdServer, Options, StoreChoice, until};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -131,13 +131,17 @@ async fn credentials_are_its_own(one: &Cluster, other: &Cluster) {
     assert!(who.try_send(&connect(text).await).await.is_err());
 }
 
+async fn share_nothing(one: &Cluster, other: &Cluster) {
+    nothing_is_shared(one, other).await;
+    credentials_are_its_own(one, other).await;
+    tokio::join!(deploy(one, ["node-1", "node-2"], 4), deploy(other, ["node-2", "node-3"], 6));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_clusters_in_one_process_share_nothing() {
     let one = whole_on(StoreChoice::Embedded, "/registry/").await;
     let other = whole_on(StoreChoice::Embedded, "/registry/").await;
-    nothing_is_shared(&one, &other).await;
-    credentials_are_its_own(&one, &other).await;
-    tokio::join!(deploy(&one, ["node-1", "node-2"], 4), deploy(&other, ["node-2", "node-3"], 6));
+    share_nothing(&one, &other).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,9 +150,7 @@ async fn two_clusters_on_one_store_share_nothing_but_its_revisions() {
     let store: Arc<dyn Store> = Arc::new(Embedded::open(dir.path(), EmbeddedOptions::default()).unwrap());
     let one = whole_on(StoreChoice::Shared(store.clone()), "/one/").await;
     let other = whole_on(StoreChoice::Shared(store.clone()), "/other/").await;
-    nothing_is_shared(&one, &other).await;
-    credentials_are_its_own(&one, &other).await;
-    tokio::join!(deploy(&one, ["node-1", "node-2"], 4), deploy(&other, ["node-2", "node-3"], 6));
+    share_nothing(&one, &other).await;
     // A secret is sealed with its cluster's key: the other's could not read it.
     let secret =
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}});
@@ -156,4 +158,12 @@ async fn two_clusters_on_one_store_share_nothing_but_its_revisions() {
     let mine = store.get(b"/one/secrets/default/s", None).await.unwrap().1.unwrap();
     assert!(mine.value.starts_with(b"k8s:enc:"), "{:?}", mine.value);
     assert!(store.get(b"/other/secrets/default/s", None).await.unwrap().1.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clusters_on_one_etcd_share_nothing_but_its_revisions() {
+    let etcd = EtcdServer::start().await;
+    let one = whole_on(StoreChoice::Etcd(etcd.endpoints()), "/one/").await;
+    let other = whole_on(StoreChoice::Etcd(etcd.endpoints()), "/other/").await;
+    share_nothing(&one, &other).await;
 }
