@@ -58,6 +58,9 @@ pub enum StartError {
     /// The store cannot be read.
     #[error("reading the store: {0}")]
     Store(#[from] StoreError),
+    /// It was told to stop, or could not follow the store.
+    #[error("stopped while starting: the log says why")]
+    Stopped,
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
@@ -106,8 +109,12 @@ pub async fn start(config: Config) -> Result<Arc<Core>, StartError> {
             max_in_flight: config.max_in_flight,
         },
     });
-    let revision = feeder.fill().await?;
-    follow(&core, revision);
+    let filled = feeder.fill().await?;
+    follow(&core, filled.at);
+    tokio::select! {
+        () = progress.wait_for(filled.newest) => {}
+        () = config.shutdown.wait() => return Err(StartError::Stopped),
+    }
     rebuild_allocators(&core);
     security::follow(&core, &security);
     crds::start(&core).await?;

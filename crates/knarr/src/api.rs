@@ -76,6 +76,9 @@ impl Api {
             None => self.pki.issue_client("kube-apiserver-kubelet-client", &["system:masters"], YEAR)?,
         };
         let kubelet_ca = self.kubelets.1.as_deref().unwrap_or_else(|| self.pki.ca_pem());
+        let client_ca = self.tls.1.unwrap_or_else(|| self.pki.ca_pem().to_owned());
+        let mut initial_objects = self.initial_objects;
+        initial_objects.push(authentication(&client_ca));
         let core = apiserver::start::start(apiserver::start::Config {
             store: self.store,
             prefix: self.prefix,
@@ -89,7 +92,7 @@ impl Api {
             kubelet_tls: auth::pki::client_config(kubelet_ca, Some(&kubelet_client))?,
             serve_all: self.serve_all,
             max_in_flight: self.max_in_flight,
-            initial_objects: self.initial_objects,
+            initial_objects,
             shutdown: shutdown.clone(),
         })
         .await?;
@@ -99,8 +102,7 @@ impl Api {
         };
         // The authority is shown as well: a machine that joins knows it by its hash.
         serving.cert_pem.push_str(self.pki.ca_pem());
-        let client_ca = self.tls.1.as_deref().unwrap_or_else(|| self.pki.ca_pem());
-        let config = auth::pki::server_config(&serving, Some(client_ca))?;
+        let config = auth::pki::server_config(&serving, Some(&client_ca))?;
         for listener in listeners {
             let acceptor = tokio_rustls::TlsAcceptor::from(config.clone());
             tasks.spawn_graceful(apiserver::server::listen(
@@ -112,6 +114,16 @@ impl Api {
         }
         Ok(core)
     }
+}
+
+/// What servers beside this one need to know of authentication: schedulers, aggregated API servers.
+fn authentication(client_ca: &str) -> (String, serde_json::Value) {
+    let map = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": client_ca},
+    });
+    ("/api/v1/namespaces/kube-system/configmaps".to_owned(), map)
 }
 
 /// The names that clients know the API server by.

@@ -14,6 +14,18 @@ use super::{Cache, Progress};
 /// How many keys are read at once while caches are filled.
 const PAGE: usize = 5000;
 
+/// How many revisions before the newest one caches begin, so that watches go on where a former process left them.
+const HISTORY: u64 = 2000;
+
+/// Up to where caches are filled.
+#[derive(Debug, Clone, Copy)]
+pub struct Filled {
+    /// As of which revision: what came after is followed.
+    pub at: u64,
+    /// The newest revision when filling began.
+    pub newest: u64,
+}
+
 /// Knows which cache each key of the store belongs to.
 pub struct Feeder {
     store: Arc<dyn Store>,
@@ -94,13 +106,30 @@ impl Feeder {
         }
     }
 
-    /// Fills every cache. Returns the revision as of which they are filled.
+    /// Fills every cache as of a revision a little before the newest, where the store still has it.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn fill(&self) -> Result<u64, StoreError> {
+    pub async fn fill(&self) -> Result<Filled, StoreError> {
+        let all = KeyRange::prefix(self.prefix.clone());
+        let asked = RangeOptions { limit: Some(1), at: None, keys_only: true };
+        let newest = self.store.range(&all, asked).await?.revision;
+        let at = match newest.checked_sub(HISTORY) {
+            Some(at) if at > 0 => at,
+            _ => 1.min(newest),
+        };
+        match self.fill_at(Some(at).filter(|at| *at > 0)).await {
+            Ok(at) => Ok(Filled { at, newest }),
+            Err(StoreError::Compacted { .. }) => {
+                let at = self.fill_at(None).await?;
+                Ok(Filled { at, newest: at })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn fill_at(&self, mut at: Option<u64>) -> Result<u64, StoreError> {
         let mut range = KeyRange::prefix(self.prefix.clone());
-        let mut at = None;
         loop {
             let options = RangeOptions { limit: Some(PAGE), at, keys_only: false };
             let page = self.store.range(&range, options).await?;

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use super::Which;
 use crate::cluster::{ProcessRecord, Settings, cgroup_mounts};
+use crate::paths::Paths;
 
 /// How long a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(20);
@@ -32,11 +33,8 @@ impl Down {
         let nodes = super::local_nodes(&paths, settings.as_ref())?;
         for node in &nodes {
             stop(&paths.process(&format!("agent-{node}")))?;
-            // The pods go while there is a runtime that knows them.
-            if ProcessRecord::alive(&paths.process(&format!("runtime-{node}"))).is_some() {
-                super::block_on(remove_pods(&paths.cri_socket(node)))
-                    .with_context(|| format!("removing the pods of node {node}"))?;
-            }
+            self.remove_pods(&paths, settings.as_ref(), node)
+                .with_context(|| format!("removing the pods of node {node}"))?;
             stop(&paths.process(&format!("runtime-{node}")))?;
         }
         stop(&paths.process("server"))?;
@@ -59,6 +57,25 @@ impl Down {
     }
 }
 
+impl Down {
+    /// The pods go by way of the runtime that knows them. If it has died, it is started once more for this.
+    fn remove_pods(&self, paths: &Paths, settings: Option<&Settings>, node: &str) -> Result<()> {
+        let external = settings.is_some_and(|settings| settings.runtime_endpoint.is_some());
+        if external || !paths.node(node).join("runtime").exists() {
+            return Ok(());
+        }
+        let process = format!("runtime-{node}");
+        if ProcessRecord::alive(&paths.process(&process)).is_none() {
+            let mut arguments = vec!["node-runtime", "--name", &self.which.name, "--node", node];
+            if !paths.netns(node).exists() {
+                arguments.push("--host-network");
+            }
+            super::up::daemon(&paths.log(&process), &arguments, &paths.data)?;
+        }
+        super::block_on(remove_pods(&paths.cri_socket(node)))
+    }
+}
+
 fn stop(path: &std::path::Path) -> Result<()> {
     match ProcessRecord::alive(path) {
         Some(record) => end(path, &record),
@@ -68,7 +85,15 @@ fn stop(path: &std::path::Path) -> Result<()> {
 
 /// Stops and removes every pod of a runtime.
 async fn remove_pods(socket: &std::path::Path) -> Result<()> {
-    let (mut runtime, _) = cri::connect(&socket.display().to_string()).await?;
+    let since = Instant::now();
+    // It may just have been started.
+    let (mut runtime, _) = loop {
+        match cri::connect(&socket.display().to_string()).await {
+            Ok(connected) => break connected,
+            Err(error) if since.elapsed() > GRACE => return Err(error.into()),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
     let list = runtime.list_pod_sandbox(cri::v1::ListPodSandboxRequest::default()).await?.into_inner();
     for sandbox in list.items {
         let id = sandbox.id;

@@ -1,7 +1,8 @@
 //! `knarr up`: returns when the cluster is ready; does nothing that is done already.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +13,7 @@ use auth::kubeconfig::{self, Credential, Entry};
 use auth::pki::Pki;
 use base::{SystemClock, SystemRandom};
 use clap::Args;
+use k8s_openapi::api::core::v1::Node;
 
 use super::Which;
 use crate::check;
@@ -21,6 +23,8 @@ use crate::paths::Paths;
 
 /// How long the control plane may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often processes that end while the cluster comes up are started again.
+const RESTARTS: usize = 5;
 
 /// `knarr up`
 #[derive(Debug, Args)]
@@ -61,7 +65,7 @@ impl Up {
             check::nodes_can_run()?;
             super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
         }
-        self.start_server(&paths)?;
+        self.start_server(&paths, &settings)?;
         let kubeconfig = self.write_kubeconfig(&paths, &settings)?;
         if settings.nodes > 0 {
             self.start_nodes(&paths, &settings, &kubeconfig)?;
@@ -96,10 +100,22 @@ impl Up {
         Ok(settings)
     }
 
-    fn start_server(&self, paths: &Paths) -> Result<()> {
+    fn start_server(&self, paths: &Paths, settings: &Settings) -> Result<()> {
         let record = paths.process("server");
-        if ProcessRecord::alive(&record).is_some() {
-            return Ok(());
+        let since = Instant::now();
+        while ProcessRecord::alive(&record).is_some() {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, settings.port)).is_ok() {
+                return Ok(());
+            }
+            // It may be about to end, or to listen.
+            if since.elapsed() > PATIENCE {
+                bail!(
+                    "the control plane runs, and does not answer at port {}: see {}",
+                    settings.port,
+                    paths.log("server").display()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         let _ = fs::remove_file(&record);
         let log = paths.log("server");
@@ -165,17 +181,40 @@ impl Up {
         let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
         for (number, node) in numbered() {
             give_identity(&pki, paths, settings, &node, settings.node_ip(number))?;
-            for (process, command) in [("runtime", "node-runtime"), ("agent", "node")] {
-                let name = format!("{process}-{node}");
-                let external = process == "runtime" && settings.runtime_endpoint.is_some();
-                if !external && ProcessRecord::alive(&paths.process(&name)).is_none() {
-                    let arguments = [command, "--name", &settings.name, "--node", &node];
-                    daemon(&paths.log(&name), &arguments, &paths.data)?;
-                }
+        }
+        for _ in 0..RESTARTS {
+            self.start_server(paths, settings)?;
+            start_node_processes(paths, settings)?;
+            if super::block_on(wait_for_nodes(kubeconfig, paths, settings))? == Waited::Ready {
+                return Ok(());
             }
         }
-        super::block_on(wait_for_nodes(kubeconfig, settings))
+        bail!(
+            "processes of the cluster end again and again: see the logs in {}",
+            paths.log("server").display()
+        );
     }
+}
+
+/// The processes that each node has, with the command that runs them.
+fn node_processes(settings: &Settings) -> impl Iterator<Item = (String, &'static str, String)> {
+    let external = settings.runtime_endpoint.is_some();
+    settings.node_names().into_iter().flat_map(move |node| {
+        [("runtime", "node-runtime"), ("agent", "node")]
+            .into_iter()
+            .filter(move |(process, _)| !(external && *process == "runtime"))
+            .map(move |(process, command)| (format!("{process}-{node}"), command, node.clone()))
+    })
+}
+
+fn start_node_processes(paths: &Paths, settings: &Settings) -> Result<()> {
+    for (process, command, node) in node_processes(settings) {
+        if ProcessRecord::alive(&paths.process(&process)).is_none() {
+            let arguments = [command, "--name", &settings.name, "--node", &node];
+            daemon(&paths.log(&process), &arguments, &paths.data)?;
+        }
+    }
+    Ok(())
 }
 
 /// The first of the machine's node networks that nobody has.
@@ -222,33 +261,62 @@ fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, ip: 
     write_whole(&dir.join("name"), node.as_bytes())
 }
 
-/// Waits until every node says that it is ready.
-async fn wait_for_nodes(kubeconfig: &str, settings: &Settings) -> Result<()> {
-    use k8s_openapi::api::core::v1::Node;
+/// What came of waiting for nodes.
+#[derive(Debug, PartialEq, Eq)]
+enum Waited {
+    /// All are ready.
+    Ready,
+    /// A process that had been started has ended.
+    Ended,
+}
+
+/// Waits until every node says that it is ready, or a process ends.
+async fn wait_for_nodes(kubeconfig: &str, paths: &Paths, settings: &Settings) -> Result<Waited> {
     let client = client::connect::kubeconfig(kubeconfig).await?;
     let nodes: kube::Api<Node> = kube::Api::all(client);
     let since = Instant::now();
+    // Each writes its record once it runs; one that was there and is gone has ended.
+    let mut seen = BTreeSet::new();
     let mut waiting = settings.node_names();
-    while !waiting.is_empty() {
-        if since.elapsed() > PATIENCE {
-            bail!("not ready after {PATIENCE:?}: {}; see the logs of these nodes", waiting.join(", "));
+    loop {
+        let mut alive = true;
+        let processes = node_processes(settings).map(|(process, ..)| process);
+        for process in processes.chain(["server".to_owned()]) {
+            match ProcessRecord::alive(&paths.process(&process)) {
+                Some(record) => drop(seen.insert((process, record.pid))),
+                None if seen.iter().any(|(known, _)| *known == process) => return Ok(Waited::Ended),
+                None => alive = false,
+            }
+        }
+        if waiting.is_empty() && alive {
+            return Ok(Waited::Ready);
         }
         let mut left = Vec::new();
+        let mut trouble = String::new();
         for name in waiting {
-            let node = nodes.get_opt(&name).await?;
-            let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
-            let ready = conditions
-                .iter()
-                .flatten()
-                .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-            if !ready {
-                left.push(name);
+            match nodes.get_opt(&name).await {
+                Ok(node) if is_ready(node.as_ref()) => {}
+                Ok(_) => left.push(name),
+                Err(error) => {
+                    trouble = format!(" ({error})");
+                    left.push(name);
+                }
             }
         }
         waiting = left;
+        if since.elapsed() > PATIENCE {
+            bail!(
+                "not ready after {PATIENCE:?}: {}{trouble}; see the logs of these nodes",
+                waiting.join(", ")
+            );
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    Ok(())
+}
+
+fn is_ready(node: Option<&Node>) -> bool {
+    let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Starts a process of our own program that outlives this one.

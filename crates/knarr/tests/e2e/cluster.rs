@@ -55,6 +55,14 @@ impl Cluster {
         self.knarr(&arguments);
     }
 
+    /// `knarr up` that is not waited for.
+    pub fn begin_up(&self) -> std::process::Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        command.arg("up").arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(&self.flags);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+    }
+
     pub fn kubeconfig(&self) -> String {
         self.dir().join("kubeconfig").display().to_string()
     }

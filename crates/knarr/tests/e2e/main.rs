@@ -4,9 +4,11 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test ends where something unexpected happens"
 )]
 
+mod chaos;
 mod cluster;
 mod image;
 mod join;

@@ -10,10 +10,14 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use base::Random;
 
 use crate::{Result, StoreError};
+
+/// How long a lock is waited for: a process that was just killed holds it until its last thread is gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The newest format known here.
 pub(super) const FORMAT: u32 = 1;
@@ -59,7 +63,16 @@ fn lock(dir: &Path) -> Result<File> {
         .mode(0o600)
         .open(&path)
         .map_err(|e| io_error("opening the lock file", &path, e))?;
-    match file.try_lock() {
+    let since = Instant::now();
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if since.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => break other,
+        }
+    };
+    match locked {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Io {
             context: format!("opening the store in {}", dir.display()),
