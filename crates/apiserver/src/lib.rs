@@ -14,6 +14,7 @@ pub mod convert;
 pub mod core;
 pub mod crds;
 pub mod custom;
+pub mod descriptions;
 pub mod effects;
 pub mod flow;
 pub mod handlers;

@@ -45,6 +45,7 @@ pub fn handle(core: &Core, path: &str) -> Result<Response<Body>> {
             mark(schema, resource);
         }
     }
+    crate::descriptions::describe(&mut schemas).map_err(ApiError::internal)?;
     let mut paths = Map::new();
     for resource in &resources {
         add_paths(resource, &mut paths);
