@@ -201,7 +201,15 @@ fn kinds_are_listed_explained_and_served_raw() {
             .all(|v| versions.contains(v))
     );
 
-    cluster.says("explain pod", &["KIND:       Pod\nVERSION:    v1\n", "  spec\t<PodSpec>"]);
+    cluster.says(
+        "explain pod",
+        &[
+            "KIND:       Pod\nVERSION:    v1\n",
+            "DESCRIPTION:\n    Pod is a collection of containers that can run on a host.",
+            "Specification of the desired behavior of the pod.",
+            "  spec\t<PodSpec>",
+        ],
+    );
     cluster.says(
         "explain deployments.spec.strategy.rollingUpdate",
         &["GROUP:      apps\n", "FIELD: rollingUpdate <RollingUpdateDeployment>", "maxSurge\t<IntOrString>"],

@@ -20,6 +20,10 @@ fn apply_creates_configures_and_takes_away() {
     cluster.says("apply -f conf.yaml", &["configmap/conf configured"]);
     assert_eq!(cluster.k("get configmap conf -o jsonpath={.data}"), r#"{"a":"1","other":"x"}"#);
 
+    // Server-side apply is not served yet, and says so.
+    let told = "Server-side apply not available on the server";
+    cluster.refuses("apply --server-side -f conf.yaml", told);
+
     cluster.write("typo.yaml", &WEB.replace("replicas", "replica"));
     cluster.refuses("apply -f typo.yaml", r#"Error from server (BadRequest): error when creating "typo.yaml": Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.replica""#);
     cluster.says(
