@@ -20,9 +20,11 @@ const REMEMBERED: usize = 4096;
 #[derive(Clone)]
 pub struct Recorder {
     sender: mpsc::Sender<Occurrence>,
+    component: Arc<str>,
 }
 
 struct Occurrence {
+    component: Arc<str>,
     about: ObjectReference,
     warning: bool,
     reason: String,
@@ -32,7 +34,6 @@ struct Occurrence {
 struct Writer {
     client: kube::Client,
     clock: SharedClock,
-    component: String,
     host: String,
     known: Mutex<HashMap<String, (String, i32)>>,
 }
@@ -47,13 +48,7 @@ impl Recorder {
         tasks: &base::TaskGroup,
     ) -> Self {
         let (sender, mut receiver) = mpsc::channel::<Occurrence>(QUEUE);
-        let writer = Arc::new(Writer {
-            client,
-            clock,
-            component: component.to_owned(),
-            host: host.to_owned(),
-            known: Mutex::default(),
-        });
+        let writer = Arc::new(Writer { client, clock, host: host.to_owned(), known: Mutex::default() });
         tasks.spawn(async move {
             while let Some(occurrence) = receiver.recv().await {
                 if let Err(error) = writer.write(occurrence).await {
@@ -61,7 +56,12 @@ impl Recorder {
                 }
             }
         });
-        Self { sender }
+        Self { sender, component: component.into() }
+    }
+
+    /// The same, in the name of another component of the same process.
+    pub fn named(&self, component: &str) -> Self {
+        Self { sender: self.sender.clone(), component: component.into() }
     }
 
     /// Something normal happened.
@@ -75,7 +75,8 @@ impl Recorder {
     }
 
     fn record(&self, about: ObjectReference, warning: bool, reason: &str, message: String) {
-        let occurrence = Occurrence { about, warning, reason: reason.to_owned(), message };
+        let component = self.component.clone();
+        let occurrence = Occurrence { component, about, warning, reason: reason.to_owned(), message };
         if self.sender.try_send(occurrence).is_err() {
             tracing::debug!(reason, "an event was dropped: too many wait");
         }
@@ -136,10 +137,10 @@ impl Writer {
             message: Some(occurrence.message),
             type_: Some(if occurrence.warning { "Warning" } else { "Normal" }.to_owned()),
             source: Some(EventSource {
-                component: Some(self.component.clone()),
+                component: Some(occurrence.component.to_string()),
                 host: Some(self.host.clone()).filter(|host| !host.is_empty()),
             }),
-            reporting_component: Some(self.component.clone()),
+            reporting_component: Some(occurrence.component.to_string()),
             first_timestamp: Some(now.clone()),
             last_timestamp: Some(now),
             count: Some(1),

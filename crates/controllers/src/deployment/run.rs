@@ -77,14 +77,17 @@ async fn act(
     action: &Action,
 ) -> Result<(), kube::Error> {
     let about = || reference("apps/v1", "Deployment", &deployment.metadata);
+    let recorder = || context.recorder.named("deployment-controller");
     match action {
         Action::Create { hash, replicas, annotations } => {
             let Some(set) = new_set(deployment, hash, *replicas, annotations) else { return Ok(()) };
             let name = set.metadata.name.clone().unwrap_or_default();
             match sets.create(&PostParams::default(), &set).await {
                 Ok(_) => {
-                    let message = format!("Scaled up replica set {name} from 0 to {replicas}");
-                    context.recorder.normal(about(), "ScalingReplicaSet", message);
+                    if *replicas > 0 {
+                        let message = format!("Scaled up replica set {name} from 0 to {replicas}");
+                        recorder().normal(about(), "ScalingReplicaSet", message);
+                    }
                     Ok(())
                 }
                 // Our own, which the informer has not told yet.
@@ -98,7 +101,7 @@ async fn act(
             gone_is_fine(sets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
             let way = if to > from { "up" } else { "down" };
             let message = format!("Scaled {way} replica set {name} from {from} to {to}");
-            context.recorder.normal(about(), "ScalingReplicaSet", message);
+            recorder().normal(about(), "ScalingReplicaSet", message);
             Ok(())
         }
         Action::Annotate { name, annotations } => {

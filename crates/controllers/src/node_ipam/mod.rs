@@ -43,7 +43,7 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
     let Some(part) = plan(&settings.cluster_cidr, settings.node_cidr_bits, &taken) else {
         let about = crate::context::reference("v1", "Node", &node.metadata);
         let message = format!("Node {name} status is now: CIDRNotAvailable");
-        context.recorder.warning(about, "CIDRNotAvailable", message);
+        context.recorder.named("cidrAllocator").warning(about, "CIDRNotAvailable", message);
         return Ok(Some(Duration::from_secs(30)));
     };
     let nodes: Api<Node> = Api::all(context.clients.nodes.clone());

@@ -92,7 +92,7 @@ impl NodeLifecycle {
                 json!({"metadata": {"resourceVersion": version}, "status": {"conditions": plan.conditions}});
             let written = nodes.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
             if written.is_ok() {
-                self.context.recorder.normal(about, "NodeNotReady", message);
+                self.context.recorder.named("node-controller").normal(about, "NodeNotReady", message);
             }
             return after_race(written);
         }
@@ -136,7 +136,11 @@ impl NodeLifecycle {
             "status": {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now}]},
         });
         after_race(pods.patch_status(&meta.name, &PatchParams::default(), &Patch::Strategic(&patch)).await)?;
-        self.context.recorder.warning(about(pod), "NodeNotReady", "Node is not ready");
+        self.context.recorder.named("node-controller").warning(
+            about(pod),
+            "NodeNotReady",
+            "Node is not ready",
+        );
         Ok(())
     }
 
@@ -177,7 +181,11 @@ impl NodeLifecycle {
     async fn delete(&self, pod: &PodView) -> Result<Option<Duration>, kube::Error> {
         let meta = &pod.metadata;
         let message = format!("Marking for deletion Pod {}", meta.key());
-        self.context.recorder.normal(about(pod), "TaintManagerEviction", message);
+        self.context.recorder.named("taint-eviction-controller").normal(
+            about(pod),
+            "TaintManagerEviction",
+            message,
+        );
         let pods: Api<Pod> = Api::namespaced(self.context.clients.nodes.clone(), &meta.namespace);
         let patch = json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",

@@ -138,7 +138,7 @@ impl ReplicaSets {
             Ok(made) => {
                 self.expectations.created(key, made.metadata.uid.as_deref().unwrap_or_default());
                 let name = made.metadata.name.unwrap_or_default();
-                self.context.recorder.normal(
+                self.context.recorder.named("replicaset-controller").normal(
                     reference(set),
                     "SuccessfulCreate",
                     format!("Created pod: {name}"),
@@ -153,7 +153,11 @@ impl ReplicaSets {
             }
             Err(error) => {
                 let message = format!("Error creating: {error}");
-                self.context.recorder.warning(reference(set), "FailedCreate", message);
+                self.context.recorder.named("replicaset-controller").warning(
+                    reference(set),
+                    "FailedCreate",
+                    message,
+                );
                 Err(error)
             }
         }
@@ -175,7 +179,11 @@ impl ReplicaSets {
         match pods.delete(&meta.name, &params).await {
             Ok(_) => {
                 let message = format!("Deleted pod: {}", meta.name);
-                self.context.recorder.normal(reference(set), "SuccessfulDelete", message);
+                self.context.recorder.named("replicaset-controller").normal(
+                    reference(set),
+                    "SuccessfulDelete",
+                    message,
+                );
                 Ok(())
             }
             Err(error) => {
