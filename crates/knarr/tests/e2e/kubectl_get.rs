@@ -136,7 +136,7 @@ fn describe_tells_what_there_is_to_know() {
             "25% max unavailable, 25% max surge",
             "Available      False   MinimumReplicasUnavailable",
             "(2/2 replicas created)",
-            "Scaled up replica set web-",
+            "deployment-controller  Scaled up replica set web-",
         ],
     );
     cluster.says(

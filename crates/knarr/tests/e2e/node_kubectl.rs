@@ -124,6 +124,10 @@ fn attach_and_run(cluster: &Cluster) {
     let output = cluster.fed(once, "piped in\n");
     assert!(output.contains("piped in\n") && output.contains("pod \"once\" deleted"), "{output}");
     cluster.refuses("get pod once", "NotFound");
+    let shell =
+        "exec kubectl run shell -it --rm --restart=Never --image=docker.io/library/busybox:test -- sh";
+    let output = terminal(cluster, shell, "echo from $((40+2)) $(tty)\nexit\n");
+    assert!(output.contains("from 42 /dev/pts/") && output.contains("pod \"shell\" deleted"), "{output}");
     let code = "run code --rm -i --restart=Never --image=docker.io/library/busybox:test -- sh -c 'exit 5'";
     cluster.exits(code, 5, &["terminated (Error)"]);
     cluster.becomes("get pod code --ignore-not-found -o name", "");
