@@ -105,12 +105,15 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Reads the keys in `dir`; makes those that are missing.
+    /// Reads the keys in `dir`; makes those that are missing. Of several processes that do so at once, one makes
+    /// them and the others wait.
     ///
     /// # Errors
     /// When a file cannot be read or written, is damaged, or lacks the one that it belongs to.
     pub fn load_or_create(dir: &Path, clock: SharedClock, random: SharedRandom) -> Result<Self, PkiError> {
         files::private_dir(dir).map_err(|source| PkiError::Io { path: dir.to_owned(), source })?;
+        let locked = std::fs::File::open(dir).and_then(|dir| dir.lock().map(|()| dir));
+        let _lock = locked.map_err(|source| PkiError::Io { path: dir.to_owned(), source })?;
         let folder = Folder { dir, clock: &clock };
         Ok(Self {
             ca: folder.authority("ca", "kubernetes")?,

@@ -63,6 +63,21 @@ fn keys_are_made_once_for_their_owner_alone_and_found_again() {
 }
 
 #[test]
+fn whoever_asks_at_the_same_time_gets_the_same_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("pki");
+    let made: Vec<Pki> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| load(&dir))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for pki in &made {
+        assert_eq!(pki.ca_pem(), made[0].ca_pem());
+        assert_eq!(pki.front_proxy_ca_pem(), made[0].front_proxy_ca_pem());
+        assert_eq!(pki.encryption_key(), made[0].encryption_key());
+    }
+}
+
+#[test]
 fn a_lost_or_damaged_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     load(dir.path());
