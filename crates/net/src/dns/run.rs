@@ -289,3 +289,6 @@ fn records(name: &Name, answer: Answer) -> Vec<Record> {
         Answer::NoData | Answer::NxDomain | Answer::Foreign => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
