@@ -64,6 +64,7 @@ pub struct Connection {
 pub async fn connect(address: &str, name: &str, tls: Arc<ClientConfig>) -> Result<Connection, CallError> {
     let dial = |source| CallError::Dial { address: address.to_owned(), source };
     let stream = TcpStream::connect(address).await.map_err(dial)?;
+    stream.set_nodelay(true).map_err(dial)?;
     let server = ServerName::try_from(name.to_owned()).map_err(|_| CallError::Name(name.to_owned()))?;
     let stream =
         tokio_rustls::TlsConnector::from(tls).connect(server, stream).await.map_err(CallError::Tls)?;

@@ -54,7 +54,12 @@ impl Server {
             async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => server.clone().connection(stream),
+                        Ok((stream, _)) => {
+                            if let Err(error) = stream.set_nodelay(true) {
+                                tracing::debug!(%error, "a connection sends with delay");
+                            }
+                            server.clone().connection(stream);
+                        }
                         Err(error) => {
                             // Out of descriptors, for example: it passes.
                             tracing::warn!(%error, "accepting a streaming connection");

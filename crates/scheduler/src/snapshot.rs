@@ -1,8 +1,10 @@
 //! What the scheduler knows of nodes and the pods on them, kept up to date by increments.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::PodAffinityTerm;
 use schema::quantity::Quantity;
 
 use crate::view::{Container, NodeView, PodView};
@@ -21,6 +23,35 @@ pub struct NodeInfo {
     pub used: Amounts,
     /// The pods, by UID.
     pub pods: HashMap<String, Arc<PodView>>,
+    /// How many of them are alike, by [`likeness`].
+    alike: HashMap<u64, i64>,
+}
+
+impl NodeInfo {
+    /// How many pods here have this likeness.
+    pub fn alike(&self, likeness: u64) -> i64 {
+        self.alike.get(&likeness).copied().unwrap_or_default()
+    }
+}
+
+/// Equal for pods of one namespace with equal labels; `None` for pods without labels, which are like no others.
+pub fn likeness(pod: &PodView) -> Option<u64> {
+    if pod.metadata.labels.is_empty() {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    (&pod.metadata.namespace, &pod.metadata.labels).hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// The terms by which a pod keeps others away.
+pub fn repels(pod: &PodView) -> &[PodAffinityTerm] {
+    pod.spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
+        .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.as_deref())
+        .unwrap_or_default()
 }
 
 /// All nodes.
@@ -28,6 +59,8 @@ pub struct NodeInfo {
 pub struct Snapshot {
     nodes: BTreeMap<String, NodeInfo>,
     placed: HashMap<String, String>,
+    /// Pods that keep others away, by UID.
+    repelling: BTreeMap<String, Arc<PodView>>,
 }
 
 fn amount(resource: &str, text: &str) -> i64 {
@@ -79,6 +112,11 @@ impl Snapshot {
         self.nodes.values().filter(|info| info.node.is_some())
     }
 
+    /// Pods that keep others away.
+    pub fn repelling(&self) -> impl Iterator<Item = &Arc<PodView>> {
+        self.repelling.values()
+    }
+
     /// A node by name.
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
         self.nodes.get(name).filter(|info| info.node.is_some())
@@ -109,15 +147,30 @@ impl Snapshot {
         }
         let info = self.nodes.entry(pod.spec.node_name.clone()).or_default();
         add(&mut info.used, &requests(&pod), 1);
+        if let Some(likeness) = likeness(&pod) {
+            *info.alike.entry(likeness).or_default() += 1;
+        }
+        if !repels(&pod).is_empty() {
+            self.repelling.insert(pod.metadata.uid.clone(), pod.clone());
+        }
         self.placed.insert(pod.metadata.uid.clone(), pod.spec.node_name.clone());
         info.pods.insert(pod.metadata.uid.clone(), pod);
     }
 
     /// A pod is gone, or was not bound after all.
     pub fn remove_pod(&mut self, uid: &str) {
+        self.repelling.remove(uid);
         let Some(info) = self.placed.remove(uid).and_then(|node| self.nodes.get_mut(&node)) else { return };
         if let Some(pod) = info.pods.remove(uid) {
             add(&mut info.used, &requests(&pod), -1);
+            if let Some(likeness) = likeness(&pod)
+                && let Some(count) = info.alike.get_mut(&likeness)
+            {
+                *count -= 1;
+                if *count <= 0 {
+                    info.alike.remove(&likeness);
+                }
+            }
         }
     }
 }

@@ -57,6 +57,8 @@ pub async fn list(
     let token = info.param("continue").filter(|token| !token.is_empty()).map(read_token).transpose()?;
     let at = choose(core, info, token.as_ref(), limit).await?;
     let start = token.map(|token| token.start).unwrap_or_default();
+    // What the store kept back of a page that it was asked for alone.
+    let mut kept_back = 0;
     let (revision, entries) = match at {
         At::Cache => {
             let (_, cache) = core.codec(resource)?;
@@ -65,7 +67,11 @@ pub async fn list(
                 None => cache.list(selection.namespace()),
             }
         }
-        At::Exactly(revision) => (revision, at_revision(core, resource, &selection, revision).await?),
+        At::Exactly(revision) => {
+            let (entries, rest) = at_revision(core, resource, &selection, revision, (&start, limit)).await?;
+            kept_back = rest;
+            (revision, entries)
+        }
     };
     let mut selected =
         entries.into_iter().filter(|entry| &*entry.key >= start.as_str() && selection.matches(entry));
@@ -75,7 +81,7 @@ pub async fn list(
         meta.continue_token = write_token(revision, &next.key);
         // Upstream tells the rest only where no selector hides it.
         if selection.is_everything() {
-            meta.remaining = i64::try_from(selected.count() + 1).ok();
+            meta.remaining = i64::try_from(selected.count() + 1 + kept_back).ok();
         }
     }
     writer.list(&page, &meta)
@@ -135,12 +141,15 @@ fn forbidden_match(why: &str) -> ApiError {
     ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors)
 }
 
+/// What the store held at a revision, from `start` on. Where no selector hides anything, at most one more than
+/// `limit`; the number is of those that were left out behind.
 async fn at_revision(
     core: &Arc<Core>,
     resource: &Arc<Resource>,
     selection: &Selection,
     revision: u64,
-) -> Result<Vec<Arc<Entry>>> {
+    (start, limit): (&str, usize),
+) -> Result<(Vec<Arc<Entry>>, usize)> {
     let (codec, _) = core.codec(resource)?;
     let mut prefix = format!("{}{}/", core.prefix, codec.storage.prefix);
     let whole = prefix.len();
@@ -148,8 +157,14 @@ async fn at_revision(
         prefix.push_str(selection.namespace());
         prefix.push('/');
     }
-    let options = RangeOptions { at: Some(revision), ..RangeOptions::default() };
-    let found = core.store.range(&KeyRange::prefix(prefix), options).await?;
+    let limit = limit.checked_add(1).filter(|_| selection.is_everything());
+    let options = RangeOptions { at: Some(revision), limit, ..RangeOptions::default() };
+    let from = format!("{}{start}", prefix.get(..whole).unwrap_or_default());
+    let mut range = KeyRange::prefix(prefix.clone());
+    if from > prefix {
+        range.start = from.into_bytes().into();
+    }
+    let found = core.store.range(&range, options).await?;
     let mut entries = Vec::with_capacity(found.kvs.len());
     for kv in &found.kvs {
         let key = kv.key.get(whole..).and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
@@ -157,7 +172,8 @@ async fn at_revision(
         let entry = codec.entry_of(namespace, name, kv).map_err(ApiError::internal)?;
         entries.push(Arc::new(entry));
     }
-    Ok(entries)
+    let rest = found.count.saturating_sub(entries.len());
+    Ok((entries, rest))
 }
 
 fn write_token(revision: u64, start: &str) -> String {

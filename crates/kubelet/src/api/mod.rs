@@ -62,6 +62,7 @@ pub async fn serve(shared: Arc<Shared>, pods: Pods, listener: TcpListener, tls: 
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                undelayed(&stream);
                 let server = Server { shared: shared.clone(), pods: pods.clone() };
                 shared.tasks.spawn(connection(server, acceptor.clone(), stream));
             }
@@ -218,4 +219,11 @@ fn decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Sends what is written at once: commands and their answers are small.
+pub(super) fn undelayed(stream: &tokio::net::TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection sends with delay");
+    }
 }

@@ -89,6 +89,7 @@ async fn forward(mut request: Request<Incoming>, url: &Uri) -> Result<Response<B
     let authority =
         url.authority().ok_or_else(|| Refusal::internal("the runtime's streaming address has no host"))?;
     let stream = TcpStream::connect(authority.as_str()).await.map_err(Refusal::internal)?;
+    super::undelayed(&stream);
     let connection = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = connection.map_err(Refusal::internal)?;
     tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint, Toleration};
 
 use super::{Candidate, select};
-use crate::snapshot::{NodeInfo, Snapshot};
+use crate::snapshot::{NodeInfo, Snapshot, repels};
 use crate::view::{NodeView, PodView, Port};
 
 /// Why the candidate cannot go to a node; `None` when it can.
@@ -35,7 +35,7 @@ pub(super) fn against(
     if !short.is_empty() {
         return Some(short);
     }
-    spread(pod, node, snapshot).or_else(|| neighbours(pod, node, snapshot))
+    spread(pod, node, snapshot).or_else(|| neighbours(candidate, node, snapshot))
 }
 
 fn tolerates_unschedulable(pod: &PodView) -> bool {
@@ -173,7 +173,25 @@ fn is_near(term: &PodAffinityTerm, owner: &PodView, node: &NodeView, snapshot: &
     })
 }
 
-fn neighbours(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
+/// Where pods that are there keep this one away: key and value of the labels of such nodes.
+pub(super) fn repelled(pod: &PodView, snapshot: &Snapshot) -> Vec<(String, String)> {
+    let mut domains = Vec::new();
+    for other in snapshot.repelling() {
+        let at = snapshot.node(&other.spec.node_name).and_then(|info| info.node.as_ref());
+        let Some(labels) = at.map(|node| &node.metadata.labels) else { continue };
+        for term in repels(other).iter().filter(|term| in_scope(term, other, pod)) {
+            if let Some(value) = labels.get(&term.topology_key) {
+                domains.push((term.topology_key.clone(), value.clone()));
+            }
+        }
+    }
+    domains.sort_unstable();
+    domains.dedup();
+    domains
+}
+
+fn neighbours(candidate: &Candidate<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
+    let pod = candidate.pod;
     let affinity = pod.spec.affinity.as_ref();
     let wanted = affinity
         .and_then(|affinity| affinity.pod_affinity.as_ref())
@@ -189,25 +207,9 @@ fn neighbours(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec
             return Some(vec!["node(s) didn't match pod affinity rules".to_owned()]);
         }
     }
-    let anti = |pod: &PodView| -> Vec<PodAffinityTerm> {
-        pod.spec
-            .affinity
-            .as_ref()
-            .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
-            .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.clone())
-            .unwrap_or_default()
-    };
-    if anti(pod).iter().any(|term| is_near(term, pod, node, snapshot)) {
+    if repels(pod).iter().any(|term| is_near(term, pod, node, snapshot)) {
         return Some(vec!["node(s) didn't match pod anti-affinity rules".to_owned()]);
     }
-    let repelled = snapshot.nodes().any(|info| {
-        let Some(labels) = info.node.as_ref().map(|node| &node.metadata.labels) else { return false };
-        info.pods.values().any(|other| {
-            anti(other).iter().any(|term| {
-                let domain = node.metadata.labels.get(&term.topology_key);
-                domain.is_some() && labels.get(&term.topology_key) == domain && in_scope(term, other, pod)
-            })
-        })
-    });
+    let repelled = candidate.repelled.iter().any(|(key, value)| node.metadata.labels.get(key) == Some(value));
     repelled.then(|| vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()])
 }

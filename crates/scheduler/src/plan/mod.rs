@@ -24,16 +24,34 @@ pub struct Candidate<'p> {
     pub pod: &'p PodView,
     /// What it needs.
     pub needs: Amounts,
+    /// Labels of nodes from which pods that are there keep it away.
+    repelled: Vec<(String, String)>,
 }
 
-/// Chooses a node. `tie` breaks ties between equally good ones.
+/// How many possible nodes are enough to choose among (upstream's `numFeasibleNodesToFind`): all of a small cluster,
+/// a part of a large one.
+fn enough(nodes: usize) -> usize {
+    const ALWAYS: usize = 100;
+    const LEAST_PERCENT: usize = 5;
+    if nodes < ALWAYS {
+        return nodes;
+    }
+    let percent = 50usize.saturating_sub(nodes / 125).max(LEAST_PERCENT);
+    (nodes * percent / 100).max(ALWAYS)
+}
+
+/// Chooses a node. `tie` breaks ties between equally good ones, and says where in a large cluster to begin to look.
 pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
-    let candidate = Candidate { pod, needs: requests(pod) };
+    let candidate = Candidate { pod, needs: requests(pod), repelled: filter::repelled(pod, snapshot) };
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
-    let mut total = 0;
-    for node in snapshot.nodes() {
-        total += 1;
+    let total = snapshot.nodes().count();
+    let enough = enough(total);
+    let first = usize::try_from(tie.checked_rem(total as u64).unwrap_or_default()).unwrap_or_default();
+    for node in snapshot.nodes().skip(first).chain(snapshot.nodes().take(first)) {
+        if feasible.len() >= enough {
+            break;
+        }
         match filter::against(&candidate, node, snapshot) {
             None => feasible.push(node),
             Some(why) => why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),

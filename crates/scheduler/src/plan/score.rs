@@ -1,7 +1,7 @@
 //! How good a node is: each rule gives 0 to 100, weighted as upstream weighs it.
 
 use super::{Candidate, filter, select};
-use crate::snapshot::{NodeInfo, Snapshot};
+use crate::snapshot::{NodeInfo, Snapshot, likeness};
 use crate::view::PodView;
 
 /// Upstream counts a container without requests as this much, so that such pods are spread as well.
@@ -114,18 +114,14 @@ fn spread_scores(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec
         .iter()
         .filter(|rule| rule.when_unsatisfiable == "ScheduleAnyway")
         .collect();
+    if soft.is_empty() {
+        let likeness = likeness(pod);
+        return rank(nodes.iter().map(|info| likeness.map_or(0, |likeness| info.alike(likeness))).collect());
+    }
     let counts: Vec<i64> = nodes
         .iter()
         .map(|info| {
             let Some(node) = &info.node else { return 0 };
-            if soft.is_empty() {
-                let alike = |other: &&std::sync::Arc<PodView>| {
-                    !pod.metadata.labels.is_empty()
-                        && other.metadata.namespace == pod.metadata.namespace
-                        && other.metadata.labels == pod.metadata.labels
-                };
-                return i64::try_from(info.pods.values().filter(alike).count()).unwrap_or_default();
-            }
             soft.iter()
                 .map(|rule| {
                     let selected = |other: &PodView| {
@@ -139,6 +135,11 @@ fn spread_scores(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec
                 .sum()
         })
         .collect();
+    rank(counts)
+}
+
+/// The fewer there are, the better.
+fn rank(counts: Vec<i64>) -> Vec<i64> {
     let most = counts.iter().copied().max().unwrap_or_default();
     counts.into_iter().map(|count| if most == 0 { 100 } else { (most - count) * 100 / most }).collect()
 }
