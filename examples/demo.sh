@@ -28,10 +28,10 @@ kubectl --namespace hello rollout status deployment/nginx --timeout=60s
 
 ip=$(kubectl --namespace hello get service nginx -o jsonpath='{.spec.clusterIP}')
 node=$(kubectl get nodes -o jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
-pod=$(kubectl --namespace hello get pods -o jsonpath='{.items[0].metadata.name}')
+pod=$(kubectl --namespace hello get pods -o jsonpath="{.items[?(@.spec.nodeName==\"$name-2\")].metadata.name}" | cut -d' ' -f1)
 say "the page, through the cluster IP $ip"
 curl --silent --show-error --max-time 5 --retry 5 --retry-all-errors --retry-delay 0 "http://$ip/" | tail -n 1
-say "the page, by its DNS name from inside the pod $pod"
+say "the page, by its DNS name from inside the pod $pod on node $name-2"
 kubectl --namespace hello exec "$pod" -- wget -qO- http://nginx.hello.svc.cluster.local/ | tail -n 1
 say "the page, through the node port"
 curl --silent --show-error --max-time 5 "http://$node:30080/" | tail -n 1
