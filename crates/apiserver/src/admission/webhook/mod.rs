@@ -1,6 +1,6 @@
 //! Validating webhooks: called over TLS, all that match at once, with their failure policies.
 //!
-//! [`select`] finds those that want to be asked, [`review`] is what they are told and tell, [`call`] asks them.
+//! `select` finds those that want to be asked, `review` is what they are told and tell, `call` asks them.
 
 mod call;
 mod review;
