@@ -86,8 +86,8 @@ fn exec(cluster: &Cluster) {
     cluster.refuses("exec two -c echoes -- not-there", "\"not-there\": executable file not found in $PATH");
     cluster.refuses("exec two -c nope -- ls", "error: container nope is not valid for pod two");
     cluster.refuses("exec nope -- ls", "pods \"nope\" not found");
-    // `script` gives kubectl a terminal, as a user has one.
-    let typed = "stty rows 31 cols 97; exec kubectl exec -it two -c echoes -- sh -c 'tty; stty size; read line; echo got $line'";
+    // `script` gives kubectl a terminal, as a user has one. Its size is told once the command runs.
+    let typed = "stty rows 31 cols 97; exec kubectl exec -it two -c echoes -- sh -c 'tty; until s=$(stty size 2>/dev/null) && [ -n \"$s\" ]; do sleep 0.05; done; echo $s; read line; echo got $line'";
     let output = terminal(cluster, typed, "hello\n");
     assert!(
         output.contains("/dev/pts/") && output.contains("31 97") && output.contains("got hello"),
