@@ -136,6 +136,13 @@ pub(crate) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
+/// Whether nothing in a text could have to be left out or escaped: managed fields, mostly. Whole chunks are looked at,
+/// which the compiler turns into vector instructions.
+fn is_plain(text: &[u8]) -> bool {
+    let special = |b: u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b'<' | b'>' | b'&' | 0xe2);
+    text.chunks(64).all(|chunk| !chunk.iter().fold(false, |found, &b| found | special(b)))
+}
+
 /// JSON text without white space, and escaped for HTML. False, with nothing written, when it is
 /// not JSON.
 pub(crate) fn raw(out: &mut Vec<u8>, text: &[u8]) -> bool {
@@ -143,6 +150,10 @@ pub(crate) fn raw(out: &mut Vec<u8>, text: &[u8]) -> bool {
     let mut scanner = Scanner::new(text);
     if scanner.skip().and_then(|_| scanner.end()).is_err() {
         return false;
+    }
+    if is_plain(text) {
+        out.extend_from_slice(text);
+        return true;
     }
     let mut in_string = false;
     let mut escaped = false;
