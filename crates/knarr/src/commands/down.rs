@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use futures::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -14,6 +15,8 @@ use crate::paths::Paths;
 
 /// How long a process gets to end by itself.
 const GRACE: Duration = Duration::from_secs(20);
+/// How many pods are removed at the same time.
+const AT_ONCE: usize = 16;
 
 /// `knarr down`
 #[derive(Debug, Args)]
@@ -95,10 +98,17 @@ async fn remove_pods(socket: &std::path::Path) -> Result<()> {
         }
     };
     let list = runtime.list_pod_sandbox(cri::v1::ListPodSandboxRequest::default()).await?.into_inner();
-    for sandbox in list.items {
-        let id = sandbox.id;
-        runtime.stop_pod_sandbox(cri::v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await?;
-        runtime.remove_pod_sandbox(cri::v1::RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
+    let removals = list.items.into_iter().map(|sandbox| {
+        let (id, mut runtime) = (sandbox.id, runtime.clone());
+        async move {
+            runtime.stop_pod_sandbox(cri::v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await?;
+            runtime.remove_pod_sandbox(cri::v1::RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
+            Ok::<(), anyhow::Error>(())
+        }
+    });
+    let mut removals = futures::stream::iter(removals).buffer_unordered(AT_ONCE);
+    while let Some(removed) = removals.next().await {
+        removed?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
 
 mod chaos;
 mod cluster;
+mod faults;
 mod image;
 mod join;
 mod kubectl;
