@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use apiserver::core::Core;
 use auth::pki::Pki;
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
@@ -111,10 +111,12 @@ fn identity(paths: &Paths, settings: &Settings) -> Result<Option<String>> {
         return Ok(None);
     }
     let path = paths.data.join("identity");
-    if let Ok(known) = std::fs::read_to_string(&path)
-        && !known.trim().is_empty()
-    {
-        return Ok(Some(elect::identity(known.trim())));
+    match std::fs::read_to_string(&path) {
+        Ok(known) if !known.trim().is_empty() => return Ok(Some(elect::identity(known.trim()))),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("reading {}", path.display()));
+        }
+        _ => {}
     }
     let new = SystemRandom::shared().uuid();
     write_whole(&path, new.as_bytes())?;

@@ -129,6 +129,8 @@ impl Feeder {
     }
 
     async fn fill_at(&self, mut at: Option<u64>) -> Result<u64, StoreError> {
+        // What an attempt that was compacted away has loaded may be gone since.
+        self.caches.read().values().for_each(|cache| cache.empty());
         let mut range = KeyRange::prefix(self.prefix.clone());
         loop {
             let options = RangeOptions { limit: Some(PAGE), at, keys_only: false };

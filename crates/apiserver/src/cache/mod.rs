@@ -235,6 +235,11 @@ impl Cache {
         Ok(())
     }
 
+    /// Forgets what was loaded: only before the cache is declared filled.
+    pub fn empty(&self) {
+        self.state.write().entries.clear();
+    }
+
     /// Declares the cache filled as of `revision`: watches may begin there.
     pub fn loaded(&self, revision: u64) {
         let mut state = self.state.write();

@@ -1,6 +1,7 @@
 //! What is to be done with a certificate request. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -62,13 +63,17 @@ fn usages(request: &Request) -> BTreeSet<&str> {
     usages.filter(|usage| *usage != "key encipherment").collect()
 }
 
-/// What to do with a request now; `asked` is what its PKCS #10 says, `node` the node that a serving request is for.
-pub fn plan(
-    request: &Request,
-    asked: &Result<Requested, String>,
-    node: Option<&Node>,
-    now: Timestamp,
-) -> Action {
+/// What a serving request is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Site<'a> {
+    /// The node that the request is for.
+    pub node: Option<&'a Node>,
+    /// Addresses that are others': of other nodes, and of the API server.
+    pub foreign: &'a BTreeSet<String>,
+}
+
+/// What to do with a request now; `asked` is what its PKCS #10 says.
+pub fn plan(request: &Request, asked: &Result<Requested, String>, site: Site<'_>, now: Timestamp) -> Action {
     let made = request.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let decided = has(request, "Denied") || has(request, "Failed") || issued(request);
     let keep = if decided { KEEP_DECIDED } else { KEEP_PENDING };
@@ -106,7 +111,7 @@ pub fn plan(
     }
     if signer == KUBELET_SERVING && is_node_server(request, asked) {
         // The node may not have told its addresses yet.
-        return if serves_itself(request, asked, node) {
+        return if serves_itself(request, asked, site) {
             Action::ApproveServing
         } else {
             Action::Wait(LOOK_AGAIN)
@@ -131,12 +136,23 @@ fn is_node_server(request: &Request, asked: &Requested) -> bool {
         && usages(request) == BTreeSet::from(["digital signature", "server auth"])
 }
 
-/// Whether the user is that node, and every name is one that its Node object has.
-fn serves_itself(request: &Request, asked: &Requested, node: Option<&Node>) -> bool {
-    let addresses = node.and_then(|node| node.status.as_ref()).and_then(|status| status.addresses.as_ref());
+/// Whether the user is that node, and every name is its own. A node says itself which addresses it has, so that what
+/// is somebody else's, above all the API server's, is never taken on its word.
+fn serves_itself(request: &Request, asked: &Requested, site: Site<'_>) -> bool {
+    let addresses =
+        site.node.and_then(|node| node.status.as_ref()).and_then(|status| status.addresses.as_ref());
     let known: BTreeSet<&str> = addresses.into_iter().flatten().map(|known| known.address.as_str()).collect();
-    request.spec.username.as_deref() == Some(&asked.name)
-        && asked.sans.iter().all(|san| known.contains(san.as_str()))
+    let own_name = asked.name.strip_prefix("system:node:").unwrap_or_default();
+    let is_own = |san: &str| match san.parse::<IpAddr>() {
+        Ok(ip) => known.contains(san) && !ip.is_loopback() && !site.foreign.contains(san),
+        Err(_) => san == own_name && !names_the_server(san),
+    };
+    request.spec.username.as_deref() == Some(&asked.name) && asked.sans.iter().all(|san| is_own(san))
+}
+
+/// Names that clients know the API server by, which a node may have been called as well.
+fn names_the_server(name: &str) -> bool {
+    name == "localhost" || name == "kubernetes" || name.starts_with("kubernetes.")
 }
 
 fn sign(request: &Request, asked: &Requested) -> Action {

@@ -1,5 +1,6 @@
 //! Does what the plan says with one certificate request.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest as Request, CertificateSigningRequestCondition as Condition,
 };
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 
-use super::plan::{Action, plan};
+use super::plan::{Action, Site, plan};
 use crate::context::Context;
 
 /// Looks at one request.
@@ -26,7 +28,9 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
     let asked = signer.read(&pem);
     let node = asked.as_ref().ok().and_then(|asked| asked.name.strip_prefix("system:node:"));
     let node = node.and_then(|node| context.informers.nodes.get(node));
-    match plan(&request, &asked, node.as_deref(), context.clock.now()) {
+    let foreign = foreign(context, node.as_deref());
+    let site = Site { node: node.as_deref(), foreign: &foreign };
+    match plan(&request, &asked, site, context.clock.now()) {
         Action::Wait(left) => return Ok(Some(left)),
         Action::Remove => {
             let requests: Api<Request> = Api::all(context.clients.certificates.clone());
@@ -57,6 +61,27 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
         }
     }
     Ok(None)
+}
+
+/// The addresses of every other node, and those of the API server.
+fn foreign(context: &Context, own: Option<&Node>) -> BTreeSet<String> {
+    let name = |node: &Node| node.metadata.name.clone();
+    let mut foreign = BTreeSet::new();
+    for (_, node) in context.informers.nodes.list() {
+        if own.is_some_and(|own| name(own) == name(&node)) {
+            continue;
+        }
+        let addresses = node.status.as_ref().and_then(|status| status.addresses.as_ref());
+        foreign.extend(addresses.into_iter().flatten().map(|known| known.address.clone()));
+    }
+    if let Some(service) = context.informers.services.get("default/kubernetes") {
+        foreign.extend(service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten().cloned()));
+    }
+    if let Some(slice) = context.informers.slices.get("default/kubernetes") {
+        let endpoints = slice.endpoints.clone();
+        foreign.extend(endpoints.into_iter().flatten().flat_map(|endpoint| endpoint.addresses));
+    }
+    foreign
 }
 
 fn push(
