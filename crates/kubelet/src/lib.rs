@@ -12,6 +12,7 @@
 //! - An API server that is away stops no container and no restart.
 
 mod api;
+mod cgroups;
 mod machine;
 mod node;
 mod pods;
@@ -30,9 +31,11 @@ use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
 
+use crate::cgroups::Cgroups;
 use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
+use crate::pods::ledger::Ledger;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
 
@@ -123,6 +126,9 @@ pub(crate) struct Shared {
     pub services: Reflector<ServiceView>,
     pub volumes: Volumes,
     pub machine: Machine,
+    pub cgroups: Cgroups,
+    /// Who has how much of the node.
+    pub ledger: Ledger,
     pub tasks: TaskGroup,
 }
 
@@ -151,6 +157,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         client,
         runtime,
         recorder,
+        ledger: Ledger::new((number(machine.cpu_millis), number(machine.memory))),
+        cgroups: Cgroups::detect()
+            .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,
         machine,
         tasks: tasks.clone(),
     });
@@ -161,6 +170,10 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())
+}
+
+fn number(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 /// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.

@@ -156,6 +156,29 @@ impl Runtime {
         gone_is_fine(self.runtime.clone().remove_container(request(message)).await.map(drop))
     }
 
+    /// Changes what a running container may use. Fields that are 0 stay as they are.
+    pub async fn update_container(&self, id: &str, linux: wire::LinuxContainerResources) -> Answer<()> {
+        let message = wire::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        self.runtime.clone().update_container_resources(request(message)).await.map(drop)
+    }
+
+    /// Tells it that a pod's own limits change. A runtime that does not want to know is no error.
+    pub async fn update_sandbox(&self, id: &str, resources: wire::LinuxContainerResources) -> Answer<()> {
+        let message = wire::UpdatePodSandboxResourcesRequest {
+            pod_sandbox_id: id.to_owned(),
+            resources: Some(resources),
+            ..Default::default()
+        };
+        match self.runtime.clone().update_pod_sandbox_resources(request(message)).await {
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
     /// Runs a command in a container and waits for it.
     pub async fn exec_sync(
         &self,

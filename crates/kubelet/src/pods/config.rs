@@ -129,6 +129,15 @@ fn namespaces(pod: &Pod) -> wire::NamespaceOption {
     }
 }
 
+fn container_namespaces(pod: &Pod, target: &str) -> wire::NamespaceOption {
+    let mut options = namespaces(pod);
+    if !target.is_empty() && options.pid == wire::NamespaceMode::Container as i32 {
+        options.pid = wire::NamespaceMode::Target as i32;
+        options.target_id = target.to_owned();
+    }
+    options
+}
+
 fn seccomp(profile: Option<&SeccompProfile>) -> wire::SecurityProfile {
     use wire::security_profile::ProfileType;
     let kind = match profile.map(|profile| profile.type_.as_str()) {
@@ -251,6 +260,8 @@ pub struct Prepared {
     /// The image's user: a number, or a name.
     pub image_user: (Option<i64>, String),
     pub restarts: u32,
+    /// The id of the container whose processes an ephemeral one sees; empty for its own.
+    pub target: String,
     /// Bytes; the node's.
     pub memory: u64,
 }
@@ -346,7 +357,7 @@ fn container_security(
             add_ambient_capabilities: Vec::new(),
         }),
         privileged,
-        namespace_options: Some(namespaces(pod)),
+        namespace_options: Some(container_namespaces(pod, &prepared.target)),
         run_as_user: int(uid),
         run_as_group: int(group),
         run_as_username: if uid.is_none() { name.clone() } else { String::new() },

@@ -1,5 +1,6 @@
 //! What a pod can be told of itself: `fieldRef` and `resourceFieldRef`. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
@@ -72,7 +73,7 @@ impl Surroundings<'_> {
     ) -> Result<String, FieldError> {
         let container = match selector.container_name.as_deref().filter(|name| !name.is_empty()) {
             Some(name) => self.pod.container(name).ok_or_else(|| FieldError::Container(name.to_owned()))?,
-            None => own.ok_or_else(|| FieldError::Container(String::new()))?,
+            None => Cow::Borrowed(own.ok_or_else(|| FieldError::Container(String::new()))?),
         };
         let resources = container.resources.as_ref();
         let (cpu, memory) = self.capacity;

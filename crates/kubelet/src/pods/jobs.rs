@@ -11,7 +11,7 @@ use super::images::{Decision, credentials, decide};
 use super::memory::CrashPause;
 use super::plan::Action;
 use super::spec::{MINIMUM_GRACE, PodExt};
-use super::{Handle, start};
+use super::{Handle, resizing, resources, start};
 use crate::Shared;
 use crate::probes::hooks;
 
@@ -51,6 +51,9 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             kill(shared, handle, pod, (id, container), *grace, why).await
         }
         Action::RemoveContainer { id } => runtime.remove_container(id).await.map_err(call("FailedRemove")),
+        Action::Resize { containers, sandbox } => {
+            resizing::resize(shared, handle, pod, containers, sandbox).await
+        }
         Action::Cleanup => cleanup(shared, handle, pod),
         Action::Delete => delete(shared, handle, pod).await,
         Action::TellBackOff { .. } => Ok(()),
@@ -70,7 +73,7 @@ pub fn tell(shared: &Shared, handle: &Handle, pod: &Pod, action: &Action) {
         let message = format!("Back-off restarting failed container {container} in pod {}", pod.described());
         shared.recorder.warning(about, "BackOff", message);
     } else {
-        let image = pod.container(container).and_then(|c| c.image.as_deref()).unwrap_or_default();
+        let image = pod.container(container).and_then(|c| c.image.clone()).unwrap_or_default();
         shared.recorder.normal(about, "BackOff", format!("Back-off pulling image {image:?}"));
     }
 }
@@ -122,6 +125,8 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
         failed("FailedCreatePodSandBox", message)
     };
     std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
+    let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
+    shared.cgroups.make(&group, &resources::pod_limits(pod)).map_err(|error| refuse(error.to_string()))?;
     let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
     let handler = start::handler(shared, class).await.map_err(&refuse)?;
     shared
@@ -213,8 +218,11 @@ async fn kill(
     shared.recorder.normal(pod.reference(Some(name)), "Killing", why);
     let mut left = grace;
     let container = pod.container(name);
-    let hook = container.and_then(|c| c.lifecycle.as_ref()).and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-    if let (Some(hook), Some(container), true) = (hook, container, grace > 0) {
+    let hook = container
+        .as_deref()
+        .and_then(|c| c.lifecycle.as_ref())
+        .and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    if let (Some(hook), Some(container), true) = (hook, container.as_deref(), grace > 0) {
         let begun = shared.config.clock.monotonic();
         let ip = start::pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
         let limit = Duration::from_secs(grace.unsigned_abs());
@@ -235,6 +243,8 @@ async fn kill(
 }
 
 fn cleanup(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
+    shared.cgroups.remove(&group).map_err(|error| failed("FailedCleanup", error.to_string()))?;
     shared.volumes.remove_pod(pod.uid()).map_err(|error| failed("FailedCleanup", error.to_string()))?;
     match std::fs::remove_dir_all(log_directory(shared, pod)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

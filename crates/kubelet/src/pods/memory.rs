@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
+
+use super::resize::Resize;
 
 /// The first pause between two starts of a container that exits, and the longest.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
@@ -23,6 +25,7 @@ pub enum Job {
     StopSandbox(String),
     RemoveSandbox(String),
     RemoveContainer(String),
+    Resize,
     Cleanup,
     Delete,
     Status,
@@ -78,10 +81,28 @@ pub struct Health {
     pub unhealthy: Option<&'static str>,
 }
 
+/// Why the node gives a pod up: it is evicted, refused, or the node shuts down.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ending {
+    /// Of the status, such as `Evicted`.
+    pub reason: String,
+    pub message: String,
+    /// Seconds that containers have to stop; the pod's own grace period if it says nothing or is shorter.
+    pub grace_seconds: Option<i64>,
+    /// A condition that says more, such as `DisruptionTarget`.
+    pub condition: Option<PodCondition>,
+    /// Nothing of the pod ever was on this node.
+    pub refused: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
     pub running: BTreeSet<Job>,
+    /// What resources it has, and whether others are wanted.
+    pub resize: Resize,
+    /// Set once the node has given the pod up.
+    pub ending: Option<Ending>,
     pub failures: BTreeMap<Job, Failure>,
     /// Set once volumes are mounted: when they are to be looked at again.
     pub mounted: Option<Option<Timestamp>>,

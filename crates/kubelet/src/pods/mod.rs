@@ -20,10 +20,13 @@ pub mod env;
 mod fields;
 mod images;
 mod jobs;
+pub mod ledger;
 pub mod memory;
 pub mod observed;
 mod orphans;
 pub mod plan;
+mod resize;
+mod resizing;
 mod resources;
 pub mod spec;
 mod start;
@@ -46,6 +49,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Shared;
+pub use memory::Ending;
 use memory::Memory;
 use observed::Observed;
 use spec::PodExt;
@@ -103,6 +107,12 @@ impl Handle {
     /// Lets the worker look again.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Ends the pod as failed, for the node's own reasons. The first one counts.
+    pub fn fail(&self, ending: Ending) {
+        self.memory.lock().ending.get_or_insert(ending);
+        self.wake();
     }
 
     /// Lets the worker look again, for the object is gone.
@@ -183,9 +193,22 @@ impl Pods {
         drop(handles);
         let (pods, shared) = (self.clone(), self.shared.clone());
         self.shared.tasks.spawn(async move {
-            worker::run(shared, handle.clone()).await;
+            worker::run(shared.clone(), handle.clone()).await;
             pods.handles.lock().remove(&handle.uid);
+            shared.ledger.release(&handle.uid);
+            pods.retry_resizes();
         });
+    }
+
+    /// There is room again: whoever waits for it may have it now.
+    fn retry_resizes(&self) {
+        for handle in self.list() {
+            let waits =
+                handle.memory.lock().resize.pending.as_ref().is_some_and(|(why, _)| *why == "Deferred");
+            if waits {
+                handle.wake();
+            }
+        }
     }
 
     /// Wakes workers as soon as the runtime tells of their containers, and now and then looks whether it forgot to.

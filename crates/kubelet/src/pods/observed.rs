@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use cri::v1 as wire;
+use k8s_openapi::api::core::v1::{ContainerUser, LinuxContainerUser};
 
 use crate::runtime::Runtime;
 
@@ -61,6 +62,10 @@ pub struct Instance {
     pub image: String,
     pub image_id: String,
     pub hash: String,
+    /// Who its process was at first.
+    pub user: Option<ContainerUser>,
+    /// The signal that asks it to stop, if the runtime tells.
+    pub stop_signal: Option<String>,
 }
 
 /// All of a pod, newest first.
@@ -187,7 +192,27 @@ fn instance(listed: &wire::Container, status: wire::ContainerStatus) -> Instance
             status.image_ref.clone()
         },
         hash: text(HASH),
+        user: status.user.as_ref().and_then(|user| user.linux.as_ref()).map(user),
+        stop_signal: signal_name(status.stop_signal),
     }
+}
+
+fn user(user: &wire::LinuxContainerUser) -> ContainerUser {
+    let groups = user.supplemental_groups.clone();
+    let linux = LinuxContainerUser {
+        uid: user.uid,
+        gid: user.gid,
+        supplemental_groups: Some(groups).filter(|groups| !groups.is_empty()),
+    };
+    ContainerUser { linux: Some(linux) }
+}
+
+/// Such as `SIGTERM`; nothing for the runtime's own choice.
+fn signal_name(number: i32) -> Option<String> {
+    let name = wire::Signal::try_from(number).ok().filter(|_| number != 0)?.as_str_name();
+    let name = name.strip_prefix("SIGNAL_")?;
+    // The protocol has no signs in its names.
+    Some(name.replace("RTMINPLUS", "RTMIN+").replace("RTMAXMINUS", "RTMAX-"))
 }
 
 /// The image as a name where the runtime knows one: containers are made of ids.

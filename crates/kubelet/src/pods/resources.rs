@@ -1,23 +1,24 @@
 //! Quality of service, cgroup settings and the OOM score, from requests and limits. Pure.
 
+use std::collections::BTreeMap;
+
 use cri::v1 as wire;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 use schema::quantity::Quantity;
 
-use super::spec::PodExt;
+use super::spec::{PodExt, is_sidecar};
+use crate::cgroups::Limits;
 
 const PERIOD: i64 = 100_000;
 const MIN_QUOTA: i64 = 1000;
 const MIN_SHARES: i64 = 2;
 const MAX_SHARES: i64 = 262_144;
 
+type Amounts = BTreeMap<String, QuantityText>;
+
 /// An amount of a resource in thousandths; `None` when it is not given or unreadable.
-fn milli(
-    amounts: Option<
-        &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-    >,
-    name: &str,
-) -> Option<i64> {
+fn milli(amounts: Option<&Amounts>, name: &str) -> Option<i64> {
     amounts?.get(name)?.0.parse::<Quantity>().ok().map(|quantity| quantity.milli())
 }
 
@@ -47,13 +48,19 @@ pub fn qos(pod: &Pod) -> &'static str {
         _ => {}
     }
     let (mut any, mut all) = (false, true);
-    for container in pod.init_containers().iter().chain(pod.containers()) {
+    let mut count = |resources: Option<&ResourceRequirements>| {
         for name in ["cpu", "memory"] {
-            let resources = container.resources.as_ref();
             let positive = |value: Option<i64>| value.filter(|value| *value > 0);
             let (limit, request) = (positive(limit(resources, name)), positive(request(resources, name)));
             any |= limit.is_some() || request.is_some();
             all &= limit.is_some() && limit == request;
+        }
+    };
+    match of_pod(pod) {
+        Some(resources) => count(Some(resources)),
+        None => {
+            let containers = pod.init_containers().iter().chain(pod.containers());
+            containers.for_each(|container| count(container.resources.as_ref()));
         }
     }
     match (any, all) {
@@ -92,11 +99,29 @@ pub fn oom_score(pod: &Pod, container: &Container, memory: u64) -> i64 {
         "Guaranteed" => -997,
         "BestEffort" => 1000,
         _ => {
-            let request = i128::from(request(container.resources.as_ref(), "memory").unwrap_or(0));
-            let score = 1000 - 1000 * request / i128::from(memory.max(1));
-            i64::try_from(score.clamp(3, 999)).unwrap_or(999)
+            let asked = |container: &Container| request(container.resources.as_ref(), "memory").unwrap_or(0);
+            let share = remaining(pod);
+            let score = |request: i64| {
+                1000 - 1000 * i128::from(request.saturating_add(share)) / i128::from(memory.max(1))
+            };
+            let mut own = score(asked(container));
+            // A sidecar outlives the containers that it serves.
+            if pod.init_containers().iter().any(|c| c.name == container.name) && is_sidecar(container) {
+                own = own.min(score(pod.containers().iter().map(asked).min().unwrap_or(0)));
+            }
+            i64::try_from(own.clamp(3, 999)).unwrap_or(999)
         }
     }
+}
+
+/// The memory that the pod asks for beyond what its containers do, for each of them.
+fn remaining(pod: &Pod) -> i64 {
+    let Some(of_pod) = of_pod(pod).and_then(|resources| request(Some(resources), "memory")) else { return 0 };
+    let lasting = pod.init_containers().iter().filter(|c| is_sidecar(c)).chain(pod.containers());
+    let (count, sum) = lasting.fold((0, 0), |(count, sum), container| {
+        (count + 1, sum + request(container.resources.as_ref(), "memory").unwrap_or(0))
+    });
+    if count == 0 { 0 } else { (of_pod - sum).max(0) / count }
 }
 
 /// The cgroup settings of a container.
@@ -108,26 +133,125 @@ pub fn container(pod: &Pod, container: &Container, memory: u64) -> wire::LinuxCo
         cpu_shares: shares(request(resources, "cpu").unwrap_or(0)),
         memory_limit_in_bytes: limit(resources, "memory").unwrap_or(0),
         oom_score_adj: oom_score(pod, container, memory),
+        hugepage_limits: quantities(resources.and_then(|resources| resources.limits.as_ref()))
+            .into_iter()
+            .filter_map(|(name, amount)| {
+                let page_size = page_size(name.strip_prefix("hugepages-")?);
+                Some(wire::HugepageLimit { page_size, limit: u64::try_from(amount.value()).unwrap_or(0) })
+            })
+            .collect(),
         ..Default::default()
     }
 }
 
-/// The cgroup settings of a whole pod. A limit holds only if every container has one.
-pub fn pod(pod: &Pod) -> wire::LinuxContainerResources {
-    let limits = |name: &str| -> Option<i64> {
-        let mut sum = 0;
-        for container in pod.containers() {
-            sum += limit(container.resources.as_ref(), name).filter(|limit| *limit > 0)?;
+/// For a running container: what is not limited is said so, since 0 leaves everything as it was.
+pub fn unbounded(mut resources: wire::LinuxContainerResources) -> wire::LinuxContainerResources {
+    for limit in [&mut resources.cpu_quota, &mut resources.memory_limit_in_bytes] {
+        if *limit == 0 {
+            *limit = -1;
         }
-        let init = pod.init_containers().iter().filter_map(|c| limit(c.resources.as_ref(), name)).max();
-        Some(sum.max(init.unwrap_or(0)))
+    }
+    resources
+}
+
+/// Resources of the pod as a whole, if it has any (KEP-2837).
+fn of_pod(pod: &Pod) -> Option<&ResourceRequirements> {
+    let resources = pod.spec()?.resources.as_ref()?;
+    let has = |amounts: &Option<Amounts>| amounts.as_ref().is_some_and(|amounts| !amounts.is_empty());
+    Some(resources).filter(|resources| has(&resources.requests) || has(&resources.limits))
+}
+
+fn quantities(amounts: Option<&Amounts>) -> BTreeMap<String, Quantity> {
+    let parsed = amounts.into_iter().flatten().map(|(name, text)| Some((name.clone(), text.0.parse().ok()?)));
+    parsed.flatten().collect()
+}
+
+/// What init containers, sidecars and containers need together, at the worst time; then what the pod as a whole says.
+fn aggregate(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Amounts>) -> BTreeMap<String, Quantity> {
+    let add = |sum: &mut BTreeMap<String, Quantity>, more: BTreeMap<String, Quantity>| {
+        for (name, amount) in more {
+            let total = sum.get(&name).map_or_else(|| amount.clone(), |known| known.add(&amount));
+            sum.insert(name, total);
+        }
     };
-    let requests: i64 = pod.containers().iter().filter_map(|c| request(c.resources.as_ref(), "cpu")).sum();
+    let needs = |container: &Container| quantities(container.resources.as_ref().and_then(of));
+    let (mut sum, mut sidecars) = (BTreeMap::new(), BTreeMap::new());
+    let mut most: BTreeMap<String, Quantity> = BTreeMap::new();
+    pod.containers().iter().for_each(|container| add(&mut sum, needs(container)));
+    for container in pod.init_containers() {
+        let mut then = sidecars.clone();
+        add(&mut then, needs(container));
+        if is_sidecar(container) {
+            add(&mut sum, needs(container));
+            sidecars = then.clone();
+        }
+        for (name, amount) in then {
+            if most.get(&name).is_none_or(|known| *known < amount) {
+                most.insert(name, amount);
+            }
+        }
+    }
+    for (name, amount) in most {
+        if sum.get(&name).is_none_or(|known| *known < amount) {
+            sum.insert(name, amount);
+        }
+    }
+    sum.extend(quantities(of_pod(pod).and_then(of)));
+    sum
+}
+
+/// What the pod asks for, overhead included (`component-helpers/resource.PodRequests`).
+pub fn pod_requests(pod: &Pod) -> Amounts {
+    let mut sum = aggregate(pod, |resources| resources.requests.as_ref());
+    for (name, more) in quantities(pod.spec().and_then(|spec| spec.overhead.as_ref())) {
+        let total = sum.get(&name).map_or_else(|| more.clone(), |known| known.add(&more));
+        sum.insert(name, total);
+    }
+    sum.into_iter().map(|(name, amount)| (name, QuantityText(amount.to_string()))).collect()
+}
+
+/// What the pod's cgroup may use. A limit holds only if every container has one, or the pod itself.
+pub fn pod_limits(pod: &Pod) -> Limits {
+    let requests = pod_requests(pod);
+    let limits = aggregate(pod, |resources| resources.limits.as_ref());
+    let overhead = quantities(pod.spec().and_then(|spec| spec.overhead.as_ref()));
+    let every = |name: &str| {
+        let of_pod = of_pod(pod).and_then(|resources| milli(resources.limits.as_ref(), name));
+        let mut containers = pod.init_containers().iter().chain(pod.containers());
+        of_pod.is_some_and(|limit| limit > 0)
+            || containers.all(|container| limit(container.resources.as_ref(), name).is_some_and(|l| l > 0))
+    };
+    let limited = |name: &str| {
+        let limit = limits.get(name).filter(|_| every(name))?;
+        Some(overhead.get(name).map_or_else(|| limit.clone(), |more| limit.add(more)))
+    };
+    let class = qos(pod);
+    let asked = milli(Some(&requests), "cpu").unwrap_or(0);
+    let hugepages = limits
+        .iter()
+        .filter_map(|(name, amount)| Some((page_size(name.strip_prefix("hugepages-")?), amount.value())));
+    Limits {
+        cpu_shares: Some(if class == "BestEffort" { MIN_SHARES } else { shares(asked) }),
+        cpu_quota: limited("cpu").map(|limit| quota(limit.milli())),
+        memory: limited("memory").map(|limit| limit.value()),
+        pids: None,
+        hugepages: hugepages.collect(),
+    }
+}
+
+/// The size of pages as the kernel writes it: `2Mi` is `2MB`.
+fn page_size(quantity: &str) -> String {
+    quantity.replace("Ki", "KB").replace("Mi", "MB").replace("Gi", "GB")
+}
+
+/// The limits as the runtime is told of them.
+pub fn pod(pod: &Pod) -> wire::LinuxContainerResources {
+    let limits = pod_limits(pod);
     wire::LinuxContainerResources {
         cpu_period: PERIOD,
-        cpu_quota: quota(limits("cpu").unwrap_or(0)),
-        cpu_shares: shares(requests),
-        memory_limit_in_bytes: limits("memory").unwrap_or(0),
+        cpu_quota: limits.cpu_quota.unwrap_or(0),
+        cpu_shares: limits.cpu_shares.unwrap_or(0),
+        memory_limit_in_bytes: limits.memory.unwrap_or(0),
         ..Default::default()
     }
 }

@@ -1,7 +1,11 @@
 //! Short ways to what a pod's object says. Pure.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSecurityContext, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerRestartRule, EphemeralContainer, ObjectReference, Pod, PodSecurityContext, PodSpec,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// The shortest time that a container is given to stop of itself.
@@ -19,7 +23,9 @@ pub trait PodExt {
     fn restart_policy(&self) -> &str;
     fn init_containers(&self) -> &[Container];
     fn containers(&self) -> &[Container];
-    fn container(&self, name: &str) -> Option<&Container>;
+    fn ephemeral_containers(&self) -> &[EphemeralContainer];
+    /// Any of its containers, of whichever kind.
+    fn container(&self, name: &str) -> Option<Cow<'_, Container>>;
     fn host_network(&self) -> bool;
     fn security(&self) -> Option<&PodSecurityContext>;
     /// How long its containers have to stop, in seconds.
@@ -69,8 +75,16 @@ impl PodExt for Pod {
         self.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default()
     }
 
-    fn container(&self, name: &str) -> Option<&Container> {
-        self.init_containers().iter().chain(self.containers()).find(|container| container.name == name)
+    fn ephemeral_containers(&self) -> &[EphemeralContainer] {
+        self.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or_default()
+    }
+
+    fn container(&self, name: &str) -> Option<Cow<'_, Container>> {
+        let lasting = self.init_containers().iter().chain(self.containers()).find(|c| c.name == name);
+        let ephemeral = || self.ephemeral_containers().iter().find(|container| container.name == name);
+        lasting
+            .map(Cow::Borrowed)
+            .or_else(|| ephemeral().map(|container| Cow::Owned(as_container(container))))
     }
 
     fn host_network(&self) -> bool {
@@ -102,7 +116,12 @@ impl PodExt for Pod {
     fn reference(&self, container: Option<&str>) -> ObjectReference {
         let field_path = container.map(|name| {
             let init = self.init_containers().iter().any(|container| container.name == name);
-            let list = if init { "initContainers" } else { "containers" };
+            let ephemeral = self.ephemeral_containers().iter().any(|container| container.name == name);
+            let list = match (init, ephemeral) {
+                (true, _) => "initContainers",
+                (_, true) => "ephemeralContainers",
+                _ => "containers",
+            };
             format!("spec.{list}{{{name}}}")
         });
         ObjectReference {
@@ -122,13 +141,69 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// An ephemeral container as one of the others.
+pub fn as_container(ephemeral: &EphemeralContainer) -> Container {
+    let ephemeral = ephemeral.clone();
+    Container {
+        args: ephemeral.args,
+        command: ephemeral.command,
+        env: ephemeral.env,
+        env_from: ephemeral.env_from,
+        image: ephemeral.image,
+        image_pull_policy: ephemeral.image_pull_policy,
+        lifecycle: ephemeral.lifecycle,
+        liveness_probe: ephemeral.liveness_probe,
+        name: ephemeral.name,
+        ports: ephemeral.ports,
+        readiness_probe: ephemeral.readiness_probe,
+        resize_policy: ephemeral.resize_policy,
+        resources: ephemeral.resources,
+        restart_policy: ephemeral.restart_policy,
+        restart_policy_rules: ephemeral.restart_policy_rules,
+        security_context: ephemeral.security_context,
+        startup_probe: ephemeral.startup_probe,
+        stdin: ephemeral.stdin,
+        stdin_once: ephemeral.stdin_once,
+        termination_message_path: ephemeral.termination_message_path,
+        termination_message_policy: ephemeral.termination_message_policy,
+        tty: ephemeral.tty,
+        volume_devices: ephemeral.volume_devices,
+        volume_mounts: ephemeral.volume_mounts,
+        working_dir: ephemeral.working_dir,
+    }
+}
+
+/// What a container's own rules say of its exit: the action of the first that fits (KEP-5307, KEP-5532).
+fn rule(container: &Container, exit_code: i32) -> Option<&str> {
+    let fits = |rule: &&ContainerRestartRule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let named = codes.values.as_ref().is_some_and(|values| values.contains(&exit_code));
+            match codes.operator.as_str() {
+                "In" => named,
+                "NotIn" => !named,
+                _ => false,
+            }
+        })
+    };
+    container.restart_policy.as_ref()?;
+    container.restart_policy_rules.iter().flatten().find(fits).map(|rule| rule.action.as_str())
+}
+
 /// Whether a container may start again after it exited so.
 pub fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    if matches!(rule(container, exit_code), Some("Restart" | "RestartAllContainers")) {
+        return true;
+    }
     match container.restart_policy.as_deref().unwrap_or_else(|| pod.restart_policy()) {
         "Never" => false,
         "OnFailure" => exit_code != 0,
         _ => true,
     }
+}
+
+/// Whether the exit of a container means that all of the pod begin anew.
+pub fn restarts_all(container: &Container, exit_code: i32) -> bool {
+    rule(container, exit_code) == Some("RestartAllContainers")
 }
 
 /// The number of a container's port.

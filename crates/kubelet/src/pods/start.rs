@@ -15,6 +15,7 @@ use super::config::{self, Prepared};
 use super::env::{self, Sources};
 use super::fields::Surroundings;
 use super::jobs::{Failed, failed, log_directory, sandbox_config};
+use super::observed::State;
 use super::spec::PodExt;
 use crate::Shared;
 use crate::probes::hooks;
@@ -78,6 +79,7 @@ pub async fn handler(shared: &Shared, class: &str) -> Result<String, String> {
 /// Makes and starts a container.
 pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attempt<'_>) -> Result<(), Failed> {
     let Some(container) = pod.container(attempt.container) else { return Ok(()) };
+    let container = container.as_ref();
     let refuse = |reason: &str, message: String| {
         shared.recorder.warning(pod.reference(Some(&container.name)), "Failed", format!("Error: {message}"));
         failed(reason, message)
@@ -102,6 +104,8 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         }
         return Err(refuse("RunContainerError", status.message().to_owned()));
     }
+    let given = container.resources.clone().unwrap_or_default();
+    handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
     post_start(shared, handle, pod, container, &id).await
 }
@@ -162,9 +166,22 @@ async fn prepare(
         image_ref,
         image_user,
         restarts: attempt.restarts,
+        target: target(handle, pod, container)?,
         memory,
     };
     config::container(pod, container, prepared).map_err(|error| error.to_string())
+}
+
+/// The id of the running container whose processes an ephemeral one is to see; empty if it names none.
+fn target(handle: &Handle, pod: &Pod, container: &Container) -> Result<String, String> {
+    let ephemeral = pod.ephemeral_containers().iter().find(|ephemeral| ephemeral.name == container.name);
+    let name = ephemeral.and_then(|ephemeral| ephemeral.target_container_name.as_deref()).unwrap_or_default();
+    if name.is_empty() {
+        return Ok(String::new());
+    }
+    let observed = handle.observed.lock().clone();
+    let found = observed.latest(name).filter(|target| target.state == State::Running);
+    found.map(|target| target.id.clone()).ok_or_else(|| format!("unable to find target container {name}"))
 }
 
 /// Fetches what an environment refers to.

@@ -1,5 +1,7 @@
 //! Pods by example: a runtime that does at once what is planned, and what is seen of the pod then.
 
+mod changes;
+
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +16,7 @@ use super::memory::{CrashPause, Health, Job, Memory, Outcome};
 use super::observed::{Instance, Observed, Sandbox, State};
 use super::plan::{Action, Plan, View, plan};
 use super::resources;
+use super::spec::PodExt;
 use super::status::{NodeFacts, generate};
 
 fn pod(spec: serde_json::Value) -> Pod {
@@ -66,7 +69,11 @@ impl Node {
             now: self.now,
         };
         let decided = plan(&view);
-        let status = generate(&view, &decided, &NodeFacts { host_ip: "10.0.0.1", runtime_name: "knarr" });
+        let status = generate(
+            &view,
+            &decided,
+            &NodeFacts { host_ip: "10.0.0.1", runtime_name: "knarr", recursive_read_only: true },
+        );
         if !self.memory.frozen {
             self.memory.frozen = decided.over && self.pod.metadata.deletion_timestamp.is_some();
             self.memory.status = Some(status.clone());
@@ -136,12 +143,20 @@ impl Node {
                     started_at: at,
                     ..Instance::default()
                 };
+                let given = self.pod.container(&instance.name).unwrap().resources.clone().unwrap_or_default();
+                self.memory.resize.actuated.insert(instance.id.clone(), given);
                 self.observed.containers.insert(0, instance);
             }
             Action::Kill { id, .. } => self.exit_id(&id, 137),
             Action::RemoveContainer { id } => self.observed.containers.retain(|c| c.id != id),
             Action::TellBackOff { container, failed_at } => {
                 self.memory.told.insert(container, failed_at);
+            }
+            Action::Resize { containers, .. } => {
+                for (id, name) in containers {
+                    let given = self.pod.container(&name).unwrap().resources.clone().unwrap_or_default();
+                    self.memory.resize.actuated.insert(id, given);
+                }
             }
             Action::Cleanup => self.memory.cleaned = true,
             Action::Delete => self.memory.deleted = true,
@@ -186,7 +201,11 @@ impl Node {
 
     fn state(&self, name: &str) -> String {
         let status = self.status();
-        let lists = [&status.init_container_statuses, &status.container_statuses];
+        let lists = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
         let found = lists.into_iter().flatten().flatten().find(|status| status.name == name).unwrap();
         let state = found.state.as_ref().unwrap();
         match (&state.waiting, &state.running, &state.terminated) {
@@ -554,6 +573,7 @@ fn whoever_must_not_be_root_is_not() {
             image_ref: "r".into(),
             image_user,
             restarts: 2,
+            target: String::new(),
             memory: 1,
         };
         config::container(&pod, spec, prepared)

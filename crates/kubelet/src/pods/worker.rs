@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use super::memory::{Health, Job, Outcome};
 use super::observed::{Cache, Observed, State, observe};
 use super::plan::{Action, Plan, View, plan};
+use super::resize::{self, Allocation, Progress};
 use super::spec::PodExt;
 use super::status::{NodeFacts, generate};
 use super::{Handle, jobs};
@@ -70,6 +71,7 @@ impl Worker {
         let pod = self.handle.pod();
         *self.handle.observed.lock() = observed.clone();
         self.forget_gone(&observed);
+        let pod = self.allocate(&pod, &observed);
         let decided = self.decide(&pod, &observed);
         if decided.done {
             return None;
@@ -102,9 +104,20 @@ impl Worker {
         let view =
             View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
         let decided = plan(&view);
+        if decided.resized {
+            let generation = memory.resize.in_progress.take().and_then(|progress| progress.generation);
+            let message = format!("Pod resize completed: {}", resize::summary(pod, generation, ""));
+            self.shared.recorder.normal(pod.reference(None), "ResizeCompleted", message);
+        }
+        let view =
+            View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
         let config = &self.shared.config;
         let host_ip = config.node_ip.to_string();
-        let facts = NodeFacts { host_ip: &host_ip, runtime_name: &self.shared.runtime.name };
+        let facts = NodeFacts {
+            host_ip: &host_ip,
+            runtime_name: &self.shared.runtime.name,
+            recursive_read_only: true,
+        };
         let status = generate(&view, &decided, &facts);
         if memory.acknowledged.is_none() {
             memory.acknowledged = pod.status.clone();
@@ -118,6 +131,59 @@ impl Worker {
             }
         }
         decided
+    }
+
+    /// The pod with the resources that the node has allocated to it; allocates what is wanted, if it is to be had.
+    fn allocate(&self, pod: &Arc<Pod>, observed: &Observed) -> Arc<Pod> {
+        let mut memory = self.handle.memory.lock();
+        let running = observed.containers.iter().filter(|c| c.state == State::Running);
+        for instance in running {
+            // Started by a kubelet before this one.
+            if !memory.resize.actuated.contains_key(&instance.id) {
+                let given = resize::reported(pod, &instance.name, &instance.id);
+                memory.resize.actuated.insert(instance.id.clone(), given);
+            }
+        }
+        memory.resize.actuated.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+        let wanted = Allocation::wanted(pod);
+        let allocated = match &memory.resize.allocated {
+            Some(allocated) => allocated.clone(),
+            None => {
+                let first = Allocation::recorded(pod);
+                self.shared.ledger.note(&self.handle.uid, resize::demand(&first.apply(pod)));
+                memory.resize.allocated = Some(first.clone());
+                first
+            }
+        };
+        if allocated == wanted {
+            memory.resize.pending = None;
+            return pod.clone();
+        }
+        match self.shared.ledger.exchange(&self.handle.uid, resize::demand(pod)) {
+            Ok(()) => {
+                memory.resize.allocated = Some(wanted);
+                memory.resize.pending = None;
+                let generation = pod.metadata.generation;
+                memory.resize.in_progress = Some(Progress { generation, error: None });
+                let message = format!("Pod resize started: {}", resize::summary(pod, generation, ""));
+                self.shared.recorder.normal(pod.reference(None), "ResizeStarted", message);
+                pod.clone()
+            }
+            Err(shortage) => {
+                let (reason, event) = match shortage.is_hopeless() {
+                    true => ("Infeasible", "ResizeInfeasible"),
+                    false => ("Deferred", "ResizeDeferred"),
+                };
+                let pending = Some((reason, shortage.message()));
+                if memory.resize.pending != pending {
+                    let summary = resize::summary(pod, pod.metadata.generation, &shortage.message());
+                    let message = format!("Pod resize {reason}: {summary}");
+                    self.shared.recorder.warning(pod.reference(None), event, message);
+                    memory.resize.pending = pending;
+                }
+                Arc::new(allocated.apply(pod).into_owned())
+            }
+        }
     }
 
     fn forget_gone(&mut self, observed: &Observed) {
@@ -151,8 +217,12 @@ impl Worker {
                 ..Health::default()
             };
             self.handle.memory.lock().health.insert(instance.name.clone(), health);
-            let prober =
-                probes::Prober::new(self.shared.clone(), self.handle.clone(), container.clone(), instance);
+            let prober = probes::Prober::new(
+                self.shared.clone(),
+                self.handle.clone(),
+                container.into_owned(),
+                instance,
+            );
             let task = tokio::spawn(prober.run());
             self.probers.insert(instance.id.clone(), task.abort_handle());
         }

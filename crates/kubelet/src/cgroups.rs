@@ -1,0 +1,297 @@
+//! The control groups of pods: made before their sandbox, changed when a pod is resized, and removed after it.
+//!
+//! Containers' own groups below are the runtime's. It knows nothing of pods; whoever calls says which group and what
+//! it may use. Version 1, hybrid and version 2 are all found by where they are mounted.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What a group may use. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Weight of processor time, as version 1 counts it: 1024 for a whole processor.
+    pub cpu_shares: Option<i64>,
+    /// Microseconds of processor time in each period of 100 ms; -1 is no limit.
+    pub cpu_quota: Option<i64>,
+    /// Bytes; -1 is no limit.
+    pub memory: Option<i64>,
+    /// Processes and threads; -1 is no limit.
+    pub pids: Option<i64>,
+    /// Bytes by page size, such as `2MB`.
+    pub hugepages: Vec<(String, i64)>,
+}
+
+const PERIOD: i64 = 100_000;
+/// The controllers that pods need.
+const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "hugetlb", "io"];
+
+/// Where the machine's hierarchies are mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cgroups {
+    unified: Option<PathBuf>,
+    /// The controllers of each hierarchy of version 1, and where it is mounted.
+    split: Vec<(Vec<String>, PathBuf)>,
+}
+
+impl Cgroups {
+    /// Looks where they are.
+    ///
+    /// # Errors
+    /// When the mount table cannot be read.
+    pub fn detect() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    }
+
+    fn parse(mountinfo: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let at = left.split(' ').nth(4).map(PathBuf::from).unwrap_or_default();
+            let mut right = right.split(' ');
+            match (right.next(), right.nth(1)) {
+                (Some("cgroup2"), _) if at == Path::new("/sys/fs/cgroup") => found.unified = Some(at),
+                (Some("cgroup"), Some(options)) => {
+                    let known = |option: &&str| CONTROLLERS.contains(option);
+                    let names: Vec<String> = options.split(',').filter(known).map(str::to_owned).collect();
+                    if !names.is_empty() {
+                        found.split.push((names, at));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if found.unified.is_some() {
+            found.split.clear();
+        }
+        found
+    }
+
+    /// Makes a group in every hierarchy, and says what it may use.
+    ///
+    /// # Errors
+    /// With the path of the file that refused.
+    pub fn make(&self, group: &str, limits: &Limits) -> io::Result<()> {
+        let inside = group.trim_start_matches('/');
+        match &self.unified {
+            Some(root) => descend(root, inside)?,
+            None => {
+                for (_, root) in &self.split {
+                    let folder = root.join(inside);
+                    fs::create_dir_all(&folder).map_err(named(&folder))?;
+                }
+            }
+        }
+        self.apply(group, limits)
+    }
+
+    /// Changes what a group may use. A controller that the machine lacks limits nothing.
+    ///
+    /// # Errors
+    /// With the path of the file that refused.
+    pub fn apply(&self, group: &str, limits: &Limits) -> io::Result<()> {
+        for (controller, file, value) in writes(limits, self.unified.is_some()) {
+            let Some(folder) = self.folder(controller, group) else { continue };
+            let path = folder.join(&file);
+            match fs::write(&path, &value) {
+                // A version 2 group has no files of controllers that are not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => {
+                    tracing::debug!(path = %path.display(), "a limit is not set: this kernel has no such controller");
+                }
+                other => other.map_err(named(&path))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory that a group uses, caches included; `None` without a memory controller.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn memory_usage(&self, group: &str) -> io::Result<Option<i64>> {
+        let file = if self.unified.is_some() { "memory.current" } else { "memory.usage_in_bytes" };
+        let Some(path) = self.folder("memory", group).map(|folder| folder.join(file)) else {
+            return Ok(None);
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(named(&path)(error)),
+        }
+    }
+
+    /// Removes a group and all below it, in every hierarchy. What is not there is no error.
+    ///
+    /// # Errors
+    /// When processes are still in it.
+    pub fn remove(&self, group: &str) -> io::Result<()> {
+        let inside = group.trim_start_matches('/');
+        if inside.is_empty() {
+            return Ok(());
+        }
+        let roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
+        roots.map(|root| remove_tree(&root.join(inside))).collect()
+    }
+
+    fn folder(&self, controller: &str, group: &str) -> Option<PathBuf> {
+        let inside = group.trim_start_matches('/');
+        let of_split = || {
+            let found = self.split.iter().find(|(names, _)| names.iter().any(|name| name == controller));
+            found.map(|(_, root)| root)
+        };
+        self.unified.as_ref().or_else(of_split).map(|root| root.join(inside))
+    }
+}
+
+fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.to_owned();
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Makes each group on the way, and hands the controllers down to it.
+fn descend(root: &Path, inside: &str) -> io::Result<()> {
+    let mut at = root.to_owned();
+    for part in Path::new(inside) {
+        let has = fs::read_to_string(at.join("cgroup.controllers")).map_err(named(&at))?;
+        for controller in has.split_whitespace().filter(|name| CONTROLLERS.contains(name)) {
+            let path = at.join("cgroup.subtree_control");
+            fs::write(&path, format!("+{controller}")).map_err(named(&path))?;
+        }
+        at.push(part);
+        match fs::create_dir(&at) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(named(&at)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What to write where: controller, file, value.
+fn writes(limits: &Limits, unified: bool) -> Vec<(&'static str, String, String)> {
+    let mut all = Vec::new();
+    let mut write = |controller, file: &str, value: String| all.push((controller, file.to_owned(), value));
+    let bounded = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
+    if let Some(shares) = limits.cpu_shares {
+        match unified {
+            true => write("cpu", "cpu.weight", weight(shares).to_string()),
+            false => write("cpu", "cpu.shares", shares.to_string()),
+        }
+    }
+    if let Some(quota) = limits.cpu_quota {
+        if unified {
+            write("cpu", "cpu.max", format!("{} {PERIOD}", bounded(quota)));
+        } else {
+            write("cpu", "cpu.cfs_period_us", PERIOD.to_string());
+            write("cpu", "cpu.cfs_quota_us", quota.to_string());
+        }
+    }
+    if let Some(memory) = limits.memory {
+        match unified {
+            true => write("memory", "memory.max", bounded(memory)),
+            false => write("memory", "memory.limit_in_bytes", memory.to_string()),
+        }
+    }
+    if let Some(pids) = limits.pids {
+        write("pids", "pids.max", bounded(pids));
+    }
+    for (size, bytes) in &limits.hugepages {
+        let file = if unified { "max" } else { "limit_in_bytes" };
+        write("hugetlb", &format!("hugetlb.{size}.{file}"), bytes.to_string());
+    }
+    all
+}
+
+/// Shares of version 1 as a weight of version 2, by upstream's kubelet's formula.
+fn weight(shares: i64) -> i64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(named(folder)(error)),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    // A process that has just ended keeps its group busy for a moment.
+    for _ in 0..50 {
+        match fs::remove_dir(folder) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other.map_err(named(folder)),
+        }
+    }
+    fs::remove_dir(folder).map_err(named(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_by_where_they_are_mounted() {
+        let hybrid = "1 0 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      2 0 0:2 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                      3 0 0:3 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
+        let found = Cgroups::parse(hybrid);
+        assert_eq!(found.split, [(vec!["cpu".to_owned()], PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"))]);
+        let unified = Cgroups::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        assert_eq!(unified.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
+        assert_eq!(unified.folder("memory", "/a/b"), Some(PathBuf::from("/sys/fs/cgroup/a/b")));
+    }
+
+    #[test]
+    fn limits_are_written_as_each_version_wants_them() {
+        let limits = Limits {
+            cpu_shares: Some(1024),
+            cpu_quota: Some(-1),
+            memory: Some(1 << 20),
+            pids: Some(-1),
+            hugepages: vec![("2MB".to_owned(), 0)],
+        };
+        let shown = |unified| -> Vec<String> {
+            writes(&limits, unified).into_iter().map(|(_, file, value)| format!("{file}={value}")).collect()
+        };
+        assert_eq!(
+            shown(true),
+            [
+                "cpu.weight=39",
+                "cpu.max=max 100000",
+                "memory.max=1048576",
+                "pids.max=max",
+                "hugetlb.2MB.max=0"
+            ]
+        );
+        assert_eq!(
+            shown(false),
+            [
+                "cpu.shares=1024",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=-1",
+                "memory.limit_in_bytes=1048576",
+                "pids.max=max",
+                "hugetlb.2MB.limit_in_bytes=0"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_group_is_removed_with_all_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups =
+            Cgroups { unified: None, split: vec![(vec!["memory".to_owned()], dir.path().to_owned())] };
+        fs::create_dir_all(dir.path().join("kubepods/pod1/c")).unwrap();
+        cgroups.remove("/kubepods/pod1").unwrap();
+        cgroups.remove("/kubepods/pod1").unwrap();
+        assert!(dir.path().join("kubepods").exists());
+        assert!(!dir.path().join("kubepods/pod1").exists());
+    }
+}

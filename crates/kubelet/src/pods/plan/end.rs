@@ -1,0 +1,124 @@
+//! The end of a pod: of itself, by its deadline, by whoever deletes it, or by its node.
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::{Action, Planner};
+use crate::pods::observed::{Instance, State};
+use crate::pods::spec::{PodExt, is_sidecar, restarts};
+
+const DEADLINE: (&str, &str) =
+    ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+
+impl Planner<'_> {
+    /// Whether the node itself has given the pod up: evicted, refused, or shut down.
+    pub(super) fn is_ended(&mut self) -> bool {
+        let Some(ending) = &self.view.memory.ending else { return false };
+        self.plan.failed = Some((ending.reason.clone(), ending.message.clone()));
+        true
+    }
+
+    /// How long containers have to stop, in seconds.
+    fn grace(&self) -> i64 {
+        let given = self.view.memory.ending.as_ref().and_then(|ending| ending.grace_seconds);
+        given.map_or_else(|| self.view.pod.grace(), |given| given.min(self.view.pod.grace()).max(0))
+    }
+
+    /// Whether the pod has been active for too long.
+    pub(super) fn is_late(&mut self) -> bool {
+        let status = self.view.memory.status.as_ref().or(self.view.pod.status.as_ref());
+        let started = status.and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+        let Some(deadline) = self.view.pod.deadline(started) else { return false };
+        if self.view.now < deadline {
+            self.wake(Some(deadline));
+            return false;
+        }
+        // Whoever was through in time is not blamed.
+        let limit = i64::try_from(deadline.as_nanosecond()).unwrap_or(i64::MAX);
+        let late = self.view.observed.containers.iter().any(|container| container.finished_at > limit);
+        if late || !self.is_complete() {
+            self.plan.failed = Some((DEADLINE.0.to_owned(), DEADLINE.1.to_owned()));
+        }
+        true
+    }
+
+    /// Whether all containers did what they had to do, or an init container failed for good.
+    pub(super) fn is_complete(&self) -> bool {
+        let pod = self.view.pod;
+        let over = |container: &Container, wanted: fn(i32) -> bool| {
+            let latest = self.view.observed.latest(&container.name);
+            latest.is_some_and(|latest| {
+                latest.state == State::Exited
+                    && wanted(latest.exit_code)
+                    && !restarts(pod, container, latest.exit_code)
+            })
+        };
+        let init_failed = pod
+            .init_containers()
+            .iter()
+            .any(|container| !is_sidecar(container) && over(container, |code| code != 0));
+        let idle = !self.view.memory.is_creating();
+        idle && (init_failed
+            || (!pod.containers().is_empty() && pod.containers().iter().all(|c| over(c, |_| true))))
+    }
+
+    pub(super) fn end(&mut self, deleting: bool) {
+        let (observed, memory) = (self.view.observed, self.view.memory);
+        if self.kill_all() || memory.is_creating() {
+            return;
+        }
+        self.plan.over = true;
+        let ready: Vec<_> = observed.sandboxes.iter().filter(|sandbox| sandbox.ready).collect();
+        for sandbox in &ready {
+            self.act(Action::StopSandbox { id: sandbox.id.clone() });
+        }
+        if !ready.is_empty() || !deleting {
+            return;
+        }
+        // The runtime is asked to forget the containers only after the API server knows how they ended.
+        let is_known = memory.frozen && memory.acknowledged == memory.status;
+        if !self.view.removed && !is_known {
+            return;
+        }
+        for sandbox in &observed.sandboxes {
+            self.act(Action::RemoveSandbox { id: sandbox.id.clone() });
+        }
+        if !observed.sandboxes.is_empty() {
+            return;
+        }
+        if !memory.cleaned {
+            self.act(Action::Cleanup);
+        } else if self.view.removed || memory.deleted {
+            self.plan.done = true;
+        } else {
+            self.act(Action::Delete);
+        }
+    }
+
+    /// Kills what runs: first all but the sidecars, then those, the last one first. False when nothing runs.
+    fn kill_all(&mut self) -> bool {
+        let (pod, observed) = (self.view.pod, self.view.observed);
+        let running: Vec<&Instance> = observed
+            .containers
+            .iter()
+            .filter(|c| matches!(c.state, State::Running | State::Unknown))
+            .collect();
+        if running.is_empty() {
+            return false;
+        }
+        let sidecars: Vec<&str> =
+            pod.init_containers().iter().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
+        let mains: Vec<&&Instance> =
+            running.iter().filter(|c| !sidecars.contains(&c.name.as_str())).collect();
+        let victims: Vec<&Instance> = if mains.is_empty() {
+            let last = sidecars.iter().rev().find_map(|name| running.iter().find(|c| c.name == **name));
+            last.map(|instance| vec![*instance]).unwrap_or_default()
+        } else {
+            mains.into_iter().copied().collect()
+        };
+        for victim in victims {
+            let why = format!("Stopping container {}", victim.name);
+            self.kill(victim, self.grace(), why);
+        }
+        true
+    }
+}

@@ -1,0 +1,161 @@
+//! Other resources for a pod that runs (KEP-1287). Pure.
+//!
+//! What is *wanted* stands in the specification, what the node has *allocated* to the pod is what it runs by, and
+//! *actuated* is what its containers were really given. After a restart of the kubelet the last two are read from
+//! the status that the API server has.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ResourceRequirements};
+
+use super::resources;
+use super::spec::PodExt;
+
+/// The resources of a pod and of its containers, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Allocation {
+    pod: Option<ResourceRequirements>,
+    containers: BTreeMap<String, Option<ResourceRequirements>>,
+}
+
+/// A change that was allocated and is not complete.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// Of the pod, when it was allocated.
+    pub generation: Option<i64>,
+    /// Why it does not get on.
+    pub error: Option<String>,
+}
+
+/// What a worker remembers of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resize {
+    pub allocated: Option<Allocation>,
+    /// Why what is wanted is not allocated: `Deferred` or `Infeasible`, and a message.
+    pub pending: Option<(&'static str, String)>,
+    pub in_progress: Option<Progress>,
+    /// By container id.
+    pub actuated: BTreeMap<String, ResourceRequirements>,
+}
+
+impl Allocation {
+    /// What the specification says.
+    pub fn wanted(pod: &Pod) -> Self {
+        let all = pod.init_containers().iter().chain(pod.containers());
+        Self {
+            pod: pod.spec().and_then(|spec| spec.resources.clone()),
+            containers: all.map(|c| (c.name.clone(), c.resources.clone())).collect(),
+        }
+    }
+
+    /// What the node had given to the pod before this kubelet knew it; what it wants, where nothing is recorded.
+    pub fn recorded(pod: &Pod) -> Self {
+        let mut recorded = Self::wanted(pod);
+        let status = pod.status.as_ref();
+        let lists = status.into_iter().flat_map(|s| [&s.init_container_statuses, &s.container_statuses]);
+        for known in lists.flatten().flatten() {
+            let (Some(requests), Some(Some(now))) =
+                (&known.allocated_resources, recorded.containers.get_mut(&known.name))
+            else {
+                continue;
+            };
+            now.requests = Some(requests.clone());
+            if let Some(actual) = known.resources.as_ref().filter(|_| is_running(known)) {
+                now.limits = actual.limits.clone();
+            }
+        }
+        recorded
+    }
+
+    /// The pod as it runs here.
+    pub fn apply<'p>(&self, pod: &'p Pod) -> Cow<'p, Pod> {
+        if *self == Self::wanted(pod) {
+            return Cow::Borrowed(pod);
+        }
+        let mut pod = pod.clone();
+        if let Some(spec) = pod.spec.as_mut() {
+            spec.resources = self.pod.clone();
+            for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+                if let Some(resources) = self.containers.get(&container.name) {
+                    container.resources = resources.clone();
+                }
+            }
+        }
+        Cow::Owned(pod)
+    }
+}
+
+/// What a running container has, as its status says; as its specification does, if that says nothing.
+pub fn reported(pod: &Pod, name: &str, id: &str) -> ResourceRequirements {
+    let status = pod.status.as_ref();
+    let mut lists = status.into_iter().flat_map(|s| [&s.init_container_statuses, &s.container_statuses]);
+    let of_this = |known: &&ContainerStatus| {
+        known.name == name && known.container_id.as_deref().is_some_and(|known| known.ends_with(id))
+    };
+    let known = lists.find_map(|list| list.iter().flatten().find(of_this));
+    let specified = || pod.container(name).and_then(|container| container.resources.clone());
+    known.and_then(|known| known.resources.clone()).or_else(specified).unwrap_or_default()
+}
+
+fn is_running(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
+/// Millicores and bytes of memory that a pod asks for.
+pub fn demand(pod: &Pod) -> (i64, i64) {
+    let requests =
+        ResourceRequirements { requests: Some(resources::pod_requests(pod)), ..Default::default() };
+    let ask = |name| resources::request(Some(&requests), name).unwrap_or(0);
+    (ask("cpu"), ask("memory"))
+}
+
+/// Whether a running container has to be given other resources, and whether that needs a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    None,
+    InPlace,
+    Restart,
+}
+
+/// Compares what a container has with what is allocated to it.
+pub fn change(
+    policies: Option<&Vec<k8s_openapi::api::core::v1::ContainerResizePolicy>>,
+    has: &ResourceRequirements,
+    wants: &ResourceRequirements,
+) -> Change {
+    let mut change = Change::None;
+    for name in ["cpu", "memory"] {
+        let same = resources::limit(Some(has), name) == resources::limit(Some(wants), name)
+            && resources::request(Some(has), name) == resources::request(Some(wants), name);
+        if same {
+            continue;
+        }
+        let restart = policies
+            .into_iter()
+            .flatten()
+            .any(|policy| policy.resource_name == name && policy.restart_policy == "RestartContainer");
+        if restart {
+            return Change::Restart;
+        }
+        change = Change::InPlace;
+    }
+    change
+}
+
+/// The words of an event: what is wanted, by container.
+pub fn summary(pod: &Pod, generation: Option<i64>, error: &str) -> String {
+    let list = |of: &[k8s_openapi::api::core::v1::Container]| -> Vec<serde_json::Value> {
+        of.iter().map(|c| serde_json::json!({"name": c.name, "resources": c.resources})).collect()
+    };
+    let mut containers = serde_json::Map::new();
+    if !pod.init_containers().is_empty() {
+        containers.insert("initContainers".into(), list(pod.init_containers()).into());
+    }
+    containers.insert("containers".into(), list(pod.containers()).into());
+    containers.insert("generation".into(), generation.into());
+    if !error.is_empty() {
+        containers.insert("error".into(), error.into());
+    }
+    serde_json::Value::Object(containers).to_string()
+}

@@ -1,0 +1,148 @@
+//! The conditions of a pod. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Maker, has_run};
+use crate::pods::spec::{PodExt, is_sidecar};
+
+type Verdict = (bool, &'static str, String);
+
+impl Maker<'_> {
+    pub(super) fn conditions(
+        &self,
+        phase: &str,
+        init: &[ContainerStatus],
+        main: &[ContainerStatus],
+    ) -> Vec<PodCondition> {
+        let pod = self.view.pod;
+        let sandbox = self.view.observed.sandbox().is_some_and(|s| pod.host_network() || !s.ips.is_empty());
+        let verdict = |status: bool, reason: &'static str, message: String| (status, reason, message);
+        let initialized = self.initialized(phase, init, main);
+        let ready = containers_ready(pod, phase, init, main);
+        let gates = if ready.0 { self.gates() } else { ready.clone() };
+        let all = [
+            ("PodReadyToStartContainers", verdict(sandbox, "", String::new())),
+            ("Initialized", initialized),
+            ("Ready", gates),
+            ("ContainersReady", ready),
+            ("PodScheduled", verdict(true, "", String::new())),
+        ];
+        let mut conditions: Vec<PodCondition> =
+            all.into_iter().map(|(name, verdict)| self.condition(name, verdict)).collect();
+        conditions.extend(self.disruption());
+        conditions.extend(self.resizes());
+        conditions
+    }
+
+    fn condition(&self, name: &str, (status, reason, message): Verdict) -> PodCondition {
+        let status = if status { "True" } else { "False" };
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let conditions = self.before.and_then(|before| before.conditions.as_ref());
+        let old = conditions.into_iter().flatten().find(|condition| condition.type_ == name);
+        let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
+        PodCondition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: text(reason.to_owned()),
+            message: text(message),
+            last_probe_time: None,
+            last_transition_time: since.or(Some(Time(self.view.now))),
+            observed_generation: self.view.pod.metadata.generation,
+        }
+    }
+
+    /// What is said of a pod that its node gave up.
+    fn disruption(&self) -> Option<PodCondition> {
+        let mut condition = self.view.memory.ending.as_ref()?.condition.clone()?;
+        condition.last_transition_time.get_or_insert(Time(self.view.now));
+        condition.observed_generation = self.view.pod.metadata.generation;
+        Some(condition)
+    }
+
+    /// Whether other resources are wanted than the pod has (KEP-1287).
+    fn resizes(&self) -> impl Iterator<Item = PodCondition> {
+        let resize = &self.view.memory.resize;
+        let pending = resize
+            .pending
+            .as_ref()
+            .map(|(reason, message)| self.condition("PodResizePending", (true, reason, message.clone())));
+        let progress = resize.in_progress.as_ref().map(|progress| {
+            let reason = if progress.error.is_some() { "Error" } else { "" };
+            let message = progress.error.clone().unwrap_or_default();
+            let mut condition = self.condition("PodResizeInProgress", (true, reason, message));
+            condition.observed_generation = progress.generation;
+            condition
+        });
+        pending.into_iter().chain(progress)
+    }
+
+    fn initialized(&self, phase: &str, init: &[ContainerStatus], main: &[ContainerStatus]) -> Verdict {
+        if phase == "Succeeded" {
+            return (true, "PodCompleted", String::new());
+        }
+        if main.iter().any(has_run) {
+            return (true, "", String::new());
+        }
+        let containers = self.view.pod.init_containers();
+        let incomplete: Vec<&str> = containers
+            .iter()
+            .zip(init)
+            .filter(
+                |(container, status)| {
+                    if is_sidecar(container) { status.started != Some(true) } else { !status.ready }
+                },
+            )
+            .map(|(container, _)| container.name.as_str())
+            .collect();
+        if incomplete.is_empty() {
+            return (true, "", String::new());
+        }
+        let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
+        (false, "ContainersNotInitialized", message)
+    }
+
+    /// Conditions that others set and that the pod waits for.
+    fn gates(&self) -> Verdict {
+        let pod = self.view.pod;
+        let conditions =
+            pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let gates = pod.spec().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
+        let missing: Vec<String> = gates
+            .iter()
+            .filter_map(|gate| {
+                let name = &gate.condition_type;
+                match conditions.iter().find(|condition| condition.type_ == *name) {
+                    None => Some(format!(
+                        "corresponding condition of pod readiness gate {name:?} does not exist."
+                    )),
+                    Some(condition) if condition.status != "True" => Some(format!(
+                        "the status of pod readiness gate {name:?} is not \"True\", but {}",
+                        condition.status
+                    )),
+                    Some(_) => None,
+                }
+            })
+            .collect();
+        if missing.is_empty() {
+            return (true, "", String::new());
+        }
+        (false, "ReadinessGatesNotReady", missing.join(", "))
+    }
+}
+
+fn containers_ready(pod: &Pod, phase: &str, init: &[ContainerStatus], main: &[ContainerStatus]) -> Verdict {
+    match phase {
+        "Succeeded" => return (false, "PodCompleted", String::new()),
+        "Failed" => return (false, "PodFailed", String::new()),
+        _ => {}
+    }
+    let sidecars =
+        pod.init_containers().iter().zip(init).filter(|(c, _)| is_sidecar(c)).map(|(_, status)| status);
+    let unready: Vec<&str> =
+        sidecars.chain(main).filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    if unready.is_empty() {
+        return (true, "", String::new());
+    }
+    (false, "ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+}

@@ -1,0 +1,179 @@
+//! The status of one container. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, VolumeMount, VolumeMountStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Maker;
+use crate::pods::observed::{Instance, State};
+use crate::pods::plan::is_started;
+use crate::pods::spec::{PodExt, is_sidecar};
+
+/// A container of a pod that is over and that nobody has seen end.
+pub(super) fn lost(status: &mut ContainerStatus) {
+    let state = status.state.get_or_insert_default();
+    if state.terminated.is_some() {
+        return;
+    }
+    *state = ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some("The container could not be located when the pod was terminated".to_owned()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    };
+    status.ready = false;
+    status.started = Some(false);
+}
+
+fn time(nanoseconds: i64) -> Option<Time> {
+    // The API has seconds.
+    Timestamp::from_second(nanoseconds.div_euclid(1_000_000_000)).ok().filter(|_| nanoseconds > 0).map(Time)
+}
+
+impl Maker<'_> {
+    fn id(&self, instance: &Instance) -> String {
+        format!("{}://{}", self.node.runtime_name, instance.id)
+    }
+
+    fn terminated(&self, instance: &Instance) -> ContainerStateTerminated {
+        let fallback = if instance.exit_code == 0 { "Completed" } else { "Error" };
+        let reason = if instance.reason.is_empty() { fallback } else { &instance.reason };
+        ContainerStateTerminated {
+            container_id: Some(self.id(instance)),
+            exit_code: instance.exit_code,
+            finished_at: time(instance.finished_at),
+            message: Some(instance.message.clone()).filter(|message| !message.is_empty()),
+            reason: Some(reason.to_owned()),
+            signal: None,
+            started_at: time(instance.started_at),
+        }
+    }
+
+    pub(super) fn container(&self, container: &Container, init: bool) -> ContainerStatus {
+        let mut instances = self.view.observed.instances(&container.name);
+        let (latest, previous) = (instances.next(), instances.next());
+        let old = self.before.and_then(|status| {
+            let lists = [
+                &status.init_container_statuses,
+                &status.container_statuses,
+                &status.ephemeral_container_statuses,
+            ];
+            lists.into_iter().flatten().flatten().find(|status| status.name == container.name)
+        });
+        let Some(latest) = latest else { return self.absent(container, old) };
+        let has = container.resources.clone().unwrap_or_default();
+        let actual = match latest.state {
+            State::Running => self.memory().resize.actuated.get(&latest.id).cloned(),
+            _ => None,
+        };
+        let waiting = self.plan.waiting.get(&container.name).map(|waiting| ContainerStateWaiting {
+            reason: Some(waiting.reason.clone()),
+            message: waiting.message.clone(),
+        });
+        let mut last =
+            previous.filter(|previous| previous.state == State::Exited).map(|p| self.terminated(p));
+        let mut state = ContainerState::default();
+        match (latest.state, waiting) {
+            (State::Running, _) => {
+                state.running = Some(ContainerStateRunning { started_at: time(latest.started_at) })
+            }
+            (State::Exited, None) => state.terminated = Some(self.terminated(latest)),
+            (State::Exited, Some(waiting)) => {
+                state.waiting = Some(waiting);
+                last = Some(self.terminated(latest));
+            }
+            (State::Created | State::Unknown, waiting) => {
+                let creating =
+                    || ContainerStateWaiting { reason: Some("ContainerCreating".to_owned()), message: None };
+                state.waiting = Some(waiting.unwrap_or_else(creating));
+            }
+        }
+        let started = is_started(self.memory(), container, latest);
+        let ready = match init && !is_sidecar(container) {
+            true => latest.state == State::Exited && latest.exit_code == 0,
+            false => started && self.is_ready(container, latest),
+        };
+        ContainerStatus {
+            name: container.name.clone(),
+            container_id: Some(self.id(latest)),
+            image: if latest.image.is_empty() || latest.image.starts_with("sha256:") {
+                container.image.clone().unwrap_or_default()
+            } else {
+                latest.image.clone()
+            },
+            image_id: latest.image_id.clone(),
+            state: Some(state),
+            last_state: last.map(|terminated| ContainerState {
+                terminated: Some(terminated),
+                ..ContainerState::default()
+            }),
+            ready,
+            restart_count: i32::try_from(latest.restarts).unwrap_or(i32::MAX),
+            started: Some(started),
+            allocated_resources: has.requests.clone(),
+            resources: Some(actual.unwrap_or(has)),
+            user: latest.user.clone(),
+            stop_signal: latest.stop_signal.clone(),
+            volume_mounts: self.mounts(container),
+            ..ContainerStatus::default()
+        }
+    }
+
+    fn mounts(&self, container: &Container) -> Option<Vec<VolumeMountStatus>> {
+        let recursive = |mount: &VolumeMount| {
+            let wanted = mount.recursive_read_only.as_deref();
+            let enabled =
+                wanted == Some("Enabled") || wanted == Some("IfPossible") && self.node.recursive_read_only;
+            if enabled { "Enabled".to_owned() } else { "Disabled".to_owned() }
+        };
+        let mounts = container.volume_mounts.iter().flatten().map(|mount| VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: mount.read_only,
+            recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| recursive(mount)),
+            ..VolumeMountStatus::default()
+        });
+        Some(mounts.collect::<Vec<_>>()).filter(|mounts| !mounts.is_empty())
+    }
+
+    /// A container that the runtime does not have (yet, or any more).
+    fn absent(&self, container: &Container, old: Option<&ContainerStatus>) -> ContainerStatus {
+        let ended = old.filter(|old| old.state.as_ref().is_some_and(|state| state.terminated.is_some()));
+        if let Some(ended) = ended.filter(|_| !self.plan.waiting.contains_key(&container.name)) {
+            return ended.clone();
+        }
+        let many = !self.view.pod.init_containers().is_empty();
+        let default = if many { "PodInitializing" } else { "ContainerCreating" };
+        let waiting = self.plan.waiting.get(&container.name);
+        ContainerStatus {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            state: Some(ContainerState {
+                waiting: Some(ContainerStateWaiting {
+                    reason: Some(
+                        waiting.map_or_else(|| default.to_owned(), |waiting| waiting.reason.clone()),
+                    ),
+                    message: waiting.and_then(|waiting| waiting.message.clone()),
+                }),
+                ..ContainerState::default()
+            }),
+            last_state: old.and_then(|old| old.last_state.clone()),
+            // One that ran and that the runtime forgot counts as restarted.
+            restart_count: old.map_or(0, |old| old.restart_count + i32::from(old.container_id.is_some())),
+            started: Some(false),
+            volume_mounts: self.mounts(container),
+            ..ContainerStatus::default()
+        }
+    }
+
+    fn is_ready(&self, container: &Container, instance: &Instance) -> bool {
+        let health = self.memory().health.get(&container.name).filter(|health| health.id == instance.id);
+        container.readiness_probe.is_none() || health.is_some_and(|health| health.ready)
+    }
+}

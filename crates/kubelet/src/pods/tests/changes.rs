@@ -1,0 +1,171 @@
+//! Pods that change while they run: debugged, restarted by rule, given up, resized.
+
+use serde_json::json;
+
+use super::*;
+use crate::pods::memory::Ending;
+use crate::pods::resize::{Allocation, Progress};
+
+#[test]
+fn an_ephemeral_container_starts_beside_the_others_and_only_once() {
+    let mut node = Node::new(simple("Always"));
+    node.settle();
+    let ephemeral = json!([{"name": "debug", "image": "i", "targetContainerName": "c"}]);
+    node.pod.spec.as_mut().unwrap().ephemeral_containers = serde_json::from_value(ephemeral).unwrap();
+    node.settle();
+    assert_eq!(node.state("debug"), "running");
+    assert_eq!(node.observed.instances("c").count(), 1, "the others are left alone");
+    node.exit("debug", 3);
+    node.settle();
+    assert_eq!((node.state("debug").as_str(), node.phase()), ("Error 3", "Running"));
+    assert_eq!(node.observed.instances("debug").count(), 1);
+    node.observed.containers.retain(|container| container.name != "debug");
+    node.settle();
+    assert_eq!(node.state("debug"), "Error 3", "also when the runtime has forgotten it");
+}
+
+#[test]
+fn rules_for_exit_codes_go_before_policies() {
+    let rules = |operator: &str| {
+        json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "restartPolicy": "Never",
+            "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": operator, "values": [42, 43]}}]}]})
+    };
+    for (operator, code, phase) in [
+        ("In", 42, "Running"),
+        ("In", 1, "Failed"),
+        ("NotIn", 42, "Failed"),
+        ("NotIn", 1, "Running"),
+        ("In", 0, "Succeeded"),
+    ] {
+        let mut node = Node::new(pod(rules(operator)));
+        node.settle();
+        node.exit("c", code);
+        node.settle();
+        assert_eq!(node.phase(), phase, "{operator} {code}");
+    }
+}
+
+#[test]
+fn a_containers_own_policy_goes_before_the_pods() {
+    let mut node = Node::new(pod(json!({"restartPolicy": "Always", "containers": [
+        {"name": "once", "image": "i", "restartPolicy": "Never"}, {"name": "c", "image": "i"}]})));
+    node.settle();
+    node.exit("once", 1);
+    node.exit("c", 1);
+    node.settle();
+    assert_eq!(
+        (node.state("once").as_str(), node.state("c").as_str(), node.phase()),
+        ("Error 1", "running", "Running")
+    );
+}
+
+#[test]
+fn an_exit_may_restart_all_containers() {
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]);
+    let mut node = Node::new(pod(json!({"restartPolicy": "Always",
+        "initContainers": [{"name": "a", "image": "i"}],
+        "containers": [{"name": "w", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rule},
+                       {"name": "c", "image": "i"}]})));
+    node.settle();
+    node.exit("a", 0);
+    node.settle();
+    node.exit("w", 88);
+    node.settle();
+    assert_eq!(
+        ["a", "w", "c"].map(|name| node.state(name)),
+        ["running", "PodInitializing", "PodInitializing"]
+    );
+    assert_eq!(node.observed.sandboxes.len(), 1, "in the same sandbox");
+    let removed: Vec<_> = node
+        .log
+        .iter()
+        .filter_map(
+            |action| if let Action::RemoveContainer { id } = action { Some(id.as_str()) } else { None },
+        )
+        .collect();
+    assert_eq!(removed.last(), Some(&"w0"), "whoever began it goes last");
+    node.exit("a", 0);
+    node.settle();
+    assert_eq!(["w", "c"].map(|name| node.state(name)), ["running", "running"]);
+    assert_eq!(node.restarts(), 1);
+}
+
+#[test]
+fn a_node_that_gives_a_pod_up_ends_it_in_its_own_time() {
+    let mut node = Node::new(simple("Always"));
+    node.settle();
+    node.memory.ending = Some(Ending {
+        reason: "Evicted".to_owned(),
+        message: "The node was low on resource: memory.".to_owned(),
+        grace_seconds: Some(1),
+        condition: Some(
+            serde_json::from_value(json!({"type": "DisruptionTarget", "status": "True",
+            "reason": "TerminationByKubelet"}))
+            .unwrap(),
+        ),
+        refused: false,
+    });
+    node.settle();
+    let grace =
+        node.log.iter().find_map(|a| if let Action::Kill { grace, .. } = a { Some(*grace) } else { None });
+    assert_eq!(grace, Some(1));
+    assert_eq!((node.phase(), node.status().reason.as_deref()), ("Failed", Some("Evicted")));
+    assert_eq!((node.condition("DisruptionTarget"), node.condition("Ready")), ("True", "False"));
+    assert!(node.observed.sandbox().is_none());
+}
+
+#[test]
+fn a_refused_pod_has_no_containers_at_all() {
+    let mut node = Node::new(simple("Always"));
+    let reason = "OutOfcpu".to_owned();
+    node.memory.ending =
+        Some(Ending { reason, message: "no".to_owned(), refused: true, ..Ending::default() });
+    node.settle();
+    assert_eq!((node.phase(), node.status().reason.as_deref()), ("Failed", Some("OutOfcpu")));
+    assert!(node.status().container_statuses.is_none() && node.log.is_empty());
+}
+
+#[test]
+fn running_containers_are_resized_in_place_or_restarted_as_their_policy_says() {
+    let resources = |cpu: &str, memory: &str| json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": "1", "memory": "64Mi"}});
+    let mut node =
+        Node::new(pod(json!({"restartPolicy": "Always", "containers": [{"name": "c", "image": "i",
+        "resources": resources("100m", "16Mi"),
+        "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"},
+                         {"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]})));
+    node.settle();
+    let set = |node: &mut Node, cpu: &str, memory: &str| {
+        let spec = node.pod.spec.as_mut().unwrap();
+        spec.containers[0].resources = serde_json::from_value(resources(cpu, memory)).unwrap();
+        node.memory.resize.allocated = Some(Allocation::wanted(&node.pod));
+        node.memory.resize.in_progress = Some(Progress { generation: Some(2), error: None });
+    };
+    set(&mut node, "200m", "16Mi");
+    let first = node.look();
+    assert!(matches!(first.actions.as_slice(), [Action::Resize { .. }]), "{first:?}");
+    assert_eq!(node.condition("PodResizeInProgress"), "True");
+    assert!(node.settle().resized);
+    let status = &node.status().container_statuses.as_ref().unwrap()[0];
+    let requests = status.resources.as_ref().unwrap().requests.as_ref().unwrap();
+    assert_eq!((requests["cpu"].0.as_str(), status.restart_count), ("200m", 0));
+    set(&mut node, "200m", "32Mi");
+    node.settle();
+    assert_eq!(node.restarts(), 1, "memory needs a restart here");
+}
+
+#[test]
+fn what_a_pod_asks_for_is_its_worst_time_and_then_what_it_says_itself() {
+    let ask = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let mut one = pod(json!({
+        "initContainers": [{"name": "a", "image": "i", "resources": ask("3")},
+                           {"name": "s", "image": "i", "restartPolicy": "Always", "resources": ask("1")},
+                           {"name": "b", "image": "i", "resources": ask("2500m")}],
+        "containers": [{"name": "c", "image": "i", "resources": ask("500m")}, {"name": "d", "image": "i", "resources": ask("500m")}],
+        "overhead": {"cpu": "100m"},
+    }));
+    let cpu = |pod: &Pod| resources::pod_requests(pod)["cpu"].0.clone();
+    assert_eq!(cpu(&one), "3600m", "the sidecar runs while b does");
+    one.spec.as_mut().unwrap().resources = serde_json::from_value(ask("2")).unwrap();
+    assert_eq!(cpu(&one), "2100m");
+    assert_eq!(resources::qos(&one), "Burstable");
+}
