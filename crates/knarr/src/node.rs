@@ -263,7 +263,7 @@ fn kubelet_config(
         capacity: None,
         max_pods: 110,
         labels: BTreeMap::new(),
-        static_pod_dir: None,
+        static_pod_dir: Some(dir.join("manifests")),
         clock: SystemClock::shared(),
         random: SystemRandom::shared(),
     }

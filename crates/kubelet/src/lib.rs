@@ -18,6 +18,7 @@ mod node;
 mod pods;
 mod probes;
 mod runtime;
+mod statics;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -74,7 +75,7 @@ pub struct Config {
     pub max_pods: u32,
     /// Further labels of the node.
     pub labels: BTreeMap<String, String>,
-    /// Manifests of static pods. Not read yet.
+    /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
     pub clock: SharedClock,
@@ -138,7 +139,7 @@ pub(crate) struct Shared {
 /// [`KubeletError`], when it cannot start.
 pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Result<(), KubeletError> {
     let pods_dir = config.root_dir.join("pods");
-    for path in [&pods_dir, &config.log_dir] {
+    for path in [&pods_dir, &config.log_dir].into_iter().chain(&config.static_pod_dir) {
         std::fs::create_dir_all(path)
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }

@@ -14,6 +14,7 @@ use super::spec::{MINIMUM_GRACE, PodExt};
 use super::{Handle, resizing, resources, start};
 use crate::Shared;
 use crate::probes::hooks;
+use crate::statics;
 
 /// The reason and the message of what went wrong.
 pub type Failed = (String, String);
@@ -277,6 +278,15 @@ async fn delete(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Faile
     Ok(())
 }
 
+/// Has a static pod shown by the API server. Until the informer tells of the mirror, no second one is made.
+pub async fn mirror(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    statics::keep(shared, pod, handle.mirror().as_deref())
+        .await
+        .map_err(|error| failed("FailedMirror", error.to_string()))?;
+    handle.memory.lock().acknowledged = None;
+    Ok(())
+}
+
 /// Writes the newest status.
 pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
     let Some(status) = handle.memory.lock().status.clone() else { return Ok(()) };
@@ -306,7 +316,10 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
             }
         }
     }
-    let patch = serde_json::json!({"metadata": {"uid": pod.uid()}, "status": value});
+    // What is written of a static pod stands in its mirror.
+    let shown = handle.mirror().and_then(|mirror| mirror.metadata.uid.clone());
+    let uid = shown.filter(|_| handle.is_static).unwrap_or_else(|| pod.uid().to_owned());
+    let patch = serde_json::json!({"metadata": {"uid": uid}, "status": value});
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.namespace());
     match api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await {
         Ok(_) => {}

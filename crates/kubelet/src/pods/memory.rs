@@ -29,6 +29,7 @@ pub enum Job {
     Cleanup,
     Delete,
     Status,
+    Mirror,
 }
 
 /// A job that went wrong, and when it is tried again.

@@ -49,6 +49,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Shared;
+use crate::statics;
 pub use memory::Ending;
 use memory::Memory;
 use observed::Observed;
@@ -62,17 +63,23 @@ const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 pub struct Handle {
     pub uid: String,
     pod: RwLock<Arc<Pod>>,
-    /// It is gone from the API.
+    /// It is gone from the API, or its manifest is.
     removed: AtomicBool,
+    /// It comes from a manifest of the node.
+    pub is_static: bool,
+    /// The object that shows a static pod.
+    mirror: RwLock<Option<Arc<Pod>>>,
     wake: Notify,
     pub memory: Mutex<Memory>,
     pub observed: Mutex<Arc<Observed>>,
 }
 
 impl Handle {
-    fn new(uid: &str, pod: Arc<Pod>) -> Self {
+    fn new(uid: &str, pod: Arc<Pod>, is_static: bool) -> Self {
         Self {
             uid: uid.to_owned(),
+            is_static,
+            mirror: RwLock::default(),
             pod: RwLock::new(pod),
             removed: AtomicBool::new(false),
             wake: Notify::new(),
@@ -94,6 +101,11 @@ impl Handle {
         self.wake();
     }
 
+    /// The object that shows a static pod, as the API had it last.
+    pub fn mirror(&self) -> Option<Arc<Pod>> {
+        self.mirror.read().clone()
+    }
+
     /// The pod as the API had it last.
     pub fn pod(&self) -> Arc<Pod> {
         self.pod.read().clone()
@@ -107,6 +119,17 @@ impl Handle {
     /// Lets the worker look again.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// The object that shows it has changed. What stands in its status is all that is known of the past.
+    fn show(&self, mirror: Option<Arc<Pod>>) {
+        if let Some(status) = mirror.as_ref().and_then(|mirror| mirror.status.clone()) {
+            let mut pod = Pod::clone(&self.pod());
+            pod.status = Some(status);
+            *self.pod.write() = Arc::new(pod);
+        }
+        *self.mirror.write() = mirror;
+        self.wake();
     }
 
     /// Ends the pod as failed, for the node's own reasons. The first one counts.
@@ -127,12 +150,24 @@ impl Handle {
 pub struct Pods {
     shared: Arc<Shared>,
     handles: Arc<Mutex<HashMap<String, Arc<Handle>>>>,
+    /// Mirrors by namespace and name, and static pods that wait for the end of one of the same name.
+    statics: Arc<Mutex<Statics>>,
+}
+
+#[derive(Default)]
+struct Statics {
+    mirrors: HashMap<(String, String), Arc<Pod>>,
+    waiting: HashMap<(String, String), Arc<Pod>>,
+}
+
+fn key(pod: &Pod) -> (String, String) {
+    (pod.namespace().to_owned(), pod.name().to_owned())
 }
 
 impl Pods {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, handles: Arc::default() }
+        Self { shared, handles: Arc::default(), statics: Arc::default() }
     }
 
     /// Begins to follow the API and the runtime.
@@ -145,6 +180,71 @@ impl Pods {
         let reflector = informer.start(&self.shared.tasks);
         let pods = self.clone();
         self.shared.tasks.spawn(async move { pods.follow_runtime(reflector).await });
+        if let Some(folder) = self.shared.config.static_pod_dir.clone() {
+            self.shared.tasks.spawn(statics::follow(self.shared.clone(), self.clone(), folder));
+        }
+    }
+
+    /// Runs a static pod, once no other of its name is left.
+    pub fn set_static(&self, pod: Arc<Pod>) {
+        let taken =
+            self.handles.lock().values().any(|handle| handle.is_static && key(&handle.pod()) == key(&pod));
+        if taken {
+            self.statics.lock().waiting.insert(key(&pod), pod);
+            return;
+        }
+        let mirror = self.statics.lock().mirrors.get(&key(&pod)).cloned();
+        self.begin(&pod, true);
+        if let Some(handle) = self.handles.lock().get(pod.uid()) {
+            handle.show(mirror);
+        }
+    }
+
+    /// The manifest of a static pod is gone.
+    pub fn remove_static(&self, uid: &str) {
+        self.statics.lock().waiting.retain(|_, pod| pod.uid() != uid);
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.remove();
+        }
+    }
+
+    fn mirror_changed(&self, mirror: &Arc<Pod>, removed: bool) {
+        let key = key(mirror);
+        let mirrors = &mut self.statics.lock().mirrors;
+        match removed {
+            true => mirrors.remove(&key),
+            false => mirrors.insert(key.clone(), mirror.clone()),
+        };
+        let found = self.find(&key.0, &key.1).filter(|handle| handle.is_static);
+        match found {
+            Some(handle) => handle.show(Some(mirror.clone()).filter(|_| !removed)),
+            // Its manifest went while no kubelet looked, or while it ended.
+            None if !removed && self.shared.config.static_pod_dir.is_some() => self.retire(mirror.clone()),
+            None => {}
+        }
+    }
+
+    fn retire(&self, mirror: Arc<Pod>) {
+        let pods = self.clone();
+        self.shared.tasks.spawn(async move {
+            // Manifests are read at once when a kubelet starts; this is not faster than that.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            if pods.find(mirror.namespace(), mirror.name()).is_none() {
+                if let Err(error) = statics::retire(&pods.shared, &mirror).await {
+                    tracing::warn!(pod = %mirror.described(), %error, "a mirror pod is not deleted");
+                }
+            }
+        });
+    }
+
+    /// A static pod is over: its mirror goes, and whoever waits for its name begins.
+    fn static_ended(&self, handle: &Handle) {
+        let next = self.statics.lock().waiting.remove(&key(&handle.pod()));
+        match (next, handle.mirror()) {
+            (Some(next), _) => self.set_static(next),
+            (None, Some(mirror)) => self.retire(mirror),
+            (None, None) => {}
+        }
     }
 
     /// The handle of a pod by its namespace and name.
@@ -166,6 +266,8 @@ impl Pods {
 
     fn changed(&self, change: &Change<'_, Pod>) {
         match change {
+            Change::Set { new, .. } if statics::is_mirror(new) => self.mirror_changed(new, false),
+            Change::Removed { old, .. } if statics::is_mirror(old) => self.mirror_changed(old, true),
             Change::Set { old, new, .. } => {
                 if let Some(old) = old.filter(|old| old.uid() != new.uid()) {
                     self.removed(old);
@@ -183,12 +285,16 @@ impl Pods {
     }
 
     fn set(&self, pod: &Arc<Pod>) {
+        self.begin(pod, false);
+    }
+
+    fn begin(&self, pod: &Arc<Pod>, is_static: bool) {
         let mut handles = self.handles.lock();
         if let Some(handle) = handles.get(pod.uid()) {
             handle.replace(pod);
             return;
         }
-        let handle = Arc::new(Handle::new(pod.uid(), pod.clone()));
+        let handle = Arc::new(Handle::new(pod.uid(), pod.clone(), is_static));
         handles.insert(pod.uid().to_owned(), handle.clone());
         drop(handles);
         let (pods, shared) = (self.clone(), self.shared.clone());
@@ -196,6 +302,9 @@ impl Pods {
             worker::run(shared.clone(), handle.clone()).await;
             pods.handles.lock().remove(&handle.uid);
             shared.ledger.release(&handle.uid);
+            if handle.is_static {
+                pods.static_ended(&handle);
+            }
             pods.retry_resizes();
         });
     }

@@ -16,7 +16,7 @@ use super::spec::PodExt;
 use super::status::{NodeFacts, generate};
 use super::{Handle, jobs};
 use crate::Shared;
-use crate::probes;
+use crate::{probes, statics};
 
 /// Asking the runtime again after it did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -77,9 +77,13 @@ impl Worker {
             return None;
         }
         self.probe(&pod, &observed, decided.over);
+        self.mirror(&pod);
         let write = {
             let memory = self.handle.memory.lock();
-            memory.status != memory.acknowledged && !self.handle.is_removed() && !memory.deleted
+            memory.status != memory.acknowledged
+                && !self.handle.is_removed()
+                && !memory.deleted
+                && (!self.handle.is_static || self.handle.mirror().is_some())
         };
         let mut wake = decided.wake;
         if write {
@@ -228,6 +232,22 @@ impl Worker {
         }
     }
 
+    /// Has a static pod shown by the API server.
+    fn mirror(&self, pod: &Arc<Pod>) {
+        if !self.handle.is_static || self.handle.is_removed() {
+            return;
+        }
+        let mirror = self.handle.mirror();
+        let shown = mirror.is_some_and(|mirror| {
+            let of = mirror.metadata.annotations.as_ref().and_then(|map| map.get(statics::MIRROR));
+            of.map(String::as_str) == Some(pod.uid()) && !mirror.is_deleting()
+        });
+        let allowed = self.handle.memory.lock().may(&Job::Mirror, self.now()).is_ok();
+        if !shown && allowed {
+            self.spawn(Job::Mirror, None, pod);
+        }
+    }
+
     fn spawn(&self, job: Job, action: Option<Action>, pod: &Arc<Pod>) {
         {
             let mut memory = self.handle.memory.lock();
@@ -239,6 +259,7 @@ impl Worker {
         let (shared, handle, pod) = (self.shared.clone(), self.handle.clone(), pod.clone());
         self.shared.tasks.spawn(async move {
             let failure = match &action {
+                None if job == Job::Mirror => jobs::mirror(&shared, &handle, &pod).await,
                 Some(action) => Box::pin(jobs::perform(&shared, &handle, &pod, action)).await,
                 None => jobs::write_status(&shared, &handle, &pod).await,
             };

@@ -1,0 +1,112 @@
+//! Follows the folder of manifests: at once by inotify, and now and then in any case.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::net::unix::pipe::Receiver;
+
+use super::manifest::{ManifestError, parse};
+use crate::Shared;
+use crate::pods::Pods;
+use crate::pods::spec::PodExt;
+
+/// Upstream's `fileCheckFrequency`.
+const AGAIN: Duration = Duration::from_secs(20);
+/// Editors write a file in several steps.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Keeps the node's static pods what the folder says, until the group stops.
+pub async fn follow(shared: Arc<Shared>, pods: Pods, folder: PathBuf) {
+    let watch = match watch(&folder) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(folder = %folder.display(), %error, "manifests are looked at every 20 seconds only");
+            None
+        }
+    };
+    let mut known: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
+    loop {
+        match read(&shared, &folder) {
+            Ok(found) => {
+                for (uid, pod) in &known {
+                    if !found.contains_key(uid) {
+                        tracing::info!(pod = %pod.described(), "the manifest of a static pod is gone");
+                        pods.remove_static(uid);
+                    }
+                }
+                for (uid, pod) in &found {
+                    if !known.contains_key(uid) {
+                        pods.set_static(pod.clone());
+                    }
+                }
+                known = found;
+            }
+            // What cannot be read is not empty: everything goes on as it was.
+            Err(error) => tracing::warn!(%error, "the folder of manifests cannot be read"),
+        }
+        tokio::select! {
+            () = changed(watch.as_ref()) => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+}
+
+/// An inotify, read as the stream of bytes that it is.
+fn watch(folder: &Path) -> std::io::Result<Receiver> {
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+    let events = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_MOVE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_CREATE;
+    inotify.add_watch(folder, events)?;
+    Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)
+}
+
+/// Until something happens in the folder. What it was does not matter: everything is read again.
+async fn changed(watch: Option<&Receiver>) {
+    let Some(watch) = watch else { return std::future::pending().await };
+    if let Err(error) = watch.readable().await {
+        tracing::warn!(%error, "the folder of manifests is not watched any more");
+        return std::future::pending().await;
+    }
+    let mut events = [0; 4096];
+    while watch.try_read(&mut events).is_ok_and(|read| read > 0) {}
+}
+
+/// All pods of the folder by their uid. A file that is no pod is told of and left out.
+fn read(shared: &Shared, folder: &Path) -> Result<BTreeMap<String, Arc<Pod>>, ManifestError> {
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| ManifestError::Read { path, source }
+    };
+    let mut paths = Vec::new();
+    if folder.is_file() {
+        paths.push(folder.to_owned());
+    } else {
+        for entry in std::fs::read_dir(folder).map_err(failed(folder))? {
+            let path = entry.map_err(failed(folder))?.path();
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if path.is_file() && !hidden {
+                paths.push(path);
+            }
+        }
+    }
+    paths.sort();
+    let mut found = BTreeMap::new();
+    let now = shared.config.clock.now();
+    for path in paths {
+        let pod = std::fs::read(&path)
+            .map_err(failed(&path))
+            .and_then(|text| parse(&path, &text, &shared.config.node_name, now));
+        match pod {
+            Ok(pod) => drop(found.insert(pod.uid().to_owned(), Arc::new(pod))),
+            Err(error) => tracing::error!(%error, "a file among the manifests is not run"),
+        }
+    }
+    Ok(found)
+}
