@@ -37,6 +37,7 @@ use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
+use crate::pods::userns::{Users, UsersError};
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
 
@@ -102,6 +103,9 @@ pub enum KubeletError {
         /// Why.
         source: std::io::Error,
     },
+    /// Which users pods have cannot be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// The CRI endpoint cannot be right.
     #[error(transparent)]
     Runtime(#[from] cri::ConnectError),
@@ -128,6 +132,8 @@ pub(crate) struct Shared {
     pub volumes: Volumes,
     pub machine: Machine,
     pub cgroups: Cgroups,
+    /// Which users pods have for themselves.
+    pub users: Users,
     /// Who has how much of the node.
     pub ledger: Ledger,
     pub tasks: TaskGroup,
@@ -152,7 +158,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let shared = Arc::new(Shared {
-        volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone()),
+        users: Users::load(&pods_dir, config.max_pods)?,
+        volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
         services: services.start(tasks),
         config,
         client,

@@ -20,6 +20,10 @@ pub struct Runtime {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// Whether it makes mounts read-only down to the last one.
+    pub recursive_read_only: bool,
+    /// Whether pods may have users of their own.
+    pub user_namespaces: bool,
 }
 
 fn request<T>(message: T) -> tonic::Request<T> {
@@ -47,7 +51,22 @@ impl Runtime {
                 }
             }
         };
-        Ok(Self { runtime, images, name: version.runtime_name, version: version.runtime_version })
+        let mut runtime = Self {
+            runtime,
+            images,
+            name: version.runtime_name,
+            version: version.runtime_version,
+            recursive_read_only: false,
+            user_namespaces: false,
+        };
+        // One that does not tell has neither.
+        let handlers = runtime.status().await.map(|status| status.runtime_handlers).unwrap_or_default();
+        let default = handlers.into_iter().find(|handler| handler.name.is_empty());
+        if let Some(features) = default.and_then(|handler| handler.features) {
+            runtime.recursive_read_only = features.recursive_read_only_mounts;
+            runtime.user_namespaces = features.user_namespaces;
+        }
+        Ok(runtime)
     }
 
     /// Its conditions.

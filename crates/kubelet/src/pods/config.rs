@@ -58,10 +58,34 @@ pub fn domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
     Some(format!("{subdomain}.{}.svc.{cluster_domain}", pod.namespace()))
 }
 
+/// The host name that the kernel knows: with its domain, for a pod that wants it so (KEP-1797).
+fn full_hostname(pod: &Pod, cluster_domain: &str) -> String {
+    let wants = pod.spec().and_then(|spec| spec.set_hostname_as_fqdn).unwrap_or(false);
+    match domain(pod, cluster_domain).filter(|_| wants) {
+        Some(domain) => format!("{}.{domain}", hostname(pod)),
+        None => hostname(pod),
+    }
+}
+
+/// A host name that the kernel cannot have: 64 bytes are the most.
+pub fn overlong_hostname(pod: &Pod, cluster_domain: &str) -> Option<String> {
+    let name = full_hostname(pod, cluster_domain);
+    let message = || {
+        format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long (64 characters is the max, {} characters requested)",
+            name.len()
+        )
+    };
+    (name.len() > 64).then(message)
+}
+
 /// The sandbox.
 pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandboxConfig {
     let labels = pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(identity(pod)).collect();
-    let name = if pod.host_network() { node.hostname.to_owned() } else { hostname(pod) };
+    let name = match pod.host_network() {
+        true => node.hostname.to_owned(),
+        false => full_hostname(pod, node.cluster_domain),
+    };
     wire::PodSandboxConfig {
         metadata: Some(wire::PodSandboxMetadata {
             name: pod.name().to_owned(),
@@ -90,6 +114,11 @@ pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandb
         }),
         windows: None,
     }
+}
+
+/// Where the sandbox's namespaces are chosen.
+pub fn sandbox_namespaces(config: &mut wire::PodSandboxConfig) -> Option<&mut wire::NamespaceOption> {
+    config.linux.as_mut()?.security_context.as_mut()?.namespace_options.as_mut()
 }
 
 fn ports(pod: &Pod) -> Vec<wire::PortMapping> {
@@ -262,6 +291,8 @@ pub struct Prepared {
     pub restarts: u32,
     /// The id of the container whose processes an ephemeral one sees; empty for its own.
     pub target: String,
+    /// The users that the pod has for itself.
+    pub users: Option<wire::UserNamespace>,
     /// Bytes; the node's.
     pub memory: u64,
 }
@@ -272,7 +303,10 @@ pub fn container(
     spec: &Container,
     prepared: Prepared,
 ) -> Result<wire::ContainerConfig, ConfigError> {
-    let security = container_security(pod, spec, &prepared)?;
+    let mut security = container_security(pod, spec, &prepared)?;
+    if let Some(options) = security.namespace_options.as_mut() {
+        options.userns_options.clone_from(&prepared.users);
+    }
     let lookup =
         |name: &str| prepared.env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let words = |list: &Option<Vec<String>>| list.iter().flatten().map(|word| expand(word, lookup)).collect();
@@ -299,7 +333,7 @@ pub fn container(
             .iter()
             .map(|(key, value)| wire::KeyValue { key: key.clone(), value: value.clone().into() })
             .collect(),
-        mounts: prepared.mounts,
+        mounts: prepared.mounts.into_iter().map(|mount| mapped(mount, prepared.users.as_ref())).collect(),
         devices: prepared.devices,
         labels: identity(pod).into_iter().chain([(CONTAINER_NAME.to_owned(), spec.name.clone())]).collect(),
         annotations: annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
@@ -314,6 +348,16 @@ pub fn container(
         stop_signal: stop_signal(spec),
         ..Default::default()
     })
+}
+
+/// A mount whose files belong to the pod's own users.
+fn mapped(mount: wire::Mount, users: Option<&wire::UserNamespace>) -> wire::Mount {
+    match users {
+        Some(users) if mount.image.is_none() => {
+            wire::Mount { uid_mappings: users.uids.clone(), gid_mappings: users.gids.clone(), ..mount }
+        }
+        _ => mount,
+    }
 }
 
 /// Where a container leaves its last words.

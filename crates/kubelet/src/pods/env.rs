@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Secret};
 use serde::Deserialize;
 
+use super::env_file;
 use super::fields::{FieldError, Surroundings};
 
 /// What of a Service stands in environments.
@@ -47,6 +48,8 @@ pub struct ServicePort {
 pub struct Sources {
     pub config_maps: HashMap<String, Option<Arc<ConfigMap>>>,
     pub secrets: HashMap<String, Option<Arc<Secret>>>,
+    /// The text of environment files by volume and path; `None` for one that is not there.
+    pub files: HashMap<(String, String), Option<String>>,
 }
 
 /// Why an environment cannot be made.
@@ -58,6 +61,12 @@ pub enum EnvError {
     Key { key: String, kind: &'static str, object: String },
     #[error(transparent)]
     Field(#[from] FieldError),
+    #[error("couldn't parse env file: {0}")]
+    File(#[from] env_file::EnvFileError),
+    #[error("couldn't parse env file: {0:?} does not exist")]
+    NoFile(String),
+    #[error("environment variable key {key:?} not found in file {path:?}")]
+    NoKey { key: String, path: String },
     #[error("environment variable {0} has an unsupported source")]
     Source(String),
 }
@@ -218,6 +227,21 @@ fn referred(
         let missing =
             || EnvError::Key { key: source.key.clone(), kind: "Secret", object: namespaced(&source.name) };
         return if value.is_none() && source.optional != Some(true) { Err(missing()) } else { Ok(value) };
+    }
+    if let Some(source) = &from.file_key_ref {
+        let file = (source.volume_name.clone(), source.path.clone());
+        let text = sources.files.get(&file).and_then(Option::as_deref);
+        let optional = source.optional == Some(true);
+        let value = match text {
+            Some(text) => env_file::lookup(text, &source.key)?,
+            None if optional => return Ok(None),
+            None => return Err(EnvError::NoFile(source.path.clone())),
+        };
+        return match value.is_empty() {
+            true if optional => Ok(None),
+            true => Err(EnvError::NoKey { key: source.key.clone(), path: source.path.clone() }),
+            false => Ok(Some(value)),
+        };
     }
     Err(EnvError::Source(name.to_owned()))
 }

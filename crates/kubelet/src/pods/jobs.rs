@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
 use super::config;
-use super::images::{Decision, credentials, decide};
 use super::memory::CrashPause;
 use super::plan::Action;
 use super::spec::{MINIMUM_GRACE, PodExt};
-use super::{Handle, resizing, resources, start};
+use super::{Handle, pulling, resizing, resources, start};
 use crate::Shared;
 use crate::probes::hooks;
 use crate::statics;
@@ -23,7 +22,7 @@ pub fn failed(reason: &str, message: impl Into<String>) -> Failed {
     (reason.to_owned(), message.into())
 }
 
-fn call(reason: &'static str) -> impl Fn(tonic::Status) -> Failed {
+pub fn call(reason: &'static str) -> impl Fn(tonic::Status) -> Failed {
     move |status| failed(reason, status.message())
 }
 
@@ -35,7 +34,7 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         Action::CreateSandbox { attempt } => sandbox(shared, pod, *attempt).await,
         Action::StopSandbox { id } => runtime.stop_sandbox(id).await.map_err(call("FailedKillPod")),
         Action::RemoveSandbox { id } => runtime.remove_sandbox(id).await.map_err(call("FailedRemoveSandbox")),
-        Action::EnsureImage { container } => image(shared, handle, pod, container).await,
+        Action::EnsureImage { container } => pulling::image(shared, handle, pod, container).await,
         Action::Start { container, sandbox, restarts, crashed } => {
             let attempt = start::Attempt { container, sandbox, restarts: *restarts };
             let result = Box::pin(start::start(shared, handle, pod, &attempt)).await;
@@ -119,12 +118,19 @@ pub fn log_directory(shared: &Shared, pod: &Pod) -> std::path::PathBuf {
 }
 
 async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
-    let config = sandbox_config(shared, pod, attempt);
+    let mut config = sandbox_config(shared, pod, attempt);
     let refuse = |message: String| {
         let message = format!("Failed to create pod sandbox: {message}");
         shared.recorder.warning(pod.reference(None), "FailedCreatePodSandBox", message.clone());
         failed("FailedCreatePodSandBox", message)
     };
+    if let Some(why) = config::overlong_hostname(pod, &shared.config.cluster_domain) {
+        return Err(refuse(why));
+    }
+    let users = start::users(shared, pod).map_err(&refuse)?;
+    if let Some(options) = config::sandbox_namespaces(&mut config) {
+        options.userns_options = users;
+    }
     std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     shared.cgroups.make(&group, &resources::pod_limits(pod)).map_err(|error| refuse(error.to_string()))?;
@@ -136,76 +142,6 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
         .await
         .map_err(|status| refuse(status.message().to_owned()))?;
     Ok(())
-}
-
-async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> Result<(), Failed> {
-    let Some(container) = pod.container(name) else { return Ok(()) };
-    let image = container.image.as_deref().unwrap_or_default();
-    let about = || pod.reference(Some(name));
-    let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
-    let reference =
-        match decide(container.image_pull_policy.as_deref().unwrap_or_default(), present.is_some()) {
-            Decision::Use => {
-                let message = format!("Container image {image:?} already present on machine");
-                shared.recorder.normal(about(), "Pulled", message);
-                present.map(|image| image.id).unwrap_or_default()
-            }
-            Decision::Refuse => {
-                let message = format!("Container image {image:?} is not present with pull policy of Never");
-                shared.recorder.warning(about(), "ErrImageNeverPull", message.clone());
-                return Err(failed("ErrImageNeverPull", message));
-            }
-            Decision::Pull => pull(shared, pod, name, image).await?,
-        };
-    handle.memory.lock().images.insert(name.to_owned(), reference);
-    Ok(())
-}
-
-async fn pull(shared: &Shared, pod: &Pod, name: &str, image: &str) -> Result<String, Failed> {
-    let about = || pod.reference(Some(name));
-    shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
-    let auth = credentials(image, &pull_secrets(shared, pod).await);
-    let begun = shared.config.clock.monotonic();
-    match shared.runtime.pull(image, auth, sandbox_config(shared, pod, 0)).await {
-        Ok(reference) => {
-            let took = shared.config.clock.monotonic().saturating_sub(begun);
-            // The size only decorates the event.
-            let size = shared.runtime.image(image).await.ok().flatten().map_or(0, |image| image.size);
-            let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-            let message = format!(
-                "Successfully pulled image {image:?} in {took:?} ({took:?} including waiting). Image size: {size} bytes."
-            );
-            shared.recorder.normal(about(), "Pulled", message);
-            Ok(reference)
-        }
-        Err(status) => {
-            let message = format!("Failed to pull image {image:?}: {}", status.message());
-            shared.recorder.warning(about(), "Failed", message);
-            shared.recorder.warning(about(), "Failed", "Error: ErrImagePull");
-            Err(failed("ErrImagePull", status.message()))
-        }
-    }
-}
-
-/// The pull secrets that can be read. One that is missing only means that it does not help.
-async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Secret> {
-    let api: Api<Secret> = Api::namespaced(shared.client.clone(), pod.namespace());
-    let mut secrets = Vec::new();
-    let names = pod.spec().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
-    for reference in names {
-        match api.get(&reference.name).await {
-            Ok(secret) => secrets.push(secret),
-            Err(error) => {
-                let message = format!(
-                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                    reference.name
-                );
-                tracing::debug!(%error, "a pull secret cannot be read");
-                shared.recorder.warning(pod.reference(None), "FailedToRetrieveImagePullSecret", message);
-            }
-        }
-    }
-    secrets
 }
 
 async fn kill(
@@ -253,6 +189,7 @@ fn cleanup(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
         }
         _ => {}
     }
+    shared.users.release(pod.uid());
     handle.memory.lock().cleaned = true;
     Ok(())
 }
@@ -313,6 +250,14 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
         for condition in conditions.iter_mut().filter_map(serde_json::Value::as_object_mut) {
             for field in ["reason", "message"] {
                 condition.entry(field).or_insert(serde_json::Value::Null);
+            }
+        }
+        // Lists are merged: what is over has to be taken away.
+        let said =
+            |status: &PodStatus, name: &str| status.conditions.iter().flatten().any(|c| c.type_ == name);
+        for name in ["PodResizePending", "PodResizeInProgress"] {
+            if said(&before, name) && !said(&status, name) {
+                conditions.push(serde_json::json!({"$patch": "delete", "type": name}));
             }
         }
     }

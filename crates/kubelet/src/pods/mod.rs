@@ -17,6 +17,7 @@
 
 mod config;
 pub mod env;
+mod env_file;
 mod fields;
 mod images;
 mod jobs;
@@ -25,6 +26,7 @@ pub mod memory;
 pub mod observed;
 mod orphans;
 pub mod plan;
+mod pulling;
 mod resize;
 mod resizing;
 mod resources;
@@ -33,6 +35,7 @@ mod start;
 mod status;
 #[cfg(test)]
 mod tests;
+pub mod userns;
 mod worker;
 
 pub use fields::Surroundings;
@@ -403,4 +406,5 @@ impl Pods {
 
 pub use fields::FieldError;
 pub use jobs::log_directory;
+pub use resources::pod_limits as limits;
 pub use start::pod_ips as start_ips;

@@ -1,6 +1,6 @@
 //! Makes and starts one container.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::env::{self, Sources};
 use super::fields::Surroundings;
 use super::jobs::{Failed, failed, log_directory, sandbox_config};
 use super::observed::State;
+use super::pulling;
 use super::spec::PodExt;
 use crate::Shared;
 use crate::probes::hooks;
@@ -84,7 +85,8 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         shared.recorder.warning(pod.reference(Some(&container.name)), "Failed", format!("Error: {message}"));
         failed(reason, message)
     };
-    let config = prepare(shared, handle, pod, container, attempt)
+    let images = pulling::volumes(shared, pod, container).await?;
+    let config = prepare(shared, handle, pod, container, attempt, &images)
         .await
         .map_err(|message| refuse("CreateContainerConfigError", message))?;
     let id = shared
@@ -136,6 +138,7 @@ async fn prepare(
     pod: &Pod,
     container: &Container,
     attempt: &Attempt<'_>,
+    images: &BTreeMap<String, String>,
 ) -> Result<wire::ContainerConfig, String> {
     let owned = surroundings(shared, handle, pod);
     let surroundings = owned.borrow();
@@ -149,7 +152,8 @@ async fn prepare(
     let sources = fetch(shared, pod, container).await?;
     let env = env::build(container, &surroundings, &sources, &services).map_err(|error| error.to_string())?;
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let mut mounts = shared.volumes.mounts(pod, container, lookup).map_err(|error| error.to_string())?;
+    let mut mounts =
+        shared.volumes.mounts(pod, container, images, lookup).map_err(|error| error.to_string())?;
     let files = own_files(shared, pod, container, attempt, surroundings.pod_ips);
     mounts.extend(files.map_err(|error| format!("writing the container's own files: {error}"))?);
     let image_ref = handle.memory.lock().images.get(&container.name).cloned().unwrap_or_default();
@@ -162,14 +166,28 @@ async fn prepare(
     let prepared = Prepared {
         env,
         mounts,
-        devices: Vec::new(),
+        devices: shared.volumes.devices(pod, container).map_err(|error| error.to_string())?,
         image_ref,
         image_user,
         restarts: attempt.restarts,
         target: target(handle, pod, container)?,
+        users: users(shared, pod)?,
         memory,
     };
     config::container(pod, container, prepared).map_err(|error| error.to_string())
+}
+
+/// The users that a pod has for itself, if it does not share the node's.
+pub fn users(shared: &Shared, pod: &Pod) -> Result<Option<wire::UserNamespace>, String> {
+    if pod.spec().and_then(|spec| spec.host_users) != Some(false) {
+        return Ok(None);
+    }
+    if !shared.runtime.user_namespaces {
+        return Err(
+            "the container runtime does not support user namespaces: remove hostUsers: false".to_owned()
+        );
+    }
+    shared.users.of(pod.uid()).map(Some).map_err(|error| error.to_string())
 }
 
 /// The id of the running container whose processes an ephemeral one is to see; empty if it names none.
@@ -187,7 +205,7 @@ fn target(handle: &Handle, pod: &Pod, container: &Container) -> Result<String, S
 /// Fetches what an environment refers to.
 async fn fetch(shared: &Shared, pod: &Pod, container: &Container) -> Result<Sources, String> {
     let (maps, secrets) = env::references(container);
-    let mut sources = Sources { config_maps: HashMap::new(), secrets: HashMap::new() };
+    let mut sources = Sources { files: env_files(shared, pod, container)?, ..Sources::default() };
     let api: Api<ConfigMap> = Api::namespaced(shared.client.clone(), pod.namespace());
     for name in maps {
         let found = api.get_opt(&name).await.map_err(|error| format!("configmap {name:?}: {error}"))?;
@@ -199,6 +217,26 @@ async fn fetch(shared: &Shared, pod: &Pod, container: &Container) -> Result<Sour
         sources.secrets.insert(name, found.map(Arc::new));
     }
     Ok(sources)
+}
+
+/// The environment files that a container names, by volume and path.
+fn env_files(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+) -> Result<HashMap<(String, String), Option<String>>, String> {
+    let mut files = HashMap::new();
+    for from in container.env.iter().flatten().filter_map(|env| env.value_from.as_ref()) {
+        let Some(source) = &from.file_key_ref else { continue };
+        let volume = &source.volume_name;
+        let root = shared.volumes.empty_dir(pod, volume);
+        let root =
+            root.ok_or_else(|| format!("cannot find the volume {volume:?} referenced by FileKeyRef"))?;
+        let text = crate::volumes::read_within(&root, &source.path)
+            .map_err(|error| format!("couldn't parse env file: {error}"))?;
+        files.insert((volume.clone(), source.path.clone()), text);
+    }
+    Ok(files)
 }
 
 /// The files that the kubelet itself puts into containers: `/etc/hosts` and the termination message.

@@ -574,6 +574,7 @@ fn whoever_must_not_be_root_is_not() {
             image_user,
             restarts: 2,
             target: String::new(),
+            users: None,
             memory: 1,
         };
         config::container(&pod, spec, prepared)

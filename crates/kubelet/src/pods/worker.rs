@@ -120,7 +120,7 @@ impl Worker {
         let facts = NodeFacts {
             host_ip: &host_ip,
             runtime_name: &self.shared.runtime.name,
-            recursive_read_only: true,
+            recursive_read_only: self.shared.runtime.recursive_read_only,
         };
         let status = generate(&view, &decided, &facts);
         if memory.acknowledged.is_none() {

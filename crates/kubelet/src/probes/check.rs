@@ -1,4 +1,4 @@
-//! One probe: a command, an HTTP request, or a TCP connection.
+//! One probe: a command, an HTTP request, a TCP connection, or a call of the gRPC health service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::super::pods::spec::port_number;
+use super::grpc;
 use crate::runtime::Runtime;
 
 /// The most of an answer that is shown.
@@ -46,6 +47,10 @@ pub async fn probe(runtime: &Runtime, probe: &Probe, target: &Target<'_>, limit:
     if let Some(tcp) = &probe.tcp_socket {
         let host = tcp.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(target.ip);
         return within(limit, async { connect(host, &tcp.port, target).await.map(drop) }).await;
+    }
+    if let Some(grpc) = &probe.grpc {
+        let service = grpc.service.clone().unwrap_or_default();
+        return grpc::ask(target.ip, grpc.port, &service, limit).await;
     }
     Answer::Unknown("missing probe handler".to_owned())
 }

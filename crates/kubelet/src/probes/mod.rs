@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod counter;
+mod grpc;
 pub mod hooks;
 
 use std::sync::Arc;

@@ -6,8 +6,8 @@ use base::SharedClock;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
-    ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection,
+    Volume, VolumeProjection,
 };
 use kube::Api;
 use kube::api::PostParams;
@@ -102,13 +102,18 @@ fn downward(
     Ok(files)
 }
 
-fn failed(error: kube::Error) -> Cause {
+pub fn failed(error: kube::Error) -> Cause {
     Cause::Api(Box::new(error))
 }
 
 impl Fetcher {
     pub fn new(client: kube::Client, clock: SharedClock) -> Self {
         Self { client, clock, tokens: Mutex::default() }
+    }
+
+    /// Who asks.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
     }
 
     /// Forgets a pod's tokens.
@@ -183,6 +188,11 @@ impl Fetcher {
             let file = File { content: text.into_bytes(), mode, owner };
             return Ok((Files::from([(source.path.clone(), file)]), Some(refresh_at)));
         }
+        if let Some(source) = &projection.cluster_trust_bundle {
+            let bundle = super::trust::bundle(&self.client, source).await?;
+            let owner = source.user.and_then(|user| u32::try_from(user).ok());
+            return Ok((Files::from([(source.path.clone(), File { content: bundle, mode, owner })]), None));
+        }
         Err(Cause::Unsupported)
     }
 
@@ -254,23 +264,6 @@ impl Fetcher {
         let token = Token { text: text.clone(), refresh_at };
         self.tokens.lock().entry(pod.uid().to_owned()).or_default().insert(key, token);
         Ok((text, refresh_at))
-    }
-
-    /// The directory of this node that a claim is bound to.
-    pub async fn claimed_path(&self, namespace: &str, name: &str) -> Result<std::path::PathBuf, Cause> {
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
-        let missing = || Cause::Missing { kind: "persistentvolumeclaim", name: name.to_owned() };
-        let claim = claims.get_opt(name).await.map_err(failed)?.ok_or_else(missing)?;
-        let volume = claim.spec.and_then(|spec| spec.volume_name).filter(|name| !name.is_empty());
-        let unbound = || Cause::Claim(format!("persistentvolumeclaim {name:?} is not bound yet"));
-        let volume = volume.ok_or_else(unbound)?;
-        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        let spec = volumes.get(&volume).await.map_err(failed)?.spec.unwrap_or_default();
-        if let Some(host) = &spec.host_path {
-            super::source::check_host_path(host)?;
-            return Ok(host.path.clone().into());
-        }
-        spec.local.map(|local| local.path.into()).ok_or(Cause::Unsupported)
     }
 }
 

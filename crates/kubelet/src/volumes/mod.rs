@@ -4,20 +4,25 @@
 //! lives: mounting is done again whenever the worker likes, and changes only what is different.
 
 mod atomic;
+mod claim;
 mod content;
+mod empty;
+mod ownership;
 mod source;
 mod subpath;
+mod trust;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base::SharedClock;
 use cri::v1 as wire;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume};
-use nix::mount::{MntFlags, MsFlags};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use nix::mount::MntFlags;
 
 use crate::pods::Surroundings;
 use crate::pods::env::expand;
@@ -49,6 +54,14 @@ pub enum Cause {
     HostPath { path: String, wanted: &'static str },
     #[error("the path {0:?} leads out of its volume")]
     Escapes(String),
+    #[error("missing value for {0:?}")]
+    Variable(String),
+    #[error("the container runtime cannot make this mount read-only recursively")]
+    NotRecursive,
+    #[error("{0} is not a block device")]
+    NotBlock(String),
+    #[error("no container of the pod limits huge pages for the medium {0}")]
+    HugePages(String),
     #[error("no such volume")]
     Unknown,
     #[error("volumes of this type are not supported by this kubelet")]
@@ -70,12 +83,14 @@ pub struct Volumes {
     /// `<root>/pods`
     pods: PathBuf,
     clock: SharedClock,
+    /// Whether the runtime can make mounts read-only down to the last one.
+    recursive_read_only: bool,
 }
 
 impl Volumes {
     /// Volumes below `pods`.
-    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock) -> Self {
-        Self { fetcher: Fetcher::new(client, clock.clone()), pods, clock }
+    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock, recursive_read_only: bool) -> Self {
+        Self { fetcher: Fetcher::new(client, clock.clone()), pods, clock, recursive_read_only }
     }
 
     /// Where everything of a pod is.
@@ -113,17 +128,25 @@ impl Volumes {
     ) -> Result<Option<Timestamp>, Cause> {
         let fs_group = pod.security().and_then(|security| security.fs_group);
         if let Some(empty) = &volume.empty_dir {
-            empty_dir(&self.dir(pod.uid(), "empty-dir", &volume.name), empty, fs_group)?;
+            empty::make(&self.dir(pod.uid(), "empty-dir", &volume.name), empty, pod)?;
             return Ok(None);
         }
         if let Some(host) = &volume.host_path {
             source::check_host_path(host)?;
             return Ok(None);
         }
-        if let Some(claim) = &volume.persistent_volume_claim {
-            let path = self.fetcher.claimed_path(pod.namespace(), &claim.claim_name).await?;
+        // The runtime mounts images itself.
+        if volume.image.is_some() {
+            return Ok(None);
+        }
+        if let Some(claim) = claim::of(pod, volume) {
+            let claimed = self.fetcher.claimed(pod, &claim).await?;
             let link = self.dir(pod.uid(), "host-path", &volume.name);
-            return source::link(&path, &link).map(|()| None);
+            if let (Some(group), true) = (fs_group, claimed.owned && !claim.read_only) {
+                let policy = pod.security().and_then(|security| security.fs_group_change_policy.as_deref());
+                ownership::hand_over(&claimed.path, group, policy == Some("OnRootMismatch"))?;
+            }
+            return source::link(&claimed.path, &link).map(|()| None);
         }
         let Some(wanted) = self.fetcher.content(pod, volume, surroundings).await? else {
             return Err(Cause::Unsupported);
@@ -132,7 +155,7 @@ impl Volumes {
         fs::create_dir_all(&dir).map_err(Cause::io(&dir))?;
         if wanted.secret {
             // Secrets do not reach a disk.
-            in_memory(&dir, None)?;
+            empty::in_memory(&dir, None)?;
         }
         atomic::write(&dir, &wanted.files, fs_group, self.clock.now()).map_err(Cause::io(&dir))?;
         Ok(Some(wanted.again))
@@ -143,7 +166,7 @@ impl Volumes {
         if let Some(host) = &volume.host_path {
             return Some(PathBuf::from(&host.path));
         }
-        if volume.persistent_volume_claim.is_some() {
+        if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
             return fs::read_link(self.dir(pod.uid(), "host-path", &volume.name)).ok();
         }
         let plugin = match volume {
@@ -153,7 +176,7 @@ impl Volumes {
         Some(self.dir(pod.uid(), plugin, &volume.name))
     }
 
-    /// A container's mounts.
+    /// A container's mounts. Images stand for themselves by the references that `images` knows, by volume.
     ///
     /// # Errors
     /// When a volume is not there, or a path leads out of its volume.
@@ -161,22 +184,30 @@ impl Volumes {
         &self,
         pod: &Pod,
         container: &Container,
+        images: &BTreeMap<String, String>,
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<wire::Mount>, VolumeError> {
         let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         let mut mounts = Vec::new();
-        for mount in container.volume_mounts.iter().flatten() {
+        for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
             let broken = |source| VolumeError { volume: mount.name.clone(), source };
             let volume = volumes.iter().find(|volume| volume.name == mount.name);
             let volume = volume.ok_or(Cause::Unknown).map_err(broken)?;
+            let sub = sub_path(mount, &lookup).map_err(broken)?;
+            if volume.image.is_some() {
+                let image = images.get(&volume.name).ok_or(Cause::Unknown).map_err(broken)?;
+                mounts.push(image_mount(mount, image, sub));
+                continue;
+            }
             let path = self.path(pod, volume).ok_or(Cause::Unsupported).map_err(broken)?;
-            let sub = match (&mount.sub_path_expr, &mount.sub_path) {
-                (Some(expression), _) if !expression.is_empty() => expand(expression, &lookup),
-                (_, sub) => sub.clone().unwrap_or_default(),
+            let read_only = mount.read_only.unwrap_or(false) || content::plugin(volume).is_some();
+            let host_path = if sub.is_empty() {
+                path
+            } else {
+                let dir = self.pod_dir(pod.uid()).join("volume-subpaths").join(&volume.name);
+                subpath::bind(&path, &sub, &dir.join(&container.name).join(index.to_string()))
+                    .map_err(broken)?
             };
-            let read_only = mount.read_only.unwrap_or(false);
-            let host_path =
-                if sub.is_empty() { path } else { subpath::resolve(&path, &sub).map_err(broken)? };
             let propagation = match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => wire::MountPropagation::PropagationHostToContainer,
                 Some("Bidirectional") => wire::MountPropagation::PropagationBidirectional,
@@ -185,12 +216,56 @@ impl Volumes {
             mounts.push(wire::Mount {
                 container_path: mount.mount_path.clone(),
                 host_path: host_path.display().to_string(),
-                readonly: read_only || content::plugin(volume).is_some(),
+                readonly: read_only,
+                recursive_read_only: self.is_recursive(mount).map_err(broken)?,
                 propagation: propagation as i32,
                 ..Default::default()
             });
         }
         Ok(mounts)
+    }
+
+    /// Whether a mount has to be read-only down to the last one below it (KEP-3857).
+    fn is_recursive(&self, mount: &VolumeMount) -> Result<bool, Cause> {
+        if mount.read_only != Some(true) {
+            return Ok(false);
+        }
+        match mount.recursive_read_only.as_deref() {
+            Some("Enabled") if !self.recursive_read_only => Err(Cause::NotRecursive),
+            Some("Enabled") => Ok(true),
+            Some("IfPossible") => Ok(self.recursive_read_only),
+            _ => Ok(false),
+        }
+    }
+
+    /// The block devices that a container sees.
+    ///
+    /// # Errors
+    /// When a volume is no block device.
+    pub fn devices(&self, pod: &Pod, container: &Container) -> Result<Vec<wire::Device>, VolumeError> {
+        let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        let mut devices = Vec::new();
+        for device in container.volume_devices.iter().flatten() {
+            let broken = |source| VolumeError { volume: device.name.clone(), source };
+            let volume = volumes.iter().find(|volume| volume.name == device.name);
+            let volume = volume.ok_or(Cause::Unknown).map_err(broken)?;
+            let path = self.path(pod, volume).ok_or(Cause::Unsupported).map_err(broken)?;
+            source::check_block(&path).map_err(broken)?;
+            let read_only = claim::of(pod, volume).is_some_and(|claim| claim.read_only);
+            devices.push(wire::Device {
+                container_path: device.device_path.clone(),
+                host_path: path.display().to_string(),
+                permissions: if read_only { "r" } else { "mrw" }.to_owned(),
+            });
+        }
+        Ok(devices)
+    }
+
+    /// The directory of an emptyDir, by the volume's name.
+    pub fn empty_dir(&self, pod: &Pod, name: &str) -> Option<PathBuf> {
+        let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        let volume = volumes.iter().find(|volume| volume.name == name && volume.empty_dir.is_some())?;
+        self.path(pod, volume)
     }
 
     /// Removes everything of a pod. What is not there is no error.
@@ -204,6 +279,11 @@ impl Volumes {
             return Ok(());
         }
         let dir = self.pod_dir(uid);
+        for volume in list(&dir.join("volume-subpaths"))? {
+            for container in list(&volume)? {
+                list(&container)?.iter().try_for_each(|bound| subpath::unbind(bound))?;
+            }
+        }
         for plugin in list(&dir.join("volumes"))? {
             for volume in list(&plugin)? {
                 if fs::symlink_metadata(&volume)?.is_dir() && is_mount_point(&volume)? {
@@ -212,6 +292,37 @@ impl Volumes {
             }
         }
         absent_is_fine(fs::remove_dir_all(&dir))
+    }
+}
+
+pub use subpath::read_within;
+
+/// The path inside the volume, variables expanded.
+fn sub_path(mount: &VolumeMount, lookup: impl Fn(&str) -> Option<String>) -> Result<String, Cause> {
+    let Some(expression) = mount.sub_path_expr.as_ref().filter(|expression| !expression.is_empty()) else {
+        return Ok(mount.sub_path.clone().unwrap_or_default());
+    };
+    let missing = std::cell::RefCell::new(None);
+    let expanded = expand(expression, |name| {
+        let value = lookup(name);
+        if value.is_none() {
+            missing.replace(Some(name.to_owned()));
+        }
+        value
+    });
+    match missing.into_inner() {
+        Some(name) => Err(Cause::Variable(name)),
+        None => Ok(expanded),
+    }
+}
+
+fn image_mount(mount: &VolumeMount, image: &str, sub: String) -> wire::Mount {
+    wire::Mount {
+        container_path: mount.mount_path.clone(),
+        image: Some(wire::ImageSpec { image: image.to_owned(), ..Default::default() }),
+        image_sub_path: sub,
+        readonly: true,
+        ..Default::default()
     }
 }
 
@@ -235,40 +346,4 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
 fn is_mount_point(dir: &Path) -> io::Result<bool> {
     let parent = dir.parent().unwrap_or(dir);
     Ok(fs::metadata(dir)?.dev() != fs::metadata(parent)?.dev())
-}
-
-fn empty_dir(dir: &Path, empty: &EmptyDirVolumeSource, fs_group: Option<i64>) -> Result<(), Cause> {
-    let is_new = !dir.exists();
-    fs::create_dir_all(dir).map_err(Cause::io(dir))?;
-    if empty.medium.as_deref() == Some("Memory") {
-        let size =
-            empty.size_limit.as_ref().and_then(|size| size.0.parse::<schema::quantity::Quantity>().ok());
-        in_memory(dir, size.map(|size| size.value()).filter(|size| *size > 0))?;
-    }
-    if is_new || empty.medium.as_deref() == Some("Memory") {
-        let mode = empty.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o777);
-        let mode = if fs_group.is_some() { mode | 0o2070 } else { mode };
-        if let Some(group) = fs_group.and_then(|group| u32::try_from(group).ok()) {
-            std::os::unix::fs::chown(dir, None, Some(group)).map_err(Cause::io(dir))?;
-        }
-        fs::set_permissions(dir, fs::Permissions::from_mode(mode)).map_err(Cause::io(dir))?;
-    }
-    Ok(())
-}
-
-/// Mounts memory at a directory, once. Whoever may not mount goes without: files are on the disk then.
-fn in_memory(dir: &Path, size: Option<i64>) -> Result<(), Cause> {
-    if is_mount_point(dir).map_err(Cause::io(dir))? {
-        return Ok(());
-    }
-    let options = size.map(|size| format!("size={size}"));
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    match nix::mount::mount(Some("tmpfs"), dir, Some("tmpfs"), flags, options.as_deref()) {
-        Ok(()) => Ok(()),
-        Err(nix::errno::Errno::EPERM) if size.is_none() => {
-            tracing::warn!(dir = %dir.display(), "memory may not be mounted here: secrets are written to the disk");
-            Ok(())
-        }
-        Err(errno) => Err(Cause::Io { path: dir.to_owned(), source: errno.into() }),
-    }
 }

@@ -30,6 +30,15 @@ pub fn check_host_path(host: &HostPathVolumeSource) -> Result<(), Cause> {
     }
 }
 
+/// A container's device has to be one.
+pub fn check_block(path: &Path) -> Result<(), Cause> {
+    let metadata = fs::metadata(path).map_err(Cause::io(path))?;
+    if metadata.file_type().is_block_device() {
+        return Ok(());
+    }
+    Err(Cause::NotBlock(path.display().to_string()))
+}
+
 /// Remembers where a claimed volume is.
 pub fn link(target: &Path, link: &Path) -> Result<(), Cause> {
     if fs::read_link(link).is_ok_and(|known| known == target) {

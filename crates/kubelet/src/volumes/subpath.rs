@@ -1,35 +1,115 @@
-//! Paths inside volumes, which a container may have filled with links that lead elsewhere.
+//! Paths inside volumes, which a container may have filled with links that lead elsewhere, and may change while we
+//! look: a path is opened without ever leaving the volume, and what was opened is bound to a place of our own.
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 
 use super::Cause;
 
-/// The real path of `sub` inside `volume`; directories that are missing are made.
-pub fn resolve(volume: &Path, sub: &str) -> Result<PathBuf, Cause> {
+/// Directories that are missing are made so.
+const MODE: Mode = Mode::from_bits_truncate(0o750);
+
+/// The most of a file that is read.
+const ENV_FILE: u64 = 64 * 1024;
+
+/// Opens `sub` inside `volume`; directories that are missing are made.
+fn resolve(volume: &Path, sub: &str) -> Result<OwnedFd, Cause> {
     let escapes = || Cause::Escapes(sub.to_owned());
+    let failed = |errno: Errno| Cause::Io { path: volume.join(sub), source: errno.into() };
     if Path::new(sub).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
         return Err(escapes());
     }
-    let root = fs::canonicalize(volume).map_err(Cause::io(volume))?;
-    let mut path = root.clone();
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let root = open(volume, flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(failed)?;
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let mut at = PathBuf::new();
+    let mut here = root.try_clone().map_err(|source| Cause::Io { path: volume.to_owned(), source })?;
     for part in Path::new(sub).components() {
         let Component::Normal(part) = part else { continue };
-        let next = path.join(part);
-        path = match fs::canonicalize(&next) {
-            Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        at.push(part);
+        here = match openat2(root.as_fd(), &at, how) {
+            Err(Errno::ENOENT) => {
                 // A link that leads nowhere is not followed by making what it names.
-                fs::create_dir(&next).map_err(Cause::io(&next))?;
-                next
+                mkdirat(here.as_fd(), part, MODE).map_err(failed)?;
+                openat2(root.as_fd(), &at, how)
             }
-            Err(error) => return Err(Cause::Io { path: next, source: error }),
-        };
-        if !path.starts_with(&root) {
-            return Err(escapes());
+            other => other,
+        }
+        .map_err(|errno| match errno {
+            Errno::EXDEV | Errno::ELOOP => escapes(),
+            errno => failed(errno),
+        })?;
+    }
+    Ok(here)
+}
+
+/// The text of a file inside a directory that a container writes to; `None` when there is none.
+///
+/// # Errors
+/// When it leads out of the directory, is no text, or cannot be read.
+pub fn read_within(root: &Path, path: &str) -> Result<Option<String>, Cause> {
+    let failed = |source| Cause::Io { path: root.join(path), source };
+    let root_fd = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY, Mode::empty());
+    let root_fd = root_fd.map_err(|errno| failed(errno.into()))?;
+    // A pipe would hold its reader up for ever.
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    match openat2(root_fd.as_fd(), path, how) {
+        Ok(file) => std::io::read_to_string(std::io::Read::take(fs::File::from(file), ENV_FILE))
+            .map(Some)
+            .map_err(failed),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::EXDEV | Errno::ELOOP) => Err(Cause::Escapes(path.to_owned())),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Binds `sub` of a volume to `target`, anew each time.
+///
+/// # Errors
+/// When the path leads out of its volume, or cannot be bound.
+pub fn bind(volume: &Path, sub: &str, target: &Path) -> Result<PathBuf, Cause> {
+    let found = resolve(volume, sub)?;
+    let failed = |errno: Errno| Cause::Io { path: target.to_owned(), source: errno.into() };
+    let is_folder = fstat(&found).map_err(failed)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+    unbind(target).map_err(Cause::io(target))?;
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(Cause::io(parent))?;
+    }
+    match is_folder {
+        true => fs::create_dir(target),
+        false => fs::File::create(target).map(drop),
+    }
+    .map_err(Cause::io(target))?;
+    let source = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    nix::mount::mount(Some(source.as_str()), target, None::<&str>, flags, None::<&str>).map_err(failed)?;
+    Ok(target.to_owned())
+}
+
+/// Takes away what was bound. What is not there is no error.
+pub fn unbind(target: &Path) -> std::io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(target) else { return Ok(()) };
+    loop {
+        match nix::mount::umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => break,
+            Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(path)
+    match fs::symlink_metadata(target).unwrap_or(metadata).is_dir() {
+        true => fs::remove_dir(target),
+        false => fs::remove_file(target),
+    }
 }
 
 #[cfg(test)]
@@ -43,9 +123,8 @@ mod tests {
         fs::create_dir_all(volume.join("a")).unwrap();
         std::os::unix::fs::symlink("/", volume.join("out")).unwrap();
         std::os::unix::fs::symlink("a", volume.join("in")).unwrap();
-        let root = fs::canonicalize(&volume).unwrap();
-        assert_eq!(resolve(&volume, "in/b").unwrap(), root.join("a/b"));
-        assert!(root.join("a/b").is_dir());
+        resolve(&volume, "in/b").unwrap();
+        assert!(volume.join("a/b").is_dir(), "links inside are followed");
         for bad in ["out", "out/etc", "../x", "/etc", "a/../../x"] {
             assert!(matches!(resolve(&volume, bad), Err(Cause::Escapes(_))), "{bad}");
         }

@@ -1,0 +1,108 @@
+//! Images: whether one is pulled, and pulling it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use kube::Api;
+
+use super::Handle;
+use super::images::{Decision, credentials, decide};
+use super::jobs::{Failed, call, failed, sandbox_config};
+use super::spec::PodExt;
+use crate::Shared;
+
+/// Sees to it that a container's image is there.
+pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> Result<(), Failed> {
+    let Some(container) = pod.container(name) else { return Ok(()) };
+    let image = container.image.as_deref().unwrap_or_default();
+    let policy = container.image_pull_policy.as_deref().unwrap_or_default();
+    let reference = ensure(shared, pod, name, image, policy).await?;
+    handle.memory.lock().images.insert(name.to_owned(), reference);
+    Ok(())
+}
+
+/// Sees to it that the images are there that a container mounts: their references by volume (KEP-4639).
+pub async fn volumes(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+) -> Result<BTreeMap<String, String>, Failed> {
+    let mut images = BTreeMap::new();
+    for volume in pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default() {
+        let Some(source) = &volume.image else { continue };
+        if container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name) {
+            let image = source.reference.as_deref().unwrap_or_default();
+            let policy = source.pull_policy.as_deref().unwrap_or_default();
+            let reference = ensure(shared, pod, &container.name, image, policy).await?;
+            images.insert(volume.name.clone(), reference);
+        }
+    }
+    Ok(images)
+}
+
+/// The reference of an image that is there, or is pulled now.
+async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &str) -> Result<String, Failed> {
+    let about = || pod.reference(Some(name));
+    let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
+    match decide(policy, present.is_some()) {
+        Decision::Use => {
+            let message = format!("Container image {image:?} already present on machine");
+            shared.recorder.normal(about(), "Pulled", message);
+            Ok(present.map(|image| image.id).unwrap_or_default())
+        }
+        Decision::Refuse => {
+            let message = format!("Container image {image:?} is not present with pull policy of Never");
+            shared.recorder.warning(about(), "ErrImageNeverPull", message.clone());
+            Err(failed("ErrImageNeverPull", message))
+        }
+        Decision::Pull => pull(shared, pod, name, image).await,
+    }
+}
+
+async fn pull(shared: &Shared, pod: &Pod, name: &str, image: &str) -> Result<String, Failed> {
+    let about = || pod.reference(Some(name));
+    shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
+    let auth = credentials(image, &pull_secrets(shared, pod).await);
+    let begun = shared.config.clock.monotonic();
+    match shared.runtime.pull(image, auth, sandbox_config(shared, pod, 0)).await {
+        Ok(reference) => {
+            let took = shared.config.clock.monotonic().saturating_sub(begun);
+            // The size only decorates the event.
+            let size = shared.runtime.image(image).await.ok().flatten().map_or(0, |image| image.size);
+            let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            let message = format!(
+                "Successfully pulled image {image:?} in {took:?} ({took:?} including waiting). Image size: {size} bytes."
+            );
+            shared.recorder.normal(about(), "Pulled", message);
+            Ok(reference)
+        }
+        Err(status) => {
+            let message = format!("Failed to pull image {image:?}: {}", status.message());
+            shared.recorder.warning(about(), "Failed", message);
+            shared.recorder.warning(about(), "Failed", "Error: ErrImagePull");
+            Err(failed("ErrImagePull", status.message()))
+        }
+    }
+}
+
+/// The pull secrets that can be read. One that is missing only means that it does not help.
+async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Secret> {
+    let api: Api<Secret> = Api::namespaced(shared.client.clone(), pod.namespace());
+    let mut secrets = Vec::new();
+    let names = pod.spec().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
+    for reference in names {
+        match api.get(&reference.name).await {
+            Ok(secret) => secrets.push(secret),
+            Err(error) => {
+                let message = format!(
+                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                    reference.name
+                );
+                tracing::debug!(%error, "a pull secret cannot be read");
+                shared.recorder.warning(pod.reference(None), "FailedToRetrieveImagePullSecret", message);
+            }
+        }
+    }
+    secrets
+}

@@ -1,0 +1,158 @@
+//! User namespaces of pods (`hostUsers: false`, KEP-127): each pod has a range of the node's users for itself.
+//!
+//! A range stands in the pod's own directory, so that it is the same after a restart and free when that is gone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cri::v1 as wire;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+/// Users of a pod, and the first that is given away.
+const LENGTH: u32 = 65_536;
+/// In the pod's directory; upstream's name and format.
+const FILE: &str = "userns";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mapping {
+    host_id: u32,
+    container_id: u32,
+    length: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Mappings {
+    #[serde(rename = "uidMappings")]
+    uids: Vec<Mapping>,
+    #[serde(rename = "gidMappings")]
+    gids: Vec<Mapping>,
+}
+
+/// Why a pod has no range.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    #[error("could not find an empty slot to allocate a user namespace")]
+    Full,
+    #[error("the user namespace of a pod: {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// The ranges that are taken, by number, and by which pod.
+#[derive(Debug)]
+pub struct Users {
+    pods: PathBuf,
+    most: u32,
+    taken: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Users {
+    /// Reads which ranges the pods below `pods` have.
+    ///
+    /// # Errors
+    /// A record that cannot be read: to give its range away twice would be worse than not to start.
+    pub fn load(pods: &Path, most: u32) -> Result<Self, UsersError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| UsersError::File { path, source }
+        };
+        let mut taken = BTreeMap::new();
+        for entry in fs::read_dir(pods).map_err(failed(pods))? {
+            let entry = entry.map_err(failed(pods))?;
+            let path = entry.path().join(FILE);
+            let text = match fs::read(&path) {
+                Ok(text) => text,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(failed(&path)(error)),
+            };
+            let mappings: Mappings =
+                serde_json::from_slice(&text).map_err(|error| failed(&path)(io::Error::other(error)))?;
+            if let Some(first) = mappings.uids.first() {
+                taken.insert(first.host_id / LENGTH, entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(Self { pods: pods.to_owned(), most, taken: Mutex::new(taken) })
+    }
+
+    /// The range of a pod; a new one if it has none.
+    ///
+    /// # Errors
+    /// When all are taken, or it cannot be written down.
+    pub fn of(&self, uid: &str) -> Result<wire::UserNamespace, UsersError> {
+        let mut taken = self.taken.lock();
+        let known = taken.iter().find(|(_, owner)| *owner == uid).map(|(number, _)| *number);
+        let number = match known {
+            Some(number) => number,
+            None => {
+                // Number 0 is the node's own.
+                let free =
+                    (1..=self.most).find(|number| !taken.contains_key(number)).ok_or(UsersError::Full)?;
+                self.write(uid, free)?;
+                taken.insert(free, uid.to_owned());
+                free
+            }
+        };
+        let mapping = wire::IdMapping { host_id: number * LENGTH, container_id: 0, length: LENGTH };
+        Ok(wire::UserNamespace {
+            mode: wire::NamespaceMode::Pod as i32,
+            uids: vec![mapping],
+            gids: vec![mapping],
+        })
+    }
+
+    fn write(&self, uid: &str, number: u32) -> Result<(), UsersError> {
+        let mapping = Mapping { host_id: number * LENGTH, container_id: 0, length: LENGTH };
+        let mappings = Mappings { uids: vec![mapping.clone()], gids: vec![mapping] };
+        let dir = self.pods.join(uid);
+        let path = dir.join(FILE);
+        let write = || -> io::Result<()> {
+            fs::create_dir_all(&dir)?;
+            let temporary = dir.join("userns.new");
+            fs::write(&temporary, serde_json::to_vec(&mappings)?)?;
+            fs::File::open(&temporary)?.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            fs::File::open(&dir)?.sync_all()
+        };
+        write().map_err(|source| UsersError::File { path, source })
+    }
+
+    /// A pod's directory is gone: its range is free.
+    pub fn release(&self, uid: &str) {
+        self.taken.lock().retain(|_, owner| owner != uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_apart_stay_the_same_and_are_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = |users: &Users, uid: &str| users.of(uid).map(|namespace| namespace.uids[0].host_id);
+        let users = Users::load(dir.path(), 2).unwrap();
+        assert_eq!(first(&users, "a").unwrap(), LENGTH);
+        assert_eq!(first(&users, "b").unwrap(), 2 * LENGTH);
+        assert!(matches!(first(&users, "c"), Err(UsersError::Full)));
+        let users = Users::load(dir.path(), 2).unwrap();
+        assert_eq!(first(&users, "b").unwrap(), 2 * LENGTH, "after a restart");
+        fs::remove_dir_all(dir.path().join("a")).unwrap();
+        users.release("a");
+        assert_eq!(first(&users, "c").unwrap(), LENGTH);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::write(dir.path().join("a/userns"), "{").unwrap();
+        assert!(Users::load(dir.path(), 2).is_err());
+    }
+}
