@@ -4,10 +4,12 @@ mod columns;
 mod defaults;
 mod resources;
 mod strategy;
+mod unserved;
 mod update;
 pub(crate) mod validate;
 mod warnings;
 
+pub use defaults::settle;
 pub(crate) use defaults::template_defaults;
 pub use resources::qos_class;
 pub(crate) use validate::validate_template;

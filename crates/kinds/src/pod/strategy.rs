@@ -2,7 +2,6 @@
 
 use schema::{Map, Object, Value};
 
-use super::resources::qos_class;
 use super::validate::annotations::APP_ARMOR;
 use super::validate::read::{has, items, maybe, sub, text};
 use crate::edit;
@@ -11,13 +10,12 @@ use crate::rules::Part;
 
 /// A new pod has no status but its phase and class, and says whole what it says in short.
 pub(super) fn prepare_create(pod: &mut Object) {
-    let class = qos_class(pod);
     pod.remove("status");
     pod.set_generation(1);
     edit::made(pod, "status", |status| {
         status.set("phase", "Pending");
-        status.set("qosClass", class);
     });
+    super::unserved::drop(pod);
     if sub(pod, "spec").is_some_and(|spec| items(spec, "schedulingGates").next().is_some()) {
         gated_condition(pod);
     }
@@ -156,8 +154,20 @@ pub(super) fn prepare_update(new: &mut Object, old: &Object, part: Part) {
         Part::Other("deletion") => {}
         Part::Main | Part::Other(_) => {
             put(new, "status", old.get("status").cloned());
+            keep_resources(new, old);
             generation(new, old);
         }
+    }
+}
+
+/// A client that does not know of a pod's resources as a whole does not take them away.
+fn keep_resources(new: &mut Object, old: &Object) {
+    if let Some(had) = old.at(&["spec", "resources"]) {
+        edit::made(new, "spec", |spec| {
+            if !has(spec, "resources") {
+                spec.set("resources", had.clone());
+            }
+        });
     }
 }
 
@@ -205,6 +215,14 @@ fn status(new: &mut Object, old: &Object) {
         if text(status, "qosClass").is_empty() {
             put(status, "qosClass", old.get("qosClass").cloned());
         }
+        // Clients that do not know of these leave them out; an empty list takes them away.
+        for field in
+            ["resourceClaimStatuses", "extendedResourceClaimStatus", "nodeAllocatableResourceClaimStatuses"]
+        {
+            if !has(status, field) {
+                put(status, field, old.get(field).cloned());
+            }
+        }
         if !has(status, "observedGeneration") {
             put(status, "observedGeneration", old.get("observedGeneration").cloned());
         }
@@ -250,6 +268,8 @@ fn resize(new: &mut Object, old: &Object) {
             spec.set(list, Value::List(containers));
         }
     });
+    keep_resources(new, old);
+    edit::within(new, "spec", super::defaults::pod_level);
     generation(new, old);
 }
 

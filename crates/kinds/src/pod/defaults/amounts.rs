@@ -4,7 +4,7 @@ use schema::quantity::Quantity;
 use schema::{Map, Object, Value};
 
 use super::super::resources::{container_limits, container_requests, pod_level as may_be_pod_level};
-use super::super::validate::read::{entries, sub};
+use super::super::validate::read::{amounts, entries, items, sub};
 use super::super::validate::resources::{is_huge, may_overcommit};
 use crate::edit::made;
 
@@ -25,7 +25,7 @@ fn add(resources: &mut Object, field: &str, amounts: &Map) {
 }
 
 /// A pod that says part of what it needs as a whole gets the rest from its containers (KEP-2837).
-pub(super) fn pod_level(spec: &mut Object) {
+pub(in crate::pod) fn pod_level(spec: &mut Object) {
     let Some(own) = sub(spec, "resources") else { return };
     let is_set = |own: &Object, field: &str| entries(own, field).next().is_some();
     if !is_set(own, "limits") && !is_set(own, "requests") {
@@ -38,10 +38,6 @@ pub(super) fn pod_level(spec: &mut Object) {
         .fold(Map::new(), collect);
     if !huge.is_empty() {
         made(spec, "resources", |own| add(own, "limits", &huge));
-    }
-    let limited = sub(spec, "resources").is_some_and(|own| is_set(own, "limits"));
-    if !limited {
-        return;
     }
     let mut requests: Map = container_requests(spec)
         .into_iter()
@@ -56,6 +52,29 @@ pub(super) fn pod_level(spec: &mut Object) {
     }
     if !requests.is_empty() {
         made(spec, "resources", |own| add(own, "requests", &requests));
+    }
+    limits_from_containers(spec);
+}
+
+/// A pod whose containers are all limited is limited to what they are together, and to no less than it is promised.
+fn limits_from_containers(spec: &mut Object) {
+    let Some(own) = sub(spec, "resources") else { return };
+    let all_limited = |name: &str| {
+        ["containers", "initContainers"]
+            .iter()
+            .flat_map(|list| items(spec, list))
+            .all(|container| container.at(&["resources", "limits", name]).is_some())
+    };
+    let together = container_limits(spec);
+    let mut limits = Map::new();
+    for (name, request) in amounts(own, "requests").filter(|(name, _)| may_be_pod_level(name)) {
+        let Some(sum) = together.get(name) else { continue };
+        if own.at(&["limits", name]).is_none() && all_limited(name) {
+            limits.insert(name, Value::Str(request.max(sum.clone()).to_string()));
+        }
+    }
+    if !limits.is_empty() {
+        made(spec, "resources", |own| add(own, "limits", &limits));
     }
 }
 

@@ -6,10 +6,12 @@ mod container;
 mod tests;
 mod volume;
 
+pub(super) use amounts::pod_level;
+
 use schema::{Object, Value};
 
-use super::validate::read::{is_true, text as text_of};
-use crate::edit::{each, flag, made, number, positive, present, text};
+use super::validate::read::{is_true, items, text as text_of};
+use crate::edit::{each, flag, made, number, positive, present, text, within};
 
 /// Fills in a pod.
 pub(super) fn pod(pod: &mut Object) {
@@ -18,7 +20,10 @@ pub(super) fn pod(pod: &mut Object) {
         for list in ["containers", "initContainers"] {
             each(spec, list, amounts::requests_from_limits);
         }
-        amounts::pod_level(spec);
+        let grace = "terminationGracePeriodSeconds";
+        if spec.get(grace).and_then(Value::as_int).is_some_and(|seconds| seconds < 0) {
+            spec.set(grace, Value::Int(1));
+        }
         flag(spec, "enableServiceLinks", true);
         if is_true(spec, "hostNetwork") {
             for list in ["containers", "initContainers"] {
@@ -27,6 +32,35 @@ pub(super) fn pod(pod: &mut Object) {
         }
         spec_defaults(spec);
         amounts::round(spec, "overhead");
+    });
+    within(pod, "status", pod_ips);
+}
+
+/// The first address and the list of addresses stay in step; the first is the one that old kubelets write.
+fn pod_ips(status: &mut Object) {
+    let ip = text_of(status, "podIP").to_owned();
+    let first = items(status, "podIPs").next().map(|first| text_of(first, "ip").to_owned());
+    match first {
+        Some(first) if ip.is_empty() => {
+            status.set("podIP", first);
+        }
+        first if !ip.is_empty() && first.as_ref() != Some(&ip) => {
+            let Some(ty) = status.item_type("podIPs") else { return };
+            let mut entry = Object::new(ty);
+            entry.set("ip", ip);
+            status.set("podIPs", vec![entry]);
+        }
+        _ => {}
+    }
+}
+
+/// What follows from all that the defaults and the admission chain gave a new pod: what it needs as a whole, and
+/// its class of service.
+pub fn settle(pod: &mut Object) {
+    within(pod, "spec", amounts::pod_level);
+    let class = super::resources::qos_class(pod);
+    made(pod, "status", |status| {
+        status.set("qosClass", class);
     });
 }
 

@@ -37,10 +37,6 @@ pub(super) fn check(new: &Object, old: &Object, errors: &mut Errors) {
     let (Some(new), Some(old_spec)) = (sub(new, "spec"), sub(old, "spec")) else { return };
     let mut rest = new.clone();
     pod_level(new, old_spec, &mut rest, &at, errors);
-    let claimed = old.list_at(&["status", "nodeAllocatableResourceClaimStatuses"]);
-    if claimed.is_some_and(|statuses| !statuses.is_empty()) {
-        errors.forbidden(&at, "pods with node allocatable resource claims cannot be resized");
-    }
     if !same_order(new, old_spec, &at, errors) {
         return;
     }

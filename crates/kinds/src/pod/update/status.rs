@@ -8,8 +8,8 @@ use schema::{Object, Value};
 use super::transitions;
 use crate::content;
 use crate::field::{At, Errors, Json};
-use crate::pod::validate::read::{amounts, entries, has, int, items, list, maybe, sub, text};
-use crate::pod::validate::{resources, shown};
+use crate::pod::validate::read::{has, int, items, list, maybe, sub, text};
+use crate::pod::validate::shown;
 
 /// Checks a changed status.
 pub(super) fn check(new_pod: &Object, old_pod: &Object, errors: &mut Errors) {
@@ -39,6 +39,7 @@ pub(super) fn check(new_pod: &Object, old_pod: &Object, errors: &mut Errors) {
     claim_statuses(new, spec, &at, errors);
     extended_claim(new, spec, &at, errors);
     node_claims(new, spec, &at, errors);
+    pod_ip(new, &at, errors);
     ips(new, old, "podIPs", errors);
     host_ip(new, &at, errors);
     ips(new, old, "hostIPs", errors);
@@ -136,7 +137,7 @@ fn node_claims(status: &Object, spec: &Object, at: &At<'_>, errors: &mut Errors)
     for (index, claim) in items(status, "nodeAllocatableResourceClaimStatuses").enumerate() {
         let (at, name) = (at.index(index), text(claim, "resourceClaimName"));
         if name.is_empty() {
-            errors.required(&at.child("resourceClaimName"), "must not be empty");
+            continue;
         }
         let known = items(spec, "resourceClaims")
             .chain(items(status, "resourceClaimStatuses"))
@@ -144,21 +145,24 @@ fn node_claims(status: &Object, spec: &Object, at: &At<'_>, errors: &mut Errors)
         if !known {
             errors.invalid(&at.child("resourceClaimName"), name, "no mapping found in pod reference");
         }
-        if list(claim, "containers").is_empty() {
-            errors.required(&at.child("containers"), "must not be empty");
+    }
+}
+
+/// The address of a pod is the first of its addresses.
+fn pod_ip(status: &Object, at: &At<'_>, errors: &mut Errors) {
+    let at = at.child("podIPs");
+    let (ip, first) = (text(status, "podIP"), items(status, "podIPs").next());
+    match first.map(|first| text(first, "ip")) {
+        Some(first) if !ip.is_empty() && first != ip => {
+            errors.invalid(&at.index(0).child("ip"), first, "must be equal to `podIP`");
         }
-        let at = at.child("resources");
-        if entries(claim, "resources").next().is_none() {
-            errors.required(&at, "must not be empty");
+        first if first.is_some() == ip.is_empty() => {
+            let shown: Vec<String> = items(status, "podIPs").map(shown::internal).collect();
+            let value = if shown.is_empty() { "null".to_owned() } else { format!("[{}]", shown.join(",")) };
+            let why = "podIP and podIPs must either both be set or both be unset";
+            errors.invalid(&at, Json(value), why);
         }
-        for (name, amount) in amounts(claim, "resources") {
-            if !resources::is_native(name) {
-                errors.invalid(&at.key(name), name, "must be a node allocatable resource name");
-            }
-            if amount.sign() < 0 {
-                errors.invalid(&at.key(name), &amount.to_string(), "must be non-negative");
-            }
-        }
+        _ => {}
     }
 }
 
@@ -231,7 +235,7 @@ fn health(status: &Object, spec: &Object, at: &At<'_>, errors: &mut Errors) {
             for (index, resource) in items(container, "allocatedResourcesStatus").enumerate() {
                 let at = at.index(index);
                 if let Some(found) = found {
-                    known_resource(text(resource, "name"), found, &at, errors);
+                    known_resource(text(resource, "name"), found, status, &at, errors);
                 }
                 healths(resource, &at.child("resources"), errors);
             }
@@ -246,7 +250,20 @@ fn health(status: &Object, spec: &Object, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn known_resource(name: &str, container: &Object, at: &At<'_>, errors: &mut Errors) {
+/// Whether a claim was made for an extended resource that the container asks for (KEP-5004).
+fn extended(claim: &str, container: &Object, status: &Object) -> bool {
+    let Some((claim, request)) = claim.split_once('/') else { return false };
+    let Some(made) = sub(status, "extendedResourceClaimStatus") else { return false };
+    text(made, "resourceClaimName") == claim
+        && items(made, "requestMappings").any(|mapping| {
+            let resource = text(mapping, "resourceName");
+            text(mapping, "containerName") == text(container, "name")
+                && text(mapping, "requestName") == request
+                && container.str_at(&["resources", "requests", resource]).is_some_and(|amount| amount != "0")
+        })
+}
+
+fn known_resource(name: &str, container: &Object, status: &Object, at: &At<'_>, errors: &mut Errors) {
     let resources = sub(container, "resources");
     let (known, why) = match name.strip_prefix("claim:") {
         Some(claim) => {
@@ -256,8 +273,8 @@ fn known_resource(name: &str, container: &Object, at: &At<'_>, errors: &mut Erro
                 request => claim.split_once('/') == Some((text(own, "name"), request)),
             });
             (
-                known,
-                "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty",
+                known || extended(claim, container, status),
+                "must match one of the container's resource claims as 'claim:<claimName>/<requestName>' when container.resources.claims[*].request is set or 'claim:<claimName>' when it is empty",
             )
         }
         None => {

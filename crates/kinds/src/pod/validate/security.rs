@@ -30,10 +30,6 @@ pub(super) fn of_pod(spec: &Object, at: &At<'_>, errors: &mut Errors) {
             errors.invalid(&groups_at.index(index), group, problem);
         }
     }
-    if is_true(spec, "shareProcessNamespace") && is_true(spec, "hostPID") {
-        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&at.child("shareProcessNamespace"), true, why);
-    }
     sysctls(spec, context, &at.child("sysctls"), errors);
     one_of(context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"], at, errors);
     seccomp(sub(context, "seccompProfile"), &at.child("seccompProfile"), errors);
@@ -41,6 +37,14 @@ pub(super) fn of_pod(spec: &Object, at: &At<'_>, errors: &mut Errors) {
     app_armor(sub(context, "appArmorProfile"), &at.child("appArmorProfile"), errors);
     one_of(context, "supplementalGroupsPolicy", &["Merge", "Strict"], at, errors);
     one_of(context, "seLinuxChangePolicy", &["MountOption", "Recursive"], at, errors);
+}
+
+/// The host's processes or the pod's: not both.
+pub(super) fn shared_processes(spec: &Object, at: &At<'_>, errors: &mut Errors) {
+    if is_true(spec, "shareProcessNamespace") && is_true(spec, "hostPID") {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.invalid(&at.child("shareProcessNamespace"), true, why);
+    }
 }
 
 fn one_of(object: &Object, field: &str, allowed: &[&str], at: &At<'_>, errors: &mut Errors) {

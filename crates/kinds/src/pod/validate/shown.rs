@@ -125,6 +125,13 @@ fn indent(json: &str) -> Vec<String> {
 /// `runAsUser` is `RunAsUser`, and what Go spells otherwise is listed.
 fn go_name(json: &str) -> String {
     match json {
+        "dnsPolicy" => "DNSPolicy".to_owned(),
+        "dnsConfig" => "DNSConfig".to_owned(),
+        "ip" => "IP".to_owned(),
+        "os" => "OS".to_owned(),
+        "tty" => "TTY".to_owned(),
+        "serviceAccount" => "DeprecatedServiceAccount".to_owned(),
+        "seLinuxChangePolicy" => "SELinuxChangePolicy".to_owned(),
         "seLinuxOptions" => "SELinuxOptions".to_owned(),
         "gmsaCredentialSpec" => "GMSACredentialSpec".to_owned(),
         "gmsaCredentialSpecName" => "GMSACredentialSpecName".to_owned(),

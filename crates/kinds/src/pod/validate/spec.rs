@@ -27,6 +27,7 @@ pub(super) fn check(spec: &Object, subject: &Subject<'_>, at: &At<'_>, errors: &
     policies(spec, at, errors);
     selector::labels(spec, "nodeSelector", &at.child("nodeSelector"), errors);
     security::of_pod(spec, &at.child("securityContext"), errors);
+    security::shared_processes(spec, at, errors);
     affinity::check(spec, &at.child("affinity"), errors);
     dns::config(spec, &at.child("dnsConfig"), errors);
     scheduling::gates(spec, at, errors);
@@ -108,6 +109,10 @@ pub(super) fn only_for_pods(spec: &Object, at: &At<'_>, errors: &mut Errors) {
                 }
             }
         }
+    }
+    if let Some(seconds) = int(spec, "terminationGracePeriodSeconds").filter(|seconds| *seconds < 0) {
+        let why = "must be greater than or equal to 0";
+        errors.invalid(&at.child("terminationGracePeriodSeconds"), seconds, why);
     }
     for list in ["containers", "initContainers"] {
         let at = at.child(list);

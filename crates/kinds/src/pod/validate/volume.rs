@@ -135,7 +135,7 @@ fn one(
         "csi" => csi(source, at, errors),
         "ephemeral" => ephemeral(source, volume, subject, parent, errors),
         "image" => {
-            if subject.is_pod && text(source, "reference").is_empty() {
+            if text(source, "reference").is_empty() {
                 errors.required(&at.child("reference"), "");
             }
             super::container::pull_policy(text(source, "pullPolicy"), &at.child("pullPolicy"), errors);

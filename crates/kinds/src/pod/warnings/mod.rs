@@ -3,8 +3,6 @@
 mod container;
 mod overlaps;
 mod ports;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
