@@ -3,6 +3,7 @@
 mod columns;
 mod defaults;
 mod resources;
+pub mod standards;
 mod strategy;
 mod unserved;
 mod update;
