@@ -34,6 +34,92 @@ impl fmt::Display for Path {
     }
 }
 
+/// The place of a field that is only spelt out when something is wrong with it: looking at a whole pod walks
+/// hundreds of fields, and builds no text for those that are right.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+    Path(&'a Path),
+}
+
+impl<'a> At<'a> {
+    /// A top-level field; several, when the name has dots.
+    pub fn new(name: &'a str) -> Self {
+        Self { parent: None, step: Step::Field(name) }
+    }
+
+    /// What a path says.
+    pub fn from_path(path: &'a Path) -> Self {
+        Self { parent: None, step: Step::Path(path) }
+    }
+
+    /// A field of this one; several, one in the other, when the name has dots.
+    pub fn child(&'a self, name: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Field(name) }
+    }
+
+    /// An element of this list.
+    pub fn index(&'a self, index: usize) -> Self {
+        Self { parent: Some(self), step: Step::Index(index) }
+    }
+
+    /// An entry of this map.
+    pub fn key(&'a self, key: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Key(key) }
+    }
+
+    fn write(&self, out: &mut String) {
+        if let Some(parent) = self.parent {
+            parent.write(out);
+        }
+        match self.step {
+            Step::Field(name) => {
+                if !out.is_empty() && !name.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
+            }
+            Step::Index(index) => out.push_str(&format!("[{index}]")),
+            Step::Key(key) => out.push_str(&format!("[{key}]")),
+            Step::Path(path) => out.push_str(&path.0),
+        }
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_path().0)
+    }
+}
+
+/// Something that says where a field is.
+pub trait ToPath {
+    /// The path in full.
+    fn to_path(&self) -> Path;
+}
+
+impl ToPath for Path {
+    fn to_path(&self) -> Path {
+        self.clone()
+    }
+}
+
+impl ToPath for At<'_> {
+    fn to_path(&self) -> Path {
+        let mut text = String::new();
+        self.write(&mut text);
+        Path(text)
+    }
+}
+
 /// What is wrong with a field, in the words of `metav1.CauseType`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorType {
@@ -141,37 +227,60 @@ impl Errors {
         self.0.is_empty()
     }
 
-    fn push(&mut self, path: &Path, kind: ErrorType, value: Option<String>, detail: impl Into<String>) {
-        self.0.push(Error { path: path.clone(), kind, value, detail: detail.into() });
+    fn push(
+        &mut self,
+        path: &impl ToPath,
+        kind: ErrorType,
+        value: Option<String>,
+        detail: impl Into<String>,
+    ) {
+        self.0.push(Error { path: path.to_path(), kind, value, detail: detail.into() });
     }
 
     /// The field must have a value.
-    pub fn required(&mut self, path: &Path, detail: impl Into<String>) {
+    pub fn required(&mut self, path: &impl ToPath, detail: impl Into<String>) {
         self.push(path, ErrorType::Required, None, detail);
     }
 
     /// The value is malformed.
-    pub fn invalid(&mut self, path: &Path, value: impl Shown, detail: impl Into<String>) {
+    pub fn invalid(&mut self, path: &impl ToPath, value: impl Shown, detail: impl Into<String>) {
         self.push(path, ErrorType::Invalid, Some(value.shown()), detail);
     }
 
     /// The value stands twice.
-    pub fn duplicate(&mut self, path: &Path, value: impl Shown) {
+    pub fn duplicate(&mut self, path: &impl ToPath, value: impl Shown) {
         self.push(path, ErrorType::Duplicate, Some(value.shown()), "");
     }
 
+    /// Everything that is wrong with a value, one error each.
+    pub fn each(
+        &mut self,
+        path: &impl ToPath,
+        value: &str,
+        problems: impl IntoIterator<Item = impl Into<String>>,
+    ) {
+        for problem in problems {
+            self.push(path, ErrorType::Invalid, Some(value.shown()), problem);
+        }
+    }
+
+    /// What the value names does not exist, and what would.
+    pub fn not_found_among(&mut self, path: &impl ToPath, value: impl Shown, detail: impl Into<String>) {
+        self.push(path, ErrorType::NotFound, Some(value.shown()), detail);
+    }
+
     /// What the value names does not exist.
-    pub fn not_found(&mut self, path: &Path, value: impl Shown) {
+    pub fn not_found(&mut self, path: &impl ToPath, value: impl Shown) {
         self.push(path, ErrorType::NotFound, Some(value.shown()), "");
     }
 
     /// The value may not be set.
-    pub fn forbidden(&mut self, path: &Path, detail: impl Into<String>) {
+    pub fn forbidden(&mut self, path: &impl ToPath, detail: impl Into<String>) {
         self.push(path, ErrorType::Forbidden, None, detail);
     }
 
     /// The value is none of `allowed`.
-    pub fn not_supported(&mut self, path: &Path, value: impl Shown, allowed: &[&str]) {
+    pub fn not_supported(&mut self, path: &impl ToPath, value: impl Shown, allowed: &[&str]) {
         let mut sorted: Vec<_> = allowed.iter().map(|value| format!("{value:?}")).collect();
         sorted.sort();
         let detail = if sorted.is_empty() {
@@ -182,13 +291,20 @@ impl Errors {
         self.push(path, ErrorType::NotSupported, Some(value.shown()), detail);
     }
 
+    /// The value is none of `allowed`, which are told in their own order.
+    pub fn not_supported_in_order(&mut self, path: &impl ToPath, value: impl Shown, allowed: &[&str]) {
+        let quoted: Vec<_> = allowed.iter().map(|value| format!("{value:?}")).collect();
+        let detail = format!("supported values: {}", quoted.join(", "));
+        self.push(path, ErrorType::NotSupported, Some(value.shown()), detail);
+    }
+
     /// The text has more than `max` bytes.
-    pub fn too_long(&mut self, path: &Path, max: usize) {
+    pub fn too_long(&mut self, path: &impl ToPath, max: usize) {
         self.push(path, ErrorType::TooLong, None, format!("may not be more than {max} bytes"));
     }
 
     /// The list has more than `max` items.
-    pub fn too_many(&mut self, path: &Path, actual: usize, max: usize) {
+    pub fn too_many(&mut self, path: &impl ToPath, actual: usize, max: usize) {
         self.push(
             path,
             ErrorType::TooMany,

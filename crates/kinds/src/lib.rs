@@ -7,6 +7,7 @@
 mod access;
 mod certificates;
 mod columns;
+pub mod content;
 mod core_kinds;
 mod edit;
 pub mod field;

@@ -65,8 +65,12 @@ pub struct Rules {
     pub prepare_update: fn(new: &mut Object, old: &Object, part: Part),
     /// What is wrong with a new object, metadata excluded.
     pub validate: fn(&Object, &mut Errors),
+    /// What is wrong with an object only because it is new; [`Rules::validate`] is called too.
+    pub validate_create: fn(&Object, &mut Errors),
     /// What is wrong with a change, metadata excluded; the new object has its own `validate` called too.
     pub validate_update: fn(new: &Object, old: &Object, part: Part, errors: &mut Errors),
+    /// What its author should know of an object that is right (`Warning:` headers); `old` when it is changed.
+    pub warnings: fn(new: &Object, old: Option<&Object>, part: Part) -> Vec<String>,
     /// The columns of `kubectl get`.
     pub columns: &'static [Column],
     /// One row of them; `now` in seconds since 1970, for ages.
@@ -79,7 +83,10 @@ pub struct Rules {
 
 /// The rules of a kind; those that every object has where the kind has none of its own.
 pub fn rules(group: &str, kind: &str) -> Rules {
-    let rules = own_rules(group, kind);
+    let mut rules = own_rules(group, kind);
+    if let Some(warnings) = crate::pod::warnings_of_owner(group, kind) {
+        rules.warnings = warnings;
+    }
     match crate::columns::printed(group, kind) {
         Some((columns, cells)) => Rules { columns, cells, ..rules },
         None => rules,
@@ -130,7 +137,9 @@ pub const GENERIC: Rules = Rules {
     created_by: |_, _| {},
     prepare_update: generic_prepare_update,
     validate: |_, _| {},
+    validate_create: |_, _| {},
     validate_update: |_, _, _, _| {},
+    warnings: |_, _, _| Vec::new(),
     columns: &[
         Column { name: "Name", ty: "string", format: "name", priority: 0 },
         Column { name: "Age", ty: "string", format: "", priority: 0 },

@@ -7,7 +7,7 @@ use schema::{Object, Value};
 use crate::edit::{self, each, made, number, text};
 use crate::field::{Errors, Path};
 use crate::meta::{self, NameRule, age};
-use crate::rules::{Cell, Column, Part, Rules, generic_prepare_update};
+use crate::rules::{Cell, Column, GENERIC, Part, Rules, generic_prepare_update};
 
 const fn column(name: &'static str, priority: i32) -> Column {
     Column { name, ty: "string", format: "", priority }
@@ -20,7 +20,6 @@ pub(crate) const RULES: Rules = Rules {
         object.remove("status");
         made(object, "status", |status| edit::present(status, "loadBalancer"));
     },
-    created_by: |_, _| {},
     prepare_update: |new, old, part| {
         generic_prepare_update(new, old, part);
         new.set_generation(old.generation());
@@ -42,6 +41,7 @@ pub(crate) const RULES: Rules = Rules {
         ("spec.type", |service| edit::get(service, &["spec", "type"]).to_owned()),
     ],
     name: NameRule::Label1035,
+    ..GENERIC
 };
 
 fn defaults(service: &mut Object) {

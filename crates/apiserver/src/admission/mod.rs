@@ -7,6 +7,9 @@ mod escalation;
 mod namespace;
 mod node;
 mod pod;
+mod pod_security;
+mod priority;
+mod runtime_class;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -106,10 +109,14 @@ pub async fn catch_up(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
 /// What a plugin refuses with.
 pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
     namespace::lifecycle(attempt)?;
-    node::taint_new(attempt, object);
     pod::service_account(attempt, object)?;
-    pod::priority(attempt, object)?;
-    pod::default_tolerations(attempt, object);
+    node::taint_new(attempt, object);
+    priority::priority(attempt, object)?;
+    priority::default_tolerations(attempt, object);
+    runtime_class::mutate(attempt, object)?;
+    if pod::is_new_pod(attempt) {
+        kinds::pod::settle(object);
+    }
     Ok(())
 }
 
@@ -117,8 +124,9 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
 ///
 /// # Errors
 /// What a plugin refuses with.
-pub fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
+pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<String>) -> Result<()> {
     node::restriction(attempt, Some(object))?;
+    pod_security::validate(attempt, object, warnings)?;
     escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)
 }

@@ -1,4 +1,4 @@
-//! ServiceAccount, Priority and DefaultTolerationSeconds.
+//! ServiceAccount: a pod runs as an account that exists, and finds its token.
 
 use schema::{Object, Value};
 
@@ -10,7 +10,7 @@ const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// An hour and seven seconds: upstream's mark of a token that was asked for on a pod's behalf.
 const TOKEN_SECONDS: i64 = 3607;
 
-fn is_new_pod(attempt: &Attempt<'_>) -> bool {
+pub(super) fn is_new_pod(attempt: &Attempt<'_>) -> bool {
     attempt.is_core("pods") && !attempt.is_sub() && attempt.operation == Operation::Create
 }
 
@@ -22,9 +22,12 @@ pub fn misses_something(attempt: &Attempt<'_>, pod: &Object) -> bool {
     let named = |path: &[&str]| pod.str_at(path).filter(|name| !name.is_empty());
     let account = named(&["spec", "serviceAccountName"]).unwrap_or("default");
     let account = format!("{}/{account}", attempt.namespace());
-    let class = named(&["spec", "priorityClassName"]);
-    attempt.find("", "serviceaccounts", &account).is_none()
-        || class.is_some_and(|class| attempt.find("scheduling.k8s.io", "priorityclasses", class).is_none())
+    let missing = |group: &str, plural: &str, name: Option<&str>| {
+        name.is_some_and(|name| attempt.find(group, plural, name).is_none())
+    };
+    missing("", "serviceaccounts", Some(&account))
+        || missing("scheduling.k8s.io", "priorityclasses", named(&["spec", "priorityClassName"]))
+        || missing("node.k8s.io", "runtimeclasses", named(&["spec", "runtimeClassName"]))
 }
 
 /// A new pod runs as a service account that exists, and finds its token where every client looks for it.
@@ -112,90 +115,5 @@ fn mount_token(attempt: &Attempt<'_>, spec: &mut Object) {
             }
         }
         Err(error) => tracing::error!(%error, "the token volume does not fit the catalogue"),
-    }
-}
-
-/// A new pod has the priority of its class.
-///
-/// # Errors
-/// 403 when the class does not exist.
-pub fn priority(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
-    if !is_new_pod(attempt) {
-        return Ok(());
-    }
-    let pod_name = pod.name().to_owned();
-    let Some(spec) = pod.struct_mut("spec") else { return Ok(()) };
-    let class_name = spec.str_at(&["priorityClassName"]).unwrap_or_default().to_owned();
-    let class = if class_name.is_empty() {
-        default_class(attempt)?
-    } else {
-        let class = attempt.read("scheduling.k8s.io", "priorityclasses", &class_name)?;
-        if class.is_none() {
-            let why = format!("no PriorityClass with name {class_name} was found");
-            return Err(ApiError::forbidden("", "pods", &pod_name, &why));
-        }
-        class
-    };
-    let value = class.as_ref().and_then(|class| class.int_at(&["value"])).unwrap_or_default();
-    if spec.int_at(&["priority"]).is_some_and(|given| given != value) {
-        let why = format!(
-            "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name",
-            spec.int_at(&["priority"]).unwrap_or_default()
-        );
-        return Err(ApiError::forbidden("", "pods", &pod_name, &why));
-    }
-    spec.set("priority", Value::Int(value));
-    let policy = class
-        .as_ref()
-        .and_then(|class| class.str_at(&["preemptionPolicy"]))
-        .unwrap_or("PreemptLowerPriority");
-    if spec.get("preemptionPolicy").is_none() {
-        spec.set("preemptionPolicy", policy);
-    }
-    if let Some(class) = class.filter(|_| class_name.is_empty()) {
-        spec.set("priorityClassName", class.name());
-    }
-    Ok(())
-}
-
-fn default_class(attempt: &Attempt<'_>) -> Result<Option<Object>> {
-    let registry = attempt.core.registry();
-    let Some(resource) = registry.preferred("scheduling.k8s.io", "priorityclasses") else { return Ok(None) };
-    let (codec, cache) = attempt.core.codec(resource)?;
-    let mut best: Option<Object> = None;
-    for entry in cache.list("").1 {
-        let class = codec.object(&entry).map_err(ApiError::internal)?;
-        let is_default = class.bool_at(&["globalDefault"]).unwrap_or_default();
-        let lower = best.as_ref().is_none_or(|best| class.int_at(&["value"]) < best.int_at(&["value"]));
-        if is_default && lower {
-            best = Some(class);
-        }
-    }
-    Ok(best)
-}
-
-/// A pod stays five minutes on a node that stopped answering, unless it says otherwise.
-pub fn default_tolerations(attempt: &Attempt<'_>, pod: &mut Object) {
-    if !is_new_pod(attempt) {
-        return;
-    }
-    let Some(spec) = pod.struct_mut("spec") else { return };
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let tolerated = spec.list_at(&["tolerations"]).unwrap_or_default().iter().any(|toleration| {
-            let text = |name| toleration.child(name).and_then(Value::as_str).unwrap_or_default();
-            (text("key") == key || text("key").is_empty()) && matches!(text("effect"), "NoExecute" | "")
-        });
-        if tolerated {
-            continue;
-        }
-        let Some(item) = spec.item_type("tolerations") else { return };
-        let mut toleration = Object::new(item);
-        toleration.set("key", key);
-        toleration.set("operator", "Exists");
-        toleration.set("effect", "NoExecute");
-        toleration.set("tolerationSeconds", Value::Int(300));
-        if let Some(list) = spec.list_mut("tolerations") {
-            list.push(Value::Struct(toleration));
-        }
     }
 }

@@ -75,7 +75,7 @@ pub async fn admit(
     admission::mutate(&attempt, &mut object)?;
     manage_fields(ctx, operation, &mut object, old.as_ref());
     let attempt = Attempt::new(ctx, operation, old.as_ref());
-    admission::validate(&attempt, &object)?;
+    admission::validate(&attempt, &object, warnings)?;
     admission::webhook::validate(&attempt, Some(&object), warnings).await?;
     Ok(Admitted { object, old })
 }

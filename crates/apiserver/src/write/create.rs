@@ -32,12 +32,14 @@ pub async fn create(ctx: &WriteContext<'_>, decoded: Decoded) -> Result<(Committ
         // Reserved before the commit, let go of when it fails.
         let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
         let valid = validate::validate(ctx.resource, admitted, Part::Main)?;
+        let told = (ctx.resource.rules.warnings)(valid.object(), None, Part::Main);
         let name = valid.object().name().to_owned();
         match commit::put(ctx, valid, Expect::Absent).await {
             Ok(committed) => {
                 if !ctx.options.dry_run {
                     reservation.keep();
                 }
+                warnings.extend(told);
                 return Ok((committed, warnings));
             }
             Err(Refused::Failed(error)) => return Err(error),

@@ -106,6 +106,7 @@ async fn attempt(
     let admitted = admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), &mut warnings).await?;
     let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
     let valid = validate::validate(resource, admitted, part)?;
+    warnings.extend((resource.rules.warnings)(valid.object(), Some(old), part));
     let mut same = valid.object().clone();
     same.set_resource_version(old.resource_version());
     if same == *old {

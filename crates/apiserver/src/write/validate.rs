@@ -33,12 +33,16 @@ pub fn validate(resource: &Arc<Resource>, admitted: Admitted, part: Part) -> Res
     let (object, old) = admitted.into_parts();
     let mut errors = Errors::new();
     kinds::meta::validate(&object, resource.rules.name, resource.namespaced, &mut errors);
-    if let Some(old) = &old {
-        kinds::meta::validate_update(&object, old, &mut errors);
-        (resource.rules.validate_update)(&object, old, part, &mut errors);
+    match &old {
+        None => (resource.rules.validate_create)(&object, &mut errors),
+        Some(old) => {
+            kinds::meta::validate_update(&object, old, &mut errors);
+            (resource.rules.validate_update)(&object, old, part, &mut errors);
+        }
     }
-    // A change of the status cannot make the rest of the object wrong, which may be older than today's rules.
-    if old.is_none() || part != Part::Status {
+    // A change of the status cannot make the rest of the object wrong, which may be older than today's rules; nor
+    // can a deletion.
+    if old.is_none() || !matches!(part, Part::Status | Part::Other("deletion")) {
         (resource.rules.validate)(&object, &mut errors);
     }
     if let Some(custom) = &resource.custom {

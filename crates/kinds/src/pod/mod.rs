@@ -2,29 +2,34 @@
 
 mod columns;
 mod defaults;
-mod validate;
+mod resources;
+pub mod standards;
+mod strategy;
+mod unserved;
+mod update;
+pub(crate) mod validate;
+mod warnings;
 
-use schema::{Object, Value};
+pub use defaults::settle;
+pub(crate) use defaults::template_defaults;
+pub use resources::qos_class;
+pub(crate) use validate::validate_template;
+pub use warnings::of_template as template_warnings;
 
-pub(crate) use defaults::{pod_defaults, template_defaults};
-pub(crate) use validate::{validate_spec, validate_template};
+use schema::Object;
 
 use crate::edit;
-use crate::field::{Errors, Path};
-use crate::rules::{Part, Rules, generic_prepare_update};
+use crate::field::Path;
+use crate::rules::{GENERIC, Part, Rules};
 
 /// The rules of `Pod`.
 pub(crate) const RULES: Rules = Rules {
-    defaults: |pod| edit::made(pod, "spec", pod_defaults),
-    prepare_create,
-    created_by: |_, _| {},
-    prepare_update,
-    validate: |pod, errors| {
-        if let Some(spec) = pod.struct_at(&["spec"]) {
-            validate_spec(spec, &Path::new("spec"), errors);
-        }
-    },
-    validate_update,
+    defaults: defaults::pod,
+    prepare_create: strategy::prepare_create,
+    prepare_update: strategy::prepare_update,
+    validate_create: validate::validate_new_pod,
+    validate_update: update::validate,
+    warnings: warnings::of_pod,
     columns: columns::COLUMNS,
     cells: columns::cells,
     selectable: &[
@@ -37,88 +42,32 @@ pub(crate) const RULES: Rules = Rules {
         ("status.podIP", |pod| edit::get(pod, &["status", "podIP"]).to_owned()),
         ("status.nominatedNodeName", |pod| edit::get(pod, &["status", "nominatedNodeName"]).to_owned()),
     ],
-    name: crate::meta::NameRule::Subdomain,
+    ..GENERIC
 };
 
-fn prepare_create(pod: &mut Object) {
-    let class = qos_class(pod);
-    pod.remove("status");
-    pod.set_generation(1);
-    edit::made(pod, "status", |status| {
-        status.set("phase", "Pending");
-        status.set("qosClass", class);
-    });
-}
+type Warn = fn(&Object, Option<&Object>, Part) -> Vec<String>;
 
-fn prepare_update(new: &mut Object, old: &Object, part: Part) {
-    generic_prepare_update(new, old, part);
-    if part == Part::Other("binding") {
-        // Binding is not a change of what the pod is.
-        new.set_generation(old.generation());
-    }
-}
-
-/// The quality of service that requests and limits amount to (`component-helpers/resource`).
-pub fn qos_class(pod: &Object) -> &'static str {
-    let containers =
-        || edit::structs(pod, &["spec", "containers"]).chain(edit::structs(pod, &["spec", "initContainers"]));
-    let amount = |container: &Object, which: &str, resource: &str| -> String {
-        edit::get(container, &["resources", which, resource]).to_owned()
-    };
-    let is_set = |text: &str| !text.is_empty() && text != "0";
-    let mut any = false;
-    let mut guaranteed = true;
-    for container in containers() {
-        for resource in ["cpu", "memory"] {
-            let (request, limit) =
-                (amount(container, "requests", resource), amount(container, "limits", resource));
-            any |= is_set(&request) || is_set(&limit);
-            guaranteed &= is_set(&limit) && request == limit;
+/// What tells the author of a kind that makes pods what its template could do better.
+pub(crate) fn warnings_of_owner(group: &str, kind: &str) -> Option<Warn> {
+    Some(match (group, kind) {
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+        | ("batch", "Job")
+        | ("", "ReplicationController") => |new, old, part| of_owner(new, old, part, &["spec", "template"]),
+        ("batch", "CronJob") => {
+            |new, old, part| of_owner(new, old, part, &["spec", "jobTemplate", "spec", "template"])
         }
-    }
-    match (any, guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
+        ("", "PodTemplate") => |new, old, part| of_owner(new, old, part, &["template"]),
+        _ => return None,
+    })
 }
 
-/// What of a pod's specification may change once it exists.
-fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) {
-    if part != Part::Main {
-        return;
-    }
-    let path = Path::new("spec");
-    let (Some(new_spec), Some(old_spec)) = (new.struct_at(&["spec"]), old.struct_at(&["spec"])) else {
-        return;
-    };
-    let mut munged = new_spec.clone();
-    for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"]
-    {
-        match old_spec.get(field) {
-            Some(value) => {
-                munged.set(field, value.clone());
-            }
-            None => {
-                munged.remove(field);
-            }
+fn of_owner(new: &Object, old: Option<&Object>, part: Part, path: &[&str]) -> Vec<String> {
+    // Nobody is told again what they did not touch.
+    let unchanged = old.is_some_and(|old| old.generation() == new.generation() && new.generation() > 0);
+    match new.struct_at(path) {
+        Some(template) if part == Part::Main && !unchanged => {
+            template_warnings(template, &Path::new(&path.join(".")))
         }
-    }
-    for list in ["containers", "initContainers"] {
-        let images: Vec<Value> = edit::structs(old_spec, &[list])
-            .map(|container| container.get("image").cloned().unwrap_or(Value::Null))
-            .collect();
-        let mut images = images.into_iter();
-        edit::each(&mut munged, list, |container| match images.next() {
-            Some(Value::Null) | None => {
-                container.remove("image");
-            }
-            Some(image) => {
-                container.set("image", image);
-            }
-        });
-    }
-    if munged != *old_spec {
-        errors.forbidden(&path, "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)");
+        _ => Vec::new(),
     }
 }

@@ -1,0 +1,66 @@
+//! Fields of features that v1.37 has and keeps off: taken out of a new pod, as a server with the feature off does.
+//! Left in what was stored with them.
+
+use schema::Object;
+
+use super::validate::read::CONTAINER_LISTS;
+use crate::edit::{each, within};
+
+/// Removes the fields of features that are off.
+pub(super) fn drop(pod: &mut Object) {
+    within(pod, "spec", |spec| {
+        spec.remove("schedulingGroup");
+        spec.remove("evictionResponders");
+        each(spec, "volumes", volume);
+        for list in CONTAINER_LISTS {
+            each(spec, list, container);
+        }
+    });
+}
+
+fn container(container: &mut Object) {
+    each(container, "volumeMounts", |mount| {
+        mount.remove("bindMountOptions");
+    });
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        within(container, name, handler);
+    }
+    within(container, "lifecycle", |lifecycle| {
+        for hook in ["postStart", "preStop"] {
+            within(lifecycle, hook, handler);
+        }
+    });
+}
+
+fn handler(handler: &mut Object) {
+    within(handler, "httpGet", |get| {
+        get.remove("protocol");
+    });
+    within(handler, "grpc", |grpc| {
+        grpc.remove("mode");
+    });
+}
+
+fn volume(volume: &mut Object) {
+    within(volume, "emptyDir", |directory| {
+        directory.remove("mode");
+    });
+    for source in ["secret", "configMap", "downwardAPI", "projected"] {
+        within(volume, source, |source| {
+            source.remove("defaultUser");
+            each(source, "items", user);
+            each(source, "sources", |projection| {
+                for field in ["secret", "configMap", "downwardAPI"] {
+                    within(projection, field, |source| each(source, "items", user));
+                }
+                for field in ["serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
+                    within(projection, field, user);
+                }
+            });
+        });
+    }
+}
+
+fn user(item: &mut Object) {
+    item.remove("user");
+}

@@ -1,0 +1,180 @@
+//! Changes of pods, with the words of a kube-apiserver for those that it refused.
+
+use schema::Object;
+
+use crate::field::Errors;
+use crate::rules::Part;
+
+const OLD: &str = r#"{"metadata":{"name":"p","namespace":"d","generation":3},
+    "spec":{"nodeName":"n1","activeDeadlineSeconds":100,"restartPolicy":"OnFailure",
+        "tolerations":[{"key":"x","operator":"Exists","effect":"NoExecute","tolerationSeconds":5}],
+        "containers":[{"name":"c","image":"i","resources":{"requests":{"cpu":"1"}}}]},
+    "status":{"phase":"Running","qosClass":"Burstable","observedGeneration":2,
+        "conditions":[{"type":"Ready","status":"True","observedGeneration":2}],
+        "containerStatuses":[{"name":"c","state":{"terminated":{"exitCode":0}}}]}}"#;
+
+const GATED: &str = r#"{"metadata":{"name":"p","namespace":"d","generation":1},
+    "spec":{"schedulingGates":[{"name":"g1"},{"name":"g2"}],"nodeSelector":{"a":"b"},
+        "containers":[{"name":"c","image":"i"}]},"status":{"phase":"Pending","qosClass":"BestEffort"}}"#;
+
+fn pod(json: &str) -> Object {
+    let kind = schema::catalogue::builtin().kind("", "v1", "Pod").unwrap();
+    let mut pod = schema::json::decode(&kind.ty, json.as_bytes()).unwrap().object;
+    (crate::pod::RULES.defaults)(&mut pod);
+    pod
+}
+
+/// Merges `patch` into `old` and sends it to a part of the pod.
+fn change(old: &str, part: Part, patch: &str) -> (Object, Vec<String>) {
+    let old = pod(old);
+    let mut new = schema::patch::merge_patch(&old, patch.as_bytes()).unwrap().object;
+    let rules = crate::pod::RULES;
+    (rules.defaults)(&mut new);
+    (rules.prepare_update)(&mut new, &old, part);
+    let mut errors = Errors::new();
+    (rules.validate_update)(&new, &old, part, &mut errors);
+    (new, errors.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn what_may_change() {
+    for (old, part, patch) in [
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"containers":[{"name":"c","image":"j","resources":{"requests":{"cpu":"1"}}}]}}"#,
+        ),
+        (OLD, Part::Main, r#"{"spec":{"activeDeadlineSeconds":50}}"#),
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"tolerations":[{"key":"x","operator":"Exists","effect":"NoExecute","tolerationSeconds":9},{"key":"y"}]}}"#,
+        ),
+        (GATED, Part::Main, r#"{"spec":{"schedulingGates":[{"name":"g2"}]}}"#),
+        (GATED, Part::Main, r#"{"spec":{"nodeSelector":{"c":"d"}}}"#),
+        (OLD, Part::Status, r#"{"status":{"phase":"Failed"},"spec":{"hostname":"ignored"}}"#),
+        (
+            OLD,
+            Part::Other("resize"),
+            r#"{"spec":{"hostname":"ignored","containers":[{"name":"c","image":"ignored","resources":{"requests":{"cpu":"2"}}}]}}"#,
+        ),
+        (
+            OLD,
+            Part::Other("ephemeralcontainers"),
+            r#"{"spec":{"ephemeralContainers":[{"name":"e","image":"x"}]}}"#,
+        ),
+    ] {
+        let (new, errors) = change(old, part, patch);
+        assert_eq!(errors, Vec::<String>::new(), "{patch}");
+        assert_eq!(new.at(&["spec", "hostname"]), None, "{patch}");
+        let counts = i64::from(part != Part::Status);
+        assert_eq!(new.generation(), pod(old).generation() + counts, "{patch}");
+    }
+}
+
+#[test]
+fn what_may_not_change() {
+    let cases = [
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"containers":[{"name":"c","image":" j"}]}}"#,
+            "spec.containers[0].image: Invalid value: \" j\": must not have leading or trailing whitespace",
+        ),
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"containers":[]}}"#,
+            "spec.containers: Forbidden: pod updates may not add or remove containers",
+        ),
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"activeDeadlineSeconds":500}}"#,
+            "spec.activeDeadlineSeconds: Invalid value: 500: must be less than or equal to previous value",
+        ),
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"activeDeadlineSeconds":null}}"#,
+            "spec.activeDeadlineSeconds: Invalid value: null: must not update from a positive integer to nil value",
+        ),
+        (
+            OLD,
+            Part::Main,
+            r#"{"spec":{"tolerations":[]}}"#,
+            "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds",
+        ),
+        (
+            GATED,
+            Part::Main,
+            r#"{"spec":{"schedulingGates":[{"name":"g3"}]}}"#,
+            "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'g3'",
+        ),
+        (
+            GATED,
+            Part::Main,
+            r#"{"spec":{"nodeSelector":{"a":"c"}}}"#,
+            "spec.nodeSelector: Invalid value: {\"a\":\"c\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+        ),
+        (
+            OLD,
+            Part::Main,
+            r#"{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}}}"#,
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation",
+        ),
+        (
+            OLD,
+            Part::Status,
+            r#"{"status":{"qosClass":"BestEffort"}}"#,
+            "status.qosClass: Invalid value: \"BestEffort\": field is immutable",
+        ),
+        (
+            OLD,
+            Part::Status,
+            r#"{"status":{"containerStatuses":[{"name":"c","state":{"running":{}}}]}}"#,
+            "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state",
+        ),
+        (
+            OLD,
+            Part::Status,
+            r#"{"status":{"podIPs":[{"ip":"1.2.3.4"},{"ip":"1.2.3.5"}]}}"#,
+            "status.podIPs: Invalid value: [{\"IP\":\"1.2.3.4\"},{\"IP\":\"1.2.3.5\"}]: may specify no more than one IP for each IP family",
+        ),
+        (
+            OLD,
+            Part::Other("resize"),
+            r#"{"spec":{"containers":[{"name":"c","image":"i","resources":{"requests":{"memory":"1Gi"}}}]}}"#,
+            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed",
+        ),
+        (
+            OLD,
+            Part::Other("resize"),
+            r#"{"spec":{"containers":[{"name":"c","image":"i"}]}}"#,
+            "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing",
+        ),
+    ];
+    for (old, part, patch, wanted) in cases {
+        let (_, errors) = change(old, part, patch);
+        assert!(errors.iter().any(|error| error == wanted), "{patch}: {errors:#?}");
+    }
+}
+
+#[test]
+fn a_change_that_may_not_be_is_told_line_by_line() {
+    let (_, errors) = change(OLD, Part::Main, r#"{"spec":{"hostname":"x"}}"#);
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains("(allow it to be set to 1 if it was previously negative)\n@@ -"));
+    assert!(errors[0].contains("\n- \"Hostname\": \"\",\n+ \"Hostname\": \"x\",\n"), "{}", errors[0]);
+}
+
+#[test]
+fn a_status_keeps_what_its_writer_does_not_know_of() {
+    let status = r#"{"status":{"observedGeneration":null,"qosClass":null,"conditions":[{"type":"Ready","status":"False"}]}}"#;
+    let (new, errors) = change(OLD, Part::Status, status);
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(new.str_at(&["status", "qosClass"]), Some("Burstable"));
+    assert_eq!(new.int_at(&["status", "observedGeneration"]), Some(2));
+    let ready = new.list_at(&["status", "conditions"]).unwrap()[0].as_struct().unwrap();
+    assert_eq!(ready.int_at(&["observedGeneration"]), Some(2));
+}

@@ -1,0 +1,105 @@
+//! The claim that an ephemeral volume makes.
+
+use schema::Object;
+
+use super::read::{amount, maybe, sub, text, texts};
+use super::{resources, selector};
+use crate::content;
+use crate::field::{At, Errors};
+
+const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+/// Checks a claim template.
+pub(super) fn check(template: &Object, at: &At<'_>, errors: &mut Errors) {
+    let metadata = template.metadata();
+    let metadata_at = at.child("metadata");
+    for (key, _) in super::read::entries(metadata, "annotations") {
+        let problems = content::qualified_name(&key.to_lowercase());
+        errors.each(&metadata_at.child("annotations"), key, problems);
+    }
+    selector::labels(metadata, "labels", &metadata_at.child("labels"), errors);
+    for (field, _) in metadata.fields() {
+        if !matches!(&*field.json, "annotations" | "labels") {
+            errors.forbidden(&metadata_at.child(&field.json), "cannot be set");
+        }
+    }
+    match sub(template, "spec") {
+        Some(spec) => check_spec(spec, &at.child("spec"), errors),
+        None => {
+            let at = at.child("spec");
+            errors.required(&at.child("accessModes"), "at least 1 access mode is required");
+            errors.required(&at.child("resources[storage]"), "");
+        }
+    }
+}
+
+fn check_spec(spec: &Object, at: &At<'_>, errors: &mut Errors) {
+    let modes_at = at.child("accessModes");
+    if texts(spec, "accessModes").next().is_none() {
+        errors.required(&modes_at, "at least 1 access mode is required");
+    }
+    selector::check(sub(spec, "selector"), &at.child("selector"), errors);
+    for mode in texts(spec, "accessModes").filter(|mode| !ACCESS_MODES.contains(mode)) {
+        errors.not_supported(&modes_at, mode, &ACCESS_MODES);
+    }
+    let alone = texts(spec, "accessModes").any(|mode| mode == "ReadWriteOncePod");
+    let others =
+        texts(spec, "accessModes").any(|mode| mode != "ReadWriteOncePod" && ACCESS_MODES.contains(&mode));
+    if alone && others {
+        errors.forbidden(&modes_at, "may not use ReadWriteOncePod with other access modes");
+    }
+    let storage_at = at.child("resources[storage]");
+    match sub(spec, "resources").and_then(|resources| amount(resources, "requests", "storage")) {
+        None => errors.required(&storage_at, ""),
+        Some(size) if size.sign() <= 0 => {
+            errors.invalid(&storage_at, &size.to_string(), "must be greater than zero");
+        }
+        Some(size) => resources::quantity("storage", &size, &storage_at, errors),
+    }
+    for field in ["storageClassName", "volumeAttributesClassName"] {
+        if let Some(class) = maybe(spec, field).filter(|class| !class.is_empty()) {
+            errors.each(&at.child(field), class, content::subdomain(class));
+        }
+    }
+    if let Some(mode) = maybe(spec, "volumeMode").filter(|mode| !matches!(*mode, "Block" | "Filesystem")) {
+        errors.not_supported(&at.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+    sources(spec, at, errors);
+}
+
+fn sources(spec: &Object, at: &At<'_>, errors: &mut Errors) {
+    for field in ["dataSource", "dataSourceRef"] {
+        let Some(source) = sub(spec, field) else { continue };
+        let at = at.child(field);
+        for field in ["name", "kind"] {
+            if text(source, field).is_empty() {
+                errors.required(&at.child(field), "");
+            }
+        }
+        let (group, kind) = (text(source, "apiGroup"), text(source, "kind"));
+        if group.is_empty() && kind != "PersistentVolumeClaim" {
+            let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.invalid(&at, kind, why);
+        }
+        if !group.is_empty() {
+            errors.each(&at.child("apiGroup"), group, content::subdomain(group));
+        }
+        let namespace = text(source, "namespace");
+        if !namespace.is_empty() {
+            errors.each(&at.child("namespace"), namespace, content::label(namespace));
+        }
+    }
+    let (Some(source), Some(reference)) = (sub(spec, "dataSource"), sub(spec, "dataSourceRef")) else {
+        return;
+    };
+    let same = ["apiGroup", "kind", "name"].iter().all(|field| source.get(field) == reference.get(field));
+    let why = if !text(reference, "namespace").is_empty() {
+        "may not be specified when dataSourceRef.namespace is specified"
+    } else if !same {
+        "must match dataSourceRef"
+    } else {
+        return;
+    };
+    // Upstream shows the path, whose JSON has nothing in it.
+    errors.invalid(at, crate::field::Json("{}".to_owned()), why);
+}
