@@ -31,7 +31,8 @@ const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "hugetlb", "i
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
     unified: Option<PathBuf>,
-    /// The controllers of each hierarchy of version 1, and where it is mounted.
+    /// The hierarchies of version 1, and one of version 2 beside them: which of the controllers that pods need each
+    /// has, and where it is mounted. A runtime makes groups in all of them.
     split: Vec<(Vec<String>, PathBuf)>,
 }
 
@@ -52,12 +53,11 @@ impl Cgroups {
             let mut right = right.split(' ');
             match (right.next(), right.nth(1)) {
                 (Some("cgroup2"), _) if at == Path::new("/sys/fs/cgroup") => found.unified = Some(at),
+                (Some("cgroup2"), _) => found.split.push((Vec::new(), at)),
                 (Some("cgroup"), Some(options)) => {
                     let known = |option: &&str| CONTROLLERS.contains(option);
-                    let names: Vec<String> = options.split(',').filter(known).map(str::to_owned).collect();
-                    if !names.is_empty() {
-                        found.split.push((names, at));
-                    }
+                    let names = options.split(',').filter(known).map(str::to_owned).collect();
+                    found.split.push((names, at));
                 }
                 _ => {}
             }
@@ -77,7 +77,7 @@ impl Cgroups {
         match &self.unified {
             Some(root) => descend(root, inside)?,
             None => {
-                for (_, root) in &self.split {
+                for (_, root) in self.split.iter().filter(|(names, _)| !names.is_empty()) {
                     let folder = root.join(inside);
                     fs::create_dir_all(&folder).map_err(named(&folder))?;
                 }
@@ -242,7 +242,17 @@ mod tests {
                       2 0 0:2 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
                       3 0 0:3 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
         let found = Cgroups::parse(hybrid);
-        assert_eq!(found.split, [(vec!["cpu".to_owned()], PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"))]);
+        let roots: Vec<_> =
+            found.split.iter().map(|(names, root)| (names.join(","), root.to_str())).collect();
+        let at = |path| Some(path);
+        assert_eq!(
+            roots,
+            [
+                ("cpu".to_owned(), at("/sys/fs/cgroup/cpu,cpuacct")),
+                (String::new(), at("/sys/fs/cgroup/unified")),
+                (String::new(), at("/sys/fs/cgroup/systemd")),
+            ]
+        );
         let unified = Cgroups::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
         assert_eq!(unified.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
         assert_eq!(unified.folder("memory", "/a/b"), Some(PathBuf::from("/sys/fs/cgroup/a/b")));

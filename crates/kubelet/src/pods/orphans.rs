@@ -3,6 +3,7 @@
 use futures::future::join_all;
 
 use super::observed::{Cache, GRACE, POD_UID, State, observe};
+use super::resources;
 use crate::Shared;
 
 /// Ends and removes all that the runtime has of a pod. What fails is tried again at the next look.
@@ -33,8 +34,29 @@ async fn try_clear(shared: &Shared, uid: &str) -> Result<(), tonic::Status> {
         runtime.stop_sandbox(&sandbox.id).await?;
         runtime.remove_sandbox(&sandbox.id).await?;
     }
-    if let Err(error) = shared.volumes.remove_pod(uid) {
-        tracing::warn!(uid, %error, "an orphaned pod's files are not removed");
+    for error in leftovers(shared, uid) {
+        tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
     }
     Ok(())
+}
+
+/// Removes files, logs and cgroups of a pod of which no more than its uid is known. What could not be removed.
+fn leftovers(shared: &Shared, uid: &str) -> Vec<std::io::Error> {
+    let mut failures = Vec::new();
+    failures.extend(shared.volumes.remove_pod(uid).err());
+    shared.users.release(uid);
+    for group in resources::cgroups_of(&shared.config.cgroup_root, uid) {
+        failures.extend(shared.cgroups.remove(&group).err());
+    }
+    match std::fs::read_dir(&shared.config.log_dir) {
+        Ok(entries) => {
+            for entry in entries.filter_map(Result::ok) {
+                if entry.file_name().to_string_lossy().ends_with(&format!("_{uid}")) {
+                    failures.extend(std::fs::remove_dir_all(entry.path()).err());
+                }
+            }
+        }
+        Err(error) => failures.push(error),
+    }
+    failures
 }

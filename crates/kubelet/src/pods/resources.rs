@@ -80,6 +80,12 @@ pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
     format!("{}/kubepods/{class}pod{}", root.trim_end_matches('/'), pod.uid())
 }
 
+/// The cgroups that a pod may have had, whatever its class was.
+pub fn cgroups_of(root: &str, uid: &str) -> [String; 3] {
+    ["", "burstable/", "besteffort/"]
+        .map(|class| format!("{}/kubepods/{class}pod{uid}", root.trim_end_matches('/')))
+}
+
 /// The weight for millicores.
 pub fn shares(millis: i64) -> i64 {
     if millis == 0 { MIN_SHARES } else { (millis * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES) }
