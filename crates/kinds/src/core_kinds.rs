@@ -71,72 +71,6 @@ pub(crate) const NAMESPACE: Rules = Rules {
     ..GENERIC
 };
 
-/// The rules of `Node`.
-pub(crate) const NODE: Rules = Rules {
-    prepare_create: |_| {},
-    columns: &[
-        NAME,
-        column("Status", "string", 0),
-        column("Roles", "string", 0),
-        AGE,
-        column("Version", "string", 0),
-        column("Internal-IP", "string", 1),
-        column("External-IP", "string", 1),
-        column("OS-Image", "string", 1),
-        column("Kernel-Version", "string", 1),
-        column("Container-Runtime", "string", 1),
-    ],
-    cells: node_cells,
-    selectable: &[("spec.unschedulable", |node| {
-        node.bool_at(&["spec", "unschedulable"]).unwrap_or_default().to_string()
-    })],
-    ..GENERIC
-};
-
-fn node_cells(node: &Object, now: i64) -> Vec<Cell> {
-    let ready = edit::structs(node, &["status", "conditions"]).find(|c| edit::get(c, &["type"]) == "Ready");
-    let mut status = match ready.map(|condition| edit::get(condition, &["status"])) {
-        Some("True") => "Ready".to_owned(),
-        Some(_) => "NotReady".to_owned(),
-        None => "Unknown".to_owned(),
-    };
-    if node.bool_at(&["spec", "unschedulable"]) == Some(true) {
-        status.push_str(",SchedulingDisabled");
-    }
-    let address = |kind: &str| {
-        let found = edit::structs(node, &["status", "addresses"]).find(|a| edit::get(a, &["type"]) == kind);
-        found.map_or("<none>", |address| edit::get(address, &["address"])).to_owned()
-    };
-    let info = |field: &str| match edit::get(node, &["status", "nodeInfo", field]) {
-        "" => "<unknown>".to_owned(),
-        text => text.to_owned(),
-    };
-    let mut roles: Vec<&str> = node
-        .labels()
-        .into_iter()
-        .flat_map(schema::Map::strings)
-        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-            Some(role) => Some(role),
-            None => (key == "kubernetes.io/role").then_some(value),
-        })
-        .filter(|role| !role.is_empty())
-        .collect();
-    roles.sort_unstable();
-    let roles = if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") };
-    vec![
-        name_cell(node),
-        Cell::Text(status),
-        Cell::Text(roles),
-        age_cell(node, now),
-        Cell::Text(edit::get(node, &["status", "nodeInfo", "kubeletVersion"]).to_owned()),
-        Cell::Text(address("InternalIP")),
-        Cell::Text(address("ExternalIP")),
-        Cell::Text(info("osImage")),
-        Cell::Text(info("kernelVersion")),
-        Cell::Text(info("containerRuntimeVersion")),
-    ]
-}
-
 /// The most that the data of a config map or a secret may have: 1 MiB.
 const MAX_DATA: usize = 1 << 20;
 
@@ -271,72 +205,6 @@ pub(crate) const LEASE: Rules = Rules {
     ..GENERIC
 };
 
-/// The rules of `Event` in the core group.
-pub(crate) const EVENT: Rules = Rules {
-    prepare_create: |_| {},
-    prepare_update: |_, _, _| {},
-    columns: &[
-        column("Last Seen", "string", 0),
-        column("Type", "string", 0),
-        column("Reason", "string", 0),
-        column("Object", "string", 0),
-        column("Subobject", "string", 1),
-        column("Source", "string", 1),
-        column("Message", "string", 0),
-        column("First Seen", "string", 1),
-        column("Count", "string", 1),
-        Column { name: "Name", ty: "string", format: "name", priority: 1 },
-    ],
-    cells: event_cells,
-    selectable: &[
-        ("involvedObject.kind", |object| edit::get(object, &["involvedObject", "kind"]).to_owned()),
-        ("involvedObject.namespace", |object| edit::get(object, &["involvedObject", "namespace"]).to_owned()),
-        ("involvedObject.name", |object| edit::get(object, &["involvedObject", "name"]).to_owned()),
-        ("involvedObject.uid", |object| edit::get(object, &["involvedObject", "uid"]).to_owned()),
-        ("involvedObject.apiVersion", |object| {
-            edit::get(object, &["involvedObject", "apiVersion"]).to_owned()
-        }),
-        ("involvedObject.resourceVersion", |object| {
-            edit::get(object, &["involvedObject", "resourceVersion"]).to_owned()
-        }),
-        ("involvedObject.fieldPath", |object| edit::get(object, &["involvedObject", "fieldPath"]).to_owned()),
-        ("reason", |object| edit::get(object, &["reason"]).to_owned()),
-        ("reportingComponent", |object| edit::get(object, &["reportingComponent"]).to_owned()),
-        ("source", |object| match edit::get(object, &["source", "component"]) {
-            "" => edit::get(object, &["reportingComponent"]).to_owned(),
-            source => source.to_owned(),
-        }),
-        ("type", |object| edit::get(object, &["type"]).to_owned()),
-    ],
-    ..GENERIC
-};
-
-fn event_cells(event: &Object, now: i64) -> Vec<Cell> {
-    let since = |fields: &[&[&str]]| {
-        let time = fields.iter().find_map(|path| event.at(path).and_then(Value::as_time));
-        Cell::Text(time.map_or("<unknown>".to_owned(), |time| crate::meta::duration(now - time.as_second())))
-    };
-    let text = |path: &[&str]| edit::get(event, path).to_owned();
-    let mut object = text(&["involvedObject", "kind"]).to_lowercase();
-    if !edit::get(event, &["involvedObject", "name"]).is_empty() {
-        object = format!("{object}/{}", edit::get(event, &["involvedObject", "name"]));
-    }
-    let source = [text(&["source", "component"]), text(&["source", "host"])];
-    let source: Vec<String> = source.into_iter().filter(|part| !part.is_empty()).collect();
-    vec![
-        since(&[&["series", "lastObservedTime"], &["lastTimestamp"], &["eventTime"]]),
-        Cell::Text(text(&["type"])),
-        Cell::Text(text(&["reason"])),
-        Cell::Text(object),
-        Cell::Text(text(&["involvedObject", "fieldPath"])),
-        Cell::Text(source.join(", ")),
-        Cell::Text(text(&["message"]).trim().to_owned()),
-        since(&[&["firstTimestamp"], &["eventTime"]]),
-        Cell::Int(event.int_at(&["count"]).unwrap_or(1)),
-        name_cell(event),
-    ]
-}
-
 /// The rules of `Endpoints`.
 pub(crate) const ENDPOINTS: Rules = Rules {
     defaults: |object| {
@@ -398,15 +266,3 @@ fn some_of(list: &[&str]) -> String {
         all => all.join(","),
     }
 }
-
-/// The rules of `PriorityClass`.
-pub(crate) const PRIORITY_CLASS: Rules = Rules {
-    defaults: |object| text(object, "preemptionPolicy", "PreemptLowerPriority"),
-    prepare_create: |object| object.set_generation(1),
-    validate_update: |new, old, _, errors| {
-        if new.get("value") != old.get("value") {
-            errors.forbidden(&Path::new("value"), "may not be changed in an update.");
-        }
-    },
-    ..GENERIC
-};

@@ -252,6 +252,11 @@ impl Errors {
         self.push(path, ErrorType::Duplicate, Some(value.shown()), "");
     }
 
+    /// The value stands twice, and why it may not.
+    pub fn duplicate_because(&mut self, path: &impl ToPath, value: impl Shown, detail: impl Into<String>) {
+        self.push(path, ErrorType::Duplicate, Some(value.shown()), detail);
+    }
+
     /// Everything that is wrong with a value, one error each.
     pub fn each(
         &mut self,

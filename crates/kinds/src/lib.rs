@@ -6,12 +6,17 @@
 
 mod access;
 mod certificates;
+mod classes;
 mod columns;
 pub mod content;
 mod core_kinds;
 mod edit;
+mod event;
 pub mod field;
+#[cfg(test)]
+mod judged;
 pub mod meta;
+mod node;
 pub mod pod;
 mod rules;
 mod service;

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{SharedClock, SharedRandom, SystemClock, SystemRandom};
 
@@ -28,21 +29,20 @@ pub struct Config {
 }
 
 /// Where images come from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Registries {
-    /// Hosts (with port) that are asked before the one that an image names.
-    pub mirrors: Vec<Mirror>,
+    /// Where `<host>/hosts.toml` files are, which say who is asked for a registry's images; read at each pull.
+    pub config_dir: Option<PathBuf>,
     /// Hosts, with port, that speak plain HTTP. Loopback always may.
     pub plain_http: Vec<String>,
+    /// How long a registry may say nothing.
+    pub stall: Duration,
 }
 
-/// A host that is asked for another's images.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirror {
-    /// Whose images, as `docker.io`.
-    pub of: String,
-    /// Who is asked, as `mirror.local:5000`.
-    pub host: String,
+impl Default for Registries {
+    fn default() -> Self {
+        Self { config_dir: None, plain_http: Vec::new(), stall: Duration::from_secs(60) }
+    }
 }
 
 impl Config {

@@ -43,7 +43,7 @@ use cri::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 
-pub use config::{Config, Mirror, Registries};
+pub use config::{Config, Registries};
 pub use images::{ImageError, Store as ImageStore, import as import_image};
 pub use import::{ImportError, Progress, import_client};
 pub use network::{Loopback, NetworkError, PodIps, PodNetwork, SandboxMeta};

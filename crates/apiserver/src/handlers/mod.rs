@@ -6,6 +6,7 @@ pub mod health;
 pub mod node_proxy;
 pub mod openapi;
 pub mod patch;
+pub mod proxy;
 pub mod resource;
 pub mod reviews;
 pub mod scale;

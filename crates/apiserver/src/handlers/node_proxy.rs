@@ -21,8 +21,9 @@ use crate::status::{ApiError, Result};
 /// 400 when no container is chosen, 500 when the kubelet cannot be reached.
 pub async fn handle(call: &Call<'_>, connection: ConnectionParts, _body: Body) -> Result<Response<Body>> {
     let info = call.authorized.info();
-    if call.resource.plural != "pods" || info.subresource == "proxy" {
-        return Err(ApiError::with_code(501, "", format!("{} is not served yet", info.resource_path())));
+    if call.resource.plural != "pods" {
+        let path = info.resource_path();
+        return Err(ApiError::method_not_allowed(&call.resource.group, &path, info.verb));
     }
     let entry = get::entry(call.core, call.authorized, call.resource).await?;
     let (codec, _) = call.core.codec(call.resource)?;
@@ -65,7 +66,10 @@ async fn relay(response: Response<hyper::body::Incoming>) -> Result<Response<Bod
 }
 
 /// Answers with the kubelet's 101 and then copies bytes both ways until either side ends.
-fn join(client: hyper::upgrade::OnUpgrade, mut backend: Response<hyper::body::Incoming>) -> Response<Body> {
+pub(super) fn join(
+    client: hyper::upgrade::OnUpgrade,
+    mut backend: Response<hyper::body::Incoming>,
+) -> Response<Body> {
     let backend_upgrade = hyper::upgrade::on(&mut backend);
     let headers = backend.headers().clone();
     tokio::spawn(async move {

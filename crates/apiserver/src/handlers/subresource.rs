@@ -5,7 +5,7 @@ use kinds::Part;
 use schema::{Object, Value};
 
 use super::resource::{self, Call};
-use super::{node_proxy, scale, token};
+use super::{node_proxy, proxy, scale, token};
 use crate::body::{self, Body};
 use crate::negotiate;
 use crate::options::DeleteOptions;
@@ -34,7 +34,8 @@ pub async fn handle(call: &Call<'_>, parts: ConnectionParts, body: Body) -> Resu
         "binding" => bind(call, body).await,
         "eviction" => evict(call, body).await,
         "token" => token::create(call, body).await,
-        "log" | "exec" | "attach" | "portforward" | "proxy" => node_proxy::handle(call, parts, body).await,
+        "log" | "exec" | "attach" | "portforward" => node_proxy::handle(call, parts, body).await,
+        "proxy" => proxy::handle(call, parts, body).await,
         _ => Err(ApiError::no_such_path()),
     }
 }

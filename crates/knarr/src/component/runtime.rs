@@ -24,6 +24,15 @@ pub struct Runtime {
     /// The cgroup under which all pods are
     #[arg(long, default_value = "")]
     cgroup_parent: String,
+    /// A folder of HOST/hosts.toml files, as containerd's certs.d, which say who is asked for a registry's images
+    #[arg(long)]
+    registry_config_dir: Option<PathBuf>,
+    /// A registry, by host and port, that speaks plain HTTP; may be given several times
+    #[arg(long, value_name = "HOST")]
+    plain_http_registry: Vec<String>,
+    /// The range of pod addresses, where no kubelet tells it
+    #[arg(long, value_name = "CIDR")]
+    pod_cidr: Option<String>,
 }
 
 impl Runtime {
@@ -37,7 +46,12 @@ impl Runtime {
             config.socket = socket;
         }
         config.cgroup_parent = self.cgroup_parent;
+        config.registries.config_dir = self.registry_config_dir;
+        config.registries.plain_http = self.plain_http_registry;
         config.network = Arc::new(Network::new(self.state.join("addresses")));
+        if let Some(cidr) = &self.pod_cidr {
+            config.network.set_pod_cidr(cidr);
+        }
         let shutdown = Shutdown::new();
         let run = runtime::run(config, shutdown.clone());
         tokio::pin!(run);

@@ -224,7 +224,13 @@ impl Archive {
         for ((diff, id), (path, digest)) in chain.into_iter().zip(layers) {
             if !store.has_layer(&id) {
                 progress(&format!("unpacking {diff}"), 0);
-                let layer = Layer { digest: *digest, diff: &diff, chain: &id, below: &below };
+                let layer = Layer {
+                    name: digest.unwrap_or(&diff),
+                    digest: *digest,
+                    diff: &diff,
+                    chain: &id,
+                    below: &below,
+                };
                 store.unpack(&layer, &mut self.open(path)?)?;
             }
             below.push(id);

@@ -19,7 +19,9 @@ use crate::sys::mount;
 
 /// What a layer is and what it must be.
 pub struct Layer<'a> {
-    /// Its digest as it is transported, where that is known.
+    /// What messages call it.
+    pub name: &'a str,
+    /// Its digest as it is transported, where that is still to be checked.
     pub digest: Option<&'a str>,
     /// Its digest once decompressed.
     pub diff: &'a str,
@@ -56,7 +58,7 @@ pub fn unpack(
 ) -> Result<(), ImageError> {
     let setup = ImageError::store(format!("preparing layer {}", layer.diff));
     let (mut unfinished, target) = prepare(layers, below).map_err(setup)?;
-    let name = layer.digest.unwrap_or(layer.diff);
+    let name = layer.name;
     let mut transported = Hashing::new(reader);
     let mut content = Hashing::new(decompress(&mut transported).map_err(|e| unpack_error(name, "", e))?);
     let applied = apply(&mut content, &target).and_then(|used| {

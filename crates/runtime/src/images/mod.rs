@@ -12,16 +12,21 @@
 
 mod apply;
 mod archive;
+mod auth;
+mod fetch;
+mod hosts;
 mod layer;
 mod name;
 mod pull;
+mod registry;
 mod store;
 
 use std::io;
 
 pub use archive::import;
+pub use auth::Auth;
 pub use name::{Name, Wanted};
-pub use pull::{Auth, pull};
+pub use pull::pull;
 pub use store::{Image, Store};
 
 /// Why an image is not there, or not right.
@@ -112,6 +117,21 @@ impl ImageError {
         let what = what.into();
         move |source| Self::Store { what, source }
     }
+}
+
+/// An error with all its causes: the other end sees nothing but text.
+pub fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// What Go, and so every image, calls this machine's architecture.

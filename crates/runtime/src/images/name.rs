@@ -1,6 +1,6 @@
 use std::fmt;
 
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 
 use super::ImageError;
 

@@ -1,22 +1,17 @@
 //! Images from a registry.
 
 use std::collections::HashMap;
-use std::io;
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, Read};
 
-use base64::Engine;
-use bytes::Bytes;
-use cri::v1::AuthConfig;
-use futures::TryStreamExt;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
-use oci_client::manifest::OciDescriptor;
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
+use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use super::auth::Auth;
+use super::fetch::fetch;
+use super::hosts;
 use super::layer::Layer;
+use super::registry::{Ask, Repository};
 use super::store::{self, Incoming};
 use super::{ARCHITECTURE, ImageError, Name, Store};
 use crate::config::Registries;
@@ -61,50 +56,28 @@ pub struct Manifest {
     pub manifests: Vec<Descriptor>,
 }
 
-const ACCEPTED: [&str; 4] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-];
+/// Neither a manifest nor a configuration is larger.
+const LARGEST_DOCUMENT: usize = 16 << 20;
+/// How many layers of one image arrive at once.
+const AT_ONCE: usize = 3;
+/// An index may point to another one, but not forever.
+const DEEPEST_INDEX: usize = 4;
 
-/// Who asks.
-#[derive(Debug, Clone)]
-pub struct Auth(RegistryAuth);
-
-impl Auth {
-    /// From what the kubelet found in a pull secret.
-    pub fn from_cri(auth: Option<&AuthConfig>) -> Result<Self, ImageError> {
-        let Some(auth) = auth else { return Ok(Self(RegistryAuth::Anonymous)) };
-        if !auth.registry_token.is_empty() {
-            return Ok(Self(RegistryAuth::Bearer(auth.registry_token.clone())));
-        }
-        if !auth.username.is_empty() {
-            return Ok(Self(RegistryAuth::Basic(auth.username.clone(), auth.password.clone())));
-        }
-        if auth.auth.is_empty() {
-            return Ok(Self(RegistryAuth::Anonymous));
-        }
-        let malformed =
-            |reason: String| ImageError::Malformed { what: "the pull secret's auth".into(), reason };
-        let decoded = base64::engine::general_purpose::STANDARD
-            .decode(&auth.auth)
-            .map_err(|e| malformed(e.to_string()))?;
-        let text = String::from_utf8(decoded).map_err(|e| malformed(e.to_string()))?;
-        let (user, password) = text.split_once(':').ok_or_else(|| malformed("it has no colon".into()))?;
-        Ok(Self(RegistryAuth::Basic(user.to_owned(), password.trim_end_matches('\0').to_owned())))
-    }
-}
-
-/// The manifest for this machine.
+/// The manifest for this machine: of the variant that is nearest to it, among those that it can run.
 pub fn choose_platform(manifests: &[Descriptor]) -> Result<&Descriptor, ImageError> {
     let fits = |descriptor: &&Descriptor| {
         descriptor.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == ARCHITECTURE)
     };
+    // No variant is the architecture's ordinary one: v8 on arm64, v1 on amd64, which every machine runs.
+    let rank = |descriptor: &&Descriptor| match descriptor.platform.as_ref().map(|p| p.variant.as_str()) {
+        None | Some("") => 0,
+        Some("v8") if ARCHITECTURE == "arm64" => 0,
+        Some("v1") if ARCHITECTURE == "amd64" => 0,
+        _ => 1,
+    };
+    let ordinary = manifests.iter().filter(fits).min_by_key(rank).filter(|best| rank(best) == 0);
     // An index of one that names no platform leaves no choice.
-    manifests
-        .iter()
-        .find(fits)
+    ordinary
         .or_else(|| manifests.first().filter(|only| manifests.len() == 1 && only.platform.is_none()))
         .ok_or(ImageError::Platform(ARCHITECTURE))
 }
@@ -116,144 +89,80 @@ pub async fn pull(
     name: &Name,
     auth: &Auth,
 ) -> Result<store::Image, ImageError> {
-    let mut failure = None;
-    for registry in candidates(registries, name) {
-        match (Puller {
-            store,
-            name,
-            auth,
-            registry: registry.clone(),
-            client: client(registries, name, &registry),
-        })
-        .run()
-        .await
-        {
-            Ok(image) => return Ok(image),
-            Err(error @ (ImageError::Store { .. } | ImageError::Unpack { .. })) => return Err(error),
-            Err(error) => failure = Some(error),
-        }
-    }
-    // The last one asked is the image's own registry, whose answer counts.
-    Err(failure.unwrap_or_else(|| ImageError::NotFound(name.to_string())))
-}
-
-fn candidates(registries: &Registries, name: &Name) -> Vec<Option<String>> {
-    let own = name.reference().registry();
-    let mirrors =
-        registries.mirrors.iter().filter(|mirror| mirror.of == own).map(|mirror| Some(mirror.host.clone()));
-    mirrors.chain([None]).collect()
-}
-
-fn client(registries: &Registries, name: &Name, mirror: &Option<String>) -> Client {
-    let host = mirror.as_deref().unwrap_or(name.reference().resolve_registry());
-    let plain = is_loopback(host) || registries.plain_http.iter().any(|plain| plain == host);
-    let protocol =
-        if plain { ClientProtocol::HttpsExcept(vec![host.to_owned()]) } else { ClientProtocol::Https };
-    Client::new(ClientConfig {
-        protocol,
-        connect_timeout: Some(Duration::from_secs(30)),
-        read_timeout: Some(Duration::from_secs(60)),
-        user_agent: "knarr",
-        ..ClientConfig::default()
-    })
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let endpoints = hosts::endpoints(registries, name.reference().registry())?;
+    let repository = Repository::new(name, endpoints, auth, registries.stall)?;
+    Puller { store, name, repository }.run().await
 }
 
 struct Puller<'a> {
     store: &'a Store,
     name: &'a Name,
-    auth: &'a Auth,
-    registry: Option<String>,
-    client: Client,
+    repository: Repository,
 }
 
 impl Puller<'_> {
-    fn reference(&self) -> Reference {
-        let mut reference = self.name.reference().clone();
-        if let Some(host) = &self.registry {
-            reference.set_mirror_registry(host.clone());
-        }
-        reference
-    }
-
-    fn failed(&self, error: OciDistributionError) -> ImageError {
-        let registry = self.reference().resolve_registry().to_owned();
-        let (image, reason) = (self.name.to_string(), chain(&error));
-        match &error {
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_) => {
-                ImageError::Denied { registry, image, reason }
+    /// A manifest by tag or digest. A mirror that sends something else is passed over.
+    async fn manifest(&self, reference: &str) -> Result<(Vec<u8>, String, Manifest), ImageError> {
+        let mut first = 0;
+        loop {
+            let (response, at) = self.repository.ask(Ask::Manifest(reference), first).await?;
+            let bytes = self.bounded(response, at).await?;
+            let digest = store::digest(&bytes);
+            if reference.starts_with("sha256:") && reference != digest {
+                first = at + 1;
+                if first < self.repository.hosts() {
+                    continue;
+                }
+                let expected = reference.to_owned();
+                return Err(ImageError::Corrupt { what: "manifest", expected, actual: digest });
             }
-            OciDistributionError::ImageManifestNotFoundError(_)
-            | OciDistributionError::ServerError { code: 404, .. } => {
-                ImageError::Missing { registry, image, reason }
-            }
-            OciDistributionError::RegistryError { envelope, .. }
-                if envelope
-                    .errors
-                    .iter()
-                    .any(|e| format!("{:?}", e.code).to_lowercase().contains("unknown")) =>
-            {
-                ImageError::Missing { registry, image, reason }
-            }
-            _ => ImageError::Registry { registry, image, reason },
+            let manifest = serde_json::from_slice(&bytes).map_err(|e| ImageError::Malformed {
+                what: format!("manifest {digest}"),
+                reason: e.to_string(),
+            })?;
+            return Ok((bytes, digest, manifest));
         }
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<(Bytes, String, Manifest), ImageError> {
-        let (bytes, _) = self
-            .client
-            .pull_manifest_raw(reference, &self.auth.0, &ACCEPTED)
-            .await
-            .map_err(|e| self.failed(e))?;
-        let digest = store::digest(&bytes);
-        if let Some(expected) = reference.digest()
-            && expected != digest
-        {
-            return Err(ImageError::Corrupt {
-                what: "manifest",
-                expected: expected.to_owned(),
-                actual: digest,
-            });
+    async fn bounded(&self, mut response: reqwest::Response, at: usize) -> Result<Vec<u8>, ImageError> {
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = response.chunk().await.map_err(|e| self.repository.failed_at(at, super::text(&e)))?;
+            let Some(chunk) = chunk else { return Ok(bytes) };
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LARGEST_DOCUMENT {
+                return Err(self.repository.failed_at(at, "a manifest of more than 16 MiB"));
+            }
         }
-        let manifest = serde_json::from_slice(&bytes).map_err(|e| ImageError::Malformed {
-            what: format!("manifest {digest}"),
-            reason: e.to_string(),
-        })?;
-        Ok((bytes, digest, manifest))
     }
 
     async fn run(&self) -> Result<store::Image, ImageError> {
-        let reference = self.reference();
+        let reference = self.name.reference();
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
         // The name is that of the index, where there is one; what it points to is for this machine.
-        let (mut bytes, digest, mut manifest) = self.manifest(&reference).await?;
-        if !manifest.manifests.is_empty() {
+        let (mut bytes, digest, mut manifest) = self.manifest(wanted).await?;
+        let mut depth = 0;
+        while !manifest.manifests.is_empty() {
+            depth += 1;
             let chosen = choose_platform(&manifest.manifests)?.digest.clone();
-            let (chosen_bytes, _, chosen_manifest) =
-                self.manifest(&reference.clone_with_digest(chosen)).await?;
+            let (chosen_bytes, _, chosen_manifest) = self.manifest(&chosen).await?;
             (bytes, manifest) = (chosen_bytes, chosen_manifest);
+            if depth > DEEPEST_INDEX {
+                let reason = "its indexes are nested too deeply".into();
+                return Err(ImageError::Malformed { what: format!("manifest {digest}"), reason });
+            }
         }
         let malformed = |reason: &str| ImageError::Malformed {
             what: format!("manifest {digest}"),
             reason: reason.into(),
         };
         let config = manifest.config.as_ref().ok_or_else(|| malformed("it has no configuration"))?;
-        let config = self.config(&reference, config).await?;
+        let config = self.config(config).await?;
         let chain = Store::chain(&config)?;
         if chain.len() != manifest.layers.len() {
             return Err(malformed("its layers do not match its configuration"));
         }
-        let mut below = Vec::new();
-        for ((diff, id), layer) in chain.into_iter().zip(&manifest.layers) {
-            if !self.store.has_layer(&id) {
-                self.layer(&reference, layer, diff, id.clone(), below.clone()).await?;
-            }
-            below.push(id);
-        }
+        self.layers(&manifest.layers, chain).await?;
         let incoming = Incoming {
             config: &config,
             manifest: Some((&bytes, &digest)),
@@ -262,72 +171,59 @@ impl Puller<'_> {
         self.store.add(&incoming)
     }
 
-    async fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
-        let mut stream = self.blob(reference, descriptor).await?;
+    async fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
+        if usize::try_from(descriptor.size).unwrap_or(usize::MAX) > LARGEST_DOCUMENT {
+            let reason = "a configuration of more than 16 MiB".into();
+            return Err(ImageError::Malformed { what: descriptor.digest.clone(), reason });
+        }
+        let mut file = fetch(&self.repository, descriptor, self.store.root()).await?;
         let mut bytes = Vec::new();
-        while let Some(chunk) = stream.try_next().await.map_err(|e| self.failed(e.into()))? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > 16 << 20 {
-                return Err(ImageError::Malformed {
-                    what: descriptor.digest.clone(),
-                    reason: "a configuration of more than 16 MiB".into(),
-                });
+        file.read_to_end(&mut bytes).map_err(ImageError::store("reading a configuration"))?;
+        Ok(bytes)
+    }
+
+    /// A layer's file; `None` when it is here already, unpacked.
+    async fn arrival(&self, layer: &Descriptor, chain: &str) -> Result<Option<File>, ImageError> {
+        if self.store.has_layer(chain) {
+            return Ok(None);
+        }
+        fetch(&self.repository, layer, self.store.root()).await.map(Some)
+    }
+
+    /// Layers arrive side by side, and are unpacked in their order.
+    async fn layers(&self, layers: &[Descriptor], chain: Vec<(String, String)>) -> Result<(), ImageError> {
+        let mut asked = Vec::new();
+        for ((_, id), layer) in chain.iter().zip(layers) {
+            asked.push(self.arrival(layer, id));
+        }
+        let mut arriving = futures::stream::iter(asked).buffered(AT_ONCE);
+        let mut below = Vec::new();
+        for ((diff, id), layer) in chain.iter().zip(layers) {
+            if let Some(file) = arriving.try_next().await?.flatten() {
+                self.unpack(file, layer, diff.clone(), id.clone(), below.clone()).await?;
             }
+            below.push(id.clone());
         }
-        let actual = store::digest(&bytes);
-        if actual == descriptor.digest {
-            Ok(bytes)
-        } else {
-            Err(ImageError::Corrupt { what: "configuration", expected: descriptor.digest.clone(), actual })
-        }
+        Ok(())
     }
 
-    async fn blob(
+    async fn unpack(
         &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
-    ) -> Result<futures::stream::BoxStream<'static, Result<Bytes, io::Error>>, ImageError> {
-        let wanted =
-            OciDescriptor { digest: descriptor.digest.clone(), size: descriptor.size, ..Default::default() };
-        // The digest is checked here, where the message can name it.
-        let sized = self.client.pull_blob_stream(reference, &wanted).await.map_err(|e| self.failed(e))?;
-        Ok(sized.stream)
-    }
-
-    /// Unpacks while it arrives.
-    async fn layer(
-        &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
+        mut file: File,
+        layer: &Descriptor,
         diff: String,
         chain: String,
         below: Vec<String>,
     ) -> Result<(), ImageError> {
-        let stream = self.blob(reference, descriptor).await?;
-        let (store, digest) = (self.store.clone(), descriptor.digest.clone());
+        let (store, digest) = (self.store.clone(), layer.digest.clone());
         let task = tokio::task::spawn_blocking(move || {
             let _unpacking = store.lock_unpacking()?;
-            let mut reader = SyncIoBridge::new(StreamReader::new(stream));
-            let layer = Layer { digest: Some(&digest), diff: &diff, chain: &chain, below: &below };
-            store.unpack(&layer, &mut reader)
+            // Its digest was checked as it arrived.
+            let layer = Layer { name: &digest, digest: None, diff: &diff, chain: &chain, below: &below };
+            store.unpack(&layer, &mut file)
         });
         task.await.map_err(|e| ImageError::Store { what: "unpacking".into(), source: io::Error::other(e) })?
     }
-}
-
-/// An error and its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -351,11 +247,18 @@ mod tests {
     }
 
     #[test]
-    fn loopback_may_speak_plain_http() {
-        for (host, plain) in
-            [("localhost:5000", true), ("127.0.0.1:5000", true), ("[::1]:5000", true), ("example.com", false)]
-        {
-            assert_eq!(is_loopback(host), plain, "{host}");
-        }
+    fn a_variant_that_this_machine_may_not_run_is_not_chosen() {
+        let variant = |variant: &str| Descriptor {
+            digest: variant.into(),
+            platform: Some(Platform {
+                os: "linux".into(),
+                architecture: ARCHITECTURE.into(),
+                variant: variant.into(),
+            }),
+            ..Descriptor::default()
+        };
+        let list = [variant("v99"), variant("")];
+        assert_eq!(choose_platform(&list).unwrap().digest, "");
+        assert!(choose_platform(&list[..1]).is_err());
     }
 }

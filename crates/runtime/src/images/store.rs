@@ -88,6 +88,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Where all of it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn blobs(&self) -> PathBuf {
         self.root.join("images/blobs/sha256")
     }

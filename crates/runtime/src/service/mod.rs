@@ -8,23 +8,8 @@ pub use runtime::RuntimeCalls;
 
 use tonic::Status;
 
-use crate::images::ImageError;
+use crate::images::{ImageError, text};
 use crate::pod::PodError;
-
-/// An error with all its causes: the other end sees nothing but text.
-fn text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
-}
 
 /// An image error in gRPC's words.
 pub fn image_status(error: &ImageError) -> Status {

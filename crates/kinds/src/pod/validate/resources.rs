@@ -129,16 +129,25 @@ pub(super) fn of_container(container: &Object, claims: &BTreeSet<&str>, at: &At<
     }
 }
 
-/// Checks `overhead`, as if it were the limits of a container.
+/// Checks `overhead` of a pod.
 pub(super) fn overhead(spec: &Object, at: &At<'_>, errors: &mut Errors) {
-    let at = at.child("limits");
-    for (name, value) in amounts(spec, "overhead") {
+    overhead_of(spec, "overhead", at, errors);
+}
+
+/// Checks an overhead, as if it were the limits of a container.
+pub(crate) fn overhead_of(object: &Object, field: &str, parent: &At<'_>, errors: &mut Errors) {
+    let at = parent.child("limits");
+    for (name, value) in amounts(object, field) {
         let at = at.key(name);
         container_name(name, &at, errors);
         quantity(name, &value, &at, errors);
         if is_huge(name) {
             huge_page(name, &value, &at, errors);
         }
+    }
+    let (huge, compute): (Vec<_>, Vec<_>) = amounts(object, field).partition(|(name, _)| is_huge(name));
+    if !huge.is_empty() && !compute.iter().any(|(name, _)| matches!(*name, "cpu" | "memory")) {
+        errors.forbidden(parent, "HugePages require cpu or memory");
     }
 }
 

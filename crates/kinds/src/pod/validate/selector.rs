@@ -7,7 +7,7 @@ use crate::content;
 use crate::field::{At, Errors};
 
 /// Checks a map of labels.
-pub(super) fn labels(object: &Object, field: &str, at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn labels(object: &Object, field: &str, at: &At<'_>, errors: &mut Errors) {
     for (key, value) in entries(object, field) {
         errors.each(at, key, content::qualified_name(key));
         errors.each(at, value, content::label_value(value));
