@@ -134,6 +134,17 @@ impl Cgroups {
         roots.map(|root| remove_tree(&root.join(inside))).collect()
     }
 
+    /// The uids of the pods that have groups below one of `parents`.
+    pub fn pods(&self, parents: &[String]) -> Vec<String> {
+        let roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
+        let folders =
+            roots.flat_map(|root| parents.iter().map(|parent| root.join(parent.trim_start_matches('/'))));
+        // A hierarchy that was never used has no such folder.
+        let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_prefix("pod").map(str::to_owned)).collect()
+    }
+
     fn folder(&self, controller: &str, group: &str) -> Option<PathBuf> {
         let inside = group.trim_start_matches('/');
         let of_split = || {

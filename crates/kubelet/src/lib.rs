@@ -157,6 +157,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let tls = api::tls(&config)?;
     let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
+    let ledger = Ledger::new(capacity(&machine, config.max_pods));
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -165,7 +166,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         client,
         runtime,
         recorder,
-        ledger: Ledger::new((number(machine.cpu_millis), number(machine.memory))),
+        ledger,
         cgroups: Cgroups::detect()
             .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,
         machine,
@@ -180,8 +181,14 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     Ok(())
 }
 
-fn number(amount: u64) -> i64 {
-    i64::try_from(amount).unwrap_or(i64::MAX)
+/// What pods can be given of the node, the processor in thousandths.
+fn capacity(machine: &Machine, pods: u32) -> BTreeMap<String, i64> {
+    let number = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+    BTreeMap::from([
+        ("cpu".to_owned(), number(machine.cpu_millis)),
+        ("memory".to_owned(), number(machine.memory)),
+        ("pods".to_owned(), i64::from(pods)),
+    ])
 }
 
 /// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.

@@ -15,6 +15,7 @@
 //!
 //! Nothing of this is kept on disk: the runtime knows what runs, the API server what should.
 
+pub mod admission;
 mod config;
 pub mod env;
 mod env_file;
@@ -182,10 +183,11 @@ impl Pods {
         informer.on_change(move |change| pods.changed(change));
         let reflector = informer.start(&self.shared.tasks);
         let pods = self.clone();
-        self.shared.tasks.spawn(async move { pods.follow_runtime(reflector).await });
-        if let Some(folder) = self.shared.config.static_pod_dir.clone() {
+        if let Some(path) = self.shared.config.static_pod_dir.clone() {
+            let folder = statics::Folder::open(&self.shared, self, path);
             self.shared.tasks.spawn(statics::follow(self.shared.clone(), self.clone(), folder));
         }
+        self.shared.tasks.spawn(async move { pods.follow_runtime(reflector).await });
     }
 
     /// Runs a static pod, once no other of its name is left.
@@ -329,6 +331,8 @@ impl Pods {
             return;
         }
         let mut known = BTreeMap::new();
+        self.relist(&mut known).await;
+        orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
         let mut events = None;
         let mut asked = false;
         loop {

@@ -1,5 +1,7 @@
 //! Sandboxes whose pod was deleted while no kubelet ran.
 
+use std::collections::BTreeSet;
+
 use futures::future::join_all;
 
 use super::observed::{Cache, GRACE, POD_UID, State, observe};
@@ -38,6 +40,34 @@ async fn try_clear(shared: &Shared, uid: &str) -> Result<(), tonic::Status> {
         tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
     }
     Ok(())
+}
+
+/// Removes what is left of pods that neither the API server nor the runtime knows: a kubelet may have ended between
+/// the last sandbox and the last file. Done once, at the start.
+pub fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
+    let mut found = BTreeSet::new();
+    for (folder, uid_of) in [
+        (shared.volumes.root(), (|name| Some(name)) as fn(&str) -> Option<&str>),
+        (shared.config.log_dir.as_path(), |name| name.rsplit_once('_').map(|(_, uid)| uid)),
+    ] {
+        match std::fs::read_dir(folder) {
+            Ok(entries) => {
+                let names =
+                    entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok());
+                found.extend(names.filter_map(|name| uid_of(&name).map(str::to_owned)));
+            }
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "left-over pods are not looked for")
+            }
+        }
+    }
+    found.extend(shared.cgroups.pods(&resources::cgroup_roots(&shared.config.cgroup_root)));
+    for uid in found.iter().filter(|uid| !uid.is_empty() && !is_known(uid)) {
+        tracing::info!(uid, "removing what is left of a pod that is not known any more");
+        for error in leftovers(shared, uid) {
+            tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
+        }
+    }
 }
 
 /// Removes files, logs and cgroups of a pod of which no more than its uid is known. What could not be removed.

@@ -102,14 +102,6 @@ fn is_running(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|state| state.running.is_some())
 }
 
-/// Millicores and bytes of memory that a pod asks for.
-pub fn demand(pod: &Pod) -> (i64, i64) {
-    let requests =
-        ResourceRequirements { requests: Some(resources::pod_requests(pod)), ..Default::default() };
-    let ask = |name| resources::request(Some(&requests), name).unwrap_or(0);
-    (ask("cpu"), ask("memory"))
-}
-
 /// Whether a running container has to be given other resources, and whether that needs a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {

@@ -80,10 +80,14 @@ pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
     format!("{}/kubepods/{class}pod{}", root.trim_end_matches('/'), pod.uid())
 }
 
+/// The cgroups below which pods are, by class.
+pub fn cgroup_roots(root: &str) -> [String; 3] {
+    ["", "/burstable", "/besteffort"].map(|class| format!("{}/kubepods{class}", root.trim_end_matches('/')))
+}
+
 /// The cgroups that a pod may have had, whatever its class was.
 pub fn cgroups_of(root: &str, uid: &str) -> [String; 3] {
-    ["", "burstable/", "besteffort/"]
-        .map(|class| format!("{}/kubepods/{class}pod{uid}", root.trim_end_matches('/')))
+    cgroup_roots(root).map(|parent| format!("{parent}/pod{uid}"))
 }
 
 /// The weight for millicores.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::task::AbortHandle;
 
-use super::memory::{Health, Job, Outcome};
+use super::admission::{self, Demand, Refusal};
+use super::memory::{Ending, Health, Job, Outcome};
 use super::observed::{Cache, Observed, State, observe};
 use super::plan::{Action, Plan, View, plan};
 use super::resize::{self, Allocation, Progress};
@@ -73,6 +74,9 @@ impl Worker {
         self.forget_gone(&observed);
         let pod = self.allocate(&pod, &observed);
         let decided = self.decide(&pod, &observed);
+        if decided.over {
+            self.shared.ledger.release(&self.handle.uid);
+        }
         if decided.done {
             return None;
         }
@@ -154,8 +158,21 @@ impl Worker {
             Some(allocated) => allocated.clone(),
             None => {
                 let first = Allocation::recorded(pod);
-                self.shared.ledger.note(&self.handle.uid, resize::demand(&first.apply(pod)));
                 memory.resize.allocated = Some(first.clone());
+                let demand = admission::demand(&first.apply(pod));
+                match self.admit(pod, observed, demand) {
+                    Ok(()) => {}
+                    Err(Refusal { reason, message }) => {
+                        self.shared.recorder.warning(pod.reference(None), &reason, message.clone());
+                        let message = format!("Pod was rejected: {message}");
+                        memory.ending.get_or_insert(Ending {
+                            reason,
+                            message,
+                            refused: true,
+                            ..Ending::default()
+                        });
+                    }
+                }
                 first
             }
         };
@@ -163,7 +180,7 @@ impl Worker {
             memory.resize.pending = None;
             return pod.clone();
         }
-        match self.shared.ledger.exchange(&self.handle.uid, resize::demand(pod)) {
+        match self.shared.ledger.exchange(&self.handle.uid, admission::demand(pod)) {
             Ok(()) => {
                 memory.resize.allocated = Some(wanted);
                 memory.resize.pending = None;
@@ -174,13 +191,13 @@ impl Worker {
                 pod.clone()
             }
             Err(shortage) => {
-                let (reason, event) = match shortage.is_hopeless() {
+                let (reason, event) = match shortage.hopeless {
                     true => ("Infeasible", "ResizeInfeasible"),
                     false => ("Deferred", "ResizeDeferred"),
                 };
-                let pending = Some((reason, shortage.message()));
+                let pending = Some((reason, shortage.message.clone()));
                 if memory.resize.pending != pending {
-                    let summary = resize::summary(pod, pod.metadata.generation, &shortage.message());
+                    let summary = resize::summary(pod, pod.metadata.generation, &shortage.message);
                     let message = format!("Pod resize {reason}: {summary}");
                     self.shared.recorder.warning(pod.reference(None), event, message);
                     memory.resize.pending = pending;
@@ -188,6 +205,19 @@ impl Worker {
                 Arc::new(allocated.apply(pod).into_owned())
             }
         }
+    }
+
+    /// Takes a new pod, if the node can. One that a kubelet took before is not asked again.
+    fn admit(&self, pod: &Pod, observed: &Observed, demand: Demand) -> Result<(), Refusal> {
+        let known = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        if known || !observed.sandboxes.is_empty() || pod.is_deleting() {
+            if !pod.is_terminal() {
+                self.shared.ledger.note(&self.handle.uid, demand);
+            }
+            return Ok(());
+        }
+        admission::check(pod)?;
+        self.shared.ledger.admit(&self.handle.uid, demand)
     }
 
     fn forget_gone(&mut self, observed: &Observed) {

@@ -20,35 +20,48 @@ const AGAIN: Duration = Duration::from_secs(20);
 /// Editors write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// The folder, and the pods that were seen in it last, by uid.
+pub struct Folder {
+    path: PathBuf,
+    known: BTreeMap<String, Arc<Pod>>,
+}
+
+impl Folder {
+    /// Runs what is in the folder now. It is known before anything is taken to be nobody's.
+    pub fn open(shared: &Shared, pods: &Pods, path: PathBuf) -> Self {
+        let mut folder = Self { path, known: BTreeMap::new() };
+        folder.look(shared, pods);
+        folder
+    }
+
+    fn look(&mut self, shared: &Shared, pods: &Pods) {
+        let found = match read(shared, &self.path) {
+            Ok(found) => found,
+            // What cannot be read is not empty: everything goes on as it was.
+            Err(error) => return tracing::warn!(%error, "the folder of manifests cannot be read"),
+        };
+        for (uid, pod) in self.known.iter().filter(|(uid, _)| !found.contains_key(*uid)) {
+            tracing::info!(pod = %pod.described(), "the manifest of a static pod is gone");
+            pods.remove_static(uid);
+        }
+        for (_, pod) in found.iter().filter(|(uid, _)| !self.known.contains_key(*uid)) {
+            pods.set_static(pod.clone());
+        }
+        self.known = found;
+    }
+}
+
 /// Keeps the node's static pods what the folder says, until the group stops.
-pub async fn follow(shared: Arc<Shared>, pods: Pods, folder: PathBuf) {
-    let watch = match watch(&folder) {
+pub async fn follow(shared: Arc<Shared>, pods: Pods, mut folder: Folder) {
+    let watch = match watch(&folder.path) {
         Ok(watch) => Some(watch),
         Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "manifests are looked at every 20 seconds only");
+            tracing::warn!(folder = %folder.path.display(), %error, "manifests are looked at every 20 seconds only");
             None
         }
     };
-    let mut known: BTreeMap<String, Arc<Pod>> = BTreeMap::new();
     loop {
-        match read(&shared, &folder) {
-            Ok(found) => {
-                for (uid, pod) in &known {
-                    if !found.contains_key(uid) {
-                        tracing::info!(pod = %pod.described(), "the manifest of a static pod is gone");
-                        pods.remove_static(uid);
-                    }
-                }
-                for (uid, pod) in &found {
-                    if !known.contains_key(uid) {
-                        pods.set_static(pod.clone());
-                    }
-                }
-                known = found;
-            }
-            // What cannot be read is not empty: everything goes on as it was.
-            Err(error) => tracing::warn!(%error, "the folder of manifests cannot be read"),
-        }
+        folder.look(&shared, &pods);
         tokio::select! {
             () = changed(watch.as_ref()) => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(AGAIN) => {}

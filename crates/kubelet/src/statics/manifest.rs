@@ -95,6 +95,7 @@ fn check(object: &Object, path: &str) -> Result<(), ManifestError> {
         errors.invalid(&name, object.name(), why);
     }
     (rules.validate)(object, &mut errors);
+    (rules.validate_create)(object, &mut errors);
     if errors.is_empty() {
         return Ok(());
     }

@@ -11,5 +11,5 @@ mod folder;
 mod manifest;
 mod mirror;
 
-pub use folder::follow;
+pub use folder::{Folder, follow};
 pub use mirror::{MIRROR, is_mirror, keep, retire};

@@ -93,6 +93,11 @@ impl Volumes {
         Self { fetcher: Fetcher::new(client, clock.clone()), pods, clock, recursive_read_only }
     }
 
+    /// Where everything of all pods is.
+    pub fn root(&self) -> &Path {
+        &self.pods
+    }
+
     /// Where everything of a pod is.
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.pods.join(uid)

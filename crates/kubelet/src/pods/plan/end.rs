@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Container;
 
 use super::{Action, Planner};
+use crate::pods::memory::Job;
 use crate::pods::observed::{Instance, State};
 use crate::pods::spec::{PodExt, is_sidecar, restarts};
 
@@ -85,7 +86,9 @@ impl Planner<'_> {
         if !observed.sandboxes.is_empty() {
             return;
         }
-        if !memory.cleaned {
+        if memory.running.contains(&Job::Volumes) {
+            // What it makes would be left behind.
+        } else if !memory.cleaned {
             self.act(Action::Cleanup);
         } else if self.view.removed || memory.deleted {
             self.plan.done = true;
