@@ -263,6 +263,8 @@ fn kubelet_config(
         capacity: None,
         max_pods: 110,
         labels: BTreeMap::new(),
+        eviction: kubelet::EvictionSettings::guest(),
+        logs: kubelet::LogRotation::default(),
         static_pod_dir: Some(dir.join("manifests")),
         clock: SystemClock::shared(),
         random: SystemRandom::shared(),

@@ -19,6 +19,8 @@ pub struct Limits {
     pub memory: Option<i64>,
     /// Processes and threads; -1 is no limit.
     pub pids: Option<i64>,
+    /// Bytes of the node's disk, which no cgroup limits: the node looks after it.
+    pub storage: Option<i64>,
     /// Bytes by page size, such as `2MB`.
     pub hugepages: Vec<(String, i64)>,
 }
@@ -119,6 +121,12 @@ impl Cgroups {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(named(&path)(error)),
         }
+    }
+
+    /// Processes and threads of a group; `None` when nobody counts them.
+    pub fn pids(&self, group: &str) -> Option<i64> {
+        let path = self.folder("pids", group)?.join("pids.current");
+        fs::read_to_string(path).ok()?.trim().parse().ok()
     }
 
     /// Removes a group and all below it, in every hierarchy. What is not there is no error.
@@ -276,6 +284,7 @@ mod tests {
             cpu_quota: Some(-1),
             memory: Some(1 << 20),
             pids: Some(-1),
+            storage: None,
             hugepages: vec![("2MB".to_owned(), 0)],
         };
         let shown = |unified| -> Vec<String> {

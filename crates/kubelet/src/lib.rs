@@ -2,7 +2,8 @@
 //!
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
-//! asks containers how they are; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//! asks containers how they are; `statics` reads manifests of the node; `eviction` and `collect` keep the node from
+//! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!
@@ -13,6 +14,8 @@
 
 mod api;
 mod cgroups;
+mod collect;
+mod eviction;
 mod machine;
 mod node;
 mod pods;
@@ -20,6 +23,9 @@ mod probes;
 mod runtime;
 mod statics;
 mod volumes;
+
+pub use collect::logs::Rotation as LogRotation;
+pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +39,7 @@ use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
 
 use crate::cgroups::Cgroups;
+use crate::eviction::Pressure;
 use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
@@ -76,6 +83,10 @@ pub struct Config {
     pub max_pods: u32,
     /// Further labels of the node.
     pub labels: BTreeMap<String, String>,
+    /// When the node is short of something.
+    pub eviction: EvictionSettings,
+    /// When containers' logs are rotated.
+    pub logs: LogRotation,
     /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
@@ -132,6 +143,8 @@ pub(crate) struct Shared {
     pub volumes: Volumes,
     pub machine: Machine,
     pub cgroups: Cgroups,
+    /// What the node is short of.
+    pub pressure: Pressure,
     /// Which users pods have for themselves.
     pub users: Users,
     /// Who has how much of the node.
@@ -167,6 +180,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         runtime,
         recorder,
         ledger,
+        pressure: Pressure::default(),
         cgroups: Cgroups::detect()
             .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,
         machine,
@@ -176,6 +190,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
+    tasks.spawn(eviction::run(shared.clone(), pods.clone()));
+    tasks.spawn(collect::images::run(shared.clone()));
+    tasks.spawn(collect::logs::run(shared.clone(), pods.clone()));
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())

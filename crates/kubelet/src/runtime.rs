@@ -242,6 +242,26 @@ impl Runtime {
         Ok(self.runtime.clone().list_container_stats(request(message)).await?.into_inner().stats)
     }
 
+    /// Where images are kept.
+    pub async fn image_filesystem(&self) -> Answer<Option<String>> {
+        let answer =
+            self.images.clone().image_fs_info(request(wire::ImageFsInfoRequest {})).await?.into_inner();
+        let first = answer.image_filesystems.into_iter().next();
+        Ok(first.and_then(|usage| usage.fs_id).map(|id| id.mountpoint))
+    }
+
+    /// Removes an image. One that is gone is no error.
+    pub async fn remove_image(&self, image: &str) -> Answer<()> {
+        let message = wire::RemoveImageRequest { image: Some(spec(image)) };
+        gone_is_fine(self.images.clone().remove_image(request(message)).await.map(drop))
+    }
+
+    /// Lets a container write to a new log, after its old one was moved away.
+    pub async fn reopen_log(&self, id: &str) -> Answer<()> {
+        let message = wire::ReopenContainerLogRequest { container_id: id.to_owned() };
+        self.runtime.clone().reopen_container_log(request(message)).await.map(drop)
+    }
+
     /// The images that are there.
     pub async fn images(&self) -> Answer<Vec<wire::Image>> {
         let message = wire::ListImagesRequest { filter: None };

@@ -126,6 +126,8 @@ impl Kubelet {
             capacity: None,
             max_pods: self.max_pods,
             labels: self.node_labels.into_iter().collect::<BTreeMap<_, _>>(),
+            eviction: kubelet::EvictionSettings::default(),
+            logs: kubelet::LogRotation::default(),
             static_pod_dir: None,
             clock: SystemClock::shared(),
             random: SystemRandom::shared(),

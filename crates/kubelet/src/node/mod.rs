@@ -34,7 +34,11 @@ pub async fn run(shared: Arc<Shared>) {
                 if reporter.at.is_zero() { POLL_STARTING } else { POLL_WAITING }
             }
         };
-        tokio::time::sleep(pause).await;
+        let shared = reporter.shared.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.pressure.changed() => {}
+        }
     }
 }
 
@@ -126,6 +130,7 @@ impl Reporter {
             conditions,
             images,
             disk,
+            pressure: self.shared.pressure.now(),
             runtime: format!("{}://{}", runtime.name, runtime.version),
             now: self.shared.config.clock.now(),
         }

@@ -1,6 +1,6 @@
 //! What the node's object says. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cri::v1 as wire;
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use crate::eviction::Condition;
 use crate::machine::Machine;
 use crate::{Config, VERSION};
 
@@ -25,6 +26,8 @@ pub struct Facts {
     pub images: Vec<wire::Image>,
     /// Bytes.
     pub disk: u64,
+    /// What the node is short of.
+    pub pressure: BTreeSet<Condition>,
     /// Such as `containerd://2.1`.
     pub runtime: String,
     pub now: Timestamp,
@@ -150,12 +153,35 @@ fn conditions(facts: &Facts, before: Option<&NodeStatus>) -> Vec<NodeCondition> 
         true => ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
         false => ("Ready", "False", "KubeletNotReady", format!("[{}]", obstacles.join(", "))),
     };
-    let fine = [
-        ("MemoryPressure", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    let kinds = [
+        (
+            Condition::Memory,
+            "KubeletHasInsufficientMemory",
+            "kubelet has insufficient memory available",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            Condition::Disk,
+            "KubeletHasDiskPressure",
+            "kubelet has disk pressure",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            Condition::Pid,
+            "KubeletHasInsufficientPID",
+            "kubelet has insufficient PID available",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
     ];
-    let fine = fine.into_iter().map(|(name, reason, message)| (name, "False", reason, message.to_owned()));
+    let fine = kinds.into_iter().map(|(kind, short, too_little, enough, all_well)| {
+        match facts.pressure.contains(&kind) {
+            true => (kind.name(), "True", short, too_little.to_owned()),
+            false => (kind.name(), "False", enough, all_well.to_owned()),
+        }
+    });
     let condition = |(name, status, reason, message): (&str, &str, &str, String)| {
         let known = before.and_then(|before| before.conditions.as_ref());
         let old = known.into_iter().flatten().find(|known| known.type_ == name);

@@ -1,12 +1,13 @@
 //! Whether a node takes a pod that was given to it (`kubelet/lifecycle.predicateAdmitHandler`). Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use schema::quantity::Quantity;
 
 use super::resources;
 use super::spec::{PodExt, is_sidecar};
+use crate::eviction::Condition;
 
 /// Why a pod is refused, as its status says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,34 @@ pub fn check(pod: &Pod) -> Result<(), Refusal> {
         return Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"));
     }
     check_sysctls(pod)
+}
+
+/// A node that is short of something takes no more pods (`eviction.managerImpl.Admit`).
+///
+/// # Errors
+/// [`Refusal`].
+pub fn under_pressure(pod: &Pod, is_static: bool, pressure: &BTreeSet<Condition>) -> Result<(), Refusal> {
+    let spec = pod.spec();
+    let critical =
+        is_static || spec.and_then(|spec| spec.priority).is_some_and(|priority| priority >= 2_000_000_000);
+    if pressure.is_empty() || critical {
+        return Ok(());
+    }
+    if *pressure == BTreeSet::from([Condition::Memory]) {
+        let tolerations = spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+        let tolerates = tolerations.iter().any(|toleration| {
+            let key = toleration.key.as_deref().unwrap_or_default();
+            let exists = toleration.operator.as_deref() == Some("Exists");
+            let effect = toleration.effect.as_deref().unwrap_or_default();
+            matches!(effect, "" | "NoSchedule")
+                && (key == "node.kubernetes.io/memory-pressure" || key.is_empty() && exists)
+        });
+        if resources::qos(pod) != "BestEffort" || tolerates {
+            return Ok(());
+        }
+    }
+    let names: Vec<&str> = pressure.iter().map(|condition| condition.name()).collect();
+    Err(refuse("Evicted", format!("The node had condition: [{}]. ", names.join(" "))))
 }
 
 /// Settings of the kernel that a pod may make without harm to others; upstream's list.
@@ -186,6 +215,20 @@ mod tests {
             let result = fits(&asks(port.clone()), have.iter(), &BTreeMap::new());
             assert_eq!(result.is_ok(), free, "{port}: {result:?}");
         }
+    }
+
+    #[test]
+    fn a_node_without_memory_takes_whoever_asked_for_some() {
+        let careless = pod(json!({"containers": [{"name": "c"}]}));
+        let careful =
+            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1Mi"}}}]}));
+        let memory = BTreeSet::from([Condition::Memory]);
+        let refusal = under_pressure(&careless, false, &memory).unwrap_err();
+        assert_eq!(refusal.message, "The node had condition: [MemoryPressure]. ");
+        assert_eq!(under_pressure(&careful, false, &memory), Ok(()));
+        assert_eq!(under_pressure(&careless, true, &memory), Ok(()), "static pods are taken");
+        assert!(under_pressure(&careful, false, &BTreeSet::from([Condition::Disk])).is_err());
+        assert_eq!(under_pressure(&careless, false, &BTreeSet::new()), Ok(()));
     }
 
     #[test]

@@ -410,5 +410,10 @@ impl Pods {
 
 pub use fields::FieldError;
 pub use jobs::log_directory;
-pub use resources::pod_limits as limits;
+pub use resources::{pod_limits as limits, pod_requests as requests};
 pub use start::pod_ips as start_ips;
+
+/// The cgroup of a pod.
+pub fn cgroup(shared: &Shared, pod: &Pod) -> String {
+    resources::cgroup_parent(&shared.config.cgroup_root, pod)
+}

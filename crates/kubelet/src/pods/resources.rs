@@ -245,6 +245,7 @@ pub fn pod_limits(pod: &Pod) -> Limits {
         cpu_quota: limited("cpu").map(|limit| quota(limit.milli())),
         memory: limited("memory").map(|limit| limit.value()),
         pids: None,
+        storage: limits.get("ephemeral-storage").map(Quantity::value),
         hugepages: hugepages.collect(),
     }
 }

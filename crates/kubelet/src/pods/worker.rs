@@ -217,6 +217,7 @@ impl Worker {
             return Ok(());
         }
         admission::check(pod)?;
+        admission::under_pressure(pod, self.handle.is_static, &self.shared.pressure.now())?;
         self.shared.ledger.admit(&self.handle.uid, demand)
     }
 
