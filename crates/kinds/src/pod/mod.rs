@@ -2,6 +2,7 @@
 
 mod columns;
 mod defaults;
+pub mod limits;
 mod resources;
 pub mod standards;
 mod strategy;
