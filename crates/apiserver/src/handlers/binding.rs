@@ -21,10 +21,10 @@ const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let binding = read_other(call, body, ("", "v1", "Binding")).await?;
     let name = call.authorized.info().name.clone();
-    if binding.name() != name && !binding.name().is_empty() {
+    if binding.name() != name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
-    let target = target(&binding, &name)?;
+    let target = target(&binding)?;
     let options = call.write_options("CreateOptions")?;
     let now = call.core.clock.now();
     let mut labels = binding.labels().cloned().unwrap_or_default();
@@ -49,7 +49,7 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     Ok(done(call))
 }
 
-fn target(binding: &Object, name: &str) -> Result<String> {
+fn target(binding: &Object) -> Result<String> {
     let target = binding.struct_at(&["target"]);
     let text = |field: &str| target.and_then(|target| target.str_at(&[field])).unwrap_or_default();
     let mut errors = kinds::field::Errors::new();
@@ -63,7 +63,10 @@ fn target(binding: &Object, name: &str) -> Result<String> {
     if errors.is_empty() {
         return Ok(text("name").to_owned());
     }
-    Err(ApiError::invalid("", "Binding", name, &errors))
+    // As upstream, which gives these no code of their own.
+    let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    let text = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
+    Err(ApiError::with_code(500, "", text))
 }
 
 /// The labels of the node are in its entry: nothing is decoded for them.

@@ -23,7 +23,7 @@ const MAX_DISRUPTED: usize = 2000;
 /// 429 when the budget forbids it now, 500 when more than one budget has a say.
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let eviction = read_other(call, body, ("policy", "v1", "Eviction")).await?;
-    if !eviction.name().is_empty() && eviction.name() != call.authorized.info().name {
+    if eviction.name() != call.authorized.info().name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
     let json = eviction.get("deleteOptions").and_then(Value::as_struct).map(schema::json::encode);

@@ -6,6 +6,7 @@ pub mod limits;
 mod resources;
 pub mod standards;
 mod strategy;
+pub(crate) mod template;
 mod unserved;
 mod update;
 pub(crate) mod validate;
