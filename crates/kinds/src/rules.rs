@@ -97,6 +97,7 @@ fn own_rules(group: &str, kind: &str) -> Rules {
     match (group, kind) {
         ("", "Pod") => crate::pod::RULES,
         ("", "Namespace") => crate::core_kinds::NAMESPACE,
+        ("", "PodTemplate") => crate::pod::template::RULES,
         ("", "Node") => crate::node::RULES,
         ("", "ConfigMap") => crate::core_kinds::CONFIG_MAP,
         ("", "Secret") => crate::core_kinds::SECRET,

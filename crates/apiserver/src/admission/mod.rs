@@ -4,6 +4,7 @@
 
 mod certificates;
 mod escalation;
+mod limit_ranger;
 mod namespace;
 mod node;
 mod pod;
@@ -109,6 +110,7 @@ pub async fn catch_up(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
 /// What a plugin refuses with.
 pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
     namespace::lifecycle(attempt)?;
+    limit_ranger::mutate(attempt, object)?;
     pod::service_account(attempt, object)?;
     node::taint_new(attempt, object);
     priority::priority(attempt, object)?;
@@ -126,6 +128,7 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
 /// What a plugin refuses with.
 pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<String>) -> Result<()> {
     node::restriction(attempt, Some(object))?;
+    limit_ranger::validate(attempt, object)?;
     pod_security::validate(attempt, object, warnings)?;
     escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)

@@ -1,7 +1,9 @@
 //! What each verb on a resource, a subresource or a plain path does. There are no handlers per kind: what is
 //! particular to a kind stands in its rules.
 
+pub mod binding;
 pub mod discovery;
+pub mod eviction;
 pub mod health;
 pub mod node_proxy;
 pub mod openapi;

@@ -28,6 +28,9 @@ pub async fn handle(call: &Call<'_>, connection: ConnectionParts, _body: Body) -
     let entry = get::entry(call.core, call.authorized, call.resource).await?;
     let (codec, _) = call.core.codec(call.resource)?;
     let pod = codec.object(&entry).map_err(ApiError::internal)?;
+    if info.subresource == "log" {
+        check_log_options(call, pod.name())?;
+    }
     let address = kubelet_of(call, &pod)?;
     let target = target(call, &pod)?;
     let upgrade = connection.upgrade.filter(|_| wants_upgrade(&call.parts.headers));
@@ -115,26 +118,54 @@ fn container<'p>(call: &'p Call<'_>, pod: &'p Object) -> Result<&'p str> {
         let containers = pod.list_at(&["spec", list]).unwrap_or_default();
         containers.iter().filter_map(|container| container.child("name").and_then(Value::as_str)).collect()
     };
-    let (main, init, ephemeral) =
-        (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let main = names("containers");
+    let all = || [names("initContainers"), main.clone(), names("ephemeralContainers")].concat();
     match call.authorized.info().param("container").unwrap_or_default() {
         "" => match main.as_slice() {
             [only] => Ok(only),
-            _ => {
-                let mut message = format!(
-                    "a container name must be specified for pod {}, choose one of: [{}]",
-                    pod.name(),
-                    main.join(" ")
-                );
-                if !init.is_empty() {
-                    message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-                }
-                Err(ApiError::bad_request(message))
-            }
+            [] => Err(ApiError::bad_request(format!(
+                "a container name must be specified for pod {}",
+                pod.name()
+            ))),
+            _ => Err(ApiError::bad_request(format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                pod.name(),
+                all().join(" ")
+            ))),
         },
-        asked if main.contains(&asked) || init.contains(&asked) || ephemeral.contains(&asked) => Ok(asked),
+        asked if all().contains(&asked) => Ok(asked),
         asked => Err(ApiError::bad_request(format!("container {asked} is not valid for pod {}", pod.name()))),
     }
+}
+
+/// What is wrong with the options of a log (`ValidatePodLogOptions`).
+fn check_log_options(call: &Call<'_>, pod: &str) -> Result<()> {
+    let info = call.authorized.info();
+    let number = |name: &str| info.param(name).and_then(|text| text.parse::<i64>().ok());
+    let mut errors = kinds::field::Errors::new();
+    let path = kinds::field::Path::new;
+    if let Some(lines) = number("tailLines").filter(|lines| *lines < 0) {
+        errors.invalid(&path("tailLines"), lines, "must be greater than or equal to 0");
+    }
+    if let Some(bytes) = number("limitBytes").filter(|bytes| *bytes < 1) {
+        errors.invalid(&path("limitBytes"), bytes, "must be greater than 0");
+    }
+    match (number("sinceSeconds"), info.param("sinceTime")) {
+        (Some(_), Some(_)) => {
+            errors.forbidden(&path("[]"), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        }
+        (Some(seconds), None) if seconds < 1 => {
+            errors.invalid(&path("sinceSeconds"), seconds, "must be greater than 0");
+        }
+        _ => {}
+    }
+    if info.param("stream").is_some() {
+        errors.forbidden(&path("stream"), "may not be specified");
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid("", "PodLogOptions", pod, &errors))
 }
 
 /// The kubelet's path and query for a request.

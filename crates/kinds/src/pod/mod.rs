@@ -2,9 +2,11 @@
 
 mod columns;
 mod defaults;
+pub mod limits;
 mod resources;
 pub mod standards;
 mod strategy;
+pub(crate) mod template;
 mod unserved;
 mod update;
 pub(crate) mod validate;

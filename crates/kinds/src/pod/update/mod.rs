@@ -67,7 +67,7 @@ fn is_mirror(pod: &Object) -> bool {
 fn ephemeral_containers(new: &Object, old: &Object, errors: &mut Errors) {
     if is_mirror(old) {
         errors.0.clear();
-        errors.forbidden(&At::new(""), "static pods do not support ephemeral containers");
+        errors.forbidden(&At::new("[]"), "static pods do not support ephemeral containers");
         return;
     }
     validate_pod(new, errors);

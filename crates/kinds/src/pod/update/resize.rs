@@ -13,11 +13,11 @@ use crate::pod::validate::validate_pod;
 /// Checks a resize.
 pub(super) fn check(new: &Object, old: &Object, errors: &mut Errors) {
     if is_mirror(old) {
-        errors.forbidden(&At::new(""), "static pods cannot be resized");
+        errors.forbidden(&At::new("[]"), "static pods cannot be resized");
         return;
     }
     if old.str_at(&["spec", "os", "name"]) == Some("windows") {
-        errors.forbidden(&At::new(""), "windows pods cannot be resized");
+        errors.forbidden(&At::new("[]"), "windows pods cannot be resized");
         return;
     }
     validate_pod(new, errors);

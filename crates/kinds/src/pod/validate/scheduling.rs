@@ -91,7 +91,7 @@ pub(super) fn resource_claims<'o>(
     let mut names = BTreeSet::new();
     for (index, claim) in items(spec, "resourceClaims").enumerate() {
         if subject.is_mirror() {
-            errors.forbidden(&At::new(""), "static pods do not support resource claims");
+            errors.forbidden(&At::new("[]"), "static pods do not support resource claims");
             continue;
         }
         let (at, name) = (at.index(index), text(claim, "name"));

@@ -1,0 +1,115 @@
+//! `binding` of pods: the one way in which a pod gets its node (`registry/core/pod/storage.BindingREST`).
+
+use http::Response;
+use kinds::Part;
+use schema::{Map, Object};
+
+use super::resource::Call;
+use super::subresource::{done, read_other, set_condition};
+use crate::body::Body;
+use crate::status::{ApiError, Result};
+use crate::write::decode::Decoded;
+use crate::write::update;
+
+/// Labels of a node that its pods get (KEP-4742).
+const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
+
+/// Binds a pod.
+///
+/// # Errors
+/// 409 when the pod has a node, is going or is held back.
+pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
+    let binding = read_other(call, body, ("", "v1", "Binding")).await?;
+    let name = call.authorized.info().name.clone();
+    if binding.name() != name {
+        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+    }
+    let target = target(&binding)?;
+    let options = call.write_options("CreateOptions")?;
+    let now = call.core.clock.now();
+    let mut labels = binding.labels().cloned().unwrap_or_default();
+    topology(call, &target, &mut labels);
+    let mut mutate = |pod: &Object| -> Result<Decoded> {
+        refuse(&binding, pod)?;
+        let mut bound = pod.clone();
+        bound.set_resource_version("");
+        if let Some(spec) = bound.struct_mut("spec") {
+            spec.set("nodeName", target.as_str());
+        }
+        // Where it was thought to go says nothing any more.
+        if let Some(status) = bound.struct_mut("status") {
+            status.remove("nominatedNodeName");
+        }
+        copy(binding.annotations(), "annotations", &mut bound);
+        copy(Some(&labels), "labels", &mut bound);
+        set_condition(&mut bound, "PodScheduled", "True", ("", ""), now);
+        Ok(Decoded::from_patch(bound, Vec::new()))
+    };
+    update::update(&call.context(&options), Part::Other("binding"), &mut mutate).await?;
+    Ok(done(call))
+}
+
+fn target(binding: &Object) -> Result<String> {
+    let target = binding.struct_at(&["target"]);
+    let text = |field: &str| target.and_then(|target| target.str_at(&[field])).unwrap_or_default();
+    let mut errors = kinds::field::Errors::new();
+    let path = kinds::field::Path::new("target");
+    if !matches!(text("kind"), "" | "Node") {
+        errors.not_supported_in_order(&path.child("kind"), text("kind"), &["Node", "<empty>"]);
+    }
+    if text("name").is_empty() {
+        errors.required(&path.child("name"), "");
+    }
+    if errors.is_empty() {
+        return Ok(text("name").to_owned());
+    }
+    // As upstream, which gives these no code of their own.
+    let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    let text = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
+    Err(ApiError::with_code(500, "", text))
+}
+
+/// The labels of the node are in its entry: nothing is decoded for them.
+fn topology(call: &Call<'_>, node: &str, labels: &mut Map) {
+    let Some(entry) = call.core.cache("", "nodes").and_then(|nodes| nodes.get(node)) else { return };
+    for key in TOPOLOGY {
+        if let Some(value) = entry.label(key) {
+            labels.insert(key, value);
+        }
+    }
+}
+
+fn refuse(binding: &Object, pod: &Object) -> Result<()> {
+    let conflict = |why: String| Err(ApiError::conflict("", "pods/binding", pod.name(), &why));
+    let precondition = |what: &str, wanted: &str, found: &str| {
+        conflict(format!(
+            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+        ))
+    };
+    if !binding.uid().is_empty() && binding.uid() != pod.uid() {
+        return precondition("UID", binding.uid(), pod.uid());
+    }
+    let version = binding.resource_version();
+    if !version.is_empty() && version != pod.resource_version() {
+        return precondition("ResourceVersion", version, pod.resource_version());
+    }
+    if pod.deletion_timestamp().is_some() {
+        return conflict(format!("pod {} is being deleted, cannot be assigned to a host", pod.name()));
+    }
+    let has = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
+    if !has.is_empty() {
+        return conflict(format!("pod {} is already assigned to node {has:?}", pod.name()));
+    }
+    if pod.list_at(&["spec", "schedulingGates"]).is_some_and(|gates| !gates.is_empty()) {
+        return conflict(format!("pod {} has non-empty .spec.schedulingGates", pod.name()));
+    }
+    Ok(())
+}
+
+fn copy(from: Option<&Map>, field: &str, pod: &mut Object) {
+    for (key, value) in from.into_iter().flat_map(Map::strings) {
+        if let Some(map) = pod.metadata_mut().map_mut(field) {
+            map.insert(key, value);
+        }
+    }
+}
