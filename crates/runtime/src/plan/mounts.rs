@@ -115,9 +115,6 @@ fn volume(mount: &Mount) -> Result<Value, PlanError> {
         (false, true) => return refuse("recursive_read_only needs readonly"),
         (false, false) => "rw",
     });
-    if is_image {
-        options.push("noexec");
-    }
     options.extend(mount.mount_options.iter().map(String::as_str));
     Ok(
         json!({"destination": mount.container_path, "type": "bind", "source": mount.host_path, "options": options}),
@@ -163,7 +160,7 @@ mod tests {
         let image = Some(cri::v1::ImageSpec { image: "x".into(), ..Default::default() });
         assert!(volume(&Mount { image: image.clone(), ..mount("/a") }).is_err());
         let options = volume(&Mount { image, readonly: true, ..mount("/a") }).unwrap()["options"].to_string();
-        assert!(options.contains("\"ro\"") && options.contains("noexec"), "{options}");
+        assert!(options.contains("\"ro\""), "{options}");
     }
 
     #[test]
