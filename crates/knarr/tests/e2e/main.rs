@@ -10,6 +10,7 @@
 
 mod chaos;
 mod cluster;
+mod critest;
 mod faults;
 mod image;
 mod join;

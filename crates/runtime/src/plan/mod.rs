@@ -9,7 +9,9 @@ mod user;
 
 use std::path::{Path, PathBuf};
 
-use cri::v1::{ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, PodSandboxConfig, Signal};
+use cri::v1::{
+    ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, Signal,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -151,7 +153,7 @@ pub fn plan(
         insert(&mut process, "noNewPrivileges", json!(true));
     }
     let mut linux = json!({
-        "namespaces": namespaces(&context, machine, around),
+        "namespaces": namespaces(pod, &context, machine, around),
         "cgroupsPath": around.cgroup,
         "resources": resources::plan(&resources, context.privileged, machine, &around.devices),
         "maskedPaths": if context.privileged { Vec::new() } else { context.masked_paths.clone() },
@@ -232,19 +234,22 @@ fn working_dir(config: &ContainerConfig, image: &ImageConfig) -> String {
     wanted.into_iter().find(|dir| !dir.is_empty()).unwrap_or("/").to_owned()
 }
 
+/// Network, host name and IPC are the pod's, whatever the container says; its processes are its own matter.
 fn namespaces(
+    pod: &PodSandboxConfig,
     context: &LinuxContainerSecurityContext,
     machine: &Machine,
     around: &Surroundings,
 ) -> Vec<Value> {
     let options = context.namespace_options.clone().unwrap_or_default();
+    let shared = sandbox_options(pod);
     let mut list = vec![json!({"type": "mount"})];
     let pinned = |kind: &str, name: &str| json!({"type": kind, "path": around.pod.join(name)});
-    if options.network() != NamespaceMode::Node {
+    if shared.network() != NamespaceMode::Node {
         list.push(pinned("network", "net"));
         list.push(pinned("uts", "uts"));
     }
-    if options.ipc() != NamespaceMode::Node {
+    if shared.ipc() != NamespaceMode::Node {
         list.push(pinned("ipc", "ipc"));
     }
     match (options.pid(), &around.pid_namespace) {
@@ -256,6 +261,12 @@ fn namespaces(
         list.push(json!({"type": "cgroup"}));
     }
     list
+}
+
+/// A pod's own namespaces.
+pub fn sandbox_options(pod: &PodSandboxConfig) -> NamespaceOption {
+    let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    context.and_then(|context| context.namespace_options.clone()).unwrap_or_default()
 }
 
 /// The annotations that CRI tools know containerd by.

@@ -72,7 +72,7 @@ pub fn plan(
         }
     }
     if !given("/dev/shm") {
-        let ipc = context.namespace_options.as_ref().map(|options| options.ipc()).unwrap_or_default();
+        let ipc = super::sandbox_options(pod).ipc();
         let shm = around.pod.join("shm");
         let source = if ipc == NamespaceMode::Node { Path::new("/dev/shm") } else { shm.as_path() };
         list.push(bind(source, "/dev/shm", &["rbind", "rprivate", "rw"]));
@@ -93,8 +93,9 @@ fn volume(mount: &Mount) -> Result<Value, PlanError> {
     if !mount.container_path.starts_with('/') {
         return refuse("the path in the container is not absolute");
     }
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-        return refuse("volumes of images are not supported by this runtime");
+    let is_image = mount.image.as_ref().is_some_and(|image| !image.image.is_empty());
+    if is_image && !mount.readonly {
+        return refuse("a volume of an image can only be read: set readonly");
     }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return refuse("user namespaces are not supported by this runtime");
@@ -106,6 +107,9 @@ fn volume(mount: &Mount) -> Result<Value, PlanError> {
         MountPropagation::PropagationBidirectional => "rshared",
     });
     options.push(match (mount.readonly, mount.recursive_read_only) {
+        (true, true) if mount.propagation() != MountPropagation::PropagationPrivate => {
+            return refuse("recursive_read_only needs private propagation");
+        }
         (true, true) => "rro",
         (true, false) => "ro",
         (false, true) => return refuse("recursive_read_only needs readonly"),
@@ -150,6 +154,13 @@ mod tests {
         let readonly = Mount { recursive_read_only: true, ..mount("/a") };
         assert!(volume(&readonly).is_err());
         assert!(volume(&mount("relative")).is_err());
+        let slave = MountPropagation::PropagationHostToContainer as i32;
+        let shown = Mount { readonly: true, recursive_read_only: true, propagation: slave, ..mount("/a") };
+        assert!(volume(&shown).is_err());
+        let image = Some(cri::v1::ImageSpec { image: "x".into(), ..Default::default() });
+        assert!(volume(&Mount { image: image.clone(), ..mount("/a") }).is_err());
+        let options = volume(&Mount { image, readonly: true, ..mount("/a") }).unwrap()["options"].to_string();
+        assert!(options.contains("\"ro\""), "{options}");
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub fn resolve(
     passwd: &str,
     group: &str,
 ) -> Result<User, PlanError> {
+    if context.run_as_group.is_some() && context.run_as_user.is_none() && context.run_as_username.is_empty() {
+        return Err(PlanError::User("run_as_group needs run_as_user or run_as_username".into()));
+    }
     let asked = match (&context.run_as_user, context.run_as_username.as_str()) {
         (Some(uid), _) => uid.value.to_string(),
         (None, "") => image_user.to_owned(),
@@ -123,6 +126,9 @@ mod tests {
             ..none()
         };
         assert_eq!(with(strict, "app"), Ok((1000, 100, vec![5, 100])));
+        let group_alone =
+            LinuxContainerSecurityContext { run_as_group: Some(Int64Value { value: 1 }), ..none() };
+        assert!(with(group_alone, "app").unwrap_err().to_string().contains("run_as_user"));
         assert!(with(none(), "ghost").unwrap_err().to_string().contains("ghost"));
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::attach::Hub;
 use super::sandbox::Sandbox;
-use super::{Core, PodError, blocking, device, rootfs};
+use super::{Core, PodError, blocking, device, rootfs, volumes};
 use crate::images::{Image, ImageError, Wanted};
 use crate::plan::{self, Surroundings};
 use crate::proto::{self, Header, op};
@@ -317,6 +317,8 @@ fn make(
     pid_namespace: Option<PathBuf>,
 ) -> Result<Container, PodError> {
     let image = find_image(core, &config)?;
+    let mut config = config;
+    volumes::resolve(core, &mut config)?;
     let pod = pod.unwrap_or(&sandbox.config);
     let log_path = match (pod.log_directory.is_empty(), config.log_path.is_empty()) {
         (false, false) => Path::new(&pod.log_directory).join(&config.log_path).display().to_string(),
@@ -369,7 +371,9 @@ fn decide(
     pod: &PodSandboxConfig,
     pid_namespace: Option<PathBuf>,
 ) -> Result<plan::Plan, PodError> {
-    let (config, root) = (&container.config, container.rootfs());
+    let mounts = volumes::mount_all(core, &container.run_folder, &container.config.mounts)?;
+    let (config, root) = (ContainerConfig { mounts, ..container.config.clone() }, container.rootfs());
+    let config = &config;
     let image_config = core.images.config(image)?;
     let look = || PodError::io("looking into the image");
     let mut devices = Vec::new();
@@ -574,6 +578,7 @@ async fn clean(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodEr
         kill_all(&core, &cgroup)?;
         core.cgroups.remove(&cgroup).map_err(PodError::io(format!("removing cgroup {cgroup}")))?;
         mount::detach(&container.rootfs()).map_err(PodError::io("unmounting the container's root"))?;
+        volumes::unmount_all(&container.run_folder)?;
         remove_folder(&core.launcher_state().join(&container.id))
     })
     .await
@@ -689,6 +694,7 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
 fn discard(core: &Core, id: &str) -> Result<(), PodError> {
     let run = core.config.run_dir.join("containers").join(id);
     mount::detach(&run.join("rootfs")).map_err(PodError::io("unmounting the container's root"))?;
+    volumes::unmount_all(&run)?;
     remove_folder(&run)?;
     remove_folder(&core.config.root.join("containers").join(id))
 }

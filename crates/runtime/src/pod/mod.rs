@@ -6,9 +6,11 @@
 pub mod attach;
 pub mod container;
 pub mod exec;
+mod ports;
 pub mod recover;
 pub mod rootfs;
 pub mod sandbox;
+pub mod volumes;
 mod watch;
 
 use std::collections::HashMap;

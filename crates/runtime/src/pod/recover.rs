@@ -90,6 +90,10 @@ async fn lose(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
 async fn reattach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
     // Connecting may start another shim, which adopts what runs; the listing shows what it has.
     let shim = watch::connect(core, sandbox).await?;
+    if let Err(error) = super::ports::open(core, sandbox).await {
+        // Somebody took the port while no runtime held it; the pod goes on without.
+        tracing::error!(sandbox = sandbox.id, %error, "a host port stays closed");
+    }
     settle_all(core, sandbox, &shim).await
 }
 

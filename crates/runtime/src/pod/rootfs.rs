@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
@@ -32,6 +32,13 @@ pub fn read(root: &Path, path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(LARGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Where something is, with every link on the way followed as the container would.
+pub fn find(root: &Path, path: &str) -> io::Result<PathBuf> {
+    let root: OwnedFd = File::open(root)?.into();
+    let found = open(&root, Path::new(path), OFlag::O_PATH)?;
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 /// Makes a folder and those above it, where they are missing.
@@ -70,6 +77,9 @@ mod tests {
         assert_eq!(read(root.path(), "/etc/passwd").unwrap(), "inside");
         assert_eq!(read(root.path(), "/none").unwrap(), "");
         std::os::unix::fs::symlink("/../../up", root.path().join("up")).unwrap();
+        let inside = find(root.path(), "etc/passwd").unwrap();
+        assert_eq!(inside, root.path().canonicalize().unwrap().join("etc/hostname-of-the-image"));
+        assert!(find(root.path(), "../../none").is_err());
         make_folder(root.path(), "/a/b/c").unwrap();
         assert!(root.path().join("a/b/c").is_dir());
     }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{Core, PodError, ShimSlot, blocking};
 use crate::network::{PodIps, SandboxMeta};
+use crate::plan::sandbox_options;
 use crate::proto::{Header, op};
 use crate::shim::{Enclosed, ShimError};
 use crate::state::{self, SandboxPhase, SandboxState};
@@ -35,6 +36,8 @@ pub struct Sandbox {
     pub(super) turn: tokio::sync::Mutex<()>,
     pub(super) shim: ShimSlot,
     /// Execs that run, by handle: who is told the wait status.
+    /// What serves its host ports.
+    pub(super) ports: Mutex<Option<base::TaskGroup>>,
     pub(super) execs: Mutex<HashMap<u64, oneshot::Sender<i32>>>,
 }
 
@@ -48,6 +51,7 @@ impl Sandbox {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
             shim: ShimSlot::default(),
+            ports: Mutex::default(),
             execs: Mutex::default(),
         }
     }
@@ -87,7 +91,7 @@ impl Sandbox {
     }
 
     fn options(&self) -> NamespaceOption {
-        options(&self.config)
+        sandbox_options(&self.config)
     }
 
     fn meta(&self) -> SandboxMeta {
@@ -143,17 +147,12 @@ impl Sandbox {
     }
 }
 
-fn options(config: &PodSandboxConfig) -> NamespaceOption {
-    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-    context.and_then(|context| context.namespace_options.clone()).unwrap_or_default()
-}
-
 /// Makes a sandbox. When it fails, nothing of it is left.
 pub async fn run(core: &Arc<Core>, config: PodSandboxConfig, handler: String) -> Result<String, PodError> {
     if config.metadata.is_none() {
         return Err(PodError::Invalid("the sandbox's metadata is missing".into()));
     }
-    let options = options(&config);
+    let options = sandbox_options(&config);
     if options.userns_options.as_ref().is_some_and(|userns| userns.mode() == NamespaceMode::Pod) {
         return Err(PodError::Invalid("user namespaces are not supported by this runtime".into()));
     }
@@ -212,8 +211,9 @@ async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
         .map_err(PodError::io("moving the shim into its cgroup"))?;
     sandbox.change(|state| {
         state.ips = ips.iter().map(ToString::to_string).collect();
-        state.phase = SandboxPhase::Ready;
-    })
+    })?;
+    super::ports::open(core, sandbox).await?;
+    sandbox.change(|state| state.phase = SandboxPhase::Ready)
 }
 
 pub(super) fn remember_shim(core: &Core, sandbox: &Sandbox, pid: i32) -> Result<(), PodError> {
@@ -310,6 +310,7 @@ pub(super) async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result
 
 /// Takes the network, the shim, the mounts and the cgroups away. What is not there is fine.
 pub(super) async fn clear(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
+    super::ports::close(sandbox).await;
     if let Some(netns) = sandbox.netns() {
         core.config.network.teardown(&netns, &sandbox.meta()).await?;
     }

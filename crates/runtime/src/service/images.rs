@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::image_status;
 use crate::SharedCore;
 use crate::images::{self, Auth, ImageError, Name, Wanted};
+use crate::pod::volumes;
 use crate::stats;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -105,7 +106,9 @@ impl ImageService for ImageCalls {
         let name = name(request.into_inner().image)?;
         self.blocking(move |core| {
             // A container's layers stay until it is gone, even if its image is not.
-            let used: Vec<String> = core.containers.lock().values().map(|c| c.state().image_id).collect();
+            let containers: Vec<_> = core.containers.lock().values().cloned().collect();
+            let volumes = containers.iter().flat_map(|c| volumes::images(&c.config));
+            let used: Vec<String> = containers.iter().map(|c| c.state().image_id).chain(volumes).collect();
             let all = core.images.list()?;
             let in_use: Vec<String> = all
                 .into_iter()

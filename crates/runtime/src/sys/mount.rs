@@ -36,6 +36,14 @@ pub fn overlay(at: &Path, lower: &[&Path], upper: &Path, work: &Path) -> io::Res
     Ok(mount(Some("overlay"), at, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?)
 }
 
+/// An overlay of `lower` alone, topmost first, which can only be read.
+pub fn merged(at: &Path, lower: &[&Path]) -> io::Result<()> {
+    let open = lower.iter().map(|path| reopen(path)).collect::<io::Result<Vec<_>>>()?;
+    let lower: Vec<String> = open.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+    let options = format!("lowerdir={}", lower.join(":"));
+    Ok(mount(Some("overlay"), at, Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str()))?)
+}
+
 /// Unmounts at once, whoever still uses it; nothing being mounted there is no error.
 pub fn detach(at: &Path) -> io::Result<()> {
     match umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {

@@ -15,8 +15,9 @@ import (
 
 // The users of the busybox image, and those of the image with a group of its own.
 const (
-	passwd = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\n"
-	groups = "root:x:0:\nwww-data:x:33:\n"
+	passwd = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\n" +
+		"nobody:x:65534:65534:nobody:/home:/bin/false\n"
+	groups = "root:x:0:\nwww-data:x:33:\nnobody:x:65534:\n"
 
 	predefinedPasswd = passwd + "default-user:x:1000:1000:Linux User,,,:/home/default-user:/bin/sh\n"
 	predefinedGroups = groups + "default-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n"
@@ -68,8 +69,8 @@ func pack(files []file) (layer, error) {
 	return layer{compressed.String(), digestOf(compressed.Bytes()), digestOf(plain.Bytes())}, nil
 }
 
-// base has a shell and its tools, all of them the one program.
-func base(busybox string, program []byte) (layer, error) {
+// base has a shell and its tools, all of them the one program; what Debian's busybox lacks is in helper.
+func base(busybox string, program, helper []byte) (layer, error) {
 	listed, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
 		return layer{}, fmt.Errorf("asking %s for its tools: %w", busybox, err)
@@ -80,6 +81,8 @@ func base(busybox string, program []byte) (layer, error) {
 		{path: "var/run/", mode: 0o755}, {path: "var/www/", mode: 0o755},
 		{path: "etc/passwd", mode: 0o644, data: []byte(passwd)}, {path: "etc/group", mode: 0o644, data: []byte(groups)},
 		{path: "bin/busybox", mode: 0o755, data: program},
+		{path: "usr/bin/pgrep", mode: 0o755, data: helper},
+		{path: "usr/bin/ipcs", mode: 0o755, link: "usr/bin/pgrep"},
 	}
 	for tool := range strings.FieldsSeq(string(listed)) {
 		if tool != "busybox" {

@@ -65,7 +65,7 @@ func (r *registry) fill(busybox, webserver string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	shell, err := base(busybox, tools)
+	shell, err := base(busybox, tools, server)
 	if err != nil {
 		return "", err
 	}
@@ -85,21 +85,22 @@ func (r *registry) fill(busybox, webserver string) (string, error) {
 	sh := func(user string) config {
 		return config{"Cmd": []string{"sh"}, "Env": []string{path}, "User": user}
 	}
-	serves := func(name string, arguments ...string) (config, []file) {
-		settings := config{"Entrypoint": []string{"/usr/bin/" + name}, "Cmd": arguments, "Env": []string{path}}
+	serves := func(name, port string) (config, []file) {
+		settings := config{"Entrypoint": []string{"/usr/bin/" + name}, "Env": []string{path, "PORT=" + port}}
 		return settings, []file{{path: "usr/bin/" + name, mode: 0o755, data: server}}
 	}
 	const e2e, staging = "e2e-test-images/", "k8s-staging-cri-tools/"
-	with(sh(""), nil, e2e+"busybox:1.29-2", "pause:3.9")
-	settings, files := serves("nginx")
+	with(sh(""), nil, e2e+"busybox:1.29-2")
+	with(config{"Entrypoint": []string{"/bin/sleep"}, "Cmd": []string{"inf"}}, nil, "pause:3.9")
+	settings, files := serves("nginx", "80")
 	with(settings, files, e2e+"nginx:1.14-2")
 	settings, files = serves("nginx", "12003")
 	for _, architecture := range []string{"amd64", "arm64"} {
 		with(settings, files, staging+"hostnet-nginx-"+architecture+":latest")
 	}
-	settings, files = serves("httpd")
+	settings, files = serves("httpd", "80")
 	with(settings, files, e2e+"httpd:2.4.39-4")
-	settings, files = serves("nonewprivs")
+	settings, files = serves("nonewprivs", "")
 	files[0].mode = 0o4755
 	with(settings, files, e2e+"nonewprivs:1.3")
 	for name, user := range map[string]string{
