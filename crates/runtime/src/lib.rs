@@ -115,6 +115,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RuntimeError>
     let socket = config.socket.clone();
     let core = Core::new(config, tasks.0.clone()).await?;
     pod::recover::recover(&core).await.map_err(RuntimeError::Recover)?;
+    pod::sweep::sweep(&core).map_err(RuntimeError::Recover)?;
     let streaming = streaming_server::Server::start(core.clone())
         .await
         .map_err(RuntimeError::setup("listening for exec, attach and port-forward on loopback"))?;

@@ -10,6 +10,7 @@ mod ports;
 pub mod recover;
 pub mod rootfs;
 pub mod sandbox;
+pub mod sweep;
 pub mod volumes;
 mod watch;
 
