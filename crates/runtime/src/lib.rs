@@ -36,6 +36,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{Shutdown, TaskGroup};
 use cri::v1::image_service_server::ImageServiceServer;
@@ -110,7 +111,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RuntimeError>
     for folder in [&config.root, &config.run_dir] {
         fs::create_dir_all(folder).map_err(RuntimeError::setup(format!("making {}", folder.display())))?;
     }
-    let _only = lock(&config.run_dir)?;
+    let _only = lock(&config.run_dir).await?;
     let tasks = EndTasks(TaskGroup::new(&shutdown));
     let socket = config.socket.clone();
     let core = Core::new(config, tasks.0.clone()).await?;
@@ -138,16 +139,32 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RuntimeError>
     Ok(())
 }
 
-/// Two runtimes on the same folders would take each other's containers apart.
-fn lock(run_dir: &Path) -> Result<nix::fcntl::Flock<fs::File>, RuntimeError> {
+/// How long a runtime that is about to end may hold its lock.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Two runtimes on the same folders would take each other's containers apart. One that was killed holds its lock
+/// until the kernel has taken the last of it apart, and so do its children between fork and exec.
+async fn lock(run_dir: &Path) -> Result<nix::fcntl::Flock<fs::File>, RuntimeError> {
     let path = run_dir.join("lock");
-    let file = fs::File::create(&path).map_err(RuntimeError::setup(format!("opening {}", path.display())))?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        RuntimeError::Setup {
-            what: format!("another runtime uses {}: stop it, or choose another folder", run_dir.display()),
-            source: errno.into(),
+    let mut file =
+        fs::File::create(&path).map_err(RuntimeError::setup(format!("opening {}", path.display())))?;
+    let until = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, nix::Error::EAGAIN)) if tokio::time::Instant::now() < until => file = again,
+            Err((_, errno)) => {
+                return Err(RuntimeError::Setup {
+                    what: format!(
+                        "another runtime uses {}: stop it, or choose another folder",
+                        run_dir.display()
+                    ),
+                    source: errno.into(),
+                });
+            }
         }
-    })
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn listen(socket: &Path) -> Result<UnixListener, RuntimeError> {

@@ -100,6 +100,15 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What kubectl prints, or what it complains of.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = self.run_kubectl(arguments);
+        match output.status.success() {
+            true => Ok(String::from_utf8(output.stdout).unwrap()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
     pub fn try_apply(&self, yaml: &str, flags: &[&str]) -> Result<(), String> {
         let path = self.dir().join("applied.yaml");
         std::fs::write(&path, yaml).unwrap();

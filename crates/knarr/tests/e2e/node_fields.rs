@@ -1,0 +1,165 @@
+//! Pods with the rarer fields, looked at from inside their containers and through kubectl.
+
+use crate::cluster::Cluster;
+use crate::node_pods::nodes;
+
+fn ready(cluster: &Cluster, pod: &str) {
+    cluster.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=60s"]);
+}
+
+#[test]
+fn node_fields_are_seen_from_inside() {
+    let Some(cluster) = nodes("1") else { return };
+    cluster.apply(include_str!("manifests/fields.yaml"));
+    ready(&cluster, "fields");
+    let inside = |command: &str| cluster.kubectl(&["exec", "fields", "-c", "c", "--", "sh", "-c", command]);
+    let lines = |command: &str| inside(command).lines().map(str::to_owned).collect::<Vec<_>>();
+    for (command, expected) in [
+        ("id -u; id -g", "1000\n1000"),
+        ("hostname", "boat.sea.default.svc.cluster.local"),
+        ("cat /proc/sys/net/ipv4/ip_unprivileged_port_start", "1"),
+        ("pwd", "/tmp"),
+        ("echo $K", "from file"),
+        ("echo $MEM $P_a", "64 1"),
+        ("cat /sub/f", "hi"),
+        ("cat /proj/labels /proj/cpu", "x=\"zz\"500"),
+        ("stat -L -c %a /cm/dir/a", "440"),
+        ("cat /cm/dir/a", "1"),
+        ("stat -c %g /disk", "2000"),
+        ("touch /x 2>/dev/null || echo no", "no"),
+        ("touch /ro/x 2>/dev/null || echo no", "no"),
+        ("touch /img/x 2>/dev/null || echo no", "no"),
+        ("test -x /img/bin/busybox && echo there", "there"),
+        ("df -k /mem | tail -1 | awk '{print $2}'", "8192"),
+        ("touch /mem/y && stat -c %g /mem/y", "2000"),
+        ("grep NoNewPrivs /proc/self/status | awk '{print $2}'", "1"),
+        ("grep '^Seccomp:' /proc/self/status | awk '{print $2}'", "2"),
+        ("grep CapBnd /proc/self/status | awk '{print $2}'", "0000000000000400"),
+    ] {
+        assert_eq!(inside(command).trim(), expected, "{command}");
+    }
+    let groups = inside("grep Groups /proc/self/status");
+    assert!(["2000", "3000"].iter().all(|group| groups.contains(group)), "{groups}");
+    let resolv = lines("cat /etc/resolv.conf");
+    assert!(resolv.contains(&"nameserver 9.9.9.9".to_owned()), "{resolv:?}");
+    assert!(resolv.iter().any(|line| line.starts_with("search") && line.ends_with(" my.dom")), "{resolv:?}");
+    assert!(resolv.contains(&"options ndots:2 edns0".to_owned()), "{resolv:?}");
+    assert!(lines("cat /etc/hosts").contains(&"10.1.2.3\tfoo.local\tbar.local".to_owned()));
+    let processes = inside("ps -o args");
+    assert!(processes.contains("sleep 7777"), "the other container's processes are seen: {processes}");
+    let mounts = "jsonpath={.status.containerStatuses[?(@.name==\"c\")].volumeMounts[?(@.mountPath==\"/ro\")].recursiveReadOnly}";
+    let recursive = cluster.kubectl(&["get", "pod", "fields", "-o", mounts]);
+    assert!(matches!(recursive.as_str(), "Enabled" | "Disabled"), "{recursive}");
+    cluster.kubectl(&["delete", "pod", "fields", "--timeout=60s"]);
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+/// The quotas of processor time of all containers of a cluster, whichever version of cgroups the machine has.
+fn quotas(cluster: &str) -> Vec<String> {
+    fn below(folder: &std::path::Path, found: &mut Vec<String>) {
+        for file in ["cpu.cfs_quota_us", "cpu.max"] {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+            found.extend(text.split_whitespace().next().map(str::to_owned));
+        }
+        for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                below(&entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for root in ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"] {
+        below(&std::path::Path::new(root).join("knarr").join(cluster), &mut found);
+    }
+    found
+}
+
+const STATIC: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: st}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+    containers: [{name: c, image: \"busybox:test\", command: [sleep, \"7777\"]}]\n";
+
+#[test]
+fn node_runs_static_pods_and_shows_them() {
+    let Some(cluster) = nodes("1") else { return };
+    let node = format!("{}-1", cluster.name());
+    let manifest = cluster.dir().join("data/nodes").join(&node).join("manifests/st.yaml");
+    let name = format!("st-{node}");
+    let get = |path: &str| cluster.try_kubectl(&["get", "pod", &name, "-o", &format!("jsonpath={{{path}}}")]);
+    std::fs::write(&manifest, STATIC).unwrap();
+    cluster.until("the mirror pod", || get(".status.phase").is_ok_and(|phase| phase == "Running"));
+    assert_eq!(get(".metadata.ownerReferences[0].kind").unwrap(), "Node");
+    let id = get(".status.containerStatuses[0].containerID").unwrap();
+    // Neither a deleted mirror nor a new kubelet does anything to the pod.
+    let mirror = get(".metadata.uid").unwrap();
+    cluster.kubectl(&["delete", "pod", &name, "--wait=false"]);
+    cluster.until("another mirror", || get(".metadata.uid").is_ok_and(|uid| uid != mirror));
+    cluster.kill();
+    cluster.again();
+    cluster.until("the same container", || {
+        get(".status.containerStatuses[0].containerID").is_ok_and(|now| now == id)
+    });
+    std::fs::write(&manifest, STATIC.replace("7777", "8888")).unwrap();
+    cluster.until("the changed pod", || {
+        get(".status.containerStatuses[0].containerID").is_ok_and(|now| !now.is_empty() && now != id)
+            && get(".spec.containers[0].command[1]").is_ok_and(|seconds| seconds == "8888")
+    });
+    std::fs::remove_file(&manifest).unwrap();
+    cluster.until("the pod to go", || get(".metadata.name").is_err());
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+#[test]
+fn node_debugs_resizes_and_restarts_by_rule() {
+    let Some(cluster) = nodes("1") else { return };
+    cluster.apply(&include_str!("manifests/changes.yaml").replace("NODE", &format!("{}-1", cluster.name())));
+    ready(&cluster, "p");
+    cluster.kubectl(&[
+        "debug",
+        "p",
+        "--image=busybox:test",
+        "--target=c",
+        "-c",
+        "dbg",
+        "--attach=false",
+        "--",
+        "sh",
+        "-c",
+        "ps; sleep 7777",
+    ]);
+    cluster.until("the debugger to see its target", || {
+        cluster.try_kubectl(&["logs", "p", "-c", "dbg"]).is_ok_and(|log| log.contains("sleep 6666"))
+    });
+    let patch = r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"150m"},"limits":{"cpu":"300m","memory":"96Mi"}}}]}}"#;
+    cluster.kubectl(&["patch", "pod", "p", "--subresource", "resize", "-p", patch]);
+    let status = |path: &str| {
+        let path = format!("jsonpath={{.status.containerStatuses[?(@.name==\"c\")]{path}}}");
+        cluster.kubectl(&["get", "pod", "p", "-o", &path])
+    };
+    cluster.until("the resize", || status(".resources.limits.memory") == "96Mi");
+    assert_eq!(status(".restartCount"), "0");
+    let types = ["get", "pod", "p", "-o", "jsonpath={.status.conditions[*].type}"];
+    cluster.until("the resize to be over", || !cluster.kubectl(&types).contains("PodResize"));
+    let quota = quotas(cluster.name());
+    assert!(quota.iter().any(|quota| quota == "30000"), "{quota:?}");
+    let patch = r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"900"},"limits":{"cpu":"900"}}}]}}"#;
+    cluster.kubectl(&["patch", "pod", "p", "--subresource", "resize", "-p", patch]);
+    let why =
+        ["get", "pod", "p", "-o", "jsonpath={.status.conditions[?(@.type==\"PodResizePending\")].reason}"];
+    cluster.until("what cannot be had", || cluster.kubectl(&why) == "Infeasible");
+
+    let phase = |pod: &str| cluster.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"]);
+    cluster.until("the rule to end it", || phase("ruled") == "Failed");
+    let count = "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.terminated.exitCode}";
+    assert_eq!(cluster.kubectl(&["get", "pod", "ruled", "-o", count]), "1 3");
+    cluster.until("the greedy pod to be evicted", || phase("greedy") == "Failed");
+    let message =
+        cluster.kubectl(&["get", "pod", "greedy", "-o", "jsonpath={.status.reason}: {.status.message}"]);
+    assert_eq!(message, "Evicted: Usage of EmptyDir volume \"d\" exceeds the limit \"1Mi\". ");
+    cluster.until("the pod that does not fit", || phase("huge") == "Failed");
+    let message =
+        cluster.kubectl(&["get", "pod", "huge", "-o", "jsonpath={.status.reason}: {.status.message}"]);
+    assert!(
+        message.starts_with("OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu,"),
+        "{message}"
+    );
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
