@@ -7,6 +7,7 @@ mod escalation;
 mod limit_ranger;
 mod namespace;
 mod node;
+mod node_pods;
 mod pod;
 mod pod_security;
 mod priority;

@@ -2,7 +2,7 @@
 
 use schema::{Map, Object, Value};
 
-use super::Attempt;
+use super::{Attempt, node_pods};
 use crate::status::{ApiError, Result};
 use crate::write::admit::Operation;
 
@@ -64,7 +64,7 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
                 _ => Ok(()),
             }
         }
-        ("", "pods") => restrict_pods(attempt, node, object, &refuse),
+        ("", "pods") => node_pods::restrict(attempt, node, object),
         ("coordination.k8s.io", "leases") => {
             let namespace = attempt.namespace();
             if namespace != "kube-node-lease" {
@@ -78,37 +78,6 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
             } else {
                 refuse("can only access node lease with the same name as the requesting node".to_owned())
             }
-        }
-        _ => Ok(()),
-    }
-}
-
-fn restrict_pods(
-    attempt: &Attempt<'_>,
-    node: &str,
-    object: Option<&Object>,
-    refuse: &dyn Fn(String) -> Result<()>,
-) -> Result<()> {
-    let bound_to = |pod: &Object| pod.str_at(&["spec", "nodeName"]).unwrap_or_default().to_owned();
-    let sub = attempt.authorized.info().subresource.as_str();
-    match (attempt.operation, sub) {
-        (Operation::Create, "") => match object {
-            Some(pod) if pod.annotation("kubernetes.io/config.mirror").is_none() => refuse(format!(
-                "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-            )),
-            Some(pod) if bound_to(pod) != node => {
-                refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
-            }
-            _ => Ok(()),
-        },
-        (Operation::Update(_), "status") | (Operation::Delete, _) => match attempt.old {
-            Some(old) if bound_to(old) != node => {
-                refuse(format!("node {node:?} can only change pods with spec.nodeName set to itself"))
-            }
-            _ => Ok(()),
-        },
-        (Operation::Update(_), _) => {
-            refuse(format!("node {node:?} may not change pods but through their status"))
         }
         _ => Ok(()),
     }

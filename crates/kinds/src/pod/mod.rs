@@ -3,6 +3,7 @@
 mod columns;
 mod defaults;
 pub mod limits;
+mod references;
 mod resources;
 pub mod standards;
 mod strategy;
@@ -14,6 +15,7 @@ mod warnings;
 
 pub use defaults::settle;
 pub(crate) use defaults::template_defaults;
+pub use references::api_reference;
 pub use resources::qos_class;
 pub(crate) use validate::validate_template;
 pub use warnings::of_template as template_warnings;
