@@ -50,13 +50,25 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
                 return refuse(format!("node {node:?} is not allowed to modify node {target:?}"));
             }
             match (attempt.operation, object, attempt.old) {
-                (Operation::Create, Some(new), _) => restricted_labels(node, &Map::new(), new, &refuse),
+                (Operation::Create, Some(new), _) => {
+                    let labels = restricted_labels(&Map::new(), new);
+                    if labels.is_empty() {
+                        return Ok(());
+                    }
+                    refuse(format!("node {node:?} is not allowed to set the following labels: {labels}"))
+                }
                 (Operation::Update(_), Some(new), Some(old)) => {
                     if new.at(&["spec", "taints"]) != old.at(&["spec", "taints"]) {
                         return refuse(format!("node {node:?} is not allowed to modify taints"));
                     }
-                    let empty = Map::new();
-                    restricted_labels(node, old.labels().unwrap_or(&empty), new, &refuse)
+                    if new.owner_references() != old.owner_references() {
+                        return refuse(format!("node {node:?} is not allowed to modify ownerReferences"));
+                    }
+                    let labels = restricted_labels(old.labels().unwrap_or(&Map::new()), new);
+                    if labels.is_empty() {
+                        return Ok(());
+                    }
+                    refuse(format!("is not allowed to modify labels: {labels}"))
                 }
                 (Operation::Delete, ..) => {
                     refuse(format!("node {node:?} is not allowed to delete its own node"))
@@ -85,7 +97,7 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
 
 /// Labels below `kubernetes.io` and `k8s.io` that a kubelet may set on its node.
 fn kubelet_may_set(label: &str) -> bool {
-    const EXACT: [&str; 10] = [
+    const EXACT: [&str; 11] = [
         "kubernetes.io/hostname",
         "kubernetes.io/os",
         "kubernetes.io/arch",
@@ -96,6 +108,7 @@ fn kubelet_may_set(label: &str) -> bool {
         "topology.kubernetes.io/zone",
         "topology.kubernetes.io/region",
         "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
     ];
     let namespace = label.split_once('/').map_or("", |(namespace, _)| namespace);
     let within = |domain: &str| namespace == domain || namespace.ends_with(&format!(".{domain}"));
@@ -105,12 +118,8 @@ fn kubelet_may_set(label: &str) -> bool {
     EXACT.contains(&label) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
 }
 
-fn restricted_labels(
-    node: &str,
-    old: &Map,
-    new: &Object,
-    refuse: &dyn Fn(String) -> Result<()>,
-) -> Result<()> {
+/// The changed labels that are not the kubelet's to change.
+fn restricted_labels(old: &Map, new: &Object) -> String {
     let empty = Map::new();
     let new = new.labels().unwrap_or(&empty);
     let mut changed: Vec<&str> = new
@@ -121,10 +130,7 @@ fn restricted_labels(
         .filter(|key| !kubelet_may_set(key))
         .collect();
     changed.sort_unstable();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    refuse(format!("is not allowed to modify labels on node {node:?}: {}", changed.join(", ")))
+    changed.join(", ")
 }
 
 #[cfg(test)]

@@ -30,6 +30,51 @@ fn names_key(spec: &Object, kind: &str) -> bool {
     })
 }
 
+/// Whether the pod names a secret anywhere.
+fn names_secret(spec: &Object) -> bool {
+    let named = |source: &Object| !text(source, "name").is_empty();
+    items(spec, "imagePullSecrets").any(named)
+        || names_key(spec, "secret")
+        || items(spec, "volumes").any(|volume| {
+            SECRETS_OF_VOLUMES.iter().any(|path| volume.str_at(path).is_some_and(|name| !name.is_empty()))
+                || sub(volume, "projected").is_some_and(|projected| {
+                    items(projected, "sources").any(|source| sub(source, "secret").is_some_and(named))
+                })
+        })
+}
+
+/// Where volumes name their secrets.
+const SECRETS_OF_VOLUMES: [&[&str]; 10] = [
+    &["secret", "secretName"],
+    &["csi", "nodePublishSecretRef", "name"],
+    &["azureFile", "secretName"],
+    &["cephfs", "secretRef", "name"],
+    &["cinder", "secretRef", "name"],
+    &["flexVolume", "secretRef", "name"],
+    &["rbd", "secretRef", "name"],
+    &["scaleIO", "secretRef", "name"],
+    &["iscsi", "secretRef", "name"],
+    &["storageos", "secretRef", "name"],
+];
+
+/// What a mirror pod, which no one has to be allowed to make, may not name.
+pub fn forbidden_to_mirrors(spec: &Object) -> Option<&'static str> {
+    let token = |volume: &Object| {
+        sub(volume, "projected").is_some_and(|projected| {
+            items(projected, "sources").any(|source| has(source, "serviceAccountToken"))
+        })
+    };
+    if !text(spec, "serviceAccountName").is_empty() {
+        Some("a mirror pod may not reference service accounts")
+    } else if names_secret(spec) {
+        Some("a mirror pod may not reference secrets")
+    } else if items(spec, "volumes").any(token) {
+        Some("a mirror pod may not use ServiceAccountToken volume projections")
+    } else {
+        None
+    }
+}
+
 fn volume(volume: &Object) -> Option<&'static str> {
     for (field, what) in [
         ("configMap", "configmaps (via configmap volumes)"),
@@ -60,12 +105,42 @@ fn volume(volume: &Object) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::api_reference;
+    use super::{api_reference, forbidden_to_mirrors};
+
+    fn spec(json: &str) -> schema::Object {
+        let kind = schema::catalogue::builtin().kind("", "v1", "Pod").unwrap();
+        let pod = schema::json::decode(&kind.ty, format!("{{\"spec\":{json}}}").as_bytes()).unwrap().object;
+        pod.struct_at(&["spec"]).unwrap().clone()
+    }
+
+    #[test]
+    fn what_mirrors_may_not_name() {
+        const ACCOUNTS: &str = "a mirror pod may not reference service accounts";
+        const SECRETS: &str = "a mirror pod may not reference secrets";
+        const TOKENS: &str = "a mirror pod may not use ServiceAccountToken volume projections";
+        for (json, wanted) in [
+            (r#"{"volumes":[{"name":"c","configMap":{"name":"m"}}]}"#, None),
+            (r#"{"serviceAccountName":"a","imagePullSecrets":[{"name":"s"}]}"#, Some(ACCOUNTS)),
+            (r#"{"imagePullSecrets":[{"name":"s"}]}"#, Some(SECRETS)),
+            (r#"{"imagePullSecrets":[{"name":""}]}"#, None),
+            (r#"{"volumes":[{"name":"s","secret":{"secretName":"s"}}]}"#, Some(SECRETS)),
+            (r#"{"volumes":[{"name":"r","rbd":{"secretRef":{"name":"s"}}}]}"#, Some(SECRETS)),
+            (
+                r#"{"volumes":[{"name":"p","projected":{"sources":[{"secret":{"name":"s"}}]}}]}"#,
+                Some(SECRETS),
+            ),
+            (
+                r#"{"volumes":[{"name":"p","projected":{"sources":[{"serviceAccountToken":{"path":"t"}}]}}]}"#,
+                Some(TOKENS),
+            ),
+        ] {
+            assert_eq!(forbidden_to_mirrors(&spec(json)), wanted, "{json}");
+        }
+    }
 
     #[test]
     fn what_pods_need_of_the_api() {
-        let kind = schema::catalogue::builtin().kind("", "v1", "Pod").unwrap();
-        for (spec, wanted) in [
+        for (json, wanted) in [
             (
                 r#"{"volumes":[{"name":"h","hostPath":{"path":"/"}},{"name":"d","projected":{"sources":[{"downwardAPI":{}}]}}]}"#,
                 None,
@@ -88,9 +163,7 @@ mod tests {
                 Some("serviceaccounts (via projected volumes)"),
             ),
         ] {
-            let json = format!("{{\"spec\":{spec}}}");
-            let pod = schema::json::decode(&kind.ty, json.as_bytes()).unwrap().object;
-            assert_eq!(api_reference(pod.struct_at(&["spec"]).unwrap()), wanted, "{spec}");
+            assert_eq!(api_reference(&spec(json)), wanted, "{json}");
         }
     }
 }
