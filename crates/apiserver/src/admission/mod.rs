@@ -7,10 +7,13 @@ mod escalation;
 mod limit_ranger;
 mod namespace;
 mod node;
+mod node_pods;
 mod pod;
 mod pod_security;
 mod priority;
+mod resize;
 mod runtime_class;
+pub mod topology;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -116,6 +119,7 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
     priority::priority(attempt, object)?;
     priority::default_tolerations(attempt, object);
     runtime_class::mutate(attempt, object)?;
+    topology::mutate(attempt, object);
     if pod::is_new_pod(attempt) {
         kinds::pod::settle(object);
     }
@@ -129,9 +133,11 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
 pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<String>) -> Result<()> {
     node::restriction(attempt, Some(object))?;
     limit_ranger::validate(attempt, object)?;
+    pod::validate(attempt, object)?;
     pod_security::validate(attempt, object, warnings)?;
     escalation::validate(attempt, object)?;
-    certificates::validate(attempt, object)
+    certificates::validate(attempt, object)?;
+    resize::validate(attempt, object)
 }
 
 /// The whole chain for a deletion.

@@ -2,7 +2,7 @@
 
 use schema::{Map, Object, Value};
 
-use super::Attempt;
+use super::{Attempt, node_pods};
 use crate::status::{ApiError, Result};
 use crate::write::admit::Operation;
 
@@ -50,13 +50,25 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
                 return refuse(format!("node {node:?} is not allowed to modify node {target:?}"));
             }
             match (attempt.operation, object, attempt.old) {
-                (Operation::Create, Some(new), _) => restricted_labels(node, &Map::new(), new, &refuse),
+                (Operation::Create, Some(new), _) => {
+                    let labels = restricted_labels(&Map::new(), new);
+                    if labels.is_empty() {
+                        return Ok(());
+                    }
+                    refuse(format!("node {node:?} is not allowed to set the following labels: {labels}"))
+                }
                 (Operation::Update(_), Some(new), Some(old)) => {
                     if new.at(&["spec", "taints"]) != old.at(&["spec", "taints"]) {
                         return refuse(format!("node {node:?} is not allowed to modify taints"));
                     }
-                    let empty = Map::new();
-                    restricted_labels(node, old.labels().unwrap_or(&empty), new, &refuse)
+                    if new.owner_references() != old.owner_references() {
+                        return refuse(format!("node {node:?} is not allowed to modify ownerReferences"));
+                    }
+                    let labels = restricted_labels(old.labels().unwrap_or(&Map::new()), new);
+                    if labels.is_empty() {
+                        return Ok(());
+                    }
+                    refuse(format!("is not allowed to modify labels: {labels}"))
                 }
                 (Operation::Delete, ..) => {
                     refuse(format!("node {node:?} is not allowed to delete its own node"))
@@ -64,7 +76,7 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
                 _ => Ok(()),
             }
         }
-        ("", "pods") => restrict_pods(attempt, node, object, &refuse),
+        ("", "pods") => node_pods::restrict(attempt, node, object),
         ("coordination.k8s.io", "leases") => {
             let namespace = attempt.namespace();
             if namespace != "kube-node-lease" {
@@ -83,40 +95,9 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
     }
 }
 
-fn restrict_pods(
-    attempt: &Attempt<'_>,
-    node: &str,
-    object: Option<&Object>,
-    refuse: &dyn Fn(String) -> Result<()>,
-) -> Result<()> {
-    let bound_to = |pod: &Object| pod.str_at(&["spec", "nodeName"]).unwrap_or_default().to_owned();
-    let sub = attempt.authorized.info().subresource.as_str();
-    match (attempt.operation, sub) {
-        (Operation::Create, "") => match object {
-            Some(pod) if pod.annotation("kubernetes.io/config.mirror").is_none() => refuse(format!(
-                "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-            )),
-            Some(pod) if bound_to(pod) != node => {
-                refuse(format!("node {node:?} can only create pods with spec.nodeName set to itself"))
-            }
-            _ => Ok(()),
-        },
-        (Operation::Update(_), "status") | (Operation::Delete, _) => match attempt.old {
-            Some(old) if bound_to(old) != node => {
-                refuse(format!("node {node:?} can only change pods with spec.nodeName set to itself"))
-            }
-            _ => Ok(()),
-        },
-        (Operation::Update(_), _) => {
-            refuse(format!("node {node:?} may not change pods but through their status"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Labels below `kubernetes.io` and `k8s.io` that a kubelet may set on its node.
 fn kubelet_may_set(label: &str) -> bool {
-    const EXACT: [&str; 10] = [
+    const EXACT: [&str; 11] = [
         "kubernetes.io/hostname",
         "kubernetes.io/os",
         "kubernetes.io/arch",
@@ -127,6 +108,7 @@ fn kubelet_may_set(label: &str) -> bool {
         "topology.kubernetes.io/zone",
         "topology.kubernetes.io/region",
         "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
     ];
     let namespace = label.split_once('/').map_or("", |(namespace, _)| namespace);
     let within = |domain: &str| namespace == domain || namespace.ends_with(&format!(".{domain}"));
@@ -136,12 +118,8 @@ fn kubelet_may_set(label: &str) -> bool {
     EXACT.contains(&label) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
 }
 
-fn restricted_labels(
-    node: &str,
-    old: &Map,
-    new: &Object,
-    refuse: &dyn Fn(String) -> Result<()>,
-) -> Result<()> {
+/// The changed labels that are not the kubelet's to change.
+fn restricted_labels(old: &Map, new: &Object) -> String {
     let empty = Map::new();
     let new = new.labels().unwrap_or(&empty);
     let mut changed: Vec<&str> = new
@@ -152,10 +130,7 @@ fn restricted_labels(
         .filter(|key| !kubelet_may_set(key))
         .collect();
     changed.sort_unstable();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    refuse(format!("is not allowed to modify labels on node {node:?}: {}", changed.join(", ")))
+    changed.join(", ")
 }
 
 #[cfg(test)]

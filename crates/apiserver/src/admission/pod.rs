@@ -35,7 +35,7 @@ pub fn misses_something(attempt: &Attempt<'_>, pod: &Object) -> bool {
 /// # Errors
 /// 403 when the account does not exist.
 pub fn service_account(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
-    if !is_new_pod(attempt) || pod.annotation("kubernetes.io/config.mirror").is_some() {
+    if !is_new_pod(attempt) || is_mirror(pod) {
         return Ok(());
     }
     let namespace = attempt.namespace().to_owned();
@@ -47,9 +47,7 @@ pub fn service_account(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
     let name = spec.str_at(&["serviceAccountName"]).unwrap_or_default().to_owned();
     spec.set("serviceAccount", name.as_str());
     let Some(account) = attempt.read("", "serviceaccounts", &format!("{namespace}/{name}"))? else {
-        let why =
-            format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
-        return Err(ApiError::forbidden("", "pods", &pod_name, &why));
+        return Err(ApiError::forbidden("", "pods", &pod_name, &no_account(&namespace, &name)));
     };
     if spec.list_at(&["imagePullSecrets"]).is_none_or(<[Value]>::is_empty) {
         if let Some(secrets) = account.get("imagePullSecrets") {
@@ -64,6 +62,38 @@ pub fn service_account(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
         mount_token(attempt, spec);
     }
     Ok(())
+}
+
+/// The pod has an account where the API server made it, and none where it mirrors what a node runs already.
+///
+/// # Errors
+/// 403.
+pub fn validate(attempt: &Attempt<'_>, pod: &Object) -> Result<()> {
+    if !is_new_pod(attempt) {
+        return Ok(());
+    }
+    let Some(spec) = pod.struct_at(&["spec"]) else { return Ok(()) };
+    let refuse = |why: &str| Err(ApiError::forbidden("", "pods", pod.name(), why));
+    if is_mirror(pod) {
+        return kinds::pod::forbidden_to_mirrors(spec).map_or(Ok(()), refuse);
+    }
+    let namespace = attempt.namespace();
+    let account = spec.str_at(&["serviceAccountName"]).unwrap_or_default();
+    if account.is_empty() {
+        return refuse(&format!("no service account specified for pod {namespace}/{}", pod.name()));
+    }
+    if attempt.find("", "serviceaccounts", &format!("{namespace}/{account}")).is_none() {
+        return refuse(&no_account(namespace, account));
+    }
+    Ok(())
+}
+
+fn no_account(namespace: &str, name: &str) -> String {
+    format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")
+}
+
+fn is_mirror(pod: &Object) -> bool {
+    pod.annotation("kubernetes.io/config.mirror").is_some()
 }
 
 fn mount_token(attempt: &Attempt<'_>, spec: &mut Object) {

@@ -6,13 +6,11 @@ use schema::{Map, Object};
 
 use super::resource::Call;
 use super::subresource::{done, read_other, set_condition};
+use crate::admission::topology;
 use crate::body::Body;
 use crate::status::{ApiError, Result};
 use crate::write::decode::Decoded;
 use crate::write::update;
-
-/// Labels of a node that its pods get (KEP-4742).
-const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
 /// Binds a pod.
 ///
@@ -28,7 +26,9 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let options = call.write_options("CreateOptions")?;
     let now = call.core.clock.now();
     let mut labels = binding.labels().cloned().unwrap_or_default();
-    topology(call, &target, &mut labels);
+    for (key, value) in topology::of_node(call.core, &target) {
+        labels.insert(key, value);
+    }
     let mut mutate = |pod: &Object| -> Result<Decoded> {
         refuse(&binding, pod)?;
         let mut bound = pod.clone();
@@ -67,16 +67,6 @@ fn target(binding: &Object) -> Result<String> {
     let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
     let text = if texts.len() == 1 { texts.concat() } else { format!("[{}]", texts.join(", ")) };
     Err(ApiError::with_code(500, "", text))
-}
-
-/// The labels of the node are in its entry: nothing is decoded for them.
-fn topology(call: &Call<'_>, node: &str, labels: &mut Map) {
-    let Some(entry) = call.core.cache("", "nodes").and_then(|nodes| nodes.get(node)) else { return };
-    for key in TOPOLOGY {
-        if let Some(value) = entry.label(key) {
-            labels.insert(key, value);
-        }
-    }
 }
 
 fn refuse(binding: &Object, pod: &Object) -> Result<()> {

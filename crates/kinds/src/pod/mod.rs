@@ -3,6 +3,8 @@
 mod columns;
 mod defaults;
 pub mod limits;
+mod references;
+mod resize;
 mod resources;
 pub mod standards;
 mod strategy;
@@ -14,6 +16,8 @@ mod warnings;
 
 pub use defaults::settle;
 pub(crate) use defaults::template_defaults;
+pub use references::{api_reference, forbidden_to_mirrors};
+pub use resize::{Refusal, refuse_resize};
 pub use resources::qos_class;
 pub(crate) use validate::validate_template;
 pub use warnings::of_template as template_warnings;

@@ -73,6 +73,15 @@ pub(crate) fn container_limits(spec: &Object) -> Amounts {
     together(spec, "limits")
 }
 
+/// What the pod requests as a whole: where it says so itself that, else what its containers do, and its overhead.
+pub(crate) fn requests(spec: &Object) -> Amounts {
+    let mut sum = container_requests(spec);
+    sum.extend(of(spec, "requests").into_iter().filter(|(name, _)| pod_level(name)));
+    let overhead = amounts(spec, "overhead").map(|(name, amount)| (name.to_owned(), amount)).collect();
+    add(&mut sum, &overhead);
+    sum
+}
+
 /// The quality of service that requests and limits amount to (`core/helper/qos.ComputePodQOS`).
 pub fn qos_class(pod: &Object) -> &'static str {
     let Some(spec) = sub(pod, "spec") else { return "BestEffort" };
