@@ -13,6 +13,7 @@
 //! - Containers do not depend on this process. It may die at any moment; the next one finds them.
 //! - An intent is written down before it is carried out, and a process is known by more than its pid.
 
+mod cdi;
 mod cgroup;
 mod config;
 mod embedded;
