@@ -20,6 +20,7 @@ mod embedded;
 mod events;
 mod images;
 mod import;
+mod metrics;
 mod network;
 pub mod plan;
 mod pod;

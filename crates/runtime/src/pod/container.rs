@@ -117,6 +117,11 @@ impl Container {
         self.run_folder.join("rootfs")
     }
 
+    /// Its present limits.
+    pub fn resources(&self) -> LinuxContainerResources {
+        self.resources.lock().clone().unwrap_or_default()
+    }
+
     /// Its first process, while it runs.
     pub fn process(&self) -> Option<Process> {
         match self.state().phase {
