@@ -22,6 +22,8 @@ pub struct Config {
     pub network: Arc<dyn PodNetwork>,
     /// Where images come from.
     pub registries: Registries,
+    /// Where vendors' files of devices are, those that count most last.
+    pub cdi_dirs: Vec<PathBuf>,
     /// The time.
     pub clock: SharedClock,
     /// Where ids come from.
@@ -56,6 +58,7 @@ impl Config {
             cgroup_parent: String::new(),
             network: Arc::new(Loopback),
             registries: Registries::default(),
+            cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             clock: SystemClock::shared(),
             random: SystemRandom::shared(),
         }

@@ -13,12 +13,14 @@
 //! - Containers do not depend on this process. It may die at any moment; the next one finds them.
 //! - An intent is written down before it is carried out, and a process is known by more than its pid.
 
+mod cdi;
 mod cgroup;
 mod config;
 mod embedded;
 mod events;
 mod images;
 mod import;
+mod metrics;
 mod network;
 pub mod plan;
 mod pod;

@@ -137,17 +137,34 @@ fn memory(usage: &Usage, now: i64) -> Option<MemoryUsage> {
     })
 }
 
-/// The counters of a pod's interfaces, read inside its namespace.
-fn network(sandbox: &Sandbox, now: i64) -> Option<NetworkUsage> {
+/// `/proc/net/dev` of a pod's own network.
+fn device_table(sandbox: &Sandbox) -> Option<String> {
     let netns = sandbox.netns().filter(|_| sandbox.is_ready())?;
     let read = || fs::read_to_string("/proc/thread-self/net/dev");
-    let text = match crate::sys::namespace::in_network(&netns, read) {
-        Ok(text) => text,
+    match crate::sys::namespace::in_network(&netns, read) {
+        Ok(text) => Some(text),
         Err(error) => {
             tracing::debug!(sandbox = sandbox.id, %error, "reading network counters");
-            return None;
+            None
         }
+    }
+}
+
+/// A pod's interfaces but loopback, each with its counters in the kernel's order: eight of receiving, eight of
+/// sending.
+pub fn counters(sandbox: &Sandbox) -> Vec<(String, Vec<u64>)> {
+    let table = device_table(sandbox).unwrap_or_default();
+    let line = |line: &str| {
+        let (name, counters) = line.split_once(':')?;
+        let counters = counters.split_whitespace().map_while(|n| n.parse().ok()).collect();
+        Some((name.trim().to_owned(), counters))
     };
+    table.lines().filter_map(line).filter(|(name, _)| name != "lo").collect()
+}
+
+/// The counters of a pod's interfaces, read inside its namespace.
+fn network(sandbox: &Sandbox, now: i64) -> Option<NetworkUsage> {
+    let text = device_table(sandbox)?;
     let interfaces: Vec<_> = text.lines().filter_map(interface).filter(|i| i.name != "lo").collect();
     let default = interfaces.iter().find(|i| i.name == "eth0").or(interfaces.first()).cloned();
     Some(NetworkUsage { timestamp: now, default_interface: default, interfaces })

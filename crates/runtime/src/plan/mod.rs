@@ -2,6 +2,7 @@
 //! Pure: no file is read here and no clock; what the machine is like comes as [`Machine`].
 
 mod capabilities;
+pub mod cdi;
 mod mounts;
 mod resources;
 pub mod seccomp;
@@ -9,6 +10,7 @@ mod user;
 
 use std::path::{Path, PathBuf};
 
+use cri::v1::security_profile::ProfileType;
 use cri::v1::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, Signal,
 };
@@ -33,6 +35,12 @@ pub enum PlanError {
     /// A mount that makes no sense.
     #[error("mount {0:?}: {1}")]
     Mount(String, String),
+    /// A device by the Container Device Interface.
+    #[error("CDI device {0:?}: {1}")]
+    Cdi(String, String),
+    /// An AppArmor profile that cannot be applied.
+    #[error("AppArmor profile {0:?}: {1}")]
+    AppArmor(String, &'static str),
     /// A seccomp profile that cannot be read or understood.
     #[error("seccomp profile: {0}")]
     Seccomp(String),
@@ -67,6 +75,8 @@ pub struct Machine {
     pub capabilities: u64,
     /// The lowest OOM score that we may give.
     pub lowest_oom_score: i64,
+    /// Whether the kernel confines by AppArmor profiles.
+    pub apparmor: bool,
     /// The device nodes of the machine, for privileged containers.
     pub devices: Vec<Device>,
 }
@@ -111,6 +121,8 @@ pub struct Surroundings {
     pub seccomp_file: Option<String>,
     /// What `mount --bind` would follow: host devices that the configuration names.
     pub devices: Vec<(Device, String)>,
+    /// What its CDI devices bring, their nodes apart.
+    pub edits: Vec<cdi::Edits>,
 }
 
 /// What was decided.
@@ -141,13 +153,16 @@ pub fn plan(
 
     let mut process = json!({
         "terminal": config.tty,
-        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": groups(&user, around)},
         "args": command(config, image)?,
-        "env": environment(config, image, &user, pod),
+        "env": environment(config, image, &user, pod, &around.edits),
         "cwd": working_dir(config, image),
         "capabilities": capabilities::plan(&context, machine.capabilities)?,
         "oomScoreAdj": resources.oom_score_adj.clamp(machine.lowest_oom_score.max(-1000), 1000),
     });
+    if let Some(profile) = apparmor(&context, machine)? {
+        insert(&mut process, "apparmorProfile", json!(profile));
+    }
     // An explicit false is misread as a wish by libcontainer.
     if context.no_new_privs && !context.privileged {
         insert(&mut process, "noNewPrivileges", json!(true));
@@ -166,16 +181,42 @@ pub fn plan(
     {
         insert(&mut linux, "seccomp", profile);
     }
+    let mut mounts = mounts::plan(pod, config, &context, machine, around)?;
+    mounts.extend(cdi::mounts(&around.edits));
     let spec = json!({
         "ociVersion": "1.0.2",
         "process": process,
         "root": {"path": around.rootfs, "readonly": context.readonly_rootfs},
-        "mounts": mounts::plan(pod, config, &context, machine, around)?,
+        "mounts": mounts,
+        "hooks": cdi::hooks(&around.edits),
         "annotations": annotations(pod, config, &around.id),
         "linux": linux,
     });
     let stop_signal = stop_signal(config, image);
     Ok(Plan { spec, user, stop_signal })
+}
+
+/// The user's groups and those that its devices need.
+fn groups(user: &User, around: &Surroundings) -> Vec<u32> {
+    let mut groups = user.groups.clone();
+    groups.extend(around.edits.iter().flat_map(|edits| &edits.additional_gids));
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// The profile to confine by. Where the kernel has none of them, only who asks for one by name is refused: the
+/// default is what everybody gets.
+fn apparmor(context: &LinuxContainerSecurityContext, machine: &Machine) -> Result<Option<String>, PlanError> {
+    let Some(profile) = &context.apparmor else { return Ok(None) };
+    if profile.profile_type() != ProfileType::Localhost || context.privileged {
+        return Ok(None);
+    }
+    let name = profile.localhost_ref.strip_prefix("localhost/").unwrap_or(&profile.localhost_ref);
+    if !machine.apparmor {
+        return Err(PlanError::AppArmor(name.to_owned(), "this machine's kernel has no AppArmor"));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 fn insert(object: &mut Value, key: &str, value: Value) {
@@ -208,6 +249,7 @@ fn environment(
     image: &ImageConfig,
     user: &User,
     pod: &PodSandboxConfig,
+    edits: &[cdi::Edits],
 ) -> Vec<String> {
     let mut env = vec![DEFAULT_PATH.to_owned()];
     if config.tty {
@@ -219,7 +261,8 @@ fn environment(
     env.push(format!("HOME={}", user.home));
     let given =
         config.envs.iter().map(|pair| format!("{}={}", pair.key, String::from_utf8_lossy(&pair.value)));
-    for pair in image.env.iter().flatten().cloned().chain(given) {
+    let devices = edits.iter().flat_map(|edits| edits.env.iter().cloned());
+    for pair in image.env.iter().flatten().cloned().chain(given).chain(devices) {
         let name = pair.split('=').next().unwrap_or("").to_owned();
         match env.iter_mut().find(|have| have.split('=').next() == Some(name.as_str())) {
             Some(have) => *have = pair,
@@ -377,6 +420,7 @@ mod tests {
             &image(),
             &User { home: "/root".into(), ..User::default() },
             &PodSandboxConfig::default(),
+            &[],
         );
         assert_eq!(env, ["PATH=/image", "HOME=/root", "A=mine"]);
     }
@@ -397,6 +441,22 @@ mod tests {
         assert_eq!(stop_signal(&ContainerConfig::default(), &image()), 3);
         let asked = ContainerConfig { stop_signal: Signal::Sigusr1 as i32, ..ContainerConfig::default() };
         assert_eq!(stop_signal(&asked, &image()), 10);
+    }
+
+    #[test]
+    fn a_profile_that_the_kernel_cannot_apply_is_refused() {
+        let profile = |kind: ProfileType| LinuxContainerSecurityContext {
+            apparmor: Some(cri::v1::SecurityProfile {
+                profile_type: kind as i32,
+                localhost_ref: "localhost/mine".into(),
+            }),
+            ..Default::default()
+        };
+        let (without, with) = (Machine::default(), Machine { apparmor: true, ..Machine::default() });
+        let error = apparmor(&profile(ProfileType::Localhost), &without).unwrap_err().to_string();
+        assert!(error.contains("\"mine\"") && error.contains("no AppArmor"), "{error}");
+        assert_eq!(apparmor(&profile(ProfileType::Localhost), &with), Ok(Some("mine".into())));
+        assert_eq!(apparmor(&profile(ProfileType::RuntimeDefault), &without), Ok(None));
     }
 
     #[test]

@@ -117,6 +117,11 @@ impl Container {
         self.run_folder.join("rootfs")
     }
 
+    /// Its present limits.
+    pub fn resources(&self) -> LinuxContainerResources {
+        self.resources.lock().clone().unwrap_or_default()
+    }
+
     /// Its first process, while it runs.
     pub fn process(&self) -> Option<Process> {
         match self.state().phase {
@@ -362,6 +367,16 @@ fn mount_root(core: &Core, container: &Container, image: &Image) -> Result<(), P
     mount::overlay(&rootfs, &lower, &upper, &work).map_err(PodError::io("mounting the image"))
 }
 
+/// What the container's devices bring by their vendors' files.
+fn cdi_edits(core: &Core, config: &ContainerConfig) -> Result<Vec<plan::cdi::Edits>, PodError> {
+    if config.cdi_devices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let specs = crate::cdi::read(&core.config.cdi_dirs).map_err(PodError::io("reading files of devices"))?;
+    let names: Vec<String> = config.cdi_devices.iter().map(|device| device.name.clone()).collect();
+    Ok(plan::cdi::resolve(&specs, &names)?)
+}
+
 /// Reads what the plan needs to know, and plans.
 fn decide(
     core: &Core,
@@ -383,6 +398,14 @@ fn decide(
         let found =
             found.ok_or_else(|| PodError::Invalid(format!("{} is not a device", wanted.host_path)))?;
         devices.push((found, wanted.permissions.clone()));
+    }
+    let edits = cdi_edits(core, config)?;
+    for node in edits.iter().flat_map(|edits| &edits.device_nodes) {
+        let found = device(Path::new(node.on_machine()), &node.path);
+        let found = found.map_err(PodError::io(format!("device {}", node.on_machine())))?;
+        let found =
+            found.ok_or_else(|| PodError::Invalid(format!("{} is not a device", node.on_machine())))?;
+        devices.push(node.applied(found));
     }
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let seccomp_file = match context.and_then(|context| context.seccomp.as_ref()) {
@@ -409,6 +432,7 @@ fn decide(
         group: rootfs::read(&root, "/etc/group").map_err(look())?,
         seccomp_file,
         devices,
+        edits,
     };
     let planned = plan::plan(pod, config, &image_config, &core.machine, &around)?;
     let cwd = planned.spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/");

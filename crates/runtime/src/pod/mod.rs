@@ -254,6 +254,7 @@ fn machine(cgroups: &Hierarchies) -> io::Result<Machine> {
         unified_cgroups: cgroups.is_unified(),
         capabilities,
         lowest_oom_score: lowest,
+        apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with(b"Y")),
         devices: devices()?,
     })
 }

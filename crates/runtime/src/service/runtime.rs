@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::pod_status;
 use crate::SharedCore;
+use crate::metrics;
 use crate::pod::exec::Command;
 use crate::pod::{self, PodError, exec};
 use crate::stats::Memory;
@@ -100,6 +101,15 @@ impl RuntimeCalls {
                     && selects(&filter.label_selector, &container.config.labels)
             });
             meant.map(|container| memory.container(core, container)).collect()
+        })
+        .await
+    }
+
+    async fn metrics(&self) -> Result<Vec<PodSandboxMetrics>, Status> {
+        self.measure(|core, memory| {
+            let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
+            let ready = all.iter().filter(|sandbox| sandbox.is_ready());
+            ready.map(|sandbox| metrics::of_sandbox(core, memory, sandbox)).collect()
         })
         .await
     }
@@ -474,14 +484,14 @@ impl RuntimeService for RuntimeCalls {
         &self,
         _request: Request<ListMetricDescriptorsRequest>,
     ) -> Answer<ListMetricDescriptorsResponse> {
-        Err(Status::unimplemented("metrics of pods are not served by this runtime"))
+        Ok(Response::new(ListMetricDescriptorsResponse { descriptors: metrics::descriptors() }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _request: Request<ListPodSandboxMetricsRequest>,
     ) -> Answer<ListPodSandboxMetricsResponse> {
-        Err(Status::unimplemented("metrics of pods are not served by this runtime"))
+        Ok(Response::new(ListPodSandboxMetricsResponse { pod_metrics: self.metrics().await? }))
     }
 
     type StreamPodSandboxMetricsStream = Chunks<StreamPodSandboxMetricsResponse>;
@@ -490,7 +500,8 @@ impl RuntimeService for RuntimeCalls {
         &self,
         _request: Request<StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        Err(Status::unimplemented("metrics of pods are not served by this runtime"))
+        let pod_sandbox_metrics = self.metrics().await?;
+        Ok(Response::new(once(StreamPodSandboxMetricsResponse { pod_sandbox_metrics })))
     }
 
     async fn runtime_config(&self, _request: Request<RuntimeConfigRequest>) -> Answer<RuntimeConfigResponse> {

@@ -182,3 +182,28 @@ async fn a_privileged_container_has_devices_and_everything_we_have() {
     assert_eq!(node.status(&id).await.image.unwrap().image, IMAGE);
     node.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendors_file_says_what_a_device_brings() {
+    let mut node = Node::new().await;
+    let spec = r#"{"cdiVersion": "0.6.0", "kind": "x.com/gpu", "devices": [{"name": "0", "containerEdits": {
+        "env": ["GPU=0"], "deviceNodes": [{"path": "/dev/gpu0", "hostPath": "/dev/null", "uid": 7}],
+        "mounts": [{"hostPath": "FOLDER", "containerPath": "/driver", "options": ["ro"]}]}}]}"#;
+    let folder = node.config.cdi_dirs[0].clone();
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("x.json"), spec.replace("FOLDER", folder.to_str().unwrap())).unwrap();
+    let pod = node.run_pod(node.pod("cdi")).await;
+    let script = "echo $GPU; stat -c %u /dev/gpu0; echo x > /dev/gpu0 && ls /driver; touch /driver/y 2> /dev/null || echo ro";
+    let mut config = Node::shell("c", script);
+    config.cdi_devices = vec![CdiDevice { name: "x.com/gpu=0".into() }];
+    assert_eq!(node.script(&pod, config.clone()).await, (0, "0\n7\nx.json\nro".into()));
+    config.cdi_devices[0].name = "x.com/gpu=1".into();
+    let request = CreateContainerRequest {
+        pod_sandbox_id: pod.clone(),
+        config: Some(config),
+        sandbox_config: Some(node.pod("cdi")),
+    };
+    let error = node.runtime.create_container(request).await.unwrap_err();
+    assert!(error.message().contains("x.com/gpu=1"), "{error}");
+    node.finish().await;
+}

@@ -219,3 +219,159 @@ async fn a_name_moves_to_the_newer_image() {
     assert_eq!(find(&mut node, &old).await.unwrap().repo_tags, Vec::<String>::new());
     node.finish().await;
 }
+
+/// A registry at the level of bytes, which can break off, stall or lie. Counts what it is asked for.
+struct Rough {
+    address: String,
+    asked: Arc<parking_lot::Mutex<Vec<String>>>,
+}
+
+/// What a rough registry does with a blob's bytes: how many of them it sends before it hangs up.
+type Cut = fn(asked_before: usize, len: usize) -> usize;
+
+/// Serves an image; the blob `cut_blob` is cut short as `cut` says, and sent from where a range begins.
+async fn rough(built: &Built, cut_blob: String, cut: Cut) -> Rough {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let blobs: HashMap<String, Vec<u8>> =
+        built.blobs.iter().map(|blob| (digest(blob), blob.clone())).collect();
+    let (tag, asked) = (built.manifest.clone(), Arc::new(parking_lot::Mutex::new(Vec::new())));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let seen = asked.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut lines = BufReader::new(&mut stream).lines();
+            let (mut path, mut from) = (String::new(), 0usize);
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(rest) = line.strip_prefix("GET ") {
+                    path = rest.split(' ').next().unwrap().to_owned();
+                }
+                if let Some(range) = line.strip_prefix("range: bytes=") {
+                    from = range.trim_end_matches('-').parse().unwrap();
+                }
+                if line.is_empty() {
+                    break;
+                }
+            }
+            let name = path.split('?').next().unwrap().rsplit('/').next().unwrap();
+            let name = if name == "1" { tag.clone() } else { name.to_owned() };
+            let Some(bytes) = blobs.get(&name) else {
+                let answer = "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes()).await;
+                continue;
+            };
+            let before = seen.lock().iter().filter(|path: &&String| path.contains(&name)).count();
+            seen.lock().push(format!("{path} from {from}"));
+            let end = if name == cut_blob { cut(before, bytes.len()).max(from) } else { bytes.len() };
+            let status = if from > 0 { "206 Partial Content" } else { "200 OK" };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\ncontent-range: bytes {from}-{}/{}\r\n\r\n",
+                bytes.len() - from,
+                bytes.len() - 1,
+                bytes.len(),
+            );
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(&bytes[from..end]).await;
+        }
+    });
+    Rough { address, asked }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_goes_on_where_its_connection_broke() {
+    let mut node = Node::empty().await;
+    let built = busybox();
+    let layer = built.layers[0].clone();
+    let registry = rough(&built, layer.clone(), |before, len| match before {
+        0 => len / 3,
+        1 => len / 2,
+        _ => len,
+    })
+    .await;
+    pull(&mut node, &format!("{}/test/busybox:1", registry.address)).await.unwrap();
+    let asked: Vec<String> =
+        registry.asked.lock().iter().filter(|path| path.contains(&layer)).cloned().collect();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked[0].ends_with("from 0") && !asked[1].ends_with("from 0"), "{asked:?}");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_always_breaks_off_is_an_error_in_the_end() {
+    let mut node = Node::empty().await;
+    let built = busybox();
+    let registry = rough(&built, built.layers[0].clone(), |_, len| len / 3).await;
+    let error = pull(&mut node, &format!("{}/test/busybox:1", registry.address)).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
+    assert!(is_empty(&node, "layers"), "something is left");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrors_are_asked_first_and_their_lies_are_passed_over() {
+    let mut node = Node::empty_with(|config| {
+        config.registries.config_dir = Some(config.root.with_file_name("registries"));
+    })
+    .await;
+    let built = busybox();
+    let spoilt = built.layers[0].clone();
+    let liar = registry(&built, move |digest, mut blob| {
+        if digest == spoilt {
+            blob[100] ^= 1;
+        }
+        blob
+    })
+    .await;
+    let honest = rough(&built, String::new(), |_, len| len).await;
+    let folder = node.config.registries.config_dir.clone().unwrap().join("images.example");
+    fs::create_dir_all(&folder).unwrap();
+    let hosts = format!(
+        "server = \"http://127.0.0.1:9\"\n[host.\"http://{liar}\"]\n[host.\"http://{}\"]\n",
+        honest.address
+    );
+    // The files are read at each pull: the runtime runs already.
+    fs::write(folder.join("hosts.toml"), hosts).unwrap();
+    pull(&mut node, "images.example/test/busybox:1").await.unwrap();
+    let image = find(&mut node, "images.example/test/busybox:1").await.unwrap();
+    assert_eq!(image.repo_tags, ["images.example/test/busybox:1"]);
+    let asked = honest.asked.lock().clone();
+    assert!(asked.iter().all(|path| path.contains("?ns=images.example")), "{asked:?}");
+    assert!(asked.iter().any(|path| path.contains(&built.layers[0])), "{asked:?}");
+    fs::write(folder.join("hosts.toml"), "host = 1").unwrap();
+    let error = pull(&mut node, "images.example/test/busybox:1").await.unwrap_err();
+    assert!(error.message().contains("hosts.toml"), "{error}");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_is_a_volume_and_stays_while_it_is_one() {
+    let mut node = Node::new().await;
+    let below = layer(&[Entry::Folder("data", 0o755), Entry::File("data/a", b"below", 0o644)]);
+    let above = layer(&[Entry::File("data/b", b"above", 0o644), Entry::Symlink("link", "/data")]);
+    let archive = node.folder.path().join("volume.tar");
+    fs::write(&archive, build(&[below, above], serde_json::json!({})).archive("test.local/volume:1"))
+        .unwrap();
+    runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();
+    let pod = node.run_pod(node.pod("volume")).await;
+    let mount = |at: &str, sub: &str| Mount {
+        container_path: at.into(),
+        readonly: true,
+        image: named("test.local/volume:1"),
+        image_sub_path: sub.into(),
+        ..Mount::default()
+    };
+    let mut config =
+        Node::shell("c", "cat /whole/data/a /sub/b /followed/a; touch /sub/c 2> /dev/null || echo ro");
+    config.mounts = vec![mount("/whole", ""), mount("/sub", "data"), mount("/followed", "link")];
+    assert_eq!(node.script(&pod, config.clone()).await, (0, "belowabovebelowro".into()));
+    let mut waiting = Node::shell("w", "cat /whole/data/b; sleep 1000");
+    waiting.mounts = vec![mount("/whole", "")];
+    let id = node.run(&pod, waiting).await;
+    node.images.remove_image(RemoveImageRequest { image: named("test.local/volume:1") }).await.unwrap();
+    assert_eq!(node.output(&id, "cat /whole/data/a").await, "below");
+    config.mounts[0].readonly = false;
+    let request = CreateContainerRequest { pod_sandbox_id: pod, config: Some(config), sandbox_config: None };
+    node.runtime.create_container(request).await.unwrap_err();
+    node.finish().await;
+}

@@ -195,6 +195,11 @@ impl Node {
 
     /// Without images.
     pub async fn empty() -> Self {
+        Self::empty_with(|_| {}).await
+    }
+
+    /// Without images, and with settings of its own.
+    pub async fn empty_with(settle: impl FnOnce(&mut Config)) -> Self {
         // Whoever looks for the reason of a failure sets RUST_LOG.
         let _ = tracing_subscriber::fmt()
             .with_test_writer()
@@ -202,7 +207,9 @@ impl Node {
             .try_init();
         let folder = tempfile::Builder::new().prefix("knarr-cri-").tempdir().unwrap();
         let mut config = Config::new(folder.path().join("root"), folder.path().join("run"));
+        config.cdi_dirs = vec![folder.path().join("cdi")];
         config.cgroup_parent = format!("/knarr-test-{}", SystemRandom.suffix(8));
+        settle(&mut config);
         let (task, runtime, images) = serve(&config).await;
         Self { folder, config, runtime, images, task }
     }
