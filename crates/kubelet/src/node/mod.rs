@@ -113,9 +113,11 @@ impl Reporter {
 
     async fn facts(&self) -> Facts {
         let runtime = &self.shared.runtime;
-        let conditions = match runtime.status().await {
-            Ok(answer) => Ok(answer.status.unwrap_or_default().conditions),
-            Err(status) => Err(status.message().to_owned()),
+        let (conditions, handlers, features) = match runtime.status().await {
+            Ok(answer) => {
+                (Ok(answer.status.unwrap_or_default().conditions), answer.runtime_handlers, answer.features)
+            }
+            Err(status) => (Err(status.message().to_owned()), Vec::new(), None),
         };
         let images = match runtime.images().await {
             Ok(images) => images,
@@ -129,6 +131,8 @@ impl Reporter {
         Facts {
             conditions,
             images,
+            handlers,
+            strict_groups: features.is_some_and(|features| features.supplemental_groups_policy),
             disk,
             pressure: self.shared.pressure.now(),
             runtime: format!("{}://{}", runtime.name, runtime.version),

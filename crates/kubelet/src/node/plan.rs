@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cri::v1 as wire;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -24,6 +24,9 @@ pub struct Facts {
     /// The runtime's conditions, or why it does not tell.
     pub conditions: Result<Vec<wire::RuntimeCondition>, String>,
     pub images: Vec<wire::Image>,
+    /// The runtime's handlers, and whether it keeps to a strict policy of supplemental groups.
+    pub handlers: Vec<wire::RuntimeHandler>,
+    pub strict_groups: bool,
     /// Bytes.
     pub disk: u64,
     /// What the node is short of.
@@ -130,6 +133,8 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.listen.port()) }),
         }),
         images: Some(images(&facts.images)),
+        runtime_handlers: Some(facts.handlers.iter().map(handler).collect()),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(facts.strict_groups) }),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),
             boot_id: machine.boot_id.clone(),
@@ -144,6 +149,16 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
             ..NodeSystemInfo::default()
         }),
         ..NodeStatus::default()
+    }
+}
+
+fn handler(handler: &wire::RuntimeHandler) -> NodeRuntimeHandler {
+    NodeRuntimeHandler {
+        name: Some(handler.name.clone()),
+        features: handler.features.map(|features| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+            user_namespaces: Some(features.user_namespaces),
+        }),
     }
 }
 
@@ -223,6 +238,8 @@ pub fn differs(old: Option<&NodeStatus>, new: &NodeStatus) -> bool {
     old.addresses != new.addresses
         || old.capacity != new.capacity
         || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
+        || old.runtime_handlers != new.runtime_handlers
+        || old.features != new.features
         || old.node_info != new.node_info
         || old.daemon_endpoints != new.daemon_endpoints
         || !new.conditions.iter().flatten().all(known)
