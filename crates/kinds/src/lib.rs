@@ -15,6 +15,7 @@ mod event;
 pub mod field;
 #[cfg(test)]
 mod judged;
+mod limit_range;
 pub mod meta;
 mod node;
 pub mod pod;

@@ -99,6 +99,7 @@ fn own_rules(group: &str, kind: &str) -> Rules {
         ("", "Namespace") => crate::core_kinds::NAMESPACE,
         ("", "PodTemplate") => crate::pod::template::RULES,
         ("", "Node") => crate::node::RULES,
+        ("", "LimitRange") => crate::limit_range::RULES,
         ("", "ConfigMap") => crate::core_kinds::CONFIG_MAP,
         ("", "Secret") => crate::core_kinds::SECRET,
         ("", "ServiceAccount") => crate::core_kinds::SERVICE_ACCOUNT,

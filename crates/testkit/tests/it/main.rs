@@ -11,6 +11,7 @@ mod at_once;
 mod faults;
 mod leader;
 mod linear;
+mod pods;
 mod protobuf;
 mod two_clusters;
 mod webhook;

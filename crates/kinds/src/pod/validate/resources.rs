@@ -68,7 +68,7 @@ pub(crate) fn may_overcommit(name: &str) -> bool {
     is_native(name) && !is_huge(name)
 }
 
-fn standard_or_qualified(name: &str, at: &At<'_>, errors: &mut Errors) -> bool {
+pub(crate) fn standard_or_qualified(name: &str, at: &At<'_>, errors: &mut Errors) -> bool {
     let problems = content::qualified_name(name);
     if !problems.is_empty() {
         errors.each(at, name, problems);
@@ -84,7 +84,7 @@ fn standard_or_qualified(name: &str, at: &At<'_>, errors: &mut Errors) -> bool {
     known
 }
 
-fn container_name(name: &str, at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn container_name(name: &str, at: &At<'_>, errors: &mut Errors) {
     standard_or_qualified(name, at, errors);
     if !name.contains('/') {
         if !matches!(name, "cpu" | "memory" | "ephemeral-storage") && !is_huge(name) {
