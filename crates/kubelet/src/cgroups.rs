@@ -138,8 +138,8 @@ impl Cgroups {
         if inside.is_empty() {
             return Ok(());
         }
-        let roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
-        roots.map(|root| remove_tree(&root.join(inside))).collect()
+        let mut roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
+        roots.try_for_each(|root| remove_tree(&root.join(inside)))
     }
 
     /// The uids of the pods that have groups below one of `parents`.

@@ -1,5 +1,5 @@
 //! Takes away what an earlier runtime left half made or half removed: folders of sandboxes and containers of which
-//! no record tells any more, and what is mounted below them.
+//! no record tells any more, what is mounted below them, and shims that no sandbox has.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,41 @@ pub fn sweep(core: &Core) -> Result<(), PodError> {
     clear(&containers, &mounts, |id| core.containers.lock().contains_key(id))
         .map_err(PodError::io(format!("sweeping {}", containers.display())))?;
     clear(&sandboxes, &mounts, |id| core.sandboxes.lock().contains_key(id))
-        .map_err(PodError::io(format!("sweeping {}", sandboxes.display())))
+        .map_err(PodError::io(format!("sweeping {}", sandboxes.display())))?;
+    end_shims(core).map_err(PodError::io("looking for shims that nobody has"))
+}
+
+/// A shim is written down before anything runs below it: one that is not can be ended.
+fn end_shims(core: &Core) -> io::Result<()> {
+    let ours: Vec<i32> = core
+        .sandboxes
+        .lock()
+        .values()
+        .filter_map(|sandbox| sandbox.state().shim)
+        .map(|shim| shim.pid)
+        .collect();
+    // One of an earlier version is a shim, too.
+    let programs = core.programs.shim.parent();
+    let is_shim = |exe: &Path| {
+        exe.parent() == programs
+            && exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("shim-"))
+    };
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // A process may end while it is looked at, and others' are none of our business.
+        let shim = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| is_shim(&exe));
+        if !shim || ours.contains(&pid) {
+            continue;
+        }
+        tracing::warn!(pid, "ending a shim that no sandbox has");
+        match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
+            Ok(()) | Err(nix::Error::ESRCH) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn clear(folder: &Path, mounts: &str, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
