@@ -10,6 +10,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use serde::Deserialize;
 
 use crate::link::{self, Link};
+use crate::program::{Program, Wanted};
 
 #[derive(Deserialize)]
 struct Input {
@@ -19,11 +20,17 @@ struct Input {
     /// Where libcontainer keeps its state.
     state_root: PathBuf,
     tty: bool,
+    /// Who starts it; libcontainer where this is not said.
+    program: Option<Program>,
 }
 
 /// Creates the container, lets the shim note its pid, and starts it.
 pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
     let input: Input = serde_json::from_slice(&link.input()?)?;
+    if let Some(program) = &input.program {
+        let console = if input.tty { Some(console_socket(&input.bundle)?) } else { None };
+        return program.run(link, Wanted { id: &input.id, bundle: &input.bundle, console });
+    }
     let builder =
         ContainerBuilder::new(input.id, SyscallType::default()).with_root_path(&input.state_root)?;
     let (builder, console) = if input.tty {

@@ -14,6 +14,7 @@ mod create;
 mod exec;
 mod link;
 mod process;
+mod program;
 
 use std::error::Error;
 use std::process::ExitCode;

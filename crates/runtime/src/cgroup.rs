@@ -1,6 +1,8 @@
 //! Control groups of either version: finding them, removing them, killing what is in them, reading
 //! what they used. Limits of a new container are libcontainer's to set; later changes are made here.
 
+mod detail;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,50 +37,6 @@ pub struct Usage {
     pub pids: Option<u64>,
     /// The memory limit, where there is one.
     pub memory_limit: Option<u64>,
-}
-
-/// What else a cgroup's files tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Detail {
-    /// Nanoseconds of processor time outside the kernel, and in it.
-    pub user: Option<u64>,
-    /// See [`Self::user`].
-    pub system: Option<u64>,
-    /// Enforcement periods; those in which it was held back; nanoseconds of being held back.
-    pub periods: u64,
-    /// See [`Self::periods`].
-    pub throttled_periods: u64,
-    /// See [`Self::periods`].
-    pub throttled: u64,
-    /// Bytes of cached files, of mapped ones, of what is swapped out, and of the kernel's.
-    pub cache: u64,
-    /// See [`Self::cache`].
-    pub mapped: u64,
-    /// See [`Self::cache`].
-    pub swap: u64,
-    /// See [`Self::cache`].
-    pub kernel: u64,
-    /// How often the memory limit was hit.
-    pub limit_hits: u64,
-    /// The most bytes that were used.
-    pub peak: Option<u64>,
-    /// The limit of processes and threads, where there is one.
-    pub pids_limit: Option<u64>,
-}
-
-/// What went to and from one device.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Io {
-    /// `major:minor`.
-    pub device: String,
-    /// Bytes and operations.
-    pub read_bytes: u64,
-    /// See [`Self::read_bytes`].
-    pub written_bytes: u64,
-    /// See [`Self::read_bytes`].
-    pub reads: u64,
-    /// See [`Self::read_bytes`].
-    pub writes: u64,
 }
 
 impl Hierarchies {
@@ -247,58 +205,6 @@ impl Hierarchies {
         }
     }
 
-    /// What else is known of a cgroup's use.
-    pub fn detail(&self, cgroup: &str) -> Detail {
-        let text = |controller: &str, file: &str| self.read(controller, cgroup, file).unwrap_or_default();
-        let number = |controller: &str, file: &str| text(controller, file).trim().parse::<u64>().ok();
-        let (cpu, memory) = (text("cpu", "cpu.stat"), text("memory", "memory.stat"));
-        let of = |text: &str, key: &str| keyed(text, key).unwrap_or(0);
-        let common = Detail {
-            periods: of(&cpu, "nr_periods"),
-            throttled_periods: of(&cpu, "nr_throttled"),
-            pids_limit: number("pids", "pids.max"),
-            ..Detail::default()
-        };
-        if self.is_unified() {
-            let microseconds = |key: &str| keyed(&cpu, key).map(|n| n * 1000);
-            return Detail {
-                user: microseconds("user_usec"),
-                system: microseconds("system_usec"),
-                throttled: microseconds("throttled_usec").unwrap_or(0),
-                cache: of(&memory, "file"),
-                mapped: of(&memory, "file_mapped"),
-                swap: number("memory", "memory.swap.current").unwrap_or(0),
-                kernel: of(&memory, "kernel"),
-                limit_hits: of(&text("memory", "memory.events"), "max"),
-                peak: number("memory", "memory.peak"),
-                ..common
-            };
-        }
-        // Version 1 counts these in ticks, of which Linux tells a hundred a second everywhere.
-        let ticks = |key: &str| keyed(&text("cpuacct", "cpuacct.stat"), key).map(|n| n * 10_000_000);
-        Detail {
-            user: ticks("user"),
-            system: ticks("system"),
-            throttled: of(&cpu, "throttled_time"),
-            cache: of(&memory, "total_cache"),
-            mapped: of(&memory, "total_mapped_file"),
-            swap: of(&memory, "total_swap"),
-            kernel: number("memory", "memory.kmem.usage_in_bytes").unwrap_or(0),
-            limit_hits: number("memory", "memory.failcnt").unwrap_or(0),
-            peak: number("memory", "memory.max_usage_in_bytes"),
-            ..common
-        }
-    }
-
-    /// What a cgroup read and wrote, by device.
-    pub fn io(&self, cgroup: &str) -> Vec<Io> {
-        if self.is_unified() {
-            return unified_io(&self.read("io", cgroup, "io.stat").unwrap_or_default());
-        }
-        let text = |file: &str| self.read("blkio", cgroup, file).unwrap_or_default();
-        split_io(&text("blkio.throttle.io_service_bytes"), &text("blkio.throttle.io_serviced"))
-    }
-
     /// Changes the limits of a running container. Fields that are 0 or empty stay as they are.
     pub fn update(&self, cgroup: &str, wanted: &LinuxContainerResources) -> io::Result<()> {
         for (controller, file, value) in changes(wanted, self.is_unified()) {
@@ -309,54 +215,6 @@ impl Hierarchies {
         }
         Ok(())
     }
-}
-
-/// `254:0 rbytes=1 wbytes=2 rios=3 wios=4 …`.
-fn unified_io(text: &str) -> Vec<Io> {
-    let line = |line: &str| {
-        let (device, rest) = line.split_once(' ')?;
-        let of = |key: &str| {
-            rest.split(' ')
-                .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
-                .unwrap_or(0)
-        };
-        let (read_bytes, written_bytes) = (of("rbytes"), of("wbytes"));
-        Some(Io {
-            device: device.to_owned(),
-            read_bytes,
-            written_bytes,
-            reads: of("rios"),
-            writes: of("wios"),
-        })
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// `254:0 Read 1`, `254:0 Write 2`, of bytes and of operations.
-fn split_io(bytes: &str, operations: &str) -> Vec<Io> {
-    let mut found: Vec<Io> = Vec::new();
-    for (text, counts_bytes) in [(bytes, true), (operations, false)] {
-        for line in text.lines() {
-            let mut fields = line.split(' ');
-            let (Some(device), Some(what), Some(Ok(value))) =
-                (fields.next(), fields.next(), fields.next().map(str::parse::<u64>))
-            else {
-                continue;
-            };
-            if !found.iter().any(|io| io.device == device) {
-                found.push(Io { device: device.to_owned(), ..Io::default() });
-            }
-            let Some(io) = found.iter_mut().find(|io| io.device == device) else { continue };
-            match (what, counts_bytes) {
-                ("Read", true) => io.read_bytes = value,
-                ("Write", true) => io.written_bytes = value,
-                ("Read", false) => io.reads = value,
-                ("Write", false) => io.writes = value,
-                _ => {}
-            }
-        }
-    }
-    found
 }
 
 /// What to write where: controller, file, value.
@@ -473,17 +331,6 @@ mod tests {
         let found = Hierarchies::parse("31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(found.is_unified());
         assert_eq!(found.folder("memory", "/a"), Some("/sys/fs/cgroup/a".into()));
-    }
-
-    #[test]
-    fn what_devices_did_in_either_version() {
-        let unified = unified_io("254:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n");
-        let split = split_io(
-            "254:0 Read 10\n254:0 Write 20\n254:0 Sync 5\nTotal 30\n",
-            "254:0 Read 1\n254:0 Write 2\n",
-        );
-        let expected = Io { device: "254:0".into(), read_bytes: 10, written_bytes: 20, reads: 1, writes: 2 };
-        assert_eq!((unified, split), (vec![expected.clone()], vec![expected]));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct Config {
     pub network: Arc<dyn PodNetwork>,
     /// Where images come from.
     pub registries: Registries,
+    /// OCI programs by the names that a RuntimeClass gives them, as `runc` → `/usr/sbin/runc`.
+    pub handlers: BTreeMap<String, PathBuf>,
     /// Where vendors' files of devices are, those that count most last.
     pub cdi_dirs: Vec<PathBuf>,
     /// The time.
@@ -58,6 +61,7 @@ impl Config {
             cgroup_parent: String::new(),
             network: Arc::new(Loopback),
             registries: Registries::default(),
+            handlers: BTreeMap::new(),
             cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             clock: SystemClock::shared(),
             random: SystemRandom::shared(),

@@ -41,6 +41,7 @@ fn main() -> ! {
     let shim = unsafe { &mut *SHIM.0.get() };
     sys::set_name(b"knarr-shim\0\0\0\0\0\0");
     sys::setsid();
+    sys::adopt_orphans();
     sys::ignore_signal(sys::SIGPIPE, true);
     sys::block_sigchld(true);
     sys::set_nonblocking(proto::FD_LISTEN);

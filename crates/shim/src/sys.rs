@@ -207,6 +207,12 @@ pub fn set_name(name: &[u8; 16]) {
     let _ = call!(PRCTL, PR_SET_NAME, name.as_ptr());
 }
 
+/// Makes this process the parent of whatever its descendants leave behind: what an OCI program started, above all.
+pub fn adopt_orphans() {
+    const PR_SET_CHILD_SUBREAPER: usize = 36;
+    let _ = call!(PRCTL, PR_SET_CHILD_SUBREAPER, 1);
+}
+
 pub fn kill(pid: i32, signal: i32) {
     let _ = call!(KILL, pid, signal);
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use base::Shutdown;
 use clap::Args;
 
@@ -30,9 +30,19 @@ pub struct Runtime {
     /// A registry, by host and port, that speaks plain HTTP; may be given several times
     #[arg(long, value_name = "HOST")]
     plain_http_registry: Vec<String>,
+    /// An OCI program, as runc or crun, for the pods of a RuntimeClass; may be given several times
+    #[arg(long, value_name = "NAME=PATH", value_parser = handler)]
+    runtime_handler: Vec<(String, PathBuf)>,
     /// The range of pod addresses, where no kubelet tells it
     #[arg(long, value_name = "CIDR")]
     pod_cidr: Option<String>,
+}
+
+fn handler(text: &str) -> Result<(String, PathBuf)> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), path.into())),
+        _ => bail!("{text:?} is not NAME=/path/to/program"),
+    }
 }
 
 impl Runtime {
@@ -46,6 +56,7 @@ impl Runtime {
             config.socket = socket;
         }
         config.cgroup_parent = self.cgroup_parent;
+        config.handlers = self.runtime_handler.into_iter().collect();
         config.registries.config_dir = self.registry_config_dir;
         config.registries.plain_http = self.plain_http_registry;
         config.network = Arc::new(Network::new(self.state.join("addresses")));

@@ -524,6 +524,7 @@ async fn launch(
         "bundle": container.run_folder,
         "state_root": core.launcher_state(),
         "tty": container.config.tty,
+        "program": program(core, sandbox),
     });
     let input = pipe::memory_file(input.to_string().as_bytes()).map_err(failed())?;
     let launcher = File::open(&core.programs.launcher).map_err(PodError::io("opening the launcher"))?;
@@ -545,6 +546,12 @@ async fn launch(
     held.master = reply.fds.take(proto::HAS_TTY).map(Arc::new);
     container.hold(held);
     Ok(Process { pid: reply.header.a as i32, start_time: reply.header.b, boot: core.boot.clone() })
+}
+
+/// The OCI program of a sandbox's handler, and where it keeps its state; nothing where libcontainer does it.
+fn program(core: &Core, sandbox: &Sandbox) -> Option<serde_json::Value> {
+    let path = core.config.handlers.get(&sandbox.state().runtime_handler)?;
+    Some(json!({"path": path, "root": core.launcher_state()}))
 }
 
 /// A container has ended; `status` is its wait status, if anybody saw it. Doing it again changes nothing.

@@ -155,8 +155,10 @@ impl RuntimeService for RuntimeCalls {
 
     async fn run_pod_sandbox(&self, request: Request<RunPodSandboxRequest>) -> Answer<RunPodSandboxResponse> {
         let request = request.into_inner();
-        if !matches!(request.runtime_handler.as_str(), "" | HANDLER) {
-            let text = format!("no runtime for {:?} is configured", request.runtime_handler);
+        let handler = request.runtime_handler.as_str();
+        if !matches!(handler, "" | HANDLER) && !self.core.config.handlers.contains_key(handler) {
+            let text =
+                format!("no runtime for {handler:?} is configured: name its program by --runtime-handler");
             return Err(Status::invalid_argument(text));
         }
         let config =
@@ -445,7 +447,11 @@ impl RuntimeService for RuntimeCalls {
         Ok(Response::new(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
             info: HashMap::new(),
-            runtime_handlers: vec![handler(""), handler(HANDLER)],
+            runtime_handlers: ["", HANDLER]
+                .into_iter()
+                .chain(self.core.config.handlers.keys().map(String::as_str))
+                .map(handler)
+                .collect(),
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
                 ..RuntimeFeatures::default()

@@ -11,6 +11,7 @@
 
 mod confinement;
 mod exec;
+mod handlers;
 mod image;
 mod lifecycle;
 mod measure;

@@ -186,11 +186,15 @@ impl Node {
     /// With the busybox image.
     pub async fn new() -> Self {
         let node = Self::empty().await;
-        let archive = node.folder.path().join("busybox.tar");
-        fs::write(&archive, busybox().archive(IMAGE)).unwrap();
-        let names = runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();
-        assert_eq!(names, [IMAGE]);
+        node.import_busybox().await;
         node
+    }
+
+    pub async fn import_busybox(&self) {
+        let archive = self.folder.path().join("busybox.tar");
+        fs::write(&archive, busybox().archive(IMAGE)).unwrap();
+        let names = runtime::import_client(&self.config.socket, &archive, |_| {}).await.unwrap();
+        assert_eq!(names, [IMAGE]);
     }
 
     /// Without images.
