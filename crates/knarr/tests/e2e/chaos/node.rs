@@ -117,7 +117,7 @@ fn strike(cluster: &Cluster, random: &dyn Random) -> bool {
 
 fn pod(number: u64, witness: &Path) -> Pod {
     let name = format!("p{number}");
-    let once = number % 2 == 0;
+    let once = number.is_multiple_of(2);
     let script = match once {
         true => format!("echo $UID_ >> /witness/{name}; sleep 0.{}; exit 0", number % 7),
         false => format!("echo $UID_ >> /witness/{name}; exec sleep 1000"),
@@ -134,8 +134,8 @@ fn pod(number: u64, witness: &Path) -> Pod {
     let spec = json!({
         "restartPolicy": if once { "Never" } else { "Always" },
         "terminationGracePeriodSeconds": 1,
-        "automountServiceAccountToken": number % 3 == 0,
-        "initContainers": if number % 3 == 0 { vec![init] } else { vec![] },
+        "automountServiceAccountToken": number.is_multiple_of(3),
+        "initContainers": if number.is_multiple_of(3) { vec![init] } else { vec![] },
         "containers": [container],
         "volumes": [{"name": "witness", "hostPath": {"path": witness}}, {"name": "m", "emptyDir": {"medium": "Memory"}},
                     {"name": "d", "emptyDir": {}}],
@@ -170,6 +170,11 @@ async fn stir(
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "whoever runs this test by hand says so in the environment")]
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
 /// Whether a pod that ran once did so.
 fn judge(pod: &Pod, witness: &Path, problems: &mut Vec<String>) {
     let name = pod.metadata.name.as_deref().unwrap();
@@ -186,7 +191,6 @@ fn a_node_whose_processes_are_killed_runs_each_pod_once_and_leaves_nothing() {
         eprintln!("skipped: nodes need root");
         return;
     }
-    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
     let (rounds, seed) = (number("KNARR_CHAOS_ROUNDS", ROUNDS), number("KNARR_CHAOS_SEED", 20_261_125));
     let cluster = Cluster::up(&["--nodes", "1"]);
     let archive = image::busybox(cluster.dir(), "docker.io/library/busybox:test");
