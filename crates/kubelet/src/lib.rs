@@ -44,6 +44,7 @@ use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
+use crate::pods::pull_records::Records;
 use crate::pods::userns::{Users, UsersError};
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
@@ -143,6 +144,8 @@ pub(crate) struct Shared {
     pub volumes: Volumes,
     pub machine: Machine,
     pub cgroups: Cgroups,
+    /// Who pulled which image.
+    pub pulls: Records,
     /// What the node is short of.
     pub pressure: Pressure,
     /// Which users pods have for themselves.
@@ -171,6 +174,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(capacity(&machine, config.max_pods));
+    let pulls = Records::new(&config.root_dir);
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -180,6 +184,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         runtime,
         recorder,
         ledger,
+        pulls,
         pressure: Pressure::default(),
         cgroups: Cgroups::detect()
             .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,

@@ -48,8 +48,8 @@ pub fn registry(image: &str) -> &str {
     }
 }
 
-/// The credentials for an image among those of pull secrets.
-pub fn credentials(image: &str, secrets: &[Secret]) -> Option<AuthConfig> {
+/// The credentials for an image among those of pull secrets, and the secret that holds them.
+pub fn credentials<'s>(image: &str, secrets: &'s [Secret]) -> Option<(AuthConfig, &'s Secret)> {
     let wanted = registry(image);
     for secret in secrets {
         let data = secret.data.as_ref();
@@ -63,7 +63,7 @@ pub fn credentials(image: &str, secrets: &[Secret]) -> Option<AuthConfig> {
         let entry = config
             .and_then(|config| config.auths.into_iter().find(|(server, _)| matches(server, wanted, image)));
         if let Some((server, entry)) = entry {
-            return Some(auth_of(server, entry));
+            return Some((auth_of(server, entry), secret));
         }
     }
     None

@@ -27,6 +27,7 @@ pub mod memory;
 pub mod observed;
 mod orphans;
 pub mod plan;
+pub mod pull_records;
 mod pulling;
 mod resize;
 mod resizing;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cri::v1::AuthConfig;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
 
 use super::Handle;
 use super::images::{Decision, credentials, decide};
 use super::jobs::{Failed, call, failed, sandbox_config};
+use super::pull_records::Source;
 use super::spec::PodExt;
 use crate::Shared;
 
@@ -41,11 +43,23 @@ pub async fn volumes(
     Ok(images)
 }
 
-/// The reference of an image that is there, or is pulled now.
+/// The reference of an image that is there and may be used, or is pulled now.
 async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &str) -> Result<String, Failed> {
     let about = || pod.reference(Some(name));
     let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
-    match decide(policy, present.is_some()) {
+    let secrets = pull_secrets(shared, pod).await;
+    let found = credentials(image, &secrets).map(|(auth, secret)| (Source::of(secret, &auth), auth));
+    let usable = match &present {
+        Some(present) => {
+            let usable = shared.pulls.may_use(&present.id, image, found.as_ref().map(|(source, _)| source));
+            usable.unwrap_or_else(|error| {
+                tracing::warn!(image, %error, "it is not known who pulled an image: it is pulled again");
+                false
+            })
+        }
+        None => false,
+    };
+    match decide(policy, usable) {
         Decision::Use => {
             let message = format!("Container image {image:?} already present on machine");
             shared.recorder.normal(about(), "Pulled", message);
@@ -56,25 +70,36 @@ async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &st
             shared.recorder.warning(about(), "ErrImageNeverPull", message.clone());
             Err(failed("ErrImageNeverPull", message))
         }
-        Decision::Pull => pull(shared, pod, name, image).await,
+        Decision::Pull => pull(shared, pod, name, image, found).await,
     }
 }
 
-async fn pull(shared: &Shared, pod: &Pod, name: &str, image: &str) -> Result<String, Failed> {
+async fn pull(
+    shared: &Shared,
+    pod: &Pod,
+    name: &str,
+    image: &str,
+    found: Option<(Source, AuthConfig)>,
+) -> Result<String, Failed> {
     let about = || pod.reference(Some(name));
     shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
-    let auth = credentials(image, &pull_secrets(shared, pod).await);
+    let (source, auth) = found.unzip();
     let begun = shared.config.clock.monotonic();
     match shared.runtime.pull(image, auth, sandbox_config(shared, pod, 0)).await {
         Ok(reference) => {
             let took = shared.config.clock.monotonic().saturating_sub(begun);
             // The size only decorates the event.
-            let size = shared.runtime.image(image).await.ok().flatten().map_or(0, |image| image.size);
+            let pulled = shared.runtime.image(image).await.ok().flatten();
+            let size = pulled.as_ref().map_or(0, |image| image.size);
             let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             let message = format!(
                 "Successfully pulled image {image:?} in {took:?} ({took:?} including waiting). Image size: {size} bytes."
             );
             shared.recorder.normal(about(), "Pulled", message);
+            let id = pulled.map_or_else(|| reference.clone(), |image| image.id);
+            if let Err(error) = shared.pulls.note(&id, image, source) {
+                tracing::warn!(image, %error, "it is not written down who pulled an image");
+            }
             Ok(reference)
         }
         Err(status) => {

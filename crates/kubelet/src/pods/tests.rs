@@ -606,8 +606,9 @@ fn images_are_pulled_by_policy_with_the_credentials_of_their_registry() {
         data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(config.into()))].into()),
         ..Secret::default()
     };
-    let of =
-        |image| credentials(image, std::slice::from_ref(&secret)).map(|auth| (auth.username, auth.password));
+    let of = |image| {
+        credentials(image, std::slice::from_ref(&secret)).map(|(auth, _)| (auth.username, auth.password))
+    };
     assert_eq!(of("reg.example:5000/a/b:1"), Some(("u".into(), "p".into())));
     assert_eq!(of("nginx"), Some(("d".into(), "q".into())));
     assert_eq!(of("quay.io/x"), None);

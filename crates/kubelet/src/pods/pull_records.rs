@@ -1,0 +1,179 @@
+//! Who pulled which image with which credentials, so that a pod without them does not use an image only because some
+//! other pod had it pulled (KEP-2535). Images that were there before, or came by other ways, are anybody's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cri::v1::AuthConfig;
+use k8s_openapi::api::core::v1::Secret;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Where credentials came from, and what they are, as a hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    uid: String,
+    namespace: String,
+    name: String,
+    credential_hash: String,
+}
+
+impl Source {
+    /// Of the credentials that a secret holds.
+    pub fn of(secret: &Secret, auth: &AuthConfig) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [&auth.username, &auth.password, &auth.identity_token, &auth.registry_token, &auth.auth] {
+            hasher.update(part.as_bytes());
+            hasher.update([0]);
+        }
+        let meta = &secret.metadata;
+        Self {
+            uid: meta.uid.clone().unwrap_or_default(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            credential_hash: hex(&hasher.finalize()),
+        }
+    }
+
+    fn fits(&self, other: &Self) -> bool {
+        let place = |source: &Self| (source.uid.clone(), source.namespace.clone(), source.name.clone());
+        self.credential_hash == other.credential_hash || place(self) == place(other)
+    }
+}
+
+/// Who may use an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Users {
+    /// It was pulled without credentials.
+    node_pods_accessible: bool,
+    kubernetes_secrets: Vec<Source>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Record {
+    image_ref: String,
+    /// By image without tag and digest.
+    credential_mapping: BTreeMap<String, Users>,
+}
+
+/// The records of a node.
+#[derive(Debug)]
+pub struct Records {
+    folder: PathBuf,
+}
+
+impl Records {
+    /// Below the kubelet's own folder.
+    pub fn new(root: &Path) -> Self {
+        Self { folder: root.join("image_manager/pulled") }
+    }
+
+    fn path(&self, reference: &str) -> PathBuf {
+        self.folder.join(format!("sha256-{}", hex(&Sha256::digest(reference.as_bytes()))))
+    }
+
+    fn read(&self, reference: &str) -> io::Result<Option<Record>> {
+        match fs::read(self.path(reference)) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes a pull; without a source it was anonymous.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn note(&self, reference: &str, image: &str, source: Option<Source>) -> io::Result<()> {
+        // A record that cannot be understood is replaced: what it said was no help to anybody.
+        let mut record = self.read(reference).ok().flatten().unwrap_or_default();
+        reference.clone_into(&mut record.image_ref);
+        let users = record.credential_mapping.entry(repository(image).to_owned()).or_default();
+        match source {
+            None => users.node_pods_accessible = true,
+            Some(source) => {
+                let same = |known: &Source| {
+                    (&known.uid, &known.namespace, &known.name)
+                        == (&source.uid, &source.namespace, &source.name)
+                };
+                users.kubernetes_secrets.retain(|known| !same(known));
+                users.kubernetes_secrets.push(source);
+            }
+        }
+        fs::create_dir_all(&self.folder)?;
+        let path = self.path(reference);
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, serde_json::to_vec(&record)?)?;
+        fs::rename(temporary, path)
+    }
+
+    /// Whether a pod with these credentials may use an image that is there.
+    ///
+    /// # Errors
+    /// When the record cannot be read: it is not taken for none.
+    pub fn may_use(&self, reference: &str, image: &str, source: Option<&Source>) -> io::Result<bool> {
+        let Some(record) = self.read(reference)? else { return Ok(true) };
+        let Some(users) = record.credential_mapping.get(repository(image)) else { return Ok(false) };
+        let fits = |source: &Source| users.kubernetes_secrets.iter().any(|known| known.fits(source));
+        Ok(users.node_pods_accessible || source.is_some_and(fits))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An image's name without tag and digest.
+fn repository(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name.get(last..).and_then(|rest| rest.find(':')) {
+        Some(colon) => name.get(..last + colon).unwrap_or(name),
+        None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, password: &str) -> Source {
+        let secret: Secret = serde_json::from_value(
+            serde_json::json!({"metadata": {"name": name, "namespace": "n", "uid": name}}),
+        )
+        .unwrap();
+        Source::of(&secret, &AuthConfig { password: password.to_owned(), ..AuthConfig::default() })
+    }
+
+    #[test]
+    fn an_image_is_used_by_whoever_could_have_pulled_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path());
+        let may = |source: Option<&Source>| records.may_use("sha256:1", "r.io:5000/a/b:1", source).unwrap();
+        assert!(may(None), "one that was there before is anybody's");
+        records.note("sha256:1", "r.io:5000/a/b:2", Some(source("a", "x"))).unwrap();
+        assert!(!may(None));
+        assert!(may(Some(&source("a", "changed"))), "the same secret");
+        assert!(may(Some(&source("other", "x"))), "the same credentials");
+        assert!(!may(Some(&source("other", "y"))));
+        assert!(!records.may_use("sha256:1", "r.io/c", Some(&source("a", "x"))).unwrap(), "another name");
+        records.note("sha256:1", "r.io:5000/a/b", None).unwrap();
+        assert!(may(None), "pulled without credentials");
+        fs::write(records.path("sha256:1"), "{").unwrap();
+        assert!(records.may_use("sha256:1", "r.io/c", None).is_err());
+    }
+
+    #[test]
+    fn tags_and_digests_are_not_part_of_a_repository() {
+        for (image, name) in
+            [("a", "a"), ("a:1", "a"), ("r:5000/a", "r:5000/a"), ("r:5000/a:1@sha256:0", "r:5000/a")]
+        {
+            assert_eq!(repository(image), name);
+        }
+    }
+}
