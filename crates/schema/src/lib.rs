@@ -19,6 +19,7 @@ pub mod json;
 pub mod labels;
 pub mod managed;
 pub mod map;
+mod names;
 pub mod object;
 pub mod openapi;
 pub mod patch;

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::catalogue::LazyStruct;
 use crate::crd::Validation;
+use crate::names::Names;
 use crate::value::Value;
 
 /// A struct type: its fields in the order in which JSON is written (Go's declaration order; by
@@ -34,6 +35,7 @@ pub struct Struct {
     /// What a custom resource's schema demands of the whole object.
     pub validation: Option<Arc<Validation>>,
     pub(crate) by_name: Box<[u16]>,
+    pub(crate) names: Names,
 }
 
 /// How a struct is written in JSON.
@@ -255,8 +257,10 @@ impl Struct {
     pub fn new(name: impl Into<String>, fields: Vec<Field>) -> Self {
         let mut by_name: Vec<u16> = (0..fields.len()).map(|i| i as u16).collect();
         by_name.sort_by(|a, b| json_name(&fields, *a).cmp(json_name(&fields, *b)));
+        let names = Names::of(fields.iter().map(|field| &*field.json));
         let proto = proto_nodes(&fields);
         Self {
+            names,
             name: name.into(),
             preserve_unknown: false,
             custom: false,
@@ -273,8 +277,13 @@ impl Struct {
 
     /// The field with this JSON name, and its index.
     pub fn field(&self, json: &str) -> Option<(u16, &Field)> {
-        let found = self.by_name.binary_search_by(|i| json_name(&self.fields, *i).cmp(json)).ok()?;
-        let index = *self.by_name.get(found)?;
+        let index = match self.names.find(json, |index| json_name(&self.fields, index) == json) {
+            Ok(index) => index?,
+            Err(()) => {
+                let found = self.by_name.binary_search_by(|i| json_name(&self.fields, *i).cmp(json)).ok()?;
+                *self.by_name.get(found)?
+            }
+        };
         Some((index, self.fields.get(usize::from(index))?))
     }
 
