@@ -3,6 +3,8 @@
 
 mod detail;
 
+pub use detail::{Pressure, Waited};
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

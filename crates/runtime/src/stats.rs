@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1::{
-    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage,
+    ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage, IoUsage,
     LinuxPodSandboxStats, MemoryUsage, NetworkInterfaceUsage, NetworkUsage, PodSandboxAttributes,
-    PodSandboxStats, ProcessUsage, UInt64Value,
+    PodSandboxStats, ProcessUsage, PsiData, PsiStats, SwapUsage, UInt64Value,
 };
 use parking_lot::Mutex;
 
-use crate::cgroup::Usage;
+use crate::cgroup::{Pressure, Usage, Waited};
 use crate::pod::{Container, Core, Sandbox};
 
 /// How long the size of a writable layer is believed: adding it up reads every inode.
@@ -36,8 +36,8 @@ impl Memory {
     /// A container's statistics. Blocks.
     pub fn container(&self, core: &Core, container: &Arc<Container>) -> ContainerStats {
         let now = core.now();
-        let usage =
-            container.process().map(|_| core.cgroups.usage(&container.state().cgroup)).unwrap_or_default();
+        let cgroup = container.state().cgroup;
+        let usage = container.process().map(|_| core.cgroups.usage(&cgroup)).unwrap_or_default();
         let (bytes, inodes) = self.writable(core, container);
         let layer = FilesystemUsage {
             timestamp: now,
@@ -52,19 +52,19 @@ impl Memory {
                 labels: container.config.labels.clone(),
                 annotations: container.config.annotations.clone(),
             }),
-            cpu: usage.cpu.map(|total| self.cpu(&container.id, now, total)),
-            memory: memory(&usage, now),
+            cpu: usage.cpu.map(|total| self.cpu(core, &container.id, &cgroup, now, total)),
+            memory: memory(core, &cgroup, &usage, now),
             writable_layer: Some(layer),
-            swap: None,
-            io: None,
+            swap: swap(core, &cgroup, now),
+            io: io(core, &cgroup, now),
         }
     }
 
     /// A pod's statistics. Blocks.
     pub fn sandbox(&self, core: &Core, sandbox: &Arc<Sandbox>) -> PodSandboxStats {
         let now = core.now();
-        let usage =
-            if sandbox.is_ready() { core.cgroups.usage(&sandbox.state().cgroup) } else { Usage::default() };
+        let cgroup = sandbox.state().cgroup;
+        let usage = if sandbox.is_ready() { core.cgroups.usage(&cgroup) } else { Usage::default() };
         let containers = core.containers_of(&sandbox.id);
         let running = containers.iter().filter(|container| container.process().is_some());
         PodSandboxStats {
@@ -75,20 +75,20 @@ impl Memory {
                 annotations: sandbox.config.annotations.clone(),
             }),
             linux: Some(LinuxPodSandboxStats {
-                cpu: usage.cpu.map(|total| self.cpu(&sandbox.id, now, total)),
-                memory: memory(&usage, now),
+                cpu: usage.cpu.map(|total| self.cpu(core, &sandbox.id, &cgroup, now, total)),
+                memory: memory(core, &cgroup, &usage, now),
                 network: network(sandbox, now),
                 process: usage
                     .pids
                     .map(|pids| ProcessUsage { timestamp: now, process_count: value(Some(pids)) }),
                 containers: running.map(|container| self.container(core, container)).collect(),
-                io: None,
+                io: io(core, &cgroup, now),
             }),
             windows: None,
         }
     }
 
-    fn cpu(&self, id: &str, now: i64, total: u64) -> CpuUsage {
+    fn cpu(&self, core: &Core, id: &str, cgroup: &str, now: i64, total: u64) -> CpuUsage {
         let before = self.cpu.lock().insert(id.to_owned(), (now, total));
         let rate = before.filter(|(then, _)| now > *then).map(|(then, before)| {
             (u128::from(total.saturating_sub(before)) * 1_000_000_000 / (now - then) as u128) as u64
@@ -97,7 +97,7 @@ impl Memory {
             timestamp: now,
             usage_core_nano_seconds: value(Some(total)),
             usage_nano_cores: value(rate),
-            psi: None,
+            psi: core.cgroups.pressure("cpu", cgroup).map(psi),
         }
     }
 
@@ -123,7 +123,25 @@ impl Memory {
     }
 }
 
-fn memory(usage: &Usage, now: i64) -> Option<MemoryUsage> {
+fn psi(pressure: Pressure) -> PsiStats {
+    let data = |Waited { shares: [avg10, avg60, avg300], total }| PsiData { total, avg10, avg60, avg300 };
+    PsiStats { full: Some(data(pressure.full)), some: Some(data(pressure.some)) }
+}
+
+fn io(core: &Core, cgroup: &str, now: i64) -> Option<IoUsage> {
+    core.cgroups.pressure("io", cgroup).map(|pressure| IoUsage { timestamp: now, psi: Some(psi(pressure)) })
+}
+
+fn swap(core: &Core, cgroup: &str, now: i64) -> Option<SwapUsage> {
+    let (used, available) = core.cgroups.swap(cgroup)?;
+    Some(SwapUsage {
+        timestamp: now,
+        swap_available_bytes: value(available),
+        swap_usage_bytes: value(Some(used)),
+    })
+}
+
+fn memory(core: &Core, cgroup: &str, usage: &Usage, now: i64) -> Option<MemoryUsage> {
     let working_set = usage.working_set?;
     Some(MemoryUsage {
         timestamp: now,
@@ -133,7 +151,7 @@ fn memory(usage: &Usage, now: i64) -> Option<MemoryUsage> {
         rss_bytes: value(usage.rss),
         page_faults: value(usage.faults.map(|(all, _)| all)),
         major_page_faults: value(usage.faults.map(|(_, major)| major)),
-        psi: None,
+        psi: core.cgroups.pressure("memory", cgroup).map(psi),
     })
 }
 

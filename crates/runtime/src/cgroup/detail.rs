@@ -46,7 +46,44 @@ pub struct Io {
     pub writes: u64,
 }
 
+/// How long processes waited for something: the share of the last 10, 60 and 300 seconds, and altogether.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Waited {
+    /// Per cent.
+    pub shares: [f64; 3],
+    /// Nanoseconds.
+    pub total: u64,
+}
+
+/// Pressure: time in which some waited, and in which all did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    /// At least one.
+    pub some: Waited,
+    /// Every one.
+    pub full: Waited,
+}
+
 impl Hierarchies {
+    /// The pressure on `cpu`, `memory` or `io`; `None` where the kernel does not measure it.
+    pub fn pressure(&self, what: &'static str, cgroup: &str) -> Option<Pressure> {
+        // Version 1 has none.
+        let file = format!("{what}.pressure");
+        self.is_unified().then(|| self.read(what, cgroup, &file)).flatten().and_then(|text| pressure(&text))
+    }
+
+    /// Bytes of swap that are used, and that may still be.
+    pub fn swap(&self, cgroup: &str) -> Option<(u64, Option<u64>)> {
+        let number = |file: &str| -> Option<u64> { self.read("memory", cgroup, file)?.trim().parse().ok() };
+        if self.is_unified() {
+            let used = number("memory.swap.current")?;
+            return Some((used, number("memory.swap.max").map(|most| most.saturating_sub(used))));
+        }
+        // Version 1 counts memory and swap together.
+        let used = super::keyed(&self.read("memory", cgroup, "memory.stat")?, "total_swap")?;
+        Some((used, None))
+    }
+
     /// What else is known of a cgroup's use.
     pub fn detail(&self, cgroup: &str) -> Detail {
         let text = |controller: &str, file: &str| self.read(controller, cgroup, file).unwrap_or_default();
@@ -100,6 +137,19 @@ impl Hierarchies {
     }
 }
 
+/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same of `full`.
+fn pressure(text: &str) -> Option<Pressure> {
+    let line = |which: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(' '))?;
+        let field = |key: &str| rest.split(' ').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let share = |key: &str| field(key)?.parse::<f64>().ok();
+        let shares = [share("avg10")?, share("avg60")?, share("avg300")?];
+        Some(Waited { shares, total: field("total")?.parse::<u64>().ok()? * 1000 })
+    };
+    // Older kernels have no line for all processes that wait for the processor.
+    Some(Pressure { some: line("some")?, full: line("full").unwrap_or_default() })
+}
+
 /// `254:0 rbytes=1 wbytes=2 rios=3 wios=4 …`.
 fn unified_io(text: &str) -> Vec<Io> {
     let line = |line: &str| {
@@ -151,6 +201,17 @@ fn split_io(bytes: &str, operations: &str) -> Vec<Io> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pressure_is_read_line_by_line() {
+        let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=12\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n";
+        let found = pressure(text).unwrap();
+        assert_eq!(
+            (found.some, found.full.total),
+            (Waited { shares: [1.5, 0.25, 0.0], total: 12_000 }, 3_000)
+        );
+        assert_eq!(pressure("some avg10=x"), None);
+    }
 
     #[test]
     fn what_devices_did_in_either_version() {

@@ -174,6 +174,13 @@ impl Store {
         Ok(parse_config(&image.id, &bytes)?.config.unwrap_or_default())
     }
 
+    /// An image's configuration whole, and the chain ids of its layers, as JSON.
+    pub fn describe(&self, image: &Image) -> Result<String, ImageError> {
+        let spec: serde_json::Value = serde_json::from_slice(&self.blob(&image.id)?)
+            .map_err(|e| ImageError::Malformed { what: image.id.clone(), reason: e.to_string() })?;
+        Ok(serde_json::json!({"chainIDs": image.chain, "imageSpec": spec}).to_string())
+    }
+
     fn blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
         let path = self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest));
         fs::read(&path).map_err(ImageError::store(format!("reading {}", path.display())))

@@ -581,6 +581,8 @@ pub(super) async fn ended(
     };
     clean(core, container).await?;
     let (code, reason) = outcome(status, oom);
+    // A short one can be over before whoever started it looks at the clock.
+    let finished_at = finished_at.max(started_at);
     let message = if status.is_none() { "nobody could see the container's exit status" } else { "" };
     let exit = Exit { started_at, finished_at, code, reason: reason.into(), message: message.into() };
     container.change(|state| state.phase = ContainerPhase::Exited(exit))?;

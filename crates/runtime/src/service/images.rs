@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::pin::Pin;
 
 use cri::v1::image_service_server::ImageService;
@@ -86,9 +87,19 @@ impl ImageService for ImageCalls {
     }
 
     async fn image_status(&self, request: Request<ImageStatusRequest>) -> Answer<ImageStatusResponse> {
-        let name = name(request.into_inner().image)?;
-        let found = self.blocking(move |core| core.images.find(&Wanted::parse(&name)?)).await?;
-        Ok(Response::new(ImageStatusResponse { image: found.as_ref().map(image), info: Default::default() }))
+        let request = request.into_inner();
+        let name = name(request.image)?;
+        let (found, info) = self
+            .blocking(move |core| {
+                let found = core.images.find(&Wanted::parse(&name)?)?;
+                let mut info = HashMap::new();
+                if let Some(image) = found.as_ref().filter(|_| request.verbose) {
+                    info.insert("info".to_owned(), core.images.describe(image)?);
+                }
+                Ok((found, info))
+            })
+            .await?;
+        Ok(Response::new(ImageStatusResponse { image: found.as_ref().map(image), info }))
     }
 
     async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {

@@ -431,7 +431,18 @@ impl RuntimeService for RuntimeCalls {
         Ok(Response::new(UpdateRuntimeConfigResponse {}))
     }
 
-    async fn status(&self, _request: Request<StatusRequest>) -> Answer<StatusResponse> {
+    async fn status(&self, request: Request<StatusRequest>) -> Answer<StatusResponse> {
+        let mut info = HashMap::new();
+        if request.into_inner().verbose {
+            let config = &self.core.config;
+            let registries = &config.registries;
+            info.insert("config".into(), serde_json::json!({
+                "rootDir": config.root, "stateDir": config.run_dir, "cgroupParent": config.cgroup_parent,
+                "registryConfigDir": registries.config_dir, "plainHttpRegistries": registries.plain_http,
+                "handlers": config.handlers, "cdiDirs": config.cdi_dirs,
+                "unifiedCgroups": self.core.machine.unified_cgroups, "apparmor": self.core.machine.apparmor,
+            }).to_string());
+        }
         let condition = |kind: &str, problem: Option<String>| RuntimeCondition {
             r#type: kind.into(),
             status: problem.is_none(),
@@ -446,7 +457,7 @@ impl RuntimeService for RuntimeCalls {
         let handler = |name: &str| RuntimeHandler { name: name.into(), features: Some(features) };
         Ok(Response::new(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
-            info: HashMap::new(),
+            info,
             runtime_handlers: ["", HANDLER]
                 .into_iter()
                 .chain(self.core.config.handlers.keys().map(String::as_str))

@@ -97,6 +97,9 @@ async fn an_image_is_pulled_by_tag_and_digest_and_runs() {
     let image = find(&mut node, &id).await.unwrap();
     assert_eq!((image.repo_tags, image.repo_digests), (vec![name.clone()], vec![by_digest.clone()]));
     assert!(image.size > 100_000);
+    let verbose = ImageStatusRequest { image: named(&name), verbose: true };
+    let info = node.images.image_status(verbose).await.unwrap().into_inner().info;
+    assert!(info["info"].contains("imageSpec") && info["info"].contains("diff_ids"), "{info:?}");
 
     let pod = node.run_pod(node.pod("pulled")).await;
     let config = ContainerConfig { image: named(&by_digest), ..Node::shell("c", "echo works") };
