@@ -17,7 +17,10 @@ async fn the_plugins_fill_in_what_a_pod_leaves_out() {
     let _ = Call::post("/apis/node.k8s.io/v1/runtimeclasses", &runtime).send(client).await.expect(201);
     let range = json!({"metadata": {"name": "r"}, "spec": {"limits": [
         {"type": "Container", "default": {"memory": "64Mi"}, "max": {"memory": "1Gi"}}]}});
-    let _ = Call::post("/api/v1/namespaces/default/limitranges", &range).send(client).await.expect(201);
+    let ranges = "/api/v1/namespaces/default/limitranges";
+    let _ = Call::post(ranges, &range).send(client).await.expect(201);
+    // Plugins look into the watch cache; who has read the range knows that it is there.
+    let _ = Call::get(format!("{ranges}/r")).send(client).await.expect(200);
 
     let asked = pod("a", json!({"priorityClassName": "high", "runtimeClassName": "vm"}));
     let made = Call::post(PODS, &asked).send(client).await.expect(201).json();
