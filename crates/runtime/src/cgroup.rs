@@ -209,9 +209,22 @@ impl Hierarchies {
 
     /// Changes the limits of a running container. Fields that are 0 or empty stay as they are.
     pub fn update(&self, cgroup: &str, wanted: &LinuxContainerResources) -> io::Result<()> {
+        // Of memory, and memory with swap, version 1 takes only the one that fits beside the other's present value:
+        // what fails is tried again after the rest.
+        let mut again = Vec::new();
         for (controller, file, value) in changes(wanted, self.is_unified()) {
-            let Some(folder) = self.folder(controller, cgroup) else { continue };
-            let path = folder.join(&file);
+            let Some(path) = self.folder(controller, cgroup).map(|folder| folder.join(&file)) else {
+                continue;
+            };
+            // A kernel that does not count swap has no limit of it either.
+            if file.contains("sw") && !path.exists() {
+                continue;
+            }
+            if fs::write(&path, &value).is_err() {
+                again.push((path, value));
+            }
+        }
+        for (path, value) in again {
             fs::write(&path, value)
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         }
@@ -243,6 +256,16 @@ fn changes(wanted: &LinuxContainerResources, unified: bool) -> Vec<(&'static str
     if wanted.memory_limit_in_bytes > 0 {
         let file = if unified { "memory.max" } else { "memory.limit_in_bytes" };
         set("memory", file, wanted.memory_limit_in_bytes.to_string());
+    }
+    match (wanted.memory_swap_limit_in_bytes, unified) {
+        (0, _) => {}
+        // The CRI's number is of memory and swap together, as version 1 has it.
+        (both, false) => set("memory", "memory.memsw.limit_in_bytes", both.to_string()),
+        (both, true) if both < 0 => set("memory", "memory.swap.max", "max".to_owned()),
+        (both, true) => {
+            let swap = both.saturating_sub(wanted.memory_limit_in_bytes).max(0);
+            set("memory", "memory.swap.max", swap.to_string());
+        }
     }
     if !wanted.cpuset_cpus.is_empty() {
         set("cpuset", "cpuset.cpus", wanted.cpuset_cpus.clone());
@@ -347,5 +370,12 @@ mod tests {
         let wanted = LinuxContainerResources { cpu_quota: 50_000, ..Default::default() };
         assert_eq!(changes(&wanted, true), [("cpu", "cpu.max".into(), "50000 100000".into())]);
         assert_eq!(changes(&LinuxContainerResources::default(), false), []);
+        let swap = LinuxContainerResources {
+            memory_limit_in_bytes: 100,
+            memory_swap_limit_in_bytes: 150,
+            ..Default::default()
+        };
+        assert_eq!(changes(&swap, true)[1], ("memory", "memory.swap.max".into(), "50".into()));
+        assert_eq!(changes(&swap, false)[1], ("memory", "memory.memsw.limit_in_bytes".into(), "150".into()));
     }
 }

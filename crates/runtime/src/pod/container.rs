@@ -766,6 +766,8 @@ pub async fn update(
     set(&mut now.cpu_quota, wanted.cpu_quota);
     set(&mut now.cpu_period, wanted.cpu_period);
     set(&mut now.memory_limit_in_bytes, wanted.memory_limit_in_bytes);
+    set(&mut now.memory_swap_limit_in_bytes, wanted.memory_swap_limit_in_bytes);
+    now.unified.extend(wanted.unified);
     for (to, from) in [(&mut now.cpuset_cpus, wanted.cpuset_cpus), (&mut now.cpuset_mems, wanted.cpuset_mems)]
     {
         if !from.is_empty() {
