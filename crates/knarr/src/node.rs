@@ -187,7 +187,7 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     start_dns(settings, proxy, &tasks).await?;
     let kubelet_client = client::connect::kubeconfig(&identity.kubelet).await?;
     record(paths, &["kubelet", "proxy", "dns"], node, &format!("agent-{node}"))?;
-    let config = kubelet_config(paths, settings, node, &identity);
+    let config = kubelet_config(paths, settings, node, &identity)?;
     let run = kubelet::run(config, kubelet_client, &tasks);
     tokio::pin!(run);
     tokio::select! {
@@ -239,9 +239,9 @@ fn kubelet_config(
     settings: &NodeSettings,
     node: &str,
     identity: &Identity,
-) -> kubelet::Config {
+) -> Result<kubelet::Config> {
     let dir = paths.node(node);
-    kubelet::Config {
+    Ok(kubelet::Config {
         node_name: node.to_owned(),
         root_dir: dir.join("kubelet"),
         log_dir: dir.join("logs"),
@@ -265,8 +265,9 @@ fn kubelet_config(
         labels: BTreeMap::new(),
         eviction: kubelet::EvictionSettings::guest(),
         logs: kubelet::LogRotation::default(),
+        configuration: kubelet::Configuration::defaults()?,
         static_pod_dir: Some(dir.join("manifests")),
         clock: SystemClock::shared(),
         random: SystemRandom::shared(),
-    }
+    })
 }

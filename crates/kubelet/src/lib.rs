@@ -2,7 +2,8 @@
 //!
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
-//! asks containers how they are; `statics` reads manifests of the node; `eviction` and `collect` keep the node from
+//! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
+//! KubeletConfiguration; `eviction` and `collect` keep the node from
 //! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
@@ -15,6 +16,7 @@
 mod api;
 mod cgroups;
 mod collect;
+mod configuration;
 mod eviction;
 mod machine;
 mod node;
@@ -25,6 +27,7 @@ mod statics;
 mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
+pub use configuration::{Configuration, ConfigurationError, Fields as ConfigurationFields};
 pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
 
 use std::collections::BTreeMap;
@@ -88,6 +91,8 @@ pub struct Config {
     pub eviction: EvictionSettings,
     /// When containers' logs are rotated.
     pub logs: LogRotation,
+    /// What else a KubeletConfiguration says: who may use the HTTPS API, what is reserved, how often is told.
+    pub configuration: Configuration,
     /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
@@ -115,6 +120,9 @@ pub enum KubeletError {
         /// Why.
         source: std::io::Error,
     },
+    /// What is to be reserved is no amount.
+    #[error("invalid Node Allocatable configuration. {0}")]
+    Reserved(String),
     /// Which users pods have cannot be read.
     #[error(transparent)]
     Users(#[from] UsersError),
@@ -173,7 +181,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let tls = api::tls(&config)?;
     let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
-    let ledger = Ledger::new(capacity(&machine, config.max_pods));
+    let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
@@ -198,19 +206,19 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));
     tasks.spawn(collect::logs::run(shared.clone(), pods.clone()));
+    tasks.spawn(api::serve_health(shared.clone()));
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())
 }
 
-/// What pods can be given of the node, the processor in thousandths.
-fn capacity(machine: &Machine, pods: u32) -> BTreeMap<String, i64> {
-    let number = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
-    BTreeMap::from([
-        ("cpu".to_owned(), number(machine.cpu_millis)),
-        ("memory".to_owned(), number(machine.memory)),
-        ("pods".to_owned(), i64::from(pods)),
-    ])
+/// What pods can be given of the node. Its disk changes, and is the eviction's to watch.
+fn given(machine: &Machine, config: &Config) -> Result<node::allocatable::Amounts, KubeletError> {
+    let fields = &config.configuration.fields;
+    let pods = node::allocatable::pods(machine, config.max_pods, fields.pods_per_core);
+    let mut capacity = node::allocatable::capacity(machine, pods, 0);
+    capacity.remove("ephemeral-storage");
+    node::allocatable::allocatable(&capacity, fields, &config.eviction).map_err(KubeletError::Reserved)
 }
 
 /// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.

@@ -1,6 +1,7 @@
 //! What the kernel tells of the machine. Read once, at the start.
 
 use std::fs;
+use std::path::Path;
 
 use crate::KubeletError;
 
@@ -16,6 +17,10 @@ pub struct Machine {
     pub boot_id: String,
     pub kernel_version: String,
     pub os_image: String,
+    /// Sizes, such as `2Mi`, and how many bytes there are of each.
+    pub huge_pages: Vec<(String, u64)>,
+    /// Bytes of swap.
+    pub swap: u64,
 }
 
 impl Machine {
@@ -38,6 +43,8 @@ impl Machine {
             boot_id: needed("/proc/sys/kernel/random/boot_id")?.trim().to_owned(),
             kernel_version: needed("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             os_image: os_image(&optional("/etc/os-release")),
+            huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages"), declared.is_some()),
+            swap: field(&optional("/proc/meminfo"), "SwapTotal:"),
         })
     }
 }
@@ -48,10 +55,37 @@ fn cpus(cpuinfo: &str) -> u64 {
 }
 
 fn memory(meminfo: &str) -> u64 {
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    field(meminfo, "MemTotal:")
+}
+
+fn field(meminfo: &str, name: &str) -> u64 {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix(name));
     let kib =
         total.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// The sizes that the kernel knows. A node of a declared capacity has none of the machine's pages.
+fn huge_pages(folder: &Path, declared: bool) -> Vec<(String, u64)> {
+    // A kernel without them has no such folder.
+    let Ok(sizes) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<(String, u64)> = sizes
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let count: u64 =
+                fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
+            let size = match kib {
+                kib if kib % (1 << 20) == 0 => format!("{}Gi", kib >> 20),
+                kib if kib % (1 << 10) == 0 => format!("{}Mi", kib >> 10),
+                kib => format!("{kib}Ki"),
+            };
+            Some((size, if declared { 0 } else { count * kib * 1024 }))
+        })
+        .collect();
+    found.sort();
+    found
 }
 
 fn os_image(os_release: &str) -> String {
@@ -67,6 +101,13 @@ mod tests {
     fn the_kernels_files_are_understood() {
         assert_eq!(cpus("processor\t: 0\nmodel\t: x\n\nprocessor\t: 1\n"), 2);
         assert_eq!(memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), 16 << 20);
+        let dir = tempfile::tempdir().unwrap();
+        for (name, count) in [("hugepages-2048kB", "3\n"), ("hugepages-1048576kB", "0\n")] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("nr_hugepages"), count).unwrap();
+        }
+        let pages = [("1Gi".to_owned(), 0), ("2Mi".to_owned(), 6 << 20)];
+        assert_eq!(huge_pages(dir.path(), false), pages);
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian 13\"\n"), "Debian 13");
     }
 }

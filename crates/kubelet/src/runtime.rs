@@ -242,6 +242,22 @@ impl Runtime {
         Ok(self.runtime.clone().list_container_stats(request(message)).await?.into_inner().stats)
     }
 
+    /// Writes a container's whole state to a file.
+    pub async fn checkpoint(&self, id: &str, location: String) -> Answer<()> {
+        let message =
+            wire::CheckpointContainerRequest { container_id: id.to_owned(), location, ..Default::default() };
+        self.runtime.clone().checkpoint_container(request(message)).await.map(drop)
+    }
+
+    /// What pods use as a whole. A runtime that does not measure that has none.
+    pub async fn sandbox_stats(&self) -> Answer<Vec<wire::PodSandboxStats>> {
+        let message = wire::ListPodSandboxStatsRequest { filter: None };
+        match self.runtime.clone().list_pod_sandbox_stats(request(message)).await {
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok(Vec::new()),
+            other => Ok(other?.into_inner().stats),
+        }
+    }
+
     /// Where images are kept.
     pub async fn image_filesystem(&self) -> Answer<Option<String>> {
         let answer =

@@ -1,15 +1,72 @@
-//! Who may use the kubelet's API: the cluster's masters, and whoever the API server allows this node's `proxy`,
-//! `stats` or `metrics`.
+//! Who may use the kubelet's API: whoever shows a certificate or a token that the API server knows, and is allowed by
+//! it. Both answers are kept for a while, as long as the configuration says.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
 
 use auth::user::{MASTERS, User};
-use http::{Method, Request, StatusCode, header};
+use base::SharedClock;
+use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
+use super::attributes::{subresources, verb};
 use super::{Refusal, Server};
+
+/// More answers than this are not kept.
+const MOST: usize = 4096;
+
+/// Answers that hold for a while.
+pub struct Cache<K, V> {
+    clock: SharedClock,
+    known: Mutex<HashMap<K, (Duration, V)>>,
+}
+
+impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+    pub fn new(clock: SharedClock) -> Self {
+        Self { clock, known: Mutex::default() }
+    }
+
+    /// An answer that still holds.
+    pub fn get(&self, key: &K) -> Option<V> {
+        let now = self.clock.monotonic();
+        self.known.lock().get(key).filter(|(until, _)| now < *until).map(|(_, value)| value.clone())
+    }
+
+    /// Keeps an answer. When there are too many, those that hold no more go, or else all.
+    pub fn put(&self, key: K, value: V, time: Duration) {
+        let now = self.clock.monotonic();
+        let mut known = self.known.lock();
+        if known.len() >= MOST {
+            known.retain(|_, (until, _)| now < *until);
+            if known.len() >= MOST {
+                known.clear();
+            }
+        }
+        known.insert(key, (now + time, value));
+    }
+}
+
+/// A user, a verb and a subresource.
+type Question = (String, Vec<String>, String, &'static str);
+
+/// What is remembered.
+pub struct Access {
+    tokens: Cache<[u8; 32], Option<User>>,
+    answers: Cache<Question, bool>,
+}
+
+impl Access {
+    pub fn new(clock: &SharedClock) -> Self {
+        Self { tokens: Cache::new(clock.clone()), answers: Cache::new(clock.clone()) }
+    }
+}
 
 /// Refuses whoever may not.
 pub async fn check(
@@ -17,24 +74,102 @@ pub async fn check(
     request: &Request<Incoming>,
     certified: Option<User>,
 ) -> Result<(), Refusal> {
-    let unauthorized = || Refusal(StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
-    let user = match certified {
-        Some(user) => user,
-        None => {
-            by_token(server, bearer(request).ok_or_else(unauthorized)?).await?.ok_or_else(unauthorized)?
-        }
-    };
-    if user.is_in(MASTERS) {
+    let user = authenticate(server, request, certified).await?;
+    let fields = &server.shared.config.configuration.fields;
+    // Masters may do everything at any API server: it need not be asked.
+    if fields.authorization.mode == "AlwaysAllow" || user.is_in(MASTERS) {
         return Ok(());
     }
-    let subresource = match request.uri().path().split('/').nth(1) {
-        Some("stats") => "stats",
-        Some("metrics") => "metrics",
-        _ => "proxy",
-    };
-    let verb = if request.method() == Method::GET { "get" } else { "create" };
-    let node = &server.shared.config.node_name;
-    let review = SubjectAccessReview {
+    let verb = verb(request.method());
+    let asked = subresources(request.uri().path());
+    for subresource in &asked {
+        if may(server, &user, verb, subresource).await? {
+            return Ok(());
+        }
+    }
+    let name = &user.name;
+    let asked = asked.join(" ");
+    let message = format!("Forbidden (user={name}, verb={verb}, resource=nodes, subresource(s)=[{asked}])\n");
+    Err(Refusal(StatusCode::FORBIDDEN, message))
+}
+
+async fn authenticate(
+    server: &Server,
+    request: &Request<Incoming>,
+    certified: Option<User>,
+) -> Result<User, Refusal> {
+    let unauthorized = || Refusal(StatusCode::UNAUTHORIZED, "Unauthorized".to_owned());
+    let settings = &server.shared.config.configuration.fields.authentication;
+    if let Some(user) = certified {
+        return Ok(user);
+    }
+    match bearer(request).filter(|_| settings.webhook.enabled) {
+        Some(token) => by_token(server, token, settings.webhook.cache_ttl).await?.ok_or_else(unauthorized),
+        None if settings.anonymous.enabled => Ok(User::anonymous()),
+        None => Err(unauthorized()),
+    }
+}
+
+fn bearer(request: &Request<Incoming>) -> Option<String> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+async fn by_token(server: &Server, token: String, time: Duration) -> Result<Option<User>, Refusal> {
+    let key: [u8; 32] = Sha256::digest(&token).into();
+    if let Some(known) = server.access.tokens.get(&key) {
+        return Ok(known);
+    }
+    let review = TokenReview { spec: TokenReviewSpec { token, audiences: None }, ..TokenReview::default() };
+    let api: Api<TokenReview> = Api::all(server.shared.client.clone());
+    let answer = api.create(&PostParams::default(), &review).await.map_err(|error| {
+        tracing::warn!(%error, "a token could not be reviewed");
+        Refusal(StatusCode::UNAUTHORIZED, "Unauthorized".to_owned())
+    })?;
+    let status = answer.status.filter(|status| status.authenticated == Some(true));
+    let user = status.and_then(|status| status.user).map(|info| User {
+        name: info.username.unwrap_or_default(),
+        uid: info.uid.unwrap_or_default(),
+        groups: info.groups.unwrap_or_default(),
+        extra: info.extra.unwrap_or_default(),
+    });
+    server.access.tokens.put(key, user.clone(), time);
+    Ok(user)
+}
+
+async fn may(
+    server: &Server,
+    user: &User,
+    verb: &'static str,
+    subresource: &'static str,
+) -> Result<bool, Refusal> {
+    // What a user's further attributes allow is rarely asked, and never kept.
+    let question = (user.name.clone(), user.groups.clone(), verb.to_owned(), subresource);
+    let kept = user.extra.is_empty();
+    if let Some(known) = server.access.answers.get(&question).filter(|_| kept) {
+        return Ok(known);
+    }
+    let api: Api<SubjectAccessReview> = Api::all(server.shared.client.clone());
+    let review = review(&server.shared.config.node_name, user, verb, subresource);
+    let answer = api.create(&PostParams::default(), &review).await.map_err(|error| {
+        tracing::warn!(%error, "an access could not be reviewed");
+        Refusal::internal(format!(
+            "Authorization error (user={}, verb={verb}, resource=nodes, subresource={subresource})",
+            user.name
+        ))
+    })?;
+    let allowed = answer.status.is_some_and(|status| status.allowed);
+    if kept {
+        let times = &server.shared.config.configuration.fields.authorization.webhook;
+        let time = if allowed { times.cache_authorized_ttl } else { times.cache_unauthorized_ttl };
+        server.access.answers.put(question, allowed, time);
+    }
+    Ok(allowed)
+}
+
+fn review(node: &str, user: &User, verb: &str, subresource: &str) -> SubjectAccessReview {
+    SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(user.name.clone()),
             groups: Some(user.groups.clone()),
@@ -44,41 +179,42 @@ pub async fn check(
                 verb: Some(verb.to_owned()),
                 resource: Some("nodes".to_owned()),
                 subresource: Some(subresource.to_owned()),
-                name: Some(node.clone()),
+                name: Some(node.to_owned()),
                 version: Some("v1".to_owned()),
                 ..ResourceAttributes::default()
             }),
             ..SubjectAccessReviewSpec::default()
         },
         ..SubjectAccessReview::default()
-    };
-    let api: Api<SubjectAccessReview> = Api::all(server.shared.client.clone());
-    let answer = api.create(&PostParams::default(), &review).await.map_err(Refusal::internal)?;
-    if answer.status.is_some_and(|status| status.allowed) {
-        return Ok(());
     }
-    let message = format!(
-        "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresource}])\n",
-        user.name
-    );
-    Err(Refusal(StatusCode::FORBIDDEN, message))
 }
 
-fn bearer(request: &Request<Incoming>) -> Option<String> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned()).filter(|token| !token.is_empty())
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
 
-async fn by_token(server: &Server, token: String) -> Result<Option<User>, Refusal> {
-    let review = TokenReview { spec: TokenReviewSpec { token, audiences: None }, ..TokenReview::default() };
-    let api: Api<TokenReview> = Api::all(server.shared.client.clone());
-    let answer = api.create(&PostParams::default(), &review).await.map_err(Refusal::internal)?;
-    let status = answer.status.filter(|status| status.authenticated == Some(true));
-    Ok(status.and_then(|status| status.user).map(|info| User {
-        name: info.username.unwrap_or_default(),
-        uid: info.uid.unwrap_or_default(),
-        groups: info.groups.unwrap_or_default(),
-        extra: info.extra.unwrap_or_default(),
-    }))
+    use base::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn answers_hold_for_their_time_and_no_longer() {
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+        let cache: Cache<&str, u8> = Cache::new(clock.clone());
+        assert_eq!(cache.get(&"a"), None);
+        cache.put("a", 1, Duration::from_secs(10));
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(cache.get(&"a"), Some(1));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(cache.get(&"a"), None);
+    }
+
+    #[test]
+    fn a_full_cache_forgets_rather_than_grows() {
+        let cache: Cache<usize, ()> = Cache::new(Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH)));
+        for key in 0..=MOST {
+            cache.put(key, (), Duration::from_secs(60));
+        }
+        assert_eq!(cache.known.lock().len(), 1);
+    }
 }

@@ -1,10 +1,19 @@
 //! The kubelet's own HTTPS API: logs, exec, attach, port-forward, pods, statistics. Whoever asks has to be known and
-//! allowed (`access`), except for health.
+//! allowed (`access`).
 
 mod access;
+mod attributes;
+mod exposition;
+mod files;
+mod health;
 pub mod logs;
+mod measures;
+mod metrics;
+mod pages;
 mod stats;
 mod streams;
+
+pub use health::serve as serve_health;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -59,11 +68,12 @@ pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
 /// Serves until the group stops.
 pub async fn serve(shared: Arc<Shared>, pods: Pods, listener: TcpListener, tls: Arc<ServerConfig>) {
     let acceptor = TlsAcceptor::from(tls);
+    let access = Arc::new(access::Access::new(&shared.config.clock));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 undelayed(&stream);
-                let server = Server { shared: shared.clone(), pods: pods.clone() };
+                let server = Server { shared: shared.clone(), pods: pods.clone(), access: access.clone() };
                 shared.tasks.spawn(connection(server, acceptor.clone(), stream));
             }
             Err(error) => {
@@ -99,6 +109,7 @@ async fn connection(server: Server, acceptor: TlsAcceptor, stream: TcpStream) {
 pub struct Server {
     pub shared: Arc<Shared>,
     pub pods: Pods,
+    access: Arc<access::Access>,
 }
 
 impl Server {
@@ -118,18 +129,25 @@ impl Server {
         request: Request<Incoming>,
         user: Option<auth::user::User>,
     ) -> Result<Response<Body>, Refusal> {
-        let path = request.uri().path().to_owned();
-        if path == "/healthz" {
-            return Ok(Response::new(full("ok")));
-        }
         access::check(self, &request, user).await?;
+        let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        if pages::is_debugging(&parts) && !self.shared.config.configuration.fields.enable_debugging_handlers {
+            return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.".to_owned()));
+        }
+        if let Some(page) = self.page(&request, &parts).await {
+            return page;
+        }
         match (request.method(), parts.as_slice()) {
-            (&Method::GET, ["pods"]) => json(&self.pod_list()),
-            (&Method::GET, ["metrics"]) => Ok(Response::new(full(self.metrics()))),
-            (&Method::GET, ["stats", "summary"]) => json(&stats::summary(self).await?),
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 logs::handle(self, (namespace, pod, container), &query(&request)).await
+            }
+            (&Method::GET, ["logs", ..]) => files::handle(&self.shared, &path),
+            (&Method::POST, ["run", namespace, pod, rest @ ..]) if matches!(rest.len(), 1 | 2) => {
+                pages::run(self, (namespace, pod, rest), &query(&request)).await
+            }
+            (&Method::POST, ["checkpoint", namespace, pod, container]) => {
+                pages::checkpoint(self, (namespace, pod, container)).await
             }
             (
                 &Method::GET | &Method::POST,
@@ -142,41 +160,43 @@ impl Server {
         }
     }
 
-    fn pod_list(&self) -> serde_json::Value {
-        let items: Vec<_> = self
-            .pods
-            .list()
-            .iter()
-            .map(|handle| {
-                let mut pod = k8s_openapi::api::core::v1::Pod::clone(&handle.pod());
-                if let Some(status) = handle.memory.lock().status.clone() {
-                    pod.status = Some(status);
-                }
-                pod
-            })
-            .collect();
-        serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
-    }
-
-    fn metrics(&self) -> String {
-        let handles = self.pods.list();
-        let observed = handles.iter().map(|handle| handle.observed.lock().clone());
-        let (mut pods, mut containers) = (0, 0);
-        for observed in observed {
-            pods += usize::from(observed.sandbox().is_some());
-            containers += observed
-                .containers
-                .iter()
-                .filter(|c| c.state == crate::pods::observed::State::Running)
-                .count();
+    /// The answers that need no more of a request than its path and its parameters.
+    async fn page(
+        &self,
+        request: &Request<Incoming>,
+        parts: &[&str],
+    ) -> Option<Result<Response<Body>, Refusal>> {
+        if request.method() != Method::GET {
+            return None;
         }
-        format!(
-            "# HELP kubelet_running_pods Number of pods that have a running pod sandbox\n\
-             # TYPE kubelet_running_pods gauge\nkubelet_running_pods {pods}\n\
-             # HELP kubelet_running_containers Number of containers currently running\n\
-             # TYPE kubelet_running_containers gauge\nkubelet_running_containers{{container_state=\"running\"}} {containers}\n"
-        )
+        Some(match parts {
+            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => Ok(Response::new(full("ok"))),
+            ["pods"] => json(&pages::pods(self)),
+            ["runningpods"] => json(&pages::running_pods(self)),
+            ["configz"] => json(&self.shared.config.configuration.shown()),
+            ["statusz"] => Ok(text(pages::statusz(&self.shared))),
+            ["metrics"] => metrics::own(self).await.map(text),
+            ["metrics", "resource"] => Ok(text(metrics::resource(self).await)),
+            ["metrics", "cadvisor"] => Ok(text(metrics::cadvisor(self).await)),
+            ["stats", "summary"] => {
+                let brief = query(request).iter().any(|(key, value)| {
+                    key == "only_cpu_and_memory" && matches!(value.as_str(), "true" | "1" | "")
+                });
+                match stats::summary(self, brief).await {
+                    Ok(summary) => json(&summary),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            _ => return None,
+        })
     }
+}
+
+fn text(text: String) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert("content-type", kind);
+    response
 }
 
 fn json(value: &serde_json::Value) -> Result<Response<Body>, Refusal> {

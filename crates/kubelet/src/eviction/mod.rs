@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use run::run;
-pub use settings::{Settings, SettingsError};
+pub use settings::{Settings, SettingsError, Signal};
+pub use usage::tree;
 
 /// What a node is short of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

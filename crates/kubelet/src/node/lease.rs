@@ -12,15 +12,17 @@ use kube::api::{Patch, PatchParams, PostParams};
 use crate::Shared;
 
 const NAMESPACE: &str = "kube-node-lease";
-const RENEW: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
-const DURATION_SECONDS: i32 = 40;
+/// A lease is renewed when so much of its time is over: after 10 seconds of 40.
+const RENEWALS: u32 = 4;
 
 /// Renews the lease, forever.
 pub async fn run(shared: Arc<Shared>) {
+    let seconds = shared.config.configuration.fields.node_lease_duration_seconds;
+    let period = Duration::from_secs(u64::try_from(seconds).unwrap_or(40)) / RENEWALS;
     loop {
         let pause = match renew(&shared).await {
-            Ok(()) => RENEW,
+            Ok(()) => period,
             Err(error) => {
                 tracing::debug!(%error, "the node's lease is not renewed yet");
                 RETRY
@@ -32,9 +34,10 @@ pub async fn run(shared: Arc<Shared>) {
 
 async fn renew(shared: &Shared) -> Result<(), kube::Error> {
     let name = &shared.config.node_name;
+    let seconds = shared.config.configuration.fields.node_lease_duration_seconds;
     let leases: Api<Lease> = Api::namespaced(shared.client.clone(), NAMESPACE);
     let renew_time = Some(MicroTime(shared.config.clock.now()));
-    let patch = serde_json::json!({"spec": {"renewTime": renew_time, "holderIdentity": name, "leaseDurationSeconds": DURATION_SECONDS}});
+    let patch = serde_json::json!({"spec": {"renewTime": renew_time, "holderIdentity": name, "leaseDurationSeconds": seconds}});
     match leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => return Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -57,7 +60,7 @@ async fn renew(shared: &Shared) -> Result<(), kube::Error> {
         },
         spec: Some(LeaseSpec {
             holder_identity: Some(name.clone()),
-            lease_duration_seconds: Some(DURATION_SECONDS),
+            lease_duration_seconds: Some(seconds),
             renew_time,
             ..LeaseSpec::default()
         }),

@@ -1,5 +1,7 @@
 //! This node's object: registered, kept true, and renewed.
 
+pub mod allocatable;
+mod events;
 pub mod lease;
 mod plan;
 
@@ -13,12 +15,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use crate::Shared;
 use plan::Facts;
 
-/// While the runtime is not ready, while the node has no pod network or cannot be reported, and after that.
+/// While the runtime is not ready, and while the node has no pod network or cannot be reported. After that
+/// `nodeStatusUpdateFrequency` says how often.
 const POLL_STARTING: Duration = Duration::from_millis(100);
 const POLL_WAITING: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_secs(10);
-/// Even if nothing changed.
-const REPORT: Duration = Duration::from_secs(300);
 
 /// Registers the node and keeps its status, forever.
 pub async fn run(shared: Arc<Shared>) {
@@ -26,7 +26,7 @@ pub async fn run(shared: Arc<Shared>) {
     loop {
         let pause = match reporter.round().await {
             Ok(true) if reporter.pod_cidr.is_empty() => POLL_WAITING,
-            Ok(true) => POLL,
+            Ok(true) => reporter.shared.config.configuration.fields.node_status_update_frequency,
             Ok(false) => POLL_STARTING,
             Err(error) => {
                 tracing::debug!(%error, "the node's status is not reported yet");
@@ -68,10 +68,14 @@ impl Reporter {
         let ready = facts.is_ready();
         let status = plan::status(&self.shared.config, &self.shared.machine, &facts, node.status.as_ref());
         let now = self.shared.config.clock.monotonic();
+        let report = self.shared.config.configuration.fields.node_status_report_frequency;
         let differs = plan::differs(node.status.as_ref(), &status);
-        if !differs && !self.at.is_zero() && now.saturating_sub(self.at) < REPORT {
+        if !differs && !self.at.is_zero() && now.saturating_sub(self.at) < report {
             self.reported = Some(node);
             return Ok(ready);
+        }
+        for event in events::between(node.status.as_ref(), &status, self.at.is_zero()) {
+            event.record(&self.shared);
         }
         let patch = serde_json::json!({"status": plan::patch(&status)});
         let node = self.api().patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
@@ -84,7 +88,12 @@ impl Reporter {
     async fn register(&self, name: &str) -> Result<Node, kube::Error> {
         let config = &self.shared.config;
         let api = self.api();
-        let Some(node) = api.get_opt(name).await? else {
+        let found = match config.configuration.fields.register_node {
+            true => api.get_opt(name).await?,
+            // Somebody else makes the node: until then there is nothing to tell.
+            false => Some(api.get(name).await?),
+        };
+        let Some(node) = found else {
             let facts = self.facts().await;
             let status = plan::status(config, &self.shared.machine, &facts, None);
             return api.create(&PostParams::default(), &plan::node(config, status)).await;
@@ -113,11 +122,15 @@ impl Reporter {
 
     async fn facts(&self) -> Facts {
         let runtime = &self.shared.runtime;
-        let (conditions, handlers, features) = match runtime.status().await {
+        let mut handlers = Vec::new();
+        let mut supplemental_groups = false;
+        let conditions = match runtime.status().await {
             Ok(answer) => {
-                (Ok(answer.status.unwrap_or_default().conditions), answer.runtime_handlers, answer.features)
+                handlers = answer.runtime_handlers;
+                supplemental_groups = answer.features.is_some_and(|f| f.supplemental_groups_policy);
+                Ok(answer.status.unwrap_or_default().conditions)
             }
-            Err(status) => (Err(status.message().to_owned()), Vec::new(), None),
+            Err(status) => Err(status.message().to_owned()),
         };
         let images = match runtime.images().await {
             Ok(images) => images,
@@ -132,7 +145,7 @@ impl Reporter {
             conditions,
             images,
             handlers,
-            strict_groups: features.is_some_and(|features| features.supplemental_groups_policy),
+            supplemental_groups,
             disk,
             pressure: self.shared.pressure.now(),
             runtime: format!("{}://{}", runtime.name, runtime.version),

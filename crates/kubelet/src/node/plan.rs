@@ -6,17 +6,16 @@ use cri::v1 as wire;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
-    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSystemInfo,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use super::allocatable;
 use crate::eviction::Condition;
 use crate::machine::Machine;
 use crate::{Config, VERSION};
 
-/// The most images and names of an image that are told, as upstream's.
-const MAX_IMAGES: usize = 50;
+/// The most names of an image that are told, as upstream's.
 const MAX_NAMES: usize = 5;
 
 /// What is seen of the node now.
@@ -24,9 +23,10 @@ pub struct Facts {
     /// The runtime's conditions, or why it does not tell.
     pub conditions: Result<Vec<wire::RuntimeCondition>, String>,
     pub images: Vec<wire::Image>,
-    /// The runtime's handlers, and whether it keeps to a strict policy of supplemental groups.
+    /// What the runtime's handlers can do.
     pub handlers: Vec<wire::RuntimeHandler>,
-    pub strict_groups: bool,
+    /// Whether the runtime knows `supplementalGroupsPolicy`.
+    pub supplemental_groups: bool,
     /// Bytes.
     pub disk: u64,
     /// What the node is short of.
@@ -100,41 +100,45 @@ pub fn node(config: &Config, status: NodeStatus) -> Node {
             )])),
             ..ObjectMeta::default()
         },
-        spec: None,
+        spec: spec(config),
         status: Some(status),
     }
 }
 
+/// What a node is given when it is made, and never again: its taints and its name at the cloud.
+fn spec(config: &Config) -> Option<NodeSpec> {
+    let fields = &config.configuration.fields;
+    let taints = Some(fields.register_with_taints.clone()).filter(|taints| !taints.is_empty());
+    let provider_id = Some(fields.provider_id.clone()).filter(|id| !id.is_empty());
+    (taints.is_some() || provider_id.is_some()).then(|| NodeSpec {
+        taints,
+        provider_id,
+        ..NodeSpec::default()
+    })
+}
+
 /// The node's status.
 pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<&NodeStatus>) -> NodeStatus {
-    let quantity = |text: String| Quantity(text);
-    let cpu = match machine.cpu_millis % 1000 {
-        0 => (machine.cpu_millis / 1000).to_string(),
-        _ => format!("{}m", machine.cpu_millis),
-    };
-    let capacity = BTreeMap::from([
-        ("cpu".to_owned(), quantity(cpu)),
-        ("memory".to_owned(), quantity(format!("{}Ki", machine.memory / 1024))),
-        ("pods".to_owned(), quantity(config.max_pods.to_string())),
-        ("ephemeral-storage".to_owned(), quantity(format!("{}Ki", facts.disk / 1024))),
-        ("hugepages-1Gi".to_owned(), quantity("0".to_owned())),
-        ("hugepages-2Mi".to_owned(), quantity("0".to_owned())),
-    ]);
+    let most = allocatable::pods(machine, config.max_pods, config.configuration.fields.pods_per_core);
+    let capacity = allocatable::capacity(machine, most, facts.disk);
+    // Reservations were looked at when the kubelet started: `run` refuses what is no quantity.
+    let fields = &config.configuration.fields;
+    let left = allocatable::allocatable(&capacity, fields, &config.eviction).unwrap_or_default();
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", config.node_ip.to_string()),
             address("Hostname", config.hostname.clone()),
         ]),
-        allocatable: Some(capacity.clone()),
-        capacity: Some(capacity),
+        allocatable: Some(allocatable::written(&left)),
+        capacity: Some(allocatable::written(&capacity)),
         conditions: Some(conditions(facts, before)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.listen.port()) }),
         }),
-        images: Some(images(&facts.images)),
-        runtime_handlers: Some(facts.handlers.iter().map(handler).collect()),
-        features: Some(NodeFeatures { supplemental_groups_policy: Some(facts.strict_groups) }),
+        images: Some(images(&facts.images, config.configuration.fields.node_status_max_images)),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(facts.supplemental_groups) }),
+        runtime_handlers: Some(handlers(&facts.handlers)).filter(|handlers| !handlers.is_empty()),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),
             boot_id: machine.boot_id.clone(),
@@ -146,19 +150,10 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
             operating_system: "linux".to_owned(),
             os_image: machine.os_image.clone(),
             system_uuid: machine.system_uuid.clone(),
+            swap: (machine.swap > 0).then(|| NodeSwapStatus { capacity: i64::try_from(machine.swap).ok() }),
             ..NodeSystemInfo::default()
         }),
         ..NodeStatus::default()
-    }
-}
-
-fn handler(handler: &wire::RuntimeHandler) -> NodeRuntimeHandler {
-    NodeRuntimeHandler {
-        name: Some(handler.name.clone()),
-        features: handler.features.map(|features| NodeRuntimeHandlerFeatures {
-            recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
-            user_namespaces: Some(features.user_namespaces),
-        }),
     }
 }
 
@@ -213,13 +208,26 @@ fn conditions(facts: &Facts, before: Option<&NodeStatus>) -> Vec<NodeCondition> 
     fine.chain([ready]).map(condition).collect()
 }
 
-fn images(images: &[wire::Image]) -> Vec<ContainerImage> {
+fn handlers(handlers: &[wire::RuntimeHandler]) -> Vec<NodeRuntimeHandler> {
+    let told = handlers.iter().map(|handler| NodeRuntimeHandler {
+        name: Some(handler.name.clone()),
+        features: handler.features.as_ref().map(|features| NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(features.recursive_read_only_mounts),
+            user_namespaces: Some(features.user_namespaces),
+        }),
+    });
+    told.collect()
+}
+
+/// The largest images; all of them for -1.
+fn images(images: &[wire::Image], most: i32) -> Vec<ContainerImage> {
     let mut sorted: Vec<&wire::Image> = images.iter().collect();
     sorted.sort_by_key(|image| std::cmp::Reverse(image.size));
-    let told = sorted.into_iter().take(MAX_IMAGES).map(|image| ContainerImage {
-        names: Some(image.repo_digests.iter().chain(&image.repo_tags).take(MAX_NAMES).cloned().collect()),
-        size_bytes: i64::try_from(image.size).ok(),
-    });
+    let told =
+        sorted.into_iter().take(usize::try_from(most).unwrap_or(usize::MAX)).map(|image| ContainerImage {
+            names: Some(image.repo_digests.iter().chain(&image.repo_tags).take(MAX_NAMES).cloned().collect()),
+            size_bytes: i64::try_from(image.size).ok(),
+        });
     told.collect()
 }
 
@@ -236,10 +244,11 @@ pub fn differs(old: Option<&NodeStatus>, new: &NodeStatus) -> bool {
         old.conditions.iter().flatten().any(|old| same(&old))
     };
     old.addresses != new.addresses
-        || old.capacity != new.capacity
-        || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
-        || old.runtime_handlers != new.runtime_handlers
+        || allocatable::differ(old, new)
+        || old.runtime_handlers.clone().unwrap_or_default()
+            != new.runtime_handlers.clone().unwrap_or_default()
         || old.features != new.features
+        || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
         || old.node_info != new.node_info
         || old.daemon_endpoints != new.daemon_endpoints
         || !new.conditions.iter().flatten().all(known)

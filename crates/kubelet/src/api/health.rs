@@ -1,0 +1,62 @@
+//! Health for whoever is on the node: plain HTTP at `healthzBindAddress` and `healthzPort`.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use super::{Body, full};
+use crate::Shared;
+
+/// Serves until the group stops. An address that is taken is told and leaves the kubelet as it is, as upstream.
+pub async fn serve(shared: Arc<Shared>) {
+    let fields = &shared.config.configuration.fields;
+    let port = u16::try_from(fields.healthz_port).unwrap_or(0);
+    let Ok(ip) = fields.healthz_bind_address.parse::<IpAddr>() else {
+        return tracing::error!(
+            address = fields.healthz_bind_address,
+            "healthzBindAddress is no address: health is not served there"
+        );
+    };
+    if port == 0 {
+        return;
+    }
+    let address = SocketAddr::from((ip, port));
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            return tracing::warn!(%address, %error, "health is not served there: set another healthzPort");
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => shared.tasks.spawn(async move {
+                let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
+                let connection = hyper::server::conn::http1::Builder::new();
+                if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+                    tracing::debug!(%error, "a connection ended");
+                }
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn answer(request: &Request<Incoming>) -> Response<Body> {
+    match request.uri().path() {
+        "/healthz" | "/healthz/ping" | "/healthz/log" | "/healthz/syncloop" => Response::new(full("ok")),
+        _ => {
+            let mut response = Response::new(full("404 page not found\n"));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! `/metrics`, `/metrics/resource` and `/metrics/cadvisor`, under upstream's names.
+
+use k8s_openapi::api::core::v1::Volume;
+
+use super::exposition::{Family, text};
+use super::measures::{ContainerMeasure, PodMeasure, measure, memory, node, number};
+use super::stats::{claim, volume_disk};
+use super::{Refusal, Server};
+use crate::pods::observed::State;
+use crate::pods::spec::PodExt;
+use crate::{Shared, VERSION, pods};
+
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// Nanoseconds as seconds.
+fn seconds(nanoseconds: u64) -> f64 {
+    float(nanoseconds) / 1e9
+}
+
+/// Nanoseconds as the milliseconds of a sample; what was not measured has none.
+fn millis(nanoseconds: i64) -> Option<i64> {
+    (nanoseconds > 0).then_some(nanoseconds / 1_000_000)
+}
+
+/// `/metrics`
+pub async fn own(server: &Server) -> Result<String, Refusal> {
+    let shared = server.shared.clone();
+    let pods = server.pods.clone();
+    tokio::task::spawn_blocking(move || text(&own_families(&shared, &pods))).await.map_err(Refusal::internal)
+}
+
+fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
+    let mut name = Family::new("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
+    name.add(&[("node", &shared.config.node_name)], Some(1.0), None);
+    let mut running_pods = 0_u32;
+    let mut states = [("created", 0_u32), ("exited", 0), ("running", 0), ("unknown", 0)];
+    let handles = pods.list();
+    for handle in &handles {
+        let observed = handle.observed.lock().clone();
+        running_pods += u32::from(observed.sandbox().is_some());
+        for container in &observed.containers {
+            let state = match container.state {
+                State::Created => "created",
+                State::Exited => "exited",
+                State::Running => "running",
+                State::Unknown => "unknown",
+            };
+            states.iter_mut().filter(|(name, _)| *name == state).for_each(|(_, count)| *count += 1);
+        }
+    }
+    let mut containers =
+        Family::new("kubelet_running_containers", "gauge", "Number of containers currently running");
+    for (state, count) in states.iter().filter(|(state, count)| *count > 0 || *state == "running") {
+        containers.add(&[("container_state", state)], Some(f64::from(*count)), None);
+    }
+    let mut families = vec![
+        name,
+        Family::new("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox")
+            .single(Some(f64::from(running_pods)), None),
+        containers,
+    ];
+    families.extend(volumes(shared, &handles));
+    families.extend(process());
+    let mut build =
+        Family::new("kubernetes_build_info", "gauge", "The version that is running. The count is always 1.");
+    build.add(&[("git_version", VERSION), ("platform", "linux")], Some(1.0), None);
+    families.push(build);
+    families
+}
+
+/// Of claims' volumes.
+fn volumes(shared: &Shared, handles: &[std::sync::Arc<pods::Handle>]) -> Vec<Family> {
+    let gauge = |name, help| Family::new(name, "gauge", help);
+    let mut families = [
+        gauge("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume"),
+        gauge("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume"),
+        gauge("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume"),
+        gauge("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume"),
+        gauge("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume"),
+        gauge("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume"),
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for pod in handles.iter().map(|handle| handle.pod()) {
+        let list: &[Volume] = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        for volume in list {
+            let Some(name) = claim(pod.name(), volume) else { continue };
+            // Several pods may share a claim, of which each series is told once.
+            if !seen.insert((pod.namespace().to_owned(), name.clone())) {
+                continue;
+            }
+            let Some(disk) = volume_disk(shared, pod.uid(), volume) else { continue };
+            let labels = [("namespace", pod.namespace()), ("persistentvolumeclaim", name.as_str())];
+            let values =
+                [disk.capacity, disk.available, disk.used, disk.inodes, disk.inodes_free, disk.inodes_used];
+            for (family, value) in families.iter_mut().zip(values) {
+                family.add(&labels, Some(float(value)), None);
+            }
+        }
+    }
+    families.into()
+}
+
+/// Of this process. What the kernel does not tell is left out.
+fn process() -> Vec<Family> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The program's name stands in parentheses, and may hold anything.
+    let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks =
+        |index: usize| words.get(index).and_then(|word| word.parse::<f64>().ok()).map(|ticks| ticks / 100.0);
+    let machine = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let boot = machine.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok());
+    let files = std::fs::read_dir("/proc/self/fd").map(|list| list.count()).ok();
+    let cpu = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+    let start = boot.zip(ticks(19)).map(|(boot, after)| boot + after);
+    let file_count = files.and_then(|count| u32::try_from(count).ok()).map(f64::from);
+    let of = |name, kind, help, value| Family::new(name, kind, help).single(value, None);
+    vec![
+        of("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu),
+        of("process_open_fds", "gauge", "Number of open file descriptors.", file_count),
+        of(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory size in bytes.",
+            memory(&status, "VmRSS").map(float),
+        ),
+        of(
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            start,
+        ),
+        of(
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Virtual memory size in bytes.",
+            memory(&status, "VmSize").map(float),
+        ),
+    ]
+}
+
+/// `/metrics/resource`
+pub async fn resource(server: &Server) -> String {
+    let measured = measure(server).await;
+    let mut families = Vec::new();
+    if let Ok(pods) = &measured {
+        families = resource_families(pods);
+        let at = server.shared.config.clock.now().as_millisecond();
+        if let Ok(used) = node(&server.shared, pods) {
+            let help = "Cumulative cpu time consumed by the node in core-seconds";
+            let cpu = Family::new("node_cpu_usage_seconds_total", "counter", help);
+            families.push(cpu.single(used.cpu.map(seconds), Some(at)));
+            let help = "Current working set of the node in bytes";
+            let memory = Family::new("node_memory_working_set_bytes", "gauge", help);
+            families.push(memory.single(used.working_set.map(float), Some(at)));
+        }
+    }
+    families.sort_by_key(|family| family.name);
+    let failed = if measured.is_err() { 1.0 } else { 0.0 };
+    let help = "1 if there was an error while getting container metrics, 0 otherwise";
+    families.push(Family::new("resource_scrape_error", "gauge", help).single(Some(failed), None));
+    text(&families)
+}
+
+fn resource_families(pods: &[PodMeasure]) -> Vec<Family> {
+    let mut cpu = Family::new(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+    );
+    let mut memory = Family::new(
+        "container_memory_working_set_bytes",
+        "gauge",
+        "Current working set of the container in bytes",
+    );
+    let mut start = Family::new(
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds",
+    );
+    let mut swap = Family::new(
+        "container_swap_usage_bytes",
+        "gauge",
+        "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+    );
+    let mut pod_cpu = Family::new(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the pod in core-seconds",
+    );
+    let mut pod_memory =
+        Family::new("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
+    for pod in pods {
+        let (namespace, name) = pod.key();
+        for container in &pod.containers {
+            let labels = [("container", container.name.as_str()), ("namespace", namespace), ("pod", name)];
+            let at = millis(container.at());
+            cpu.add(&labels, container.cpu().map(seconds), at);
+            memory.add(&labels, container.working_set().map(float), at);
+            start.add(&labels, started(container), None);
+            let used = container.stats.swap.as_ref().and_then(|swap| number(swap.swap_usage_bytes.as_ref()));
+            swap.add(&labels, used.map(float), at);
+        }
+        let labels = [("namespace", namespace), ("pod", name)];
+        pod_cpu.add(&labels, pod.cpu().map(seconds), millis(pod.at()));
+        pod_memory.add(&labels, pod.working_set().map(float), millis(pod.at()));
+    }
+    vec![cpu, memory, start, swap, pod_cpu, pod_memory]
+}
+
+fn started(container: &ContainerMeasure) -> Option<f64> {
+    let started = container.instance.as_ref()?.started_at;
+    u64::try_from(started).ok().filter(|started| *started > 0).map(seconds)
+}
+
+/// `/metrics/cadvisor`
+pub async fn cadvisor(server: &Server) -> String {
+    let measured = measure(server).await;
+    let shared = &server.shared;
+    let mut families = measured.as_ref().map(|pods| cadvisor_families(shared, pods)).unwrap_or_default();
+    let machine = &shared.machine;
+    let cores = float(machine.cpu_millis) / 1000.0;
+    families.push(
+        Family::new("machine_cpu_cores", "gauge", "Number of logical CPU cores.").single(Some(cores), None),
+    );
+    let help = "Amount of memory installed on the machine.";
+    families
+        .push(Family::new("machine_memory_bytes", "gauge", help).single(Some(float(machine.memory)), None));
+    families.sort_by_key(|family| family.name);
+    let failed = if measured.is_err() { 1.0 } else { 0.0 };
+    let help = "1 if there was an error while getting container metrics, 0 otherwise";
+    families.insert(0, Family::new("container_scrape_error", "gauge", help).single(Some(failed), None));
+    text(&families)
+}
+
+fn cadvisor_families(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
+    let mut cpu = Family::new(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed in seconds.",
+    );
+    let gauge = |name, help| Family::new(name, "gauge", help);
+    let mut memory = [
+        gauge(
+            "container_memory_usage_bytes",
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+        ),
+        gauge("container_memory_working_set_bytes", "Current working set in bytes."),
+        gauge("container_memory_rss", "Size of RSS in bytes."),
+    ];
+    let mut layer = gauge(
+        "container_fs_usage_bytes",
+        "Number of bytes that are consumed by the container on this filesystem.",
+    );
+    let mut start =
+        gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds.");
+    let mut processes = gauge("container_processes", "Number of processes running inside the container.");
+    let mut families = Vec::new();
+    for pod in pods {
+        let (namespace, name) = pod.key();
+        let group = pods::cgroup(shared, &pod.pod);
+        for container in &pod.containers {
+            let id = container
+                .stats
+                .attributes
+                .as_ref()
+                .map(|attributes| attributes.id.as_str())
+                .unwrap_or_default();
+            let path = format!("{group}/{id}");
+            let image =
+                container.instance.as_ref().map(|instance| instance.image.as_str()).unwrap_or_default();
+            let labels = [
+                ("container", container.name.as_str()),
+                ("id", path.as_str()),
+                ("image", image),
+                ("name", id),
+                ("namespace", namespace),
+                ("pod", name),
+            ];
+            let at = millis(container.at());
+            let mut with_cpu = vec![("container", container.name.as_str()), ("cpu", "total")];
+            with_cpu.extend(labels.iter().skip(1));
+            cpu.add(&with_cpu, container.cpu().map(seconds), at);
+            let used = container.stats.memory.as_ref();
+            let values = [
+                used.and_then(|used| number(used.usage_bytes.as_ref())),
+                container.working_set(),
+                used.and_then(|used| number(used.rss_bytes.as_ref())),
+            ];
+            for (family, value) in memory.iter_mut().zip(values) {
+                family.add(&labels, value.map(float), at);
+            }
+            let disk = container.stats.writable_layer.as_ref();
+            layer.add(&labels, disk.and_then(|disk| number(disk.used_bytes.as_ref())).map(float), at);
+            start.add(&labels, started(container), None);
+        }
+        let count =
+            pod.sandbox.as_ref().and_then(|sandbox| number(sandbox.process.as_ref()?.process_count.as_ref()));
+        let labels = [
+            ("container", ""),
+            ("id", group.as_str()),
+            ("image", ""),
+            ("name", ""),
+            ("namespace", namespace),
+            ("pod", name),
+        ];
+        processes.add(&labels, count.map(float), millis(pod.at()));
+    }
+    families.extend(memory);
+    families.extend([cpu, layer, start, processes]);
+    families.extend(network(shared, pods));
+    families
+}
+
+fn network(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
+    let counter = |name, help| Family::new(name, "counter", help);
+    let mut families = [
+        counter("container_network_receive_bytes_total", "Cumulative count of bytes received"),
+        counter(
+            "container_network_receive_errors_total",
+            "Cumulative count of errors encountered while receiving",
+        ),
+        counter("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted"),
+        counter(
+            "container_network_transmit_errors_total",
+            "Cumulative count of errors encountered while transmitting",
+        ),
+    ];
+    for pod in pods {
+        let Some(usage) = pod.sandbox.as_ref().and_then(|sandbox| sandbox.network.as_ref()) else { continue };
+        let (namespace, name) = pod.key();
+        let group = pods::cgroup(shared, &pod.pod);
+        for interface in usage.default_interface.iter().chain(&usage.interfaces) {
+            let labels = [
+                ("container", ""),
+                ("id", group.as_str()),
+                ("image", ""),
+                ("interface", interface.name.as_str()),
+                ("name", ""),
+                ("namespace", namespace),
+                ("pod", name),
+            ];
+            let values =
+                [&interface.rx_bytes, &interface.rx_errors, &interface.tx_bytes, &interface.tx_errors];
+            for (family, value) in families.iter_mut().zip(values) {
+                family.add(&labels, number(value.as_ref()).map(float), millis(usage.timestamp));
+            }
+        }
+    }
+    families.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_measured() {
+        let told = text(&process());
+        for name in [
+            "process_cpu_seconds_total ",
+            "process_open_fds ",
+            "process_resident_memory_bytes ",
+            "process_start_time_seconds ",
+        ] {
+            let line = told.lines().find(|line| line.starts_with(name));
+            let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            assert!(value.is_some_and(|value| value >= 0.0), "{name}: {told}");
+        }
+    }
+
+    #[test]
+    fn units_are_prometheus() {
+        assert_eq!(seconds(1_500_000_000), 1.5);
+        assert_eq!((millis(0), millis(1_767_225_600_123_456_789)), (None, Some(1_767_225_600_123)));
+    }
+}

@@ -1,0 +1,142 @@
+//! The small answers: lists of pods, one command and its output, checkpoints.
+
+use std::time::Duration;
+
+use http::Response;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::{Body, Refusal, Server, full};
+use crate::pods::Handle;
+use crate::pods::observed::{Instance, State};
+use crate::pods::spec::PodExt;
+use crate::{Shared, VERSION};
+
+/// Whether `enableDebuggingHandlers` is needed for a path.
+pub fn is_debugging(parts: &[&str]) -> bool {
+    matches!(
+        parts,
+        [
+            "run" | "exec" | "attach" | "portForward" | "containerLogs" | "runningpods" | "logs" | "configz",
+            ..
+        ]
+    )
+}
+
+fn list(items: Vec<Value>) -> Value {
+    json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+}
+
+/// The pods that are bound to the node, with the status that is known here.
+pub fn pods(server: &Server) -> Value {
+    let pods = server.pods.list().into_iter().map(|handle| {
+        let mut pod = Pod::clone(&handle.pod());
+        if let Some(status) = handle.memory.lock().status.clone() {
+            pod.status = Some(status);
+        }
+        json!(pod)
+    });
+    list(pods.collect())
+}
+
+/// What runs, as the runtime has it.
+pub fn running_pods(server: &Server) -> Value {
+    let pods = server.pods.list().into_iter().filter_map(|handle| {
+        let observed = handle.observed.lock().clone();
+        let running = observed.containers.iter().filter(|container| container.state == State::Running);
+        let containers: Vec<Value> = running
+            .map(|container| json!({"name": container.name, "image": container.image_id, "resources": {}}))
+            .collect();
+        let pod = handle.pod();
+        (!containers.is_empty()).then(|| {
+            json!({
+                "metadata": {"name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid()},
+                "spec": {"containers": containers}, "status": {},
+            })
+        })
+    });
+    list(pods.collect())
+}
+
+/// `/statusz`
+pub fn statusz(shared: &Shared) -> String {
+    let up = shared.config.clock.monotonic().as_secs();
+    format!(
+        "\nkubelet statusz\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\nUp: {up}s\nBinary version: {VERSION}\nNode: {}\n",
+        shared.config.node_name
+    )
+}
+
+fn find(server: &Server, namespace: &str, name: &str) -> Result<std::sync::Arc<Handle>, Refusal> {
+    server.pods.find(namespace, name).ok_or_else(|| Refusal::not_found("pod does not exist"))
+}
+
+fn running(handle: &Handle, container: &str) -> Option<Instance> {
+    let observed = handle.observed.lock().clone();
+    observed.instances(container).find(|instance| instance.state == State::Running).cloned()
+}
+
+/// `/run`: one command, whose whole output is the answer.
+pub async fn run(
+    server: &Server,
+    (namespace, pod, rest): (&str, &str, &[&str]),
+    query: &[(String, String)],
+) -> Result<Response<Body>, Refusal> {
+    let handle = find(server, namespace, pod)?;
+    let container = rest.last().copied().unwrap_or_default();
+    let instance = running(&handle, container)
+        .ok_or_else(|| Refusal::internal(format!("container not found (\"{container}\")")))?;
+    let command = query.iter().find(|(key, _)| key == "cmd").map(|(_, value)| value.as_str());
+    let words = command.unwrap_or_default().split(' ').map(str::to_owned).collect();
+    let limit = Duration::from_secs(120);
+    let answer = server.shared.runtime.exec_sync(&instance.id, words, limit).await;
+    let answer = answer.map_err(|status| Refusal::internal(status.message()))?;
+    if answer.exit_code != 0 {
+        let words = command.unwrap_or_default();
+        return Err(Refusal::internal(format!("command '{words}' exited with {}", answer.exit_code)));
+    }
+    Ok(Response::new(full([answer.stdout, answer.stderr].concat())))
+}
+
+/// `/checkpoint`: what the runtime makes of it.
+pub async fn checkpoint(
+    server: &Server,
+    (namespace, name, container): (&str, &str, &str),
+) -> Result<Response<Body>, Refusal> {
+    let handle = find(server, namespace, name)?;
+    let pod = handle.pod();
+    if pod.container(container).is_none() {
+        return Err(Refusal::not_found(format!("container {container} does not exist")));
+    }
+    let failed = |why: &dyn std::fmt::Display| {
+        Refusal::internal(format!("checkpointing of {namespace}/{name}/{container} failed ({why})"))
+    };
+    let instance =
+        running(&handle, container).ok_or_else(|| failed(&format!("container {container} does not run")))?;
+    let folder = server.shared.config.root_dir.join("checkpoints");
+    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+    let at = server.shared.config.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let path = folder.join(format!("checkpoint-{name}_{namespace}-{container}-{at}.tar"));
+    let path = path.display().to_string();
+    server
+        .shared
+        .runtime
+        .checkpoint(&instance.id, path.clone())
+        .await
+        .map_err(|status| failed(&status.message()))?;
+    super::json(&json!({"items": [path]}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_and_health_are_no_debugging() {
+        for (path, debugging) in
+            [("exec", true), ("logs", true), ("pods", false), ("metrics", false), ("healthz", false)]
+        {
+            assert_eq!(is_debugging(&[path]), debugging, "{path}");
+        }
+    }
+}

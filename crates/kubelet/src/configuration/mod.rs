@@ -1,0 +1,536 @@
+//! KubeletConfiguration (`kubelet.config.k8s.io/v1beta1`): a file, drop-ins that are merged over it in the order of
+//! their names, and flags over both. Every field of upstream's is known (`fields`); what the code reads stands in
+//! [`Fields`]; `validate` has upstream's rules.
+//!
+//! Knows nothing of what is done with a setting.
+
+mod duration;
+mod fields;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Taint;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
+const KIND: &str = "KubeletConfiguration";
+/// Upstream's thresholds for a configuration that names none.
+const EVICTION_HARD: [(&str, &str); 5] = [
+    ("memory.available", "100Mi"),
+    ("nodefs.available", "10%"),
+    ("nodefs.inodesFree", "5%"),
+    ("imagefs.available", "15%"),
+    ("imagefs.inodesFree", "5%"),
+];
+/// Fields that upstream's kubelet does something with, and this one does not.
+const WITHOUT_EFFECT: &[&str] = &[
+    "staticPodURL",
+    "staticPodURLHeader",
+    "readOnlyPort",
+    "tlsCipherSuites",
+    "tlsCurvePreferences",
+    "tlsMinVersion",
+    "rotateCertificates",
+    "serverTLSBootstrap",
+    "registryPullQPS",
+    "registryBurst",
+    "imagePullCredentialsVerificationPolicy",
+    "preloadedImagesVerificationAllowlist",
+    "eventRecordQPS",
+    "eventBurst",
+    "enableContentionProfiling",
+    "oomScoreAdj",
+    "streamingConnectionIdleTimeout",
+    "imageMinimumGCAge",
+    "imageMaximumGCAge",
+    "volumeStatsAggPeriod",
+    "kubeletCgroups",
+    "systemCgroups",
+    "cgroupsPerQOS",
+    "cpuManagerPolicy",
+    "singleProcessOOMKill",
+    "cpuManagerPolicyOptions",
+    "memoryManagerPolicy",
+    "topologyManagerPolicy",
+    "topologyManagerScope",
+    "topologyManagerPolicyOptions",
+    "qosReserved",
+    "runtimeRequestTimeout",
+    "hairpinMode",
+    "podCIDR",
+    "podPidsLimit",
+    "cpuCFSQuota",
+    "cpuCFSQuotaPeriod",
+    "maxOpenFiles",
+    "kubeAPIQPS",
+    "kubeAPIBurst",
+    "serializeImagePulls",
+    "maxParallelImagePulls",
+    "protectKernelDefaults",
+    "memorySwap",
+    "reservedSystemCPUs",
+    "systemReservedCgroup",
+    "kubeReservedCgroup",
+    "allowedUnsafeSysctls",
+    "defaultPodSysctls",
+    "volumePluginDir",
+    "kernelMemcgNotification",
+    "logging",
+    "enableSystemLogQuery",
+    "shutdownGracePeriod",
+    "shutdownGracePeriodCriticalPods",
+    "shutdownGracePeriodByPodPriority",
+    "reservedMemory",
+    "seccompDefault",
+    "memoryThrottlingFactor",
+    "memoryReservationPolicy",
+    "tracing",
+    "imageServiceEndpoint",
+    "userNamespaces",
+];
+/// Paths, which are meant from where the file is.
+const PATHS: &[&[&str]] = &[
+    &["staticPodPath"],
+    &["authentication", "x509", "clientCAFile"],
+    &["tlsCertFile"],
+    &["tlsPrivateKeyFile"],
+    &["resolvConf"],
+    &["podLogsDir"],
+];
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// A file or folder cannot be read.
+    #[error("failed to read kubelet config file {:?}, error: {source}", path.display().to_string())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file says nothing.
+    #[error("kubelet config file {:?} was empty", .0.display().to_string())]
+    Empty(PathBuf),
+    /// A file is no KubeletConfiguration.
+    #[error("failed to load kubelet config file, path: {}, error: failed to decode: {why}", path.display())]
+    Decode {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Values that cannot be.
+    #[error("failed to validate kubelet configuration, error: {}", aggregate(.0))]
+    Invalid(Vec<String>),
+}
+
+/// As Go's aggregate of errors is written.
+fn aggregate(errors: &[String]) -> String {
+    match errors {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+/// What the kubelet and its validation read. Fields that have a default are never missing.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fields {
+    #[serde(default)]
+    pub static_pod_path: String,
+    pub pod_logs_dir: PathBuf,
+    pub address: String,
+    pub port: i32,
+    #[serde(default)]
+    pub read_only_port: i32,
+    #[serde(default)]
+    pub tls_cert_file: String,
+    #[serde(default)]
+    pub tls_private_key_file: String,
+    pub authentication: Authentication,
+    pub authorization: Authorization,
+    #[serde(rename = "registryPullQPS")]
+    pub registry_pull_qps: i32,
+    pub registry_burst: i32,
+    #[serde(rename = "eventRecordQPS")]
+    pub event_record_qps: i32,
+    pub event_burst: i32,
+    pub enable_debugging_handlers: bool,
+    pub healthz_port: i32,
+    pub healthz_bind_address: String,
+    pub oom_score_adj: i32,
+    #[serde(default)]
+    pub cluster_domain: String,
+    #[serde(default, rename = "clusterDNS")]
+    pub cluster_dns: Vec<String>,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub node_status_update_frequency: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub node_status_report_frequency: Duration,
+    pub node_lease_duration_seconds: i32,
+    #[serde(rename = "imageMinimumGCAge", deserialize_with = "duration::deserialize")]
+    pub image_minimum_gc_age: Duration,
+    #[serde(rename = "imageMaximumGCAge", deserialize_with = "duration::deserialize")]
+    pub image_maximum_gc_age: Duration,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: i32,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub image_gc_low_threshold_percent: i32,
+    #[serde(default)]
+    pub system_cgroups: String,
+    #[serde(default)]
+    pub cgroup_root: String,
+    #[serde(rename = "cgroupsPerQOS")]
+    pub cgroups_per_qos: bool,
+    pub topology_manager_policy: String,
+    pub topology_manager_scope: String,
+    pub hairpin_mode: String,
+    pub max_pods: i32,
+    #[serde(default)]
+    pub run_once: bool,
+    #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration::deserialize")]
+    pub cpu_cfs_quota_period: Duration,
+    pub node_status_max_images: i32,
+    pub max_open_files: i64,
+    #[serde(rename = "kubeAPIQPS")]
+    pub kube_api_qps: i32,
+    #[serde(rename = "kubeAPIBurst")]
+    pub kube_api_burst: i32,
+    pub serialize_image_pulls: bool,
+    #[serde(default)]
+    pub max_parallel_image_pulls: Option<i32>,
+    #[serde(default)]
+    pub eviction_hard: BTreeMap<String, String>,
+    #[serde(default)]
+    pub eviction_soft: BTreeMap<String, String>,
+    #[serde(default)]
+    pub eviction_soft_grace_period: BTreeMap<String, String>,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub eviction_pressure_transition_period: Duration,
+    #[serde(default)]
+    pub eviction_max_pod_grace_period: i32,
+    #[serde(default)]
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    #[serde(default)]
+    pub pods_per_core: i32,
+    pub iptables_masquerade_bit: i32,
+    pub iptables_drop_bit: i32,
+    pub fail_swap_on: bool,
+    pub memory_swap: MemorySwap,
+    pub container_log_max_size: String,
+    pub container_log_max_files: i32,
+    pub container_log_max_workers: i32,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub container_log_monitor_interval: Duration,
+    #[serde(default)]
+    pub system_reserved: BTreeMap<String, String>,
+    #[serde(default)]
+    pub kube_reserved: BTreeMap<String, String>,
+    #[serde(default)]
+    pub system_reserved_cgroup: String,
+    #[serde(default)]
+    pub kube_reserved_cgroup: String,
+    pub enforce_node_allocatable: Vec<String>,
+    #[serde(default, rename = "providerID")]
+    pub provider_id: String,
+    pub enable_system_log_handler: bool,
+    #[serde(default)]
+    pub enable_system_log_query: bool,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub shutdown_grace_period: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub shutdown_grace_period_critical_pods: Duration,
+    pub enable_debug_flags_handler: bool,
+    pub memory_throttling_factor: f64,
+    pub memory_reservation_policy: String,
+    #[serde(default)]
+    pub register_with_taints: Vec<Taint>,
+    pub register_node: bool,
+    pub container_runtime_endpoint: String,
+}
+
+/// Who may be who.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Authentication {
+    pub x509: X509,
+    pub webhook: WebhookAuthentication,
+    pub anonymous: Anonymous,
+}
+
+/// Client certificates.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct X509 {
+    #[serde(default, rename = "clientCAFile")]
+    pub client_ca_file: String,
+}
+
+/// Tokens, by TokenReview.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct WebhookAuthentication {
+    pub enabled: bool,
+    #[serde(rename = "cacheTTL", deserialize_with = "duration::deserialize")]
+    pub cache_ttl: Duration,
+}
+
+/// Whoever shows nothing.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Anonymous {
+    pub enabled: bool,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Authorization {
+    pub mode: String,
+    pub webhook: WebhookAuthorization,
+}
+
+/// By SubjectAccessReview.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct WebhookAuthorization {
+    #[serde(rename = "cacheAuthorizedTTL", deserialize_with = "duration::deserialize")]
+    pub cache_authorized_ttl: Duration,
+    #[serde(rename = "cacheUnauthorizedTTL", deserialize_with = "duration::deserialize")]
+    pub cache_unauthorized_ttl: Duration,
+}
+
+/// Swap.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct MemorySwap {
+    #[serde(default, rename = "swapBehavior")]
+    pub swap_behavior: String,
+}
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Configuration {
+    value: Map<String, Value>,
+    /// What is read of it.
+    pub fields: Fields,
+}
+
+/// A file's text and where it stands.
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// All of it.
+    pub text: String,
+}
+
+impl Configuration {
+    /// Reads the file and the drop-ins (`*.conf`, below the folder, too), with flags over both. The warnings name
+    /// what is unknown, and what has no effect here.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`].
+    pub fn load(
+        file: Option<&Path>,
+        folder: Option<&Path>,
+        flags: Map<String, Value>,
+    ) -> Result<(Self, Vec<String>), ConfigurationError> {
+        let mut paths: Vec<PathBuf> = file.map(Path::to_owned).into_iter().collect();
+        if let Some(folder) = folder {
+            let mut found = Vec::new();
+            drop_ins(folder, &mut found)?;
+            found.sort();
+            paths.extend(found);
+        }
+        let mut sources = Vec::new();
+        for path in paths {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|source| ConfigurationError::Read { path: path.clone(), source })?;
+            let path = std::path::absolute(&path)
+                .map_err(|source| ConfigurationError::Read { path: path.clone(), source })?;
+            sources.push(Source { path, text });
+        }
+        Self::merge(&sources, flags)
+    }
+
+    /// Merges what was read. Pure.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`].
+    pub fn merge(
+        sources: &[Source],
+        flags: Map<String, Value>,
+    ) -> Result<(Self, Vec<String>), ConfigurationError> {
+        let (mut value, mut warnings) = (Map::new(), Vec::new());
+        for source in sources {
+            let more = decode(source, &mut warnings)?;
+            overlay(&mut value, more);
+            complete(&mut value);
+        }
+        for (name, given) in flags {
+            // A flag's map replaces the file's; a group of settings is filled in.
+            let is_map =
+                |field: &fields::Field| field.name == name && matches!(field.form, fields::Form::Map(_));
+            match fields::FIELDS.iter().any(is_map) {
+                true => drop(value.insert(name, given)),
+                false => overlay(&mut value, Map::from_iter([(name, given)])),
+            }
+        }
+        complete(&mut value);
+        thresholds(&mut value);
+        Ok((Self::of(value)?, warnings))
+    }
+
+    fn of(value: Map<String, Value>) -> Result<Self, ConfigurationError> {
+        let read = serde_json::from_value(Value::Object(value.clone()));
+        let fields: Fields = read.map_err(|error| ConfigurationError::Invalid(vec![error.to_string()]))?;
+        let wrong = validate::validate(&fields);
+        if wrong.is_empty() { Ok(Self { value, fields }) } else { Err(ConfigurationError::Invalid(wrong)) }
+    }
+
+    /// The defaults.
+    ///
+    /// # Errors
+    /// Never: a test says so.
+    pub fn defaults() -> Result<Self, ConfigurationError> {
+        Self::merge(&[], Map::new()).map(|(configuration, _)| configuration)
+    }
+
+    /// As `/configz` shows it.
+    pub fn shown(&self) -> Value {
+        json!({"kubeletconfig": self.value})
+    }
+}
+
+fn drop_ins(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), ConfigurationError> {
+    let failed = |source| ConfigurationError::Read { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            drop_ins(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "conf") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn decode(source: &Source, warnings: &mut Vec<String>) -> Result<Map<String, Value>, ConfigurationError> {
+    let failed = |why: String| ConfigurationError::Decode { path: source.path.clone(), why };
+    if source.text.trim().is_empty() {
+        return Err(ConfigurationError::Empty(source.path.clone()));
+    }
+    let value: Value = serde_yaml_ng::from_str(&source.text).map_err(|error| failed(error.to_string()))?;
+    let Value::Object(mut object) = value else {
+        return Err(failed("couldn't get version/kind; the file holds no object".to_owned()));
+    };
+    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("kind").is_empty() {
+        return Err(failed(format!("Object 'Kind' is missing in {:?}", source.path.display().to_string())));
+    }
+    if (text("apiVersion"), text("kind")) != (API_VERSION, KIND) {
+        return Err(failed(format!(
+            "no kind {:?} is registered for version {:?}: a kubelet reads {KIND} of {API_VERSION}",
+            text("kind"),
+            text("apiVersion")
+        )));
+    }
+    let mut unknown = Vec::new();
+    fields::check(&object, fields::FIELDS, "", &mut unknown).map_err(failed)?;
+    if !unknown.is_empty() {
+        // Upstream decodes v1beta1 leniently when it is not strictly right, and says so.
+        let named: Vec<String> = unknown.iter().map(|name| format!("unknown field {name:?}")).collect();
+        let path = source.path.display();
+        warnings.push(format!("{path}: strict decoding error: {}: ignored", named.join(", ")));
+    }
+    let idle: Vec<&str> = WITHOUT_EFFECT.iter().copied().filter(|name| object.contains_key(*name)).collect();
+    if !idle.is_empty() {
+        let path = source.path.display();
+        warnings.push(format!("{path}: these fields have no effect here: {}", idle.join(", ")));
+    }
+    let root = source.path.parent().unwrap_or(Path::new("/"));
+    for path in PATHS {
+        absolute(&mut object, path, root);
+    }
+    object.retain(|name, _| !unknown.contains(name));
+    Ok(object)
+}
+
+fn absolute(object: &mut Map<String, Value>, path: &[&str], root: &Path) {
+    match path {
+        [name] => {
+            if let Some(Value::String(text)) = object.get_mut(*name)
+                && !text.is_empty()
+                && !Path::new(text).is_absolute()
+            {
+                *text = root.join(&*text).display().to_string();
+            }
+        }
+        [name, rest @ ..] => {
+            if let Some(Value::Object(inner)) = object.get_mut(*name) {
+                absolute(inner, rest, root);
+            }
+        }
+        [] => {}
+    }
+}
+
+/// A JSON merge patch (RFC 7386).
+fn overlay(below: &mut Map<String, Value>, above: Map<String, Value>) {
+    for (name, value) in above {
+        match (below.get_mut(&name), value) {
+            (_, Value::Null) => drop(below.remove(&name)),
+            (Some(Value::Object(below)), Value::Object(above)) => overlay(below, above),
+            (_, value) => drop(below.insert(name, value)),
+        }
+    }
+}
+
+/// Sets defaults, those that depend on other fields first.
+fn complete(value: &mut Map<String, Value>) {
+    let is_set = |value: &Map<String, Value>, name: &str| value.get(name).is_some_and(|v| !v.is_null());
+    if !is_set(value, "nodeStatusReportFrequency")
+        && let Some(frequency) = value.get("nodeStatusUpdateFrequency").cloned()
+    {
+        value.insert("nodeStatusReportFrequency".to_owned(), frequency);
+    }
+    if !is_set(value, "serializeImagePulls") {
+        let parallel = value.get("maxParallelImagePulls").and_then(Value::as_i64).unwrap_or(1);
+        value.insert("serializeImagePulls".to_owned(), json!(parallel < 2));
+    }
+    for name in [
+        "maxPods",
+        "port",
+        "nodeLeaseDurationSeconds",
+        "registryBurst",
+        "eventBurst",
+        "kubeAPIBurst",
+        "maxOpenFiles",
+    ] {
+        // Go does not tell 0 from unset here.
+        if value.get(name).and_then(Value::as_i64) == Some(0) {
+            value.remove(name);
+        }
+    }
+    fields::default(value, fields::FIELDS);
+    for (name, text) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        value.entry(name).or_insert_with(|| json!(text));
+    }
+}
+
+/// Upstream's hard thresholds, if none are named or where they are wanted beside others. Last, so that drop-ins that
+/// name some are not merged with them.
+fn thresholds(value: &mut Map<String, Value>) {
+    let merged = value.get("mergeDefaultEvictionSettings") == Some(&Value::Bool(true));
+    let hard = value.entry("evictionHard").or_insert(Value::Null);
+    if hard.is_null() {
+        *hard = Value::Object(
+            EVICTION_HARD.map(|(name, least)| (name.to_owned(), json!(least))).into_iter().collect(),
+        );
+    } else if let (true, Value::Object(hard)) = (merged, hard) {
+        for (name, least) in EVICTION_HARD {
+            hard.entry(name).or_insert_with(|| json!(least));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
