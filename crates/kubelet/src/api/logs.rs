@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +30,8 @@ pub struct Options {
     pub tail: Option<usize>,
     pub since: Option<Timestamp>,
     pub limit: Option<usize>,
+    /// `stdout` or `stderr` alone. KEP-3288.
+    pub stream: Option<&'static str>,
 }
 
 impl Options {
@@ -49,11 +51,28 @@ impl Options {
                     options.since = Some(now.checked_sub(seconds).map_err(|_| wrong())?);
                 }
                 "sinceTime" => options.since = Some(value.parse().map_err(|_| wrong())?),
+                "stream" => {
+                    options.stream = match value.as_str() {
+                        "Stdout" => Some("stdout"),
+                        "Stderr" => Some("stderr"),
+                        "All" | "" => None,
+                        _ => return Err(invalid()),
+                    }
+                }
                 _ => {}
             }
         }
+        // How many lines of one stream the end of a file has is not known before they are read.
+        if options.stream.is_some() && options.tail.is_some() {
+            return Err(invalid());
+        }
         Ok(options)
     }
+}
+
+/// Upstream's words for parameters that it understands and does not accept.
+fn invalid() -> Refusal {
+    Refusal(StatusCode::UNPROCESSABLE_ENTITY, r#"{"message": "Invalid request."}"#.to_owned())
 }
 
 /// Answers a request for a container's log.
@@ -115,6 +134,8 @@ fn why_waiting(status: Option<&PodStatus>, container: &str) -> String {
 /// One line of a log file.
 pub struct Line<'a> {
     pub time: &'a str,
+    /// `stdout` or `stderr`.
+    pub stream: &'a [u8],
     /// The line of the container goes on in the next one.
     pub partial: bool,
     pub text: &'a [u8],
@@ -124,10 +145,10 @@ pub struct Line<'a> {
 pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut parts = line.splitn(4, |&byte| byte == b' ');
     let time = std::str::from_utf8(parts.next()?).ok()?;
-    let _stream = parts.next()?;
+    let stream = parts.next()?;
     let tags = parts.next()?;
     let text = parts.next().unwrap_or_default();
-    Some(Line { time, partial: tags.split(|&byte| byte == b':').next() == Some(b"P"), text })
+    Some(Line { time, stream, partial: tags.split(|&byte| byte == b':').next() == Some(b"P"), text })
 }
 
 struct LogReader {
@@ -204,6 +225,9 @@ impl LogReader {
         let mut out = Vec::with_capacity(whole.len());
         for line in whole.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let Some(line) = parse(line) else { continue };
+            if self.options.stream.is_some_and(|wanted| wanted.as_bytes() != line.stream) {
+                continue;
+            }
             let is_old = |since: Timestamp| line.time.parse::<Timestamp>().is_ok_and(|time| time < since);
             if self.options.since.is_some_and(is_old) {
                 continue;
@@ -285,6 +309,7 @@ mod tests {
     #[tokio::test]
     async fn logs_are_what_was_written() {
         assert_eq!(read(Options::default()).await, "one\ntwo\nthree\n");
+        assert_eq!(read(Options { stream: Some("stderr"), ..Options::default() }).await, "two\n");
         assert_eq!(read(Options { tail: Some(1), ..Options::default() }).await, "three\n");
         assert_eq!(read(Options { tail: Some(0), ..Options::default() }).await, "");
         assert_eq!(read(Options { limit: Some(5), ..Options::default() }).await, "one\nt");
