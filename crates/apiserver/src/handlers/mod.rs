@@ -7,6 +7,7 @@ pub mod eviction;
 pub mod health;
 pub mod node_proxy;
 pub mod openapi;
+pub mod openapi_v2;
 pub mod patch;
 pub mod proxy;
 pub mod resource;

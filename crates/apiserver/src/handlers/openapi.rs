@@ -61,7 +61,7 @@ fn group_path(group: &str, version: &str) -> String {
 }
 
 /// Says which kind a schema is, which `kubectl explain` looks for.
-fn mark(schema: &mut Value, resource: &Resource) {
+pub(super) fn mark(schema: &mut Value, resource: &Resource) {
     if let Some(map) = schema.as_object_mut() {
         let gvk = json!([{"group": resource.group, "version": resource.version, "kind": resource.kind}]);
         map.insert("x-kubernetes-group-version-kind".to_owned(), gvk);

@@ -14,7 +14,7 @@ use crate::body::{self, Body};
 use crate::core::Core;
 use crate::handlers::resource::Call;
 use crate::handlers::subresource::ConnectionParts;
-use crate::handlers::{discovery, health, openapi, resource, subresource};
+use crate::handlers::{discovery, health, openapi, openapi_v2, resource, subresource};
 use crate::negotiate;
 use crate::status::{ApiError, Result};
 use authenticate::Peer;
@@ -106,6 +106,7 @@ async fn on_path(
         {
             health::handle(core, path, info.query.iter().any(|(key, _)| key == "verbose")).await
         }
+        "/openapi/v2" => openapi_v2::handle(core, &parts.headers),
         path if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => openapi::handle(core, path),
         path if path == "/api"
             || path == "/apis"
@@ -133,7 +134,16 @@ fn paths(core: &Core) -> Vec<String> {
             });
         }
     }
-    let others = ["/healthz", "/livez", "/metrics", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    let others = [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
     paths.extend(others.map(str::to_owned));
     paths
 }

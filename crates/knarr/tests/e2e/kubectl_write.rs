@@ -199,3 +199,28 @@ fn delete_cascades_as_it_is_told() {
     cluster.refuses("get configmap inside -n short", "NotFound");
     cluster.refuses("delete namespace default", "this namespace may not be deleted");
 }
+
+#[test]
+fn kubectl_applies_a_list() {
+    let cluster = Cluster::up(&["--control-plane-only"]);
+    let item = |name: &str, field: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}},"{field}":{{"a":"b"}}}}"#
+        )
+    };
+    let list = |field: &str| {
+        let items = [item("one", "data"), item("two", field)].join(",");
+        format!(r#"{{"apiVersion":"v1","kind":"List","items":[{items}]}}"#)
+    };
+    cluster.write("list.json", &list("data"));
+    cluster.says("apply -f list.json", &["configmap/one created", "configmap/two created"]);
+    cluster.says("apply -f list.json", &["configmap/one unchanged", "configmap/two unchanged"]);
+    cluster.write("wrong.json", &list("date"));
+    cluster.refuses("apply -f wrong.json", "unknown field \"date\"");
+    let all = cluster.k("get --raw /openapi/v2");
+    assert!(
+        all.contains("\"swagger\":\"2.0\"") && all.contains("#/definitions/io.k8s.api.core.v1.PodSpec"),
+        "{}",
+        all.len()
+    );
+}
