@@ -63,11 +63,9 @@ impl PodLinks {
         let outer = link_name(id);
         let links = Links::open()?;
         sysctl("ip_forward", "1")?;
-        let inner = format!("{}p", outer.get(..14).unwrap_or(&outer));
         if links.index(&outer).await?.is_none() {
-            links.veth(&outer, &inner).await?;
             let file = File::open(netns).doing(|| format!("opening {}", netns.display()))?;
-            links.move_to(&inner, file.as_raw_fd(), "eth0").await?;
+            links.veth_into(&outer, file.as_raw_fd(), "eth0").await?;
         }
         namespace::run_in(netns, move || async move {
             let links = Links::open()?;
