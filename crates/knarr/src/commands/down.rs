@@ -97,19 +97,27 @@ async fn remove_pods(socket: &std::path::Path) -> Result<()> {
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     };
-    let list = runtime.list_pod_sandbox(cri::v1::ListPodSandboxRequest::default()).await?.into_inner();
-    let removals = list.items.into_iter().map(|sandbox| {
-        let (id, mut runtime) = (sandbox.id, runtime.clone());
-        async move {
-            runtime.stop_pod_sandbox(cri::v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() }).await?;
-            runtime.remove_pod_sandbox(cri::v1::RemovePodSandboxRequest { pod_sandbox_id: id }).await?;
-            Ok::<(), anyhow::Error>(())
+    // One pod that resists for a moment does not save the others: all are tried, and those that are left once more.
+    for last in [false, false, true] {
+        let list = runtime.list_pod_sandbox(cri::v1::ListPodSandboxRequest::default()).await?.into_inner();
+        let removals = list.items.into_iter().map(|sandbox| remove_pod(runtime.clone(), sandbox.id));
+        let results: Vec<Result<()>> =
+            futures::stream::iter(removals).buffer_unordered(AT_ONCE).collect().await;
+        match results.into_iter().find_map(Result::err) {
+            None => return Ok(()),
+            Some(error) if last => return Err(error),
+            Some(error) => tracing::warn!(%error, "a pod is not removed yet"),
         }
-    });
-    let mut removals = futures::stream::iter(removals).buffer_unordered(AT_ONCE);
-    while let Some(removed) = removals.next().await {
-        removed?;
     }
+    Ok(())
+}
+
+async fn remove_pod(mut runtime: cri::RuntimeClient, id: String) -> Result<()> {
+    let failed = || format!("removing pod sandbox {id}");
+    let stop = cri::v1::StopPodSandboxRequest { pod_sandbox_id: id.clone() };
+    runtime.stop_pod_sandbox(stop).await.with_context(failed)?;
+    let remove = cri::v1::RemovePodSandboxRequest { pod_sandbox_id: id.clone() };
+    runtime.remove_pod_sandbox(remove).await.with_context(failed)?;
     Ok(())
 }
 
