@@ -59,8 +59,16 @@ impl Runtime {
             recursive_read_only: false,
             user_namespaces: false,
         };
-        // One that does not tell has neither.
-        let handlers = runtime.status().await.map(|status| status.runtime_handlers).unwrap_or_default();
+        // What it can do is asked until it answers: a pod must not be refused because nobody could say.
+        let handlers = loop {
+            match runtime.status().await {
+                Ok(status) => break status.runtime_handlers,
+                Err(status) => {
+                    tracing::debug!(%status, "the container runtime does not tell what it can do yet");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
         let default = handlers.into_iter().find(|handler| handler.name.is_empty());
         if let Some(features) = default.and_then(|handler| handler.features) {
             runtime.recursive_read_only = features.recursive_read_only_mounts;

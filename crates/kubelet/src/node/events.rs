@@ -35,8 +35,6 @@ pub fn between(old: Option<&NodeStatus>, new: &NodeStatus, first: bool) -> Vec<N
     if first {
         let text = |text: &str| Message::Text(text.to_owned());
         events.push(NodeEvent { warning: false, reason: "Starting", message: text("Starting kubelet.") });
-        let message = text("Updated Node Allocatable limit across pods");
-        events.push(NodeEvent { warning: false, reason: "NodeAllocatableEnforced", message });
     }
     let boot = |status: &NodeStatus| status.node_info.as_ref().map(|info| info.boot_id.clone());
     let before = old.and_then(boot).filter(|id| !id.is_empty());
@@ -115,13 +113,10 @@ mod tests {
         let ready = status("a", &[("MemoryPressure", "False"), ("Ready", "True")]);
         let short = status("a", &[("MemoryPressure", "True"), ("Ready", "False")]);
         let again = status("b", &[("MemoryPressure", "False"), ("Ready", "True")]);
-        assert_eq!(
-            reasons(None, &starting, true),
-            ["Starting", "NodeAllocatableEnforced", "NodeHasSufficientMemory"]
-        );
+        assert_eq!(reasons(None, &starting, true), ["Starting", "NodeHasSufficientMemory"]);
         assert_eq!(reasons(Some(&starting), &ready, false), ["NodeReady"]);
         assert_eq!(reasons(Some(&ready), &ready, false), [""; 0]);
         assert_eq!(reasons(Some(&ready), &short, false), ["NodeHasInsufficientMemory", "NodeNotReady"]);
-        assert_eq!(reasons(Some(&ready), &again, true), ["Starting", "NodeAllocatableEnforced", "Rebooted"]);
+        assert_eq!(reasons(Some(&ready), &again, true), ["Starting", "Rebooted"]);
     }
 }

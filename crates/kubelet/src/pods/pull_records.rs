@@ -61,20 +61,31 @@ struct Record {
     credential_mapping: BTreeMap<String, Users>,
 }
 
-/// The records of a node.
+/// The records of a node: of images that were pulled, and of pulls that have begun.
 #[derive(Debug)]
 pub struct Records {
     folder: PathBuf,
+    begun: PathBuf,
 }
 
 impl Records {
     /// Below the kubelet's own folder.
     pub fn new(root: &Path) -> Self {
-        Self { folder: root.join("image_manager/pulled") }
+        let manager = root.join("image_manager");
+        Self { folder: manager.join("pulled"), begun: manager.join("pulling") }
     }
 
     fn path(&self, reference: &str) -> PathBuf {
-        self.folder.join(format!("sha256-{}", hex(&Sha256::digest(reference.as_bytes()))))
+        self.folder.join(file_name(reference))
+    }
+
+    /// Notes that a pull begins. Until it is noted as done, the image is nobody's.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn intend(&self, image: &str) -> io::Result<()> {
+        fs::create_dir_all(&self.begun)?;
+        fs::write(self.begun.join(file_name(image)), image)
     }
 
     fn read(&self, reference: &str) -> io::Result<Option<Record>> {
@@ -109,7 +120,19 @@ impl Records {
         let path = self.path(reference);
         let temporary = path.with_extension("new");
         fs::write(&temporary, serde_json::to_vec(&record)?)?;
-        fs::rename(temporary, path)
+        fs::rename(temporary, path)?;
+        self.abandon(image)
+    }
+
+    /// Notes that a pull came to nothing: whoever brings the image by other ways may use it.
+    ///
+    /// # Errors
+    /// When the note cannot be taken away.
+    pub fn abandon(&self, image: &str) -> io::Result<()> {
+        match fs::remove_file(self.begun.join(file_name(image))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a pod with these credentials may use an image that is there.
@@ -117,11 +140,17 @@ impl Records {
     /// # Errors
     /// When the record cannot be read: it is not taken for none.
     pub fn may_use(&self, reference: &str, image: &str, source: Option<&Source>) -> io::Result<bool> {
-        let Some(record) = self.read(reference)? else { return Ok(true) };
+        let Some(record) = self.read(reference)? else {
+            return Ok(!self.begun.join(file_name(image)).try_exists()?);
+        };
         let Some(users) = record.credential_mapping.get(repository(image)) else { return Ok(false) };
         let fits = |source: &Source| users.kubernetes_secrets.iter().any(|known| known.fits(source));
         Ok(users.node_pods_accessible || source.is_some_and(fits))
     }
+}
+
+fn file_name(text: &str) -> String {
+    format!("sha256-{}", hex(&Sha256::digest(text.as_bytes())))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -166,6 +195,20 @@ mod tests {
         assert!(may(None), "pulled without credentials");
         fs::write(records.path("sha256:1"), "{").unwrap();
         assert!(records.may_use("sha256:1", "r.io/c", None).is_err());
+    }
+
+    #[test]
+    fn a_pull_that_nobody_saw_end_makes_an_image_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path());
+        records.intend("r.io/a:1").unwrap();
+        assert!(!records.may_use("sha256:1", "r.io/a:1", None).unwrap());
+        assert!(records.may_use("sha256:2", "r.io/b:1", None).unwrap(), "others are as they were");
+        records.abandon("r.io/a:1").unwrap();
+        assert!(records.may_use("sha256:1", "r.io/a:1", None).unwrap(), "it came by other ways");
+        records.intend("r.io/a:1").unwrap();
+        records.note("sha256:1", "r.io/a:1", None).unwrap();
+        assert!(records.may_use("sha256:1", "r.io/a:1", None).unwrap());
     }
 
     #[test]

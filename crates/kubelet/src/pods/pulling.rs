@@ -85,11 +85,17 @@ async fn pull(
     shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
     let (source, auth) = found.unzip();
     let begun = shared.config.clock.monotonic();
+    // If this kubelet ends before it has written down who pulled, the image is not taken for one that was there before.
+    shared.pulls.intend(image).map_err(|error| {
+        failed(
+            "ErrImagePull",
+            format!("noting the pull of {image:?}: {error}: see to the kubelet's root directory"),
+        )
+    })?;
     match shared.runtime.pull(image, auth, sandbox_config(shared, pod, 0)).await {
         Ok(reference) => {
             let took = shared.config.clock.monotonic().saturating_sub(begun);
-            // The size only decorates the event.
-            let pulled = shared.runtime.image(image).await.ok().flatten();
+            let pulled = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
             let size = pulled.as_ref().map_or(0, |image| image.size);
             let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
             let message = format!(
@@ -103,6 +109,9 @@ async fn pull(
             Ok(reference)
         }
         Err(status) => {
+            if let Err(error) = shared.pulls.abandon(image) {
+                tracing::warn!(image, %error, "a pull that failed is still noted: the image will be pulled again");
+            }
             let message = format!("Failed to pull image {image:?}: {}", status.message());
             shared.recorder.warning(about(), "Failed", message);
             shared.recorder.warning(about(), "Failed", "Error: ErrImagePull");
