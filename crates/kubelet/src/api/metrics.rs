@@ -145,20 +145,24 @@ fn process() -> Vec<Family> {
 pub async fn resource(server: &Server) -> String {
     let measured = measure(server).await;
     let mut families = Vec::new();
+    let mut failed = 1.0;
     if let Ok(pods) = &measured {
         families = resource_families(pods);
         let at = server.shared.config.clock.now().as_millisecond();
-        if let Ok(used) = node(&server.shared, pods) {
-            let help = "Cumulative cpu time consumed by the node in core-seconds";
-            let cpu = Family::new("node_cpu_usage_seconds_total", "counter", help);
-            families.push(cpu.single(used.cpu.map(seconds), Some(at)));
-            let help = "Current working set of the node in bytes";
-            let memory = Family::new("node_memory_working_set_bytes", "gauge", help);
-            families.push(memory.single(used.working_set.map(float), Some(at)));
+        match node(&server.shared, pods) {
+            Ok(used) => {
+                let help = "Cumulative cpu time consumed by the node in core-seconds";
+                let cpu = Family::new("node_cpu_usage_seconds_total", "counter", help);
+                families.push(cpu.single(used.cpu.map(seconds), Some(at)));
+                let help = "Current working set of the node in bytes";
+                let memory = Family::new("node_memory_working_set_bytes", "gauge", help);
+                families.push(memory.single(used.working_set.map(float), Some(at)));
+                failed = 0.0;
+            }
+            Err(error) => tracing::warn!(%error, "what the node uses is not measured"),
         }
     }
     families.sort_by_key(|family| family.name);
-    let failed = if measured.is_err() { 1.0 } else { 0.0 };
     let help = "1 if there was an error while getting container metrics, 0 otherwise";
     families.push(Family::new("resource_scrape_error", "gauge", help).single(Some(failed), None));
     text(&families)

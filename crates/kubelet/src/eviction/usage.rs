@@ -180,8 +180,7 @@ fn empty_dirs(shared: &Shared, pod: &Pod) -> (i64, i64) {
 
 /// Whether a pod is never given up: static, mirrored, or critical for the system.
 pub fn is_critical(handle: &Handle, pod: &Pod) -> bool {
-    handle.is_static
-        || pod.spec().and_then(|spec| spec.priority).is_some_and(|priority| priority >= 2_000_000_000)
+    handle.is_static || pod.is_critical()
 }
 
 #[cfg(test)]

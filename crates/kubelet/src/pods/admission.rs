@@ -81,9 +81,7 @@ pub fn check(pod: &Pod) -> Result<(), Refusal> {
 /// [`Refusal`].
 pub fn under_pressure(pod: &Pod, is_static: bool, pressure: &BTreeSet<Condition>) -> Result<(), Refusal> {
     let spec = pod.spec();
-    let critical =
-        is_static || spec.and_then(|spec| spec.priority).is_some_and(|priority| priority >= 2_000_000_000);
-    if pressure.is_empty() || critical {
+    if pressure.is_empty() || is_static || pod.is_critical() {
         return Ok(());
     }
     if *pressure == BTreeSet::from([Condition::Memory]) {

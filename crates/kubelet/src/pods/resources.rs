@@ -102,10 +102,8 @@ pub fn quota(millis: i64) -> i64 {
 
 /// How readily the kernel kills a container when memory is short.
 pub fn oom_score(pod: &Pod, container: &Container, memory: u64) -> i64 {
-    let critical =
-        pod.spec().and_then(|spec| spec.priority).is_some_and(|priority| priority >= 2_000_000_000);
     match qos(pod) {
-        _ if critical => -997,
+        _ if pod.is_critical() => -997,
         "Guaranteed" => -997,
         "BestEffort" => 1000,
         _ => {
@@ -251,7 +249,7 @@ pub fn pod_limits(pod: &Pod) -> Limits {
 }
 
 /// The size of pages as the kernel writes it: `2Mi` is `2MB`.
-fn page_size(quantity: &str) -> String {
+pub fn page_size(quantity: &str) -> String {
     quantity.replace("Ki", "KB").replace("Mi", "MB").replace("Gi", "GB")
 }
 

@@ -11,6 +11,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 /// The shortest time that a container is given to stop of itself.
 pub const MINIMUM_GRACE: i64 = 2;
 
+/// From this priority on a pod is critical for the system.
+const CRITICAL: i32 = 2_000_000_000;
+
 /// What of a pod is asked for again and again.
 pub trait PodExt {
     fn name(&self) -> &str;
@@ -32,6 +35,8 @@ pub trait PodExt {
     fn grace(&self) -> i64;
     fn is_deleting(&self) -> bool;
     fn is_terminal(&self) -> bool;
+    /// Whether the system needs it, by its priority (`scheduling.SystemCriticalPriority`).
+    fn is_critical(&self) -> bool;
     /// When it has been active for too long.
     fn deadline(&self, started: Option<Timestamp>) -> Option<Timestamp>;
     /// What an event about it, or about one of its containers, refers to.
@@ -106,6 +111,10 @@ impl PodExt for Pod {
 
     fn is_terminal(&self) -> bool {
         matches!(self.phase(), "Succeeded" | "Failed")
+    }
+
+    fn is_critical(&self) -> bool {
+        self.spec.as_ref().and_then(|spec| spec.priority).is_some_and(|priority| priority >= CRITICAL)
     }
 
     fn deadline(&self, started: Option<Timestamp>) -> Option<Timestamp> {

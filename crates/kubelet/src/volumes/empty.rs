@@ -9,8 +9,8 @@ use nix::mount::MsFlags;
 use schema::quantity::Quantity;
 
 use super::{Cause, is_mount_point};
-use crate::pods::limits;
 use crate::pods::spec::PodExt;
+use crate::pods::{limits, page_size};
 
 /// Makes one, unless it is there.
 pub fn make(dir: &Path, empty: &EmptyDirVolumeSource, pod: &Pod) -> Result<(), Cause> {
@@ -45,7 +45,7 @@ fn size(given: Option<i64>, pod: &Pod) -> Option<i64> {
 /// `HugePages-2Mi`, or `HugePages` of the one size that the pod's containers use.
 fn huge_pages(dir: &Path, medium: &str, pod: &Pod) -> Result<(), Cause> {
     let sizes: Vec<String> = limits(pod).hugepages.into_iter().map(|(size, _)| size).collect();
-    let named = medium.strip_prefix("HugePages-").map(|size| size.replace("Mi", "MB").replace("Gi", "GB"));
+    let named = medium.strip_prefix("HugePages-").map(page_size);
     let size = match (named, sizes.as_slice()) {
         (Some(size), sizes) if sizes.contains(&size) => size,
         (None, [only]) => only.clone(),
