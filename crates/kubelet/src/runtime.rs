@@ -1,5 +1,6 @@
 //! The CRI, as the kubelet uses it. Knows nothing of pods' specifications.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cri::v1 as wire;
@@ -22,8 +23,8 @@ pub struct Runtime {
     pub version: String,
     /// Whether it makes mounts read-only down to the last one.
     pub recursive_read_only: bool,
-    /// Whether pods may have users of their own.
-    pub user_namespaces: bool,
+    /// The handlers whose pods may have users of their own; the empty name is the default's.
+    pub user_namespaces: BTreeSet<String>,
 }
 
 fn request<T>(message: T) -> tonic::Request<T> {
@@ -57,7 +58,7 @@ impl Runtime {
             name: version.runtime_name,
             version: version.runtime_version,
             recursive_read_only: false,
-            user_namespaces: false,
+            user_namespaces: BTreeSet::new(),
         };
         // What it can do is asked until it answers: a pod must not be refused because nobody could say.
         let handlers = loop {
@@ -69,10 +70,14 @@ impl Runtime {
                 }
             }
         };
-        let default = handlers.into_iter().find(|handler| handler.name.is_empty());
-        if let Some(features) = default.and_then(|handler| handler.features) {
-            runtime.recursive_read_only = features.recursive_read_only_mounts;
-            runtime.user_namespaces = features.user_namespaces;
+        for handler in handlers {
+            let Some(features) = handler.features else { continue };
+            if handler.name.is_empty() {
+                runtime.recursive_read_only = features.recursive_read_only_mounts;
+            }
+            if features.user_namespaces {
+                runtime.user_namespaces.insert(handler.name);
+            }
         }
         Ok(runtime)
     }

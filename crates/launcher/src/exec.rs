@@ -22,6 +22,8 @@ struct Input {
     start_time: i64,
     /// Files that take "0" to move the writer into the container's cgroups.
     cgroups: Vec<PathBuf>,
+    /// The container has a user namespace of its own.
+    own_users: bool,
     process: Process,
     seccomp: Option<LinuxSeccomp>,
     tty: bool,
@@ -40,7 +42,7 @@ pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
         // A process that moves only itself is spared the wait for an RCU grace period.
         std::fs::write(path, "0").map_err(|e| format!("joining cgroup {}: {e}", path.display()))?;
     }
-    process::join_namespaces(&init)?;
+    process::join_namespaces(&init, input.own_users)?;
 
     let (said, go) = (Pipe::new()?, Pipe::new()?);
     let (terminal_ours, terminal_theirs) = process::socket_pair()?;

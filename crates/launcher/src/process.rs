@@ -38,16 +38,28 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Joins every namespace of a process but its user namespace, which is ours already.
-pub fn join_namespaces(process: &OwnedFd) -> io::Result<()> {
-    let all = libc::CLONE_NEWNS
+/// Joins every namespace of a process. Its user namespace is joined where it is not ours already, as its root.
+pub fn join_namespaces(process: &OwnedFd, own_users: bool) -> io::Result<()> {
+    let mut all = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNET
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWCGROUP;
+    if own_users {
+        all |= libc::CLONE_NEWUSER;
+    }
     // SAFETY: touches no memory; this process has one thread.
-    check(unsafe { libc::setns(process.as_raw_fd(), all) }.into()).map(drop)
+    check(unsafe { libc::setns(process.as_raw_fd(), all) }.into())?;
+    if own_users {
+        // Until then we are nobody there, and what we make would be nobody's.
+        // SAFETY: touches no memory.
+        unsafe {
+            check(libc::setresgid(0, 0, 0).into())?;
+            check(libc::setresuid(0, 0, 0).into())?;
+        }
+    }
+    Ok(())
 }
 
 /// A pipe whose ends can be taken in a parent and a child.

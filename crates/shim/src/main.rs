@@ -17,6 +17,7 @@
 
 mod log;
 #[expect(dead_code, reason = "the runtime and the launcher use the rest")]
+mod pidns;
 mod proto;
 mod runtime;
 mod server;

@@ -83,7 +83,8 @@ pub mod op {
     pub const CLOSE_STDIN: u32 = 5;
     /// Forgets an exited process and closes what belonged to it.
     pub const FORGET: u32 = 6;
-    /// Makes the pod's pid namespace, if there is none yet; `DONE` has its init's pid in `a`.
+    /// Makes the pod's pid namespace, if there is none yet, within the user namespace that comes along (`HAS_INPUT`),
+    /// if any; `DONE` has its init's pid in `a`.
     pub const PIDNS: u32 = 7;
     /// Ends the shim.
     pub const SHUTDOWN: u32 = 8;

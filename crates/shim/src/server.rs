@@ -1,6 +1,7 @@
 //! The loop: one poll over the runtime's connection, the launchers' reports, the children and their
 //! output.
 
+use crate::pidns;
 use crate::proto::{self, HEADER, Header, MAX_FDS, MAX_PACKET, event, op, report};
 use crate::slot::{Fd, Shared, Slot};
 use crate::start::{self, Fds};
@@ -178,7 +179,7 @@ impl Shim {
                 slot.clear();
             }),
             op::ADOPT => self.adopt(header, fds),
-            op::PIDNS => self.pidns(header),
+            op::PIDNS => self.pidns(header, fds),
             op::SHUTDOWN => {
                 self.answer(header, 0);
                 if self.pidns_init > 0 {
@@ -275,10 +276,14 @@ impl Shim {
         self.answer(header, 0);
     }
 
-    fn pidns(&mut self, header: Header) {
+    fn pidns(&mut self, header: Header, mut fds: Fds) {
         if self.pidns_init == 0 {
-            match sys::fork(sys::CLONE_NEWPID) {
-                Ok(0) => pidns_init(),
+            let users = fds.take(proto::HAS_INPUT);
+            let made = pidns::make(users);
+            if let Some(users) = users {
+                sys::close(users);
+            }
+            match made {
                 Ok(pid) => self.pidns_init = pid,
                 Err(_) => return self.refuse(header, b"the pid namespace could not be made"),
             }
@@ -453,18 +458,5 @@ fn record(handle: u64, pid: i32, status: i32, time: (i64, i64)) {
         let _ = sys::write(fd, &bytes);
         sys::close(fd);
         let _ = sys::rename(proto::FD_RECORDS, &temporary, &name);
-    }
-}
-
-/// The first process of a shared pid namespace: it reaps what the pod's containers leave behind.
-fn pidns_init() -> ! {
-    sys::set_name(b"knarr-init\0\0\0\0\0\0");
-    sys::close_above(0);
-    sys::setsid();
-    loop {
-        match sys::reap_any() {
-            Ok(pid) if pid > 0 => {}
-            _ => sys::wait_sigchld(),
-        }
     }
 }

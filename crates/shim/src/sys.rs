@@ -37,6 +37,7 @@ mod nr {
     pub const DUP3: usize = 292;
     pub const EXECVEAT: usize = 322;
     pub const RT_SIGTIMEDWAIT: usize = 128;
+    pub const SETNS: usize = 308;
     pub const CLOSE_RANGE: usize = 436;
 }
 
@@ -70,6 +71,7 @@ mod nr {
     pub const DUP3: usize = 24;
     pub const EXECVEAT: usize = 281;
     pub const RT_SIGTIMEDWAIT: usize = 137;
+    pub const SETNS: usize = 268;
     pub const CLOSE_RANGE: usize = 436;
 }
 
@@ -222,7 +224,11 @@ pub fn fork(flags: usize) -> Result<i32> {
     call!(CLONE, flags | SIGCHLD as usize, 0, 0, 0, 0).map(|pid| pid as i32)
 }
 
-pub const CLONE_NEWPID: usize = 0x2000_0000;
+/// Joins the user namespace that `fd` is.
+pub fn join_users(fd: i32) -> Result<usize> {
+    const CLONE_NEWUSER: usize = 0x1000_0000;
+    call!(SETNS, fd, CLONE_NEWUSER)
+}
 
 /// Executes the program that `fd` is. Returns only on failure.
 pub fn exec(fd: i32, argv: &[*const u8], envp: &[*const u8]) -> i32 {
@@ -253,6 +259,11 @@ pub fn peek_status(pid: i32) -> Result<i32> {
     const CLD_EXITED: i32 = 1;
     let (code, status) = (info[2], info[6]);
     Ok(if code == CLD_EXITED { (status & 0xff) << 8 } else { status & 0x7f })
+}
+
+/// Waits for the end of a child and reaps it.
+pub fn wait(pid: i32) {
+    while call!(WAIT4, pid, 0, 0, 0) == Err(EINTR) {}
 }
 
 pub fn reap(pid: i32) {

@@ -51,7 +51,30 @@ fn node_fields_are_seen_from_inside() {
     let recursive = cluster.kubectl(&["get", "pod", "fields", "-o", mounts]);
     assert!(matches!(recursive.as_str(), "Enabled" | "Disabled"), "{recursive}");
     cluster.kubectl(&["delete", "pod", "fields", "--timeout=60s"]);
+    users_of_a_pods_own(&cluster);
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+/// `hostUsers: false`: root inside is one of the pod's 65,536 users outside, and its files are root's all the same.
+fn users_of_a_pods_own(cluster: &Cluster) {
+    cluster.apply(include_str!("manifests/users.yaml"));
+    ready(cluster, "users");
+    let inside = |container: &str, command: &str| {
+        cluster.kubectl(&["exec", "users", "-c", container, "--", "sh", "-c", command]).trim().to_owned()
+    };
+    let map = inside("c", "cat /proc/self/uid_map");
+    let map: Vec<u32> = map.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert!(map[0] == 0 && map[1] >= 65_536 && map[2] == 65_536, "{map:?}");
+    for (container, command, expected) in [
+        ("c", "id -u", "0"),
+        ("c", "stat -c %u:%g /bin/busybox /etc/hosts /empty /below", "0:0\n0:0\n0:2000\n0:2000"),
+        ("c", "stat -L -c %a:%g /secret/key; cat /secret/key", "440:2000\nsecret"),
+        ("c", "touch /root-was-here /below/x && stat -c %u:%g /below/x", "0:2000"),
+        ("user", "touch /empty/y && stat -c %u:%g /empty/y", "1000:2000"),
+    ] {
+        assert_eq!(inside(container, command), expected, "{container}: {command}");
+    }
+    cluster.kubectl(&["delete", "pod", "users", "--timeout=60s"]);
 }
 
 /// The quotas of processor time of all containers of a cluster, whichever version of cgroups the machine has.

@@ -350,6 +350,12 @@ pub fn container(
     })
 }
 
+/// The users that a container's pod has for itself.
+pub fn users(container: &wire::ContainerConfig) -> Option<wire::UserNamespace> {
+    let security = container.linux.as_ref()?.security_context.as_ref()?;
+    security.namespace_options.as_ref()?.userns_options.clone()
+}
+
 /// A mount whose files belong to the pod's own users.
 fn mapped(mount: wire::Mount, users: Option<&wire::UserNamespace>) -> wire::Mount {
     match users {

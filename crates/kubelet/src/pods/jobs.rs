@@ -127,15 +127,16 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     if let Some(why) = config::overlong_hostname(pod, &shared.config.cluster_domain) {
         return Err(refuse(why));
     }
+    let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
+    let handler = start::handler(shared, class).await.map_err(&refuse)?;
     let users = start::users(shared, pod).map_err(&refuse)?;
+    start::check_users(shared, users.as_ref(), &handler).map_err(&refuse)?;
     if let Some(options) = config::sandbox_namespaces(&mut config) {
         options.userns_options = users;
     }
     std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     shared.cgroups.make(&group, &resources::pod_limits(pod)).map_err(|error| refuse(error.to_string()))?;
-    let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
-    let handler = start::handler(shared, class).await.map_err(&refuse)?;
     shared
         .runtime
         .run_sandbox(config, &handler)

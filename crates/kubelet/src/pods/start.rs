@@ -89,9 +89,13 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let config = prepare(shared, handle, pod, container, attempt, &images)
         .await
         .map_err(|message| refuse("CreateContainerConfigError", message))?;
+    let mut sandbox = sandbox_config(shared, pod, 0);
+    if let Some(options) = config::sandbox_namespaces(&mut sandbox) {
+        options.userns_options = config::users(&config);
+    }
     let id = shared
         .runtime
-        .create_container(attempt.sandbox, Box::new(config), sandbox_config(shared, pod, 0))
+        .create_container(attempt.sandbox, Box::new(config), sandbox)
         .await
         .map_err(|status| refuse("CreateContainerError", status.message().to_owned()))?;
     let about = || pod.reference(Some(&container.name));
@@ -182,12 +186,21 @@ pub fn users(shared: &Shared, pod: &Pod) -> Result<Option<wire::UserNamespace>, 
     if pod.spec().and_then(|spec| spec.host_users) != Some(false) {
         return Ok(None);
     }
-    if !shared.runtime.user_namespaces {
-        return Err(
-            "the container runtime does not support user namespaces: remove hostUsers: false".to_owned()
-        );
-    }
     shared.users.of(pod.uid()).map(Some).map_err(|error| error.to_string())
+}
+
+/// Why a pod cannot have the users that it asks for by a runtime handler.
+pub fn check_users(
+    shared: &Shared,
+    users: Option<&wire::UserNamespace>,
+    handler: &str,
+) -> Result<(), String> {
+    if users.is_none() || shared.runtime.user_namespaces.contains(handler) {
+        return Ok(());
+    }
+    let who =
+        if handler.is_empty() { "runtime".to_owned() } else { format!("RuntimeClass handler {handler:?}") };
+    Err(format!("can't set `spec.hostUsers: false`, {who} does not support user namespaces"))
 }
 
 /// The id of the running container whose processes an ephemeral one is to see; empty if it names none.

@@ -12,13 +12,17 @@ use std::path::{Path, PathBuf};
 
 use cri::v1::security_profile::ProfileType;
 use cri::v1::{
-    ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig, Signal,
+    ContainerConfig, IdMapping, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, Signal,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub use mounts::is_bidirectional;
 pub use user::User;
+
+use crate::sys::namespace;
+use crate::sys::users::{Range, Users};
 
 /// Why a container cannot be what its configuration asks for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub struct Machine {
     pub lowest_oom_score: i64,
     /// Whether the kernel confines by AppArmor profiles.
     pub apparmor: bool,
+    /// Why pods cannot have users of their own; `None` where they can.
+    pub no_user_namespaces: Option<String>,
     /// The device nodes of the machine, for privileged containers.
     pub devices: Vec<Device>,
 }
@@ -288,6 +294,9 @@ fn namespaces(
     let shared = sandbox_options(pod);
     let mut list = vec![json!({"type": "mount"})];
     let pinned = |kind: &str, name: &str| json!({"type": kind, "path": around.pod.join(name)});
+    if users(&shared).is_some() {
+        list.push(pinned("user", namespace::USER));
+    }
     if shared.network() != NamespaceMode::Node {
         list.push(pinned("network", "net"));
         list.push(pinned("uts", "uts"));
@@ -310,6 +319,17 @@ fn namespaces(
 pub fn sandbox_options(pod: &PodSandboxConfig) -> NamespaceOption {
     let context = pod.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     context.and_then(|context| context.namespace_options.clone()).unwrap_or_default()
+}
+
+/// The users that a pod has for itself; `None` when it shares the machine's.
+pub fn users(options: &NamespaceOption) -> Option<Users> {
+    let asked = options.userns_options.as_ref().filter(|asked| asked.mode() == NamespaceMode::Pod)?;
+    let ranges = |mappings: &[IdMapping]| {
+        let range =
+            |row: &IdMapping| Range { inside: row.container_id, outside: row.host_id, length: row.length };
+        mappings.iter().map(range).collect()
+    };
+    Some(Users { uids: ranges(&asked.uids), gids: ranges(&asked.gids) })
 }
 
 /// The annotations that CRI tools know containerd by.

@@ -98,7 +98,7 @@ fn volume(mount: &Mount) -> Result<Value, PlanError> {
         return refuse("a volume of an image can only be read: set readonly");
     }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return refuse("user namespaces are not supported by this runtime");
+        return refuse("users are mapped for it that are not those of its pod");
     }
     let mut options = vec!["rbind"];
     options.push(match mount.propagation() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cri::v1::security_profile::ProfileType;
 use cri::v1::{
     ContainerConfig, ContainerEventType, ContainerResources, ContainerState as CriState, ContainerStatus,
-    ContainerUser, LinuxContainerResources, LinuxContainerUser, NamespaceMode, PodSandboxConfig, Signal,
+    ContainerUser, LinuxContainerResources, LinuxContainerUser, NamespaceMode, Signal,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -241,12 +241,7 @@ fn cri_signal(number: i32) -> i32 {
 }
 
 /// Makes a container. When it fails, nothing of it is left.
-pub async fn create(
-    core: &Arc<Core>,
-    sandbox_id: &str,
-    config: ContainerConfig,
-    pod: Option<PodSandboxConfig>,
-) -> Result<String, PodError> {
+pub async fn create(core: &Arc<Core>, sandbox_id: &str, config: ContainerConfig) -> Result<String, PodError> {
     let sandbox = core.need_sandbox(sandbox_id)?;
     if !sandbox.is_ready() {
         return Err(PodError::State(format!("sandbox {} is not ready", sandbox.id)));
@@ -258,7 +253,7 @@ pub async fn create(
     let id = core.new_id();
     let (one, two, name) = (core.clone(), sandbox.clone(), id.clone());
     let container = blocking(move || {
-        let made = make(&one, &two, &name, config, pod.as_ref(), pid_namespace);
+        let made = make(&one, &two, &name, config, pid_namespace);
         if made.is_err()
             && let Err(error) = discard(&one, &name)
         {
@@ -288,7 +283,11 @@ async fn pid_namespace(
             None => {
                 let shim = super::watch::connect(core, sandbox).await?;
                 let ask = Header { kind: op::PIDNS, ..Header::default() };
-                let pid = shim.ask(ask, &[], Enclosed::default()).await?.header.a as i32;
+                let users = sandbox.user_namespace().map(File::open).transpose();
+                let users =
+                    users.map_err(PodError::io("opening the pod's user namespace"))?.map(OwnedFd::from);
+                let enclosed = Enclosed::default().maybe(proto::HAS_INPUT, users.as_ref());
+                let pid = shim.ask(ask, &[], enclosed).await?.header.a as i32;
                 let start_time = crate::sys::process::start_time(pid)
                     .map_err(PodError::io("looking at the pid namespace's first process"))?
                     .ok_or(ShimError::Gone)?;
@@ -318,13 +317,13 @@ fn make(
     sandbox: &Sandbox,
     id: &str,
     config: ContainerConfig,
-    pod: Option<&PodSandboxConfig>,
     pid_namespace: Option<PathBuf>,
 ) -> Result<Container, PodError> {
     let image = find_image(core, &config)?;
     let mut config = config;
     volumes::resolve(core, &mut config)?;
-    let pod = pod.unwrap_or(&sandbox.config);
+    // Not what a client says of the pod again: what it was made by.
+    let pod = &sandbox.config;
     let log_path = match (pod.log_directory.is_empty(), config.log_path.is_empty()) {
         (false, false) => Path::new(&pod.log_directory).join(&config.log_path).display().to_string(),
         _ => String::new(),
@@ -342,8 +341,8 @@ fn make(
         phase: ContainerPhase::Created,
     };
     let container = Container::new(core, id.to_owned(), config, state);
-    mount_root(core, &container, &image)?;
-    let planned = decide(core, sandbox, &container, &image, pod, pid_namespace)?;
+    mount_root(core, sandbox, &container, &image)?;
+    let planned = decide(core, sandbox, &container, &image, pid_namespace)?;
     let json = serde_json::to_vec(&planned.spec).map_err(|e| PodError::Invalid(e.to_string()))?;
     fs::write(container.run_folder.join("config.json"), json).map_err(PodError::io("writing config.json"))?;
     state::save_config(&container.root_folder, &container.config)?;
@@ -354,17 +353,27 @@ fn make(
     Ok(container)
 }
 
-fn mount_root(core: &Core, container: &Container, image: &Image) -> Result<(), PodError> {
+fn mount_root(core: &Core, sandbox: &Sandbox, container: &Container, image: &Image) -> Result<(), PodError> {
     let (upper, work, rootfs) = (container.upper(), container.root_folder.join("work"), container.rootfs());
     for folder in [&upper, &work, &rootfs] {
         fs::create_dir_all(folder).map_err(PodError::io(format!("making {}", folder.display())))?;
+    }
+    if let Some(users) = sandbox.users() {
+        users.give_to_root(&upper).map_err(PodError::io("giving the writable layer to the pod's root"))?;
     }
     let layers = core.images.layer_folders(image);
     if layers.is_empty() {
         return mount::bind(&upper, &rootfs).map_err(PodError::io("mounting an image without layers"));
     }
-    let lower: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
-    mount::overlay(&rootfs, &lower, &upper, &work).map_err(PodError::io("mounting the image"))
+    let failed = || PodError::io("mounting the image");
+    let Some(namespace) = sandbox.user_namespace() else {
+        let lower: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+        return mount::overlay(&rootfs, &lower, &upper, &work).map_err(failed());
+    };
+    let mapped =
+        volumes::MappedLayers::new(&layers, &volumes::root_layers(&container.run_folder), &namespace);
+    let mapped = mapped.map_err(PodError::io("mapping the image's owners to the pod's users"))?;
+    mount::overlay(&rootfs, &mapped.paths(), &upper, &work).map_err(failed())
 }
 
 /// What the container's devices bring by their vendors' files.
@@ -383,10 +392,9 @@ fn decide(
     sandbox: &Sandbox,
     container: &Container,
     image: &Image,
-    pod: &PodSandboxConfig,
     pid_namespace: Option<PathBuf>,
 ) -> Result<plan::Plan, PodError> {
-    let mounts = volumes::mount_all(core, &container.run_folder, &container.config.mounts)?;
+    let mounts = volumes::mount_all(core, sandbox, &container.run_folder, &container.config.mounts)?;
     let (config, root) = (ContainerConfig { mounts, ..container.config.clone() }, container.rootfs());
     let config = &config;
     let image_config = core.images.config(image)?;
@@ -416,11 +424,7 @@ fn decide(
         _ => None,
     };
     for mount in config.mounts.iter().filter(|mount| !mount.host_path.is_empty()) {
-        // As other runtimes do: a folder that is not there yet is made.
-        let path = Path::new(&mount.host_path);
-        if !path.exists() {
-            fs::create_dir_all(path).map_err(PodError::io(format!("making {}", path.display())))?;
-        }
+        volumes::make_source(Path::new(&mount.host_path))?;
     }
     let around = Surroundings {
         id: container.id.clone(),
@@ -434,11 +438,12 @@ fn decide(
         devices,
         edits,
     };
-    let planned = plan::plan(pod, config, &image_config, &core.machine, &around)?;
+    let planned = plan::plan(&sandbox.config, config, &image_config, &core.machine, &around)?;
     let cwd = planned.spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/");
     let volumes = image_config.volumes.iter().flatten().map(|(path, _)| path.as_str());
+    let owner = sandbox.users().and_then(|users| users.root());
     for folder in volumes.chain([cwd]) {
-        rootfs::make_folder(&root, folder)
+        rootfs::make_folder(&root, folder, owner)
             .map_err(PodError::io(format!("making {folder} in the container")))?;
     }
     Ok(planned)

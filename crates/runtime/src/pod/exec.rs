@@ -70,7 +70,8 @@ pub async fn start(
     let shim = super::watch::connect(core, &sandbox).await?;
     let input = {
         let (core, container, command) = (core.clone(), container.clone(), command.clone());
-        blocking(move || input(&core, &container, &command, &init)).await?
+        let own_users = sandbox.users().is_some();
+        blocking(move || input(&core, &container, &command, &init, own_users)).await?
     };
     let failed = || PodError::io("preparing the process's streams");
     let launcher = File::open(&core.programs.launcher).map_err(PodError::io("opening the launcher"))?;
@@ -103,7 +104,13 @@ pub async fn start(
 }
 
 /// What the launcher reads: the container's own process, with another command.
-fn input(core: &Core, container: &Container, command: &Command, init: &Process) -> Result<OwnedFd, PodError> {
+fn input(
+    core: &Core,
+    container: &Container,
+    command: &Command,
+    init: &Process,
+    own_users: bool,
+) -> Result<OwnedFd, PodError> {
     let path = container.run_folder.join("config.json");
     let text = fs::read(&path).map_err(PodError::io("reading the container's config.json"))?;
     let mut spec: Value =
@@ -125,6 +132,7 @@ fn input(core: &Core, container: &Container, command: &Command, init: &Process) 
         "pid": init.pid,
         "start_time": init.start_time,
         "cgroups": cgroups,
+        "own_users": own_users,
         "process": process,
         "seccomp": seccomp,
         "tty": command.tty,

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +36,7 @@ use crate::network::NetworkError;
 use crate::plan::{Device, Machine, PlanError};
 use crate::shim::{Shim, ShimError};
 use crate::state::{ContainerState, RecordError, SandboxState};
-use crate::sys::process;
+use crate::sys::{process, users};
 
 pub use container::Container;
 pub use sandbox::Sandbox;
@@ -119,7 +119,8 @@ impl Core {
     /// Looks at the machine and prepares the folders.
     pub async fn new(config: Config, tasks: TaskGroup) -> Result<Arc<Self>, RuntimeError> {
         let cgroups = Hierarchies::detect().map_err(RuntimeError::setup("reading /proc/self/mountinfo"))?;
-        let machine = machine(&cgroups).map_err(RuntimeError::setup("looking at the machine"))?;
+        let machine =
+            machine(&cgroups, &config.root).map_err(RuntimeError::setup("looking at the machine"))?;
         let programs = Programs::write(&config.root.join("bin")).map_err(RuntimeError::setup(format!(
             "writing programs to {}",
             config.root.join("bin").display()
@@ -245,7 +246,7 @@ fn by_id<T: Clone>(map: &HashMap<String, T>, id: &str) -> Option<T> {
     alike.next().is_none().then(|| found.1.clone())
 }
 
-fn machine(cgroups: &Hierarchies) -> io::Result<Machine> {
+fn machine(cgroups: &Hierarchies, root: &Path) -> io::Result<Machine> {
     let capabilities = process::bounding_capabilities()?;
     const CAP_SYS_RESOURCE: u64 = 1 << 24;
     // Without the capability nobody may go below what they have.
@@ -255,6 +256,9 @@ fn machine(cgroups: &Hierarchies) -> io::Result<Machine> {
         capabilities,
         lowest_oom_score: lowest,
         apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with(b"Y")),
+        no_user_namespaces: users::supported(root)
+            .err()
+            .map(|error| format!("this machine cannot map users in {}: {error}", root.display())),
         devices: devices()?,
     })
 }
@@ -282,7 +286,7 @@ fn devices() -> io::Result<Vec<Device>> {
 }
 
 /// A device node, as it is to appear at another place; `None` for anything else.
-pub fn device(path: &std::path::Path, appears: &str) -> io::Result<Option<Device>> {
+pub fn device(path: &Path, appears: &str) -> io::Result<Option<Device>> {
     let meta = fs::symlink_metadata(path)?;
     let kind = match meta.file_type() {
         kind if kind.is_char_device() => 'c',

@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::fchownat;
 
 fn open(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     let path = path.strip_prefix("/").unwrap_or(path);
@@ -41,23 +42,28 @@ pub fn find(root: &Path, path: &str) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
-/// Makes a folder and those above it, where they are missing.
-pub fn make_folder(root: &Path, path: &str) -> io::Result<()> {
+/// Makes a folder and those above it, where they are missing. They are root's, or of the user and group given.
+pub fn make_folder(root: &Path, path: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
     let root: OwnedFd = File::open(root)?.into();
-    make(&root, Path::new(path)).map(drop)
+    make(&root, Path::new(path), owner).map(drop)
 }
 
-fn make(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+fn make(root: &OwnedFd, path: &Path, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
     match open(root, path, FOLDER) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
-            let parent = make(root, parent)?;
-            match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
-                Ok(()) | Err(nix::Error::EEXIST) => {}
+            let parent = make(root, parent, owner)?;
+            let made = match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => true,
+                Err(nix::Error::EEXIST) => false,
                 Err(error) => return Err(error.into()),
+            };
+            let folder = open(root, path, FOLDER)?;
+            if let (true, Some((uid, gid))) = (made, owner) {
+                fchownat(&folder, "", Some(uid.into()), Some(gid.into()), AtFlags::AT_EMPTY_PATH)?;
             }
-            open(root, path, FOLDER)
+            Ok(folder)
         }
         other => other,
     }
@@ -80,7 +86,7 @@ mod tests {
         let inside = find(root.path(), "etc/passwd").unwrap();
         assert_eq!(inside, root.path().canonicalize().unwrap().join("etc/hostname-of-the-image"));
         assert!(find(root.path(), "../../none").is_err());
-        make_folder(root.path(), "/a/b/c").unwrap();
+        make_folder(root.path(), "/a/b/c", None).unwrap();
         assert!(root.path().join("a/b/c").is_dir());
     }
 }

@@ -10,20 +10,21 @@ use std::time::Duration;
 
 use cri::v1::{
     ContainerEventType, DnsConfig, LinuxPodSandboxStatus, Namespace, NamespaceMode, NamespaceOption, PodIp,
-    PodSandbox, PodSandboxConfig, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus,
+    PodSandbox, PodSandboxConfig, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, UserNamespace,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Core, PodError, ShimSlot, blocking};
 use crate::network::{PodIps, SandboxMeta};
-use crate::plan::sandbox_options;
+use crate::plan::{self, sandbox_options};
 use crate::proto::{Header, op};
 use crate::shim::{Enclosed, ShimError};
 use crate::state::{self, SandboxPhase, SandboxState};
 use crate::sys::mount;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::process::{self, Process};
+use crate::sys::users::Users;
 
 /// One sandbox.
 pub struct Sandbox {
@@ -94,6 +95,16 @@ impl Sandbox {
         sandbox_options(&self.config)
     }
 
+    /// The users that it has for itself; `None` when it shares the machine's.
+    pub fn users(&self) -> Option<Users> {
+        plan::users(&self.options())
+    }
+
+    /// Where its user namespace is pinned, if it has one of its own.
+    pub fn user_namespace(&self) -> Option<PathBuf> {
+        self.users().map(|_| self.run_folder.join(namespace::USER))
+    }
+
     fn meta(&self) -> SandboxMeta {
         let meta = self.config.metadata.clone().unwrap_or_default();
         SandboxMeta {
@@ -153,9 +164,7 @@ pub async fn run(core: &Arc<Core>, config: PodSandboxConfig, handler: String) ->
         return Err(PodError::Invalid("the sandbox's metadata is missing".into()));
     }
     let options = sandbox_options(&config);
-    if options.userns_options.as_ref().is_some_and(|userns| userns.mode() == NamespaceMode::Pod) {
-        return Err(PodError::Invalid("user namespaces are not supported by this runtime".into()));
-    }
+    check_users(core, &options)?;
     let id = core.new_id();
     let asked = config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()).unwrap_or_default();
     let state = SandboxState {
@@ -180,6 +189,26 @@ pub async fn run(core: &Arc<Core>, config: PodSandboxConfig, handler: String) ->
     core.announce(&id, &id, ContainerEventType::ContainerCreatedEvent);
     core.announce(&id, &id, ContainerEventType::ContainerStartedEvent);
     Ok(id)
+}
+
+/// Users of a pod's own need namespaces of its own, and a kernel that maps them.
+fn check_users(core: &Core, options: &NamespaceOption) -> Result<(), PodError> {
+    let refuse = |why: &str| Err(PodError::Invalid(format!("user namespace: {why}")));
+    let Some(users) = plan::users(options) else {
+        let asked = options.userns_options.as_ref().map(UserNamespace::mode);
+        return match asked {
+            None | Some(NamespaceMode::Node) => Ok(()),
+            Some(_) => refuse("it can be the pod's or the node's, nothing else"),
+        };
+    };
+    if let Some(why) = &core.machine.no_user_namespaces {
+        return refuse(why);
+    }
+    if users.root().is_none() {
+        return refuse("its mappings leave the pod without a root");
+    }
+    let shared = [options.network(), options.ipc(), options.pid()].contains(&NamespaceMode::Node);
+    if shared { refuse("the pod's network, IPC and processes have to be its own too") } else { Ok(()) }
 }
 
 async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
@@ -249,11 +278,18 @@ fn isolate(sandbox: &Sandbox) -> Result<(), PodError> {
     };
     fs::write(folder.join("resolv.conf"), resolv).map_err(failed())?;
     let state = sandbox.state();
-    let mut plan = namespace::Plan::default();
+    let mut plan = namespace::Plan { users: sandbox.users(), ..namespace::Plan::default() };
+    if let Some(users) = &plan.users {
+        for name in ["hostname", "resolv.conf"] {
+            users.give_to_root(&folder.join(name)).map_err(failed())?;
+        }
+    }
     if state.own_ipc {
         let shm = folder.join("shm");
         fs::create_dir_all(&shm).map_err(failed())?;
-        mount::tmpfs(&shm, "mode=1777,size=65536k").map_err(PodError::io("mounting /dev/shm"))?;
+        let (uid, gid) = plan.users.as_ref().and_then(Users::root).unwrap_or((0, 0));
+        let options = format!("mode=1777,size=65536k,uid={uid},gid={gid}");
+        mount::tmpfs(&shm, &options).map_err(PodError::io("mounting /dev/shm"))?;
         plan.kinds.push(Kind::Ipc);
     }
     if state.own_network {
@@ -317,7 +353,7 @@ pub(super) async fn clear(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<()
     end_shim(core, sandbox).await?;
     let (core, sandbox) = (core.clone(), sandbox.clone());
     blocking(move || {
-        for name in ["shm", Kind::Net.name(), Kind::Ipc.name(), Kind::Uts.name()] {
+        for name in ["shm", Kind::Net.name(), Kind::Ipc.name(), Kind::Uts.name(), namespace::USER] {
             mount::detach(&sandbox.run_folder.join(name))
                 .map_err(PodError::io(format!("unmounting the sandbox's {name}")))?;
         }

@@ -235,7 +235,7 @@ impl RuntimeService for RuntimeCalls {
         let config =
             request.config.ok_or_else(|| Status::invalid_argument("the container has no configuration"))?;
         let container_id = detached(&self.core, move |core| async move {
-            pod::container::create(&core, &request.pod_sandbox_id, config, request.sandbox_config).await
+            pod::container::create(&core, &request.pod_sandbox_id, config).await
         });
         Ok(Response::new(CreateContainerResponse { container_id: container_id.await? }))
     }
@@ -453,8 +453,15 @@ impl RuntimeService for RuntimeCalls {
             condition("RuntimeReady", None),
             condition("NetworkReady", self.core.config.network.ready().err()),
         ];
-        let features = RuntimeHandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
-        let handler = |name: &str| RuntimeHandler { name: name.into(), features: Some(features) };
+        // What another program can do, we do not know.
+        let handler = |name: &str| RuntimeHandler {
+            name: name.into(),
+            features: Some(RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces: self.core.machine.no_user_namespaces.is_none()
+                    && !self.core.config.handlers.contains_key(name),
+            }),
+        };
         Ok(Response::new(StatusResponse {
             status: Some(RuntimeStatus { conditions }),
             info,

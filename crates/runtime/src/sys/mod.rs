@@ -5,3 +5,4 @@ pub mod namespace;
 pub mod packet;
 pub mod pipe;
 pub mod process;
+pub mod users;

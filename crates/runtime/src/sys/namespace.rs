@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::mount;
+use super::users::{Holder, Users};
 
 /// What a pod's namespaces are to be.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +20,12 @@ pub struct Plan {
     pub hostname: Option<String>,
     /// Kernel parameters, by their dotted names.
     pub sysctls: Vec<(String, String)>,
+    /// The users of a new user namespace, to which the others then belong.
+    pub users: Option<Users>,
 }
+
+/// The file that pins a user namespace.
+pub const USER: &str = "user";
 
 /// A kind of namespace that a pod can have to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,26 +57,44 @@ impl Kind {
     }
 }
 
-/// Makes the namespaces on a thread of their own, which ends with this call.
+/// Makes the namespaces and pins them in `folder`.
 pub fn create(plan: &Plan, folder: &Path) -> io::Result<()> {
+    let flags = plan.kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
+    let Some(users) = &plan.users else {
+        return on_thread(|| {
+            unshare(flags)?;
+            furnish(plan, folder)
+        });
+    };
+    let holder = Holder::new(users, flags)?;
+    pin(&holder.namespace(USER), &folder.join(USER))?;
     on_thread(|| {
-        let flags = plan.kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
-        unshare(flags)?;
-        if let Some(name) = &plan.hostname {
-            nix::unistd::sethostname(name)?;
-        }
-        for (name, value) in &plan.sysctls {
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-            std::fs::write(&path, value)
-                .map_err(|e| io::Error::new(e.kind(), format!("sysctl {name}={value}: {e}")))?;
-        }
         for kind in &plan.kinds {
-            let pin = folder.join(kind.name());
-            File::create(&pin)?;
-            mount::bind(&Path::new("/proc/thread-self/ns").join(kind.name()), &pin)?;
+            setns(File::open(holder.namespace(kind.name()))?.as_fd(), kind.flag())?;
         }
-        Ok(())
+        furnish(plan, folder)
     })
+}
+
+/// Sets up and pins the namespaces of the present thread.
+fn furnish(plan: &Plan, folder: &Path) -> io::Result<()> {
+    if let Some(name) = &plan.hostname {
+        nix::unistd::sethostname(name)?;
+    }
+    for (name, value) in &plan.sysctls {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        std::fs::write(&path, value)
+            .map_err(|e| io::Error::new(e.kind(), format!("sysctl {name}={value}: {e}")))?;
+    }
+    for kind in &plan.kinds {
+        pin(&Path::new("/proc/thread-self/ns").join(kind.name()), &folder.join(kind.name()))?;
+    }
+    Ok(())
+}
+
+fn pin(namespace: &Path, at: &Path) -> io::Result<()> {
+    File::create(at)?;
+    mount::bind(namespace, at)
 }
 
 /// Runs something inside a pinned network namespace, on a thread of its own.

@@ -18,3 +18,4 @@ mod measure;
 mod node;
 mod restart;
 mod streams;
+mod users;

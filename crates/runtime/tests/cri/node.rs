@@ -276,6 +276,17 @@ impl Node {
         Box::pin(self.runtime.run_pod_sandbox(request)).await.unwrap().into_inner().pod_sandbox_id
     }
 
+    pub async fn try_run_pod(&mut self, config: PodSandboxConfig) -> Result<String, tonic::Status> {
+        let request = RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        Ok(Box::pin(self.runtime.run_pod_sandbox(request)).await?.into_inner().pod_sandbox_id)
+    }
+
+    pub async fn try_create(&mut self, pod: &str, config: ContainerConfig) -> Result<String, tonic::Status> {
+        let request =
+            CreateContainerRequest { pod_sandbox_id: pod.into(), config: Some(config), sandbox_config: None };
+        Ok(Box::pin(self.runtime.create_container(request)).await?.into_inner().container_id)
+    }
+
     pub async fn create(&mut self, pod: &str, config: ContainerConfig) -> String {
         let request =
             CreateContainerRequest { pod_sandbox_id: pod.into(), config: Some(config), sandbox_config: None };
