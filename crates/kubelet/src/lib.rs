@@ -3,7 +3,7 @@
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
-//! KubeletConfiguration; `eviction` and `collect` keep the node from
+//! KubeletConfiguration; `certificates` has the node's certificates issued and renewed; `eviction` and `collect` keep the node from
 //! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
@@ -14,7 +14,9 @@
 //! - An API server that is away stops no container and no restart.
 
 mod api;
+pub mod certificates;
 mod cgroups;
+mod changes;
 mod collect;
 mod configuration;
 mod eviction;
@@ -36,11 +38,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::pki::CertKey;
+use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
 
+use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
 use crate::eviction::Pressure;
 use crate::machine::Machine;
@@ -72,7 +75,9 @@ pub struct Config {
     /// Where its own HTTPS API listens.
     pub listen: SocketAddr,
     /// The certificate of that API.
-    pub server_cert: CertKey,
+    pub serving: Arc<Serving>,
+    /// How the renewals of its own certificates go: the one it shows to the API server, and the one it serves with.
+    pub renewals: (Option<Arc<Measure>>, Option<Arc<Measure>>),
     /// Whose client certificates that API trusts.
     pub client_ca_pem: String,
     /// The cluster's DNS servers.

@@ -1,17 +1,21 @@
 //! `knarr kubelet`, also as `kubelet`: pods of one node over any CRI runtime.
 
+pub mod identity;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use auth::pki::{CertKey, join};
-use base::{Shutdown, SystemClock, SystemRandom, TaskGroup};
+use auth::pki::Serving;
+use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use clap::Args;
+use kubelet::certificates::Measure;
 use kubelet::{Configuration, ConfigurationFields, EvictionSettings, LogRotation};
 use serde_json::{Map, Value, json};
 
+use self::identity::Keeper;
 use super::read;
 use crate::api;
 
@@ -21,6 +25,12 @@ pub struct Kubelet {
     /// How the API server is reached, and as whom
     #[arg(long)]
     kubeconfig: PathBuf,
+    /// By which a first client certificate is asked for; --kubeconfig is then written
+    #[arg(long)]
+    bootstrap_kubeconfig: Option<PathBuf>,
+    /// Where the node's own certificates are kept [default: pki in --root-dir]
+    #[arg(long)]
+    cert_dir: Option<PathBuf>,
     /// A KubeletConfiguration; flags win over it
     #[arg(long)]
     config: Option<PathBuf>,
@@ -76,6 +86,12 @@ struct Settings {
     /// Its key
     #[arg(long, requires = "tls_cert_file")]
     tls_private_key_file: Option<String>,
+    /// Whether the client certificate is renewed before it ends
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    rotate_certificates: Option<bool>,
+    /// Whether the serving certificate is one that the cluster signs, and is renewed
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    rotate_server_certificates: Option<bool>,
     /// Whose client certificates that API trusts [default: the kubeconfig's authority]
     #[arg(long)]
     client_ca_file: Option<String>,
@@ -181,6 +197,8 @@ impl Settings {
             "healthzPort": self.healthz_port,
             "tlsCertFile": self.tls_cert_file,
             "tlsPrivateKeyFile": self.tls_private_key_file,
+            "rotateCertificates": self.rotate_certificates,
+            "serverTLSBootstrap": self.rotate_server_certificates,
             "authentication": {
                 "x509": {"clientCAFile": self.client_ca_file},
                 "anonymous": {"enabled": self.anonymous_auth},
@@ -236,10 +254,9 @@ impl Kubelet {
     pub async fn run(self) -> Result<()> {
         let shutdown = Shutdown::new();
         let tasks = TaskGroup::new(&shutdown);
-        let kubeconfig = read(&self.kubeconfig)?;
-        let client = super::connect(&self.kubeconfig).await?;
+        let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let configuration = self.configuration()?;
-        let config = self.config(&kubeconfig, configuration)?;
+        let (config, client) = self.config(configuration, (clock, random), &tasks).await?;
         let run = kubelet::run(config, client, &tasks);
         tokio::pin!(run);
         tokio::select! {
@@ -265,19 +282,25 @@ impl Kubelet {
         Ok(configuration)
     }
 
-    fn config(self, kubeconfig: &str, configuration: Configuration) -> Result<kubelet::Config> {
+    async fn config(
+        self,
+        configuration: Configuration,
+        (clock, random): (SharedClock, SharedRandom),
+        tasks: &TaskGroup,
+    ) -> Result<(kubelet::Config, kube::Client)> {
         let fields = &configuration.fields;
         let node_name = match &self.hostname_override {
             Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
         };
         let node_ip = self.node_ip.unwrap_or_else(|| IpAddr::V4(api::primary_address()));
-        let client_ca_pem = match fields.authentication.x509.client_ca_file.as_str() {
-            "" => auth::kubeconfig::authority(kubeconfig).context(
-                "the kubeconfig embeds no certificate-authority-data: name it with --client-ca-file",
-            )?,
-            path => read(Path::new(path))?,
-        };
+        let dir = self.cert_dir.clone().unwrap_or_else(|| self.root_dir.join("pki"));
+        let keeper = Keeper { node: &node_name, dir: &dir, clock: &clock, random: &random, tasks };
+        let bootstrap = self.bootstrap_kubeconfig.as_deref();
+        let (client, shown) = keeper.client(&self.kubeconfig, bootstrap, fields.rotate_certificates).await?;
+        let names = vec![node_name.clone(), node_ip.to_string()];
+        let (serving, served) = serving(&keeper, fields, names, &client)?;
+        let client_ca_pem = client_ca(fields, &self.kubeconfig)?;
         let address: IpAddr =
             fields.address.parse().with_context(|| format!("address {:?}", fields.address))?;
         let dns = fields.cluster_dns.iter().map(|text| {
@@ -286,9 +309,10 @@ impl Kubelet {
         });
         let static_pods =
             Some(PathBuf::from(&fields.static_pod_path)).filter(|path| !path.as_os_str().is_empty());
-        Ok(kubelet::Config {
+        let config = kubelet::Config {
             hostname: node_name.clone(),
-            server_cert: serving(fields, &node_name, node_ip)?,
+            serving,
+            renewals: (shown, served),
             node_name,
             root_dir: self.root_dir,
             log_dir: fields.pod_logs_dir.clone(),
@@ -309,23 +333,48 @@ impl Kubelet {
             eviction: eviction(fields)?,
             logs: rotation(fields)?,
             static_pod_dir: static_pods,
-            clock: SystemClock::shared(),
-            random: SystemRandom::shared(),
+            clock,
+            random,
             configuration,
-        })
+        };
+        Ok((config, client))
     }
 }
 
-/// What is given, or else a certificate that the kubelet signs itself, as upstream's does.
-fn serving(fields: &ConfigurationFields, node: &str, ip: IpAddr) -> Result<CertKey> {
-    match (fields.tls_cert_file.as_str(), fields.tls_private_key_file.as_str()) {
-        ("", "") => {
-            let year = Duration::from_secs(365 * 24 * 3600);
-            let names = [node.to_owned(), ip.to_string()];
-            Ok(join::self_signed(node, &names, SystemClock::shared().now(), year)?)
+/// Whose client certificates are trusted: named, or else whose servers are.
+fn client_ca(fields: &ConfigurationFields, kubeconfig: &Path) -> Result<String> {
+    let named = &fields.authentication.x509.client_ca_file;
+    if !named.is_empty() {
+        return read(Path::new(named));
+    }
+    let text = read(kubeconfig)?;
+    if let Some(embedded) = auth::kubeconfig::authority(&text) {
+        return Ok(embedded);
+    }
+    let file = auth::kubeconfig::authority_file(&text)
+        .context("the kubeconfig names no certificate authority: name it with --client-ca-file")?;
+    read(&kubeconfig.parent().unwrap_or(Path::new("/")).join(file))
+}
+
+/// What the kubelet's own API serves with: what is given, what the cluster signs, or what the kubelet signs itself.
+fn serving(
+    keeper: &Keeper<'_>,
+    fields: &ConfigurationFields,
+    names: Vec<String>,
+    client: &kube::Client,
+) -> Result<(Arc<Serving>, Option<Arc<Measure>>)> {
+    let (cert, key) = (fields.tls_cert_file.as_str(), fields.tls_private_key_file.as_str());
+    match (cert, key) {
+        ("", _) | (_, "") if cert != key => {
+            bail!("tlsCertFile and tlsPrivateKeyFile belong together: set both or none")
         }
-        ("", _) | (_, "") => bail!("tlsCertFile and tlsPrivateKeyFile belong together: set both or none"),
-        (cert, key) => Ok(CertKey { cert_pem: read(Path::new(cert))?, key_pem: read(Path::new(key))? }),
+        _ if fields.server_tls_bootstrap => {
+            let given = (!cert.is_empty()).then(|| Keeper::read(cert, key)).transpose()?;
+            let (serving, measure) = keeper.issued(names, given.as_ref(), client)?;
+            Ok((serving, Some(measure)))
+        }
+        ("", "") => Ok((keeper.self_signed(&names)?, None)),
+        (cert, key) => Ok((keeper.given(cert, key)?, None)),
     }
 }
 

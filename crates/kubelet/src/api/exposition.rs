@@ -58,7 +58,10 @@ pub fn text(families: &[Family]) -> String {
             if !sample.labels.is_empty() {
                 out.push('}');
             }
-            let _ = write!(out, " {}", sample.value);
+            match sample.value.is_infinite() {
+                true => out.push_str(" +Inf"),
+                false => drop(write!(out, " {}", sample.value)),
+            }
             if let Some(at) = sample.at {
                 let _ = write!(out, " {at}");
             }

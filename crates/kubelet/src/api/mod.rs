@@ -59,7 +59,7 @@ pub fn full(body: impl Into<Bytes>) -> Body {
 
 /// What an upgraded connection needs: HTTP/1.1 only.
 pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
-    let shared = auth::pki::server_config(&config.server_cert, Some(&config.client_ca_pem))?;
+    let shared = auth::pki::server_config_by(config.serving.clone(), Some(&config.client_ca_pem))?;
     let mut own = ServerConfig::clone(&shared);
     own.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(own))

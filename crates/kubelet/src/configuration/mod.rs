@@ -34,8 +34,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "tlsCipherSuites",
     "tlsCurvePreferences",
     "tlsMinVersion",
-    "rotateCertificates",
-    "serverTLSBootstrap",
     "registryPullQPS",
     "registryBurst",
     "imagePullCredentialsVerificationPolicy",
@@ -152,6 +150,10 @@ pub struct Fields {
     pub tls_cert_file: String,
     #[serde(default)]
     pub tls_private_key_file: String,
+    #[serde(default)]
+    pub rotate_certificates: bool,
+    #[serde(default, rename = "serverTLSBootstrap")]
+    pub server_tls_bootstrap: bool,
     pub authentication: Authentication,
     pub authorization: Authorization,
     #[serde(rename = "registryPullQPS")]
