@@ -306,6 +306,7 @@ fn kubelet_config(
         eviction: kubelet::EvictionSettings::guest(),
         logs: kubelet::LogRotation::default(),
         configuration: kubelet::Configuration::defaults()?,
+        shutdown: kubelet::ShutdownPaths::system(),
         static_pod_dir: Some(dir.join("manifests")),
         clock,
         random,

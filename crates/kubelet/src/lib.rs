@@ -3,7 +3,7 @@
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
-//! KubeletConfiguration; `certificates` has the node's certificates issued and renewed; `eviction` and `collect` keep the node from
+//! KubeletConfiguration; `certificates` has the node's certificates issued and renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from
 //! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
@@ -25,12 +25,14 @@ mod node;
 mod pods;
 mod probes;
 mod runtime;
+mod shutdown;
 mod statics;
 mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
 pub use configuration::{Configuration, ConfigurationError, Fields as ConfigurationFields};
 pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
+pub use shutdown::Paths as ShutdownPaths;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -98,6 +100,8 @@ pub struct Config {
     pub logs: LogRotation,
     /// What else a KubeletConfiguration says: who may use the HTTPS API, what is reserved, how often is told.
     pub configuration: Configuration,
+    /// How it is heard that the machine shuts down.
+    pub shutdown: ShutdownPaths,
     /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
@@ -161,6 +165,8 @@ pub(crate) struct Shared {
     pub pulls: Records,
     /// What the node is short of.
     pub pressure: Pressure,
+    /// Whether the node shuts down.
+    pub shutdown: shutdown::Closing,
     /// Which users pods have for themselves.
     pub users: Users,
     /// Who has how much of the node.
@@ -199,6 +205,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         ledger,
         pulls,
         pressure: Pressure::default(),
+        shutdown: shutdown::Closing::default(),
         cgroups: Cgroups::detect()
             .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,
         machine,
@@ -209,6 +216,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
+    tasks.spawn(shutdown::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));
     tasks.spawn(collect::logs::run(shared.clone(), pods.clone()));
     tasks.spawn(api::serve_health(shared.clone()));

@@ -332,6 +332,7 @@ impl Kubelet {
             labels: self.node_labels.into_iter().collect::<BTreeMap<_, _>>(),
             eviction: eviction(fields)?,
             logs: rotation(fields)?,
+            shutdown: kubelet::ShutdownPaths::system(),
             static_pod_dir: static_pods,
             clock,
             random,

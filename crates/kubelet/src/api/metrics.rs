@@ -63,12 +63,33 @@ fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
     ];
     families.extend(volumes(shared, &handles));
     families.extend(certificates(shared));
+    families.extend(shutdown(shared));
     families.extend(process());
     let mut build =
         Family::new("kubernetes_build_info", "gauge", "The version that is running. The count is always 1.");
     build.add(&[("git_version", VERSION), ("platform", "linux")], Some(1.0), None);
     families.push(build);
     families
+}
+
+/// Of the last graceful shutdown, if there was one.
+fn shutdown(shared: &Shared) -> Vec<Family> {
+    let last = shared.shutdown.last();
+    let Some(start) = last.start_time else { return Vec::new() };
+    let seconds = |at: jiff::Timestamp| at.as_millisecond() as f64 / 1000.0;
+    let of = |name, help, value| Family::new(name, "gauge", help).single(Some(value), None);
+    vec![
+        of(
+            "kubelet_graceful_shutdown_start_time_seconds",
+            "Last graceful shutdown start time since unix epoch in seconds",
+            seconds(start),
+        ),
+        of(
+            "kubelet_graceful_shutdown_end_time_seconds",
+            "Last graceful shutdown end time since unix epoch in seconds; 0 while it lasts",
+            last.end_time.map_or(0.0, seconds),
+        ),
+    ]
 }
 
 /// Of the node's certificates, where they are renewed.

@@ -79,9 +79,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "kernelMemcgNotification",
     "logging",
     "enableSystemLogQuery",
-    "shutdownGracePeriod",
-    "shutdownGracePeriodCriticalPods",
-    "shutdownGracePeriodByPodPriority",
     "reservedMemory",
     "seccompDefault",
     "memoryThrottlingFactor",
@@ -247,6 +244,8 @@ pub struct Fields {
     pub shutdown_grace_period: Duration,
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_grace_period_critical_pods: Duration,
+    #[serde(default)]
+    pub shutdown_grace_period_by_pod_priority: Vec<ShutdownPeriod>,
     pub enable_debug_flags_handler: bool,
     pub memory_throttling_factor: f64,
     pub memory_reservation_policy: String,
@@ -254,6 +253,16 @@ pub struct Fields {
     pub register_with_taints: Vec<Taint>,
     pub register_node: bool,
     pub container_runtime_endpoint: String,
+}
+
+/// How long pods of a priority have when the node shuts down.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShutdownPeriod {
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default)]
+    pub shutdown_grace_period_seconds: i64,
 }
 
 /// Who may be who.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 use schema::quantity::Quantity;
 
 use super::plan::{Observations, State};
@@ -12,6 +12,7 @@ use super::settings::{Signal, Threshold};
 use super::usage;
 use crate::Shared;
 use crate::collect;
+use crate::node::reference;
 use crate::pods::spec::PodExt;
 use crate::pods::{Ending, Handle, Pods, limits};
 
@@ -52,7 +53,7 @@ async fn round(shared: &Shared, pods: &Pods, state: &mut State) -> Result<(), to
     let Some(threshold) = verdict.reclaim else { return Ok(()) };
     let resource = threshold.signal.resource();
     shared.recorder.warning(
-        node(shared),
+        reference(shared),
         "EvictionThresholdMet",
         format!("Attempting to reclaim {resource}"),
     );
@@ -100,16 +101,6 @@ fn give_up_one(
         return;
     }
     tracing::warn!(resource = threshold.signal.resource(), "there is no pod that could be evicted");
-}
-
-fn node(shared: &Shared) -> ObjectReference {
-    let name = shared.config.node_name.clone();
-    ObjectReference {
-        kind: Some("Node".to_owned()),
-        uid: Some(name.clone()),
-        name: Some(name),
-        ..ObjectReference::default()
-    }
 }
 
 /// Whether a pod has anything that could be given up.

@@ -216,6 +216,7 @@ impl Worker {
             }
             return Ok(());
         }
+        admission::while_closing(self.shared.shutdown.is_begun())?;
         admission::check(pod)?;
         admission::under_pressure(pod, self.handle.is_static, &self.shared.pressure.now())?;
         self.shared.ledger.admit(&self.handle.uid, demand)
