@@ -307,6 +307,7 @@ fn kubelet_config(
         logs: kubelet::LogRotation::default(),
         configuration: kubelet::Configuration::defaults()?,
         shutdown: kubelet::ShutdownPaths::system(),
+        credential_providers: kubelet::CredentialProviders::default(),
         static_pod_dir: Some(dir.join("manifests")),
         clock,
         random,

@@ -3,7 +3,7 @@
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
-//! KubeletConfiguration; `certificates` has the node's certificates issued and renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from
+//! KubeletConfiguration; `credentials` asks who pulls images; `certificates` has the node's certificates issued and renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from
 //! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
@@ -14,11 +14,13 @@
 //! - An API server that is away stops no container and no restart.
 
 mod api;
+mod cache;
 pub mod certificates;
 mod cgroups;
 mod changes;
 mod collect;
 mod configuration;
+mod credentials;
 mod eviction;
 mod machine;
 mod node;
@@ -31,6 +33,7 @@ mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
 pub use configuration::{Configuration, ConfigurationError, Fields as ConfigurationFields};
+pub use credentials::{CredentialProviderError, CredentialProviders};
 pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
 pub use shutdown::Paths as ShutdownPaths;
 
@@ -102,6 +105,8 @@ pub struct Config {
     pub configuration: Configuration,
     /// How it is heard that the machine shuts down.
     pub shutdown: ShutdownPaths,
+    /// Programs that know who the node, or a pod, is at a registry.
+    pub credential_providers: CredentialProviders,
     /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
@@ -163,6 +168,8 @@ pub(crate) struct Shared {
     pub cgroups: Cgroups,
     /// Who pulled which image.
     pub pulls: Records,
+    /// Who knows who we are at a registry.
+    pub providers: credentials::Providers,
     /// What the node is short of.
     pub pressure: Pressure,
     /// Whether the node shuts down.
@@ -194,6 +201,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
+    let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -204,6 +212,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         recorder,
         ledger,
         pulls,
+        providers,
         pressure: Pressure::default(),
         shutdown: shutdown::Closing::default(),
         cgroups: Cgroups::detect()

@@ -12,7 +12,7 @@ use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use clap::Args;
 use kubelet::certificates::Measure;
-use kubelet::{Configuration, ConfigurationFields, EvictionSettings, LogRotation};
+use kubelet::{Configuration, ConfigurationFields, CredentialProviders, EvictionSettings, LogRotation};
 use serde_json::{Map, Value, json};
 
 use self::identity::Keeper;
@@ -46,6 +46,12 @@ pub struct Kubelet {
     /// Where pods' volumes are
     #[arg(long, default_value = "/var/lib/kubelet")]
     root_dir: PathBuf,
+    /// Which programs know the node's credentials at registries: a CredentialProviderConfig, or a folder of them
+    #[arg(long)]
+    image_credential_provider_config: Option<PathBuf>,
+    /// Where these programs are
+    #[arg(long)]
+    image_credential_provider_bin_dir: Option<PathBuf>,
     /// Labels of the node: key=value,…
     #[arg(long, value_delimiter = ',', value_parser = label)]
     node_labels: Vec<(String, String)>,
@@ -309,6 +315,16 @@ impl Kubelet {
         });
         let static_pods =
             Some(PathBuf::from(&fields.static_pod_path)).filter(|path| !path.as_os_str().is_empty());
+        let files = (&self.image_credential_provider_config, &self.image_credential_provider_bin_dir);
+        let providers = match files {
+            (Some(config), Some(programs)) => {
+                CredentialProviders::load(config, programs).context("failed to register CRI auth plugins")?
+            }
+            (None, None) => CredentialProviders::default(),
+            _ => bail!(
+                "--image-credential-provider-config and --image-credential-provider-bin-dir belong together: give both or none"
+            ),
+        };
         let config = kubelet::Config {
             hostname: node_name.clone(),
             serving,
@@ -333,6 +349,7 @@ impl Kubelet {
             eviction: eviction(fields)?,
             logs: rotation(fields)?,
             shutdown: kubelet::ShutdownPaths::system(),
+            credential_providers: providers,
             static_pod_dir: static_pods,
             clock,
             random,

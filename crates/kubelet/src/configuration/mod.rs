@@ -8,6 +8,8 @@ mod duration;
 mod fields;
 mod validate;
 
+pub use duration::parse as duration;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
