@@ -239,6 +239,12 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     Ok(())
 }
 
+/// Upstream's defaults, except that pods do not wait for each other's images.
+fn configuration() -> Result<kubelet::Configuration> {
+    let own = serde_json::Map::from_iter([("serializeImagePulls".to_owned(), false.into())]);
+    Ok(kubelet::Configuration::merge(&[], own)?.0)
+}
+
 fn cluster_network(settings: &NodeSettings) -> Result<(u32, u8)> {
     let cidr = &settings.cluster_cidr;
     let (address, bits) = cidr.split_once('/').context("the pod network")?;
@@ -305,7 +311,7 @@ fn kubelet_config(
         labels: BTreeMap::new(),
         eviction: kubelet::EvictionSettings::guest(),
         logs: kubelet::LogRotation::default(),
-        configuration: kubelet::Configuration::defaults()?,
+        configuration: configuration()?,
         shutdown: kubelet::ShutdownPaths::system(),
         credential_providers: kubelet::CredentialProviders::default(),
         static_pod_dir: Some(dir.join("manifests")),

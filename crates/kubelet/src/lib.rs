@@ -47,6 +47,7 @@ use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
+use tokio::sync::Semaphore;
 
 use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
@@ -168,6 +169,8 @@ pub(crate) struct Shared {
     pub cgroups: Cgroups,
     /// Who pulled which image.
     pub pulls: Records,
+    /// How many images are pulled at the same time; without it, as many as are wanted.
+    pub pulling: Option<Semaphore>,
     /// Who knows who we are at a registry.
     pub providers: credentials::Providers,
     /// What the node is short of.
@@ -201,6 +204,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
+    let pulling = turns(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
@@ -212,6 +216,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         recorder,
         ledger,
         pulls,
+        pulling,
         providers,
         pressure: Pressure::default(),
         shutdown: shutdown::Closing::default(),
@@ -232,6 +237,16 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())
+}
+
+/// `serializeImagePulls` and `maxParallelImagePulls`.
+fn turns(configuration: &Configuration) -> Option<Semaphore> {
+    let fields = &configuration.fields;
+    let most = match fields.serialize_image_pulls {
+        true => Some(1),
+        false => fields.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok()),
+    };
+    most.map(Semaphore::new)
 }
 
 /// What pods can be given of the node. Its disk changes, and is the eviction's to watch.

@@ -45,8 +45,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "enableContentionProfiling",
     "oomScoreAdj",
     "streamingConnectionIdleTimeout",
-    "imageMinimumGCAge",
-    "imageMaximumGCAge",
     "volumeStatsAggPeriod",
     "kubeletCgroups",
     "systemCgroups",
@@ -62,14 +60,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "runtimeRequestTimeout",
     "hairpinMode",
     "podCIDR",
-    "podPidsLimit",
     "cpuCFSQuota",
     "cpuCFSQuotaPeriod",
     "maxOpenFiles",
     "kubeAPIQPS",
     "kubeAPIBurst",
-    "serializeImagePulls",
-    "maxParallelImagePulls",
     "protectKernelDefaults",
     "memorySwap",
     "reservedSystemCPUs",
@@ -192,6 +187,10 @@ pub struct Fields {
     pub topology_manager_scope: String,
     pub hairpin_mode: String,
     pub max_pods: i32,
+    pub pod_pids_limit: i64,
+    /// Empty: pods inherit nothing.
+    #[serde(default)]
+    pub resolv_conf: String,
     #[serde(default)]
     pub run_once: bool,
     #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration::deserialize")]

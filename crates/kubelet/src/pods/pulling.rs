@@ -95,7 +95,8 @@ async fn try_all(
     image: &str,
     known: Vec<Known>,
 ) -> Result<(String, Option<Source>), tonic::Status> {
-    let sandbox = || sandbox_config(shared, pod, 0);
+    let config = sandbox_config(shared, pod, 0).map_err(|(_, why)| tonic::Status::unavailable(why))?;
+    let sandbox = || config.clone();
     let mut refused = None;
     for (source, auth) in known {
         match shared.runtime.pull(image, Some(auth), sandbox()).await {
@@ -118,6 +119,12 @@ async fn pull(
 ) -> Result<String, Failed> {
     let about = || pod.reference(Some(name));
     shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
+    let waited_since = shared.config.clock.monotonic();
+    // It is never closed.
+    let _turn = match &shared.pulling {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
     let begun = shared.config.clock.monotonic();
     // If this kubelet ends before it has written down who pulled, the image is not taken for one that was there before.
     shared.pulls.intend(image).map_err(|error| {
@@ -128,12 +135,16 @@ async fn pull(
     })?;
     match try_all(shared, pod, image, known).await {
         Ok((reference, source)) => {
-            let took = shared.config.clock.monotonic().saturating_sub(begun);
+            let now = shared.config.clock.monotonic();
             let pulled = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
             let size = pulled.as_ref().map_or(0, |image| image.size);
-            let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            let since = |begun| {
+                let took = now.saturating_sub(begun).as_millis();
+                Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX))
+            };
+            let (took, waited) = (since(begun), since(waited_since));
             let message = format!(
-                "Successfully pulled image {image:?} in {took:?} ({took:?} including waiting). Image size: {size} bytes."
+                "Successfully pulled image {image:?} in {took:?} ({waited:?} including waiting). Image size: {size} bytes."
             );
             shared.recorder.normal(about(), "Pulled", message);
             let id = pulled.map_or_else(|| reference.clone(), |image| image.id);

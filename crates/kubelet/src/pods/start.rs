@@ -91,7 +91,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         .map_err(|message| refuse("CreateContainerConfigError", message))?;
     let id = shared
         .runtime
-        .create_container(attempt.sandbox, Box::new(config), sandbox_config(shared, pod, 0))
+        .create_container(attempt.sandbox, Box::new(config), sandbox_config(shared, pod, 0)?)
         .await
         .map_err(|status| refuse("CreateContainerError", status.message().to_owned()))?;
     let about = || pod.reference(Some(&container.name));
