@@ -20,6 +20,7 @@ mod cgroups;
 mod changes;
 mod collect;
 mod configuration;
+mod counts;
 mod credentials;
 mod eviction;
 mod machine;
@@ -173,6 +174,8 @@ pub(crate) struct Shared {
     pub pulling: Option<Semaphore>,
     /// Who knows who we are at a registry.
     pub providers: credentials::Providers,
+    /// What the metrics tell.
+    pub counts: counts::Counts,
     /// What the node is short of.
     pub pressure: Pressure,
     /// Whether the node shuts down.
@@ -218,6 +221,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         pulls,
         pulling,
         providers,
+        counts: counts::Counts::default(),
         pressure: Pressure::default(),
         shutdown: shutdown::Closing::default(),
         cgroups: Cgroups::detect()

@@ -61,63 +61,13 @@ fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
             .single(Some(f64::from(running_pods)), None),
         containers,
     ];
+    families.extend(super::counted::families(shared));
     families.extend(volumes(shared, &handles));
-    families.extend(certificates(shared));
-    families.extend(shutdown(shared));
     families.extend(process());
     let mut build =
         Family::new("kubernetes_build_info", "gauge", "The version that is running. The count is always 1.");
     build.add(&[("git_version", VERSION), ("platform", "linux")], Some(1.0), None);
     families.push(build);
-    families
-}
-
-/// Of the last graceful shutdown, if there was one.
-fn shutdown(shared: &Shared) -> Vec<Family> {
-    let last = shared.shutdown.last();
-    let Some(start) = last.start_time else { return Vec::new() };
-    let seconds = |at: jiff::Timestamp| at.as_millisecond() as f64 / 1000.0;
-    let of = |name, help, value| Family::new(name, "gauge", help).single(Some(value), None);
-    vec![
-        of(
-            "kubelet_graceful_shutdown_start_time_seconds",
-            "Last graceful shutdown start time since unix epoch in seconds",
-            seconds(start),
-        ),
-        of(
-            "kubelet_graceful_shutdown_end_time_seconds",
-            "Last graceful shutdown end time since unix epoch in seconds; 0 while it lasts",
-            last.end_time.map_or(0.0, seconds),
-        ),
-    ]
-}
-
-/// Of the node's certificates, where they are renewed.
-fn certificates(shared: &Shared) -> Vec<Family> {
-    let now = shared.config.clock.now();
-    let names = [
-        (
-            "kubelet_certificate_manager_client_ttl_seconds",
-            "The TTL of the kubelet's client certificate; infinite while there is none.",
-            "kubelet_certificate_manager_client_expiration_renew_errors",
-        ),
-        (
-            "kubelet_certificate_manager_server_ttl_seconds",
-            "The TTL of the kubelet's serving certificate; infinite while there is none.",
-            "kubelet_server_expiration_renew_errors",
-        ),
-    ];
-    let (client, server) = &shared.config.renewals;
-    let mut families = Vec::new();
-    for ((ttl, help, errors), measure) in names.into_iter().zip([client, server]) {
-        let Some(measure) = measure else { continue };
-        let end = *measure.not_after.lock();
-        let left = end.map_or(f64::INFINITY, |end| end.duration_since(now).as_secs_f64());
-        families.push(Family::new(ttl, "gauge", help).single(Some(left), None));
-        let failed = measure.failures.load(std::sync::atomic::Ordering::Relaxed);
-        let help = "How often the certificate could not be renewed.";
-        families.push(Family::new(errors, "counter", help).single(Some(float(failed)), None));
-    }
     families
 }
 

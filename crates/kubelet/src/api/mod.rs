@@ -3,6 +3,7 @@
 
 mod access;
 mod attributes;
+mod counted;
 mod exposition;
 mod files;
 mod health;
@@ -177,6 +178,7 @@ impl Server {
             ["statusz"] => Ok(text(pages::statusz(&self.shared))),
             ["metrics"] => metrics::own(self).await.map(text),
             ["metrics", "resource"] => Ok(text(metrics::resource(self).await)),
+            ["metrics", "probes"] => Ok(text(counted::probes(&self.shared))),
             ["metrics", "cadvisor"] => Ok(text(metrics::cadvisor(self).await)),
             ["stats", "summary"] => {
                 let brief = query(request).iter().any(|(key, value)| {

@@ -138,6 +138,7 @@ async fn pull(
             let now = shared.config.clock.monotonic();
             let pulled = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
             let size = pulled.as_ref().map_or(0, |image| image.size);
+            shared.counts.pulled(size, now.saturating_sub(begun));
             let since = |begun| {
                 let took = now.saturating_sub(begun).as_millis();
                 Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX))

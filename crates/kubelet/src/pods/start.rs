@@ -109,6 +109,13 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let given = container.resources.clone().unwrap_or_default();
     handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
+    let is_init = pod.init_containers().iter().any(|init| init.name == container.name);
+    let is_main = pod.containers().iter().any(|main| main.name == container.name);
+    shared.counts.started(match (is_init, is_main) {
+        (true, _) => "init_container",
+        (_, true) => "container",
+        _ => "ephemeral_container",
+    });
     post_start(shared, handle, pod, container, &id).await
 }
 
