@@ -47,10 +47,10 @@ impl Keeper<'_> {
         let bootstrap = match bootstrap {
             Some(bootstrap) if !self.is_valid(path)? => {
                 let text = super::read(bootstrap)?;
-                let from = bootstrap.parent().unwrap_or(Path::new("/"));
-                let own =
-                    kubeconfig::with_certificate_file(&text, &std::path::absolute(from)?, &files.current())
-                        .with_context(|| format!("using {}", bootstrap.display()))?;
+                let whole = std::path::absolute(bootstrap)?;
+                let (from, pem) = (whole.parent().unwrap_or(&whole), std::path::absolute(files.current())?);
+                let own = kubeconfig::with_certificate_file(&text, from, &pem)
+                    .with_context(|| format!("using {}", bootstrap.display()))?;
                 auth::pki::write_private(path, &own)
                     .with_context(|| format!("writing {}", path.display()))?;
                 tracing::info!(kubeconfig = %path.display(), "written; a first certificate is asked for");
