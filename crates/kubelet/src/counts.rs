@@ -17,6 +17,23 @@ const IMAGE_PULL: &[f64] = &[
 ];
 /// Prometheus' own.
 const USUAL: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// 5 ms, and each 2.5 times the one before it.
+const OPERATION: &[f64] = &[
+    0.005,
+    0.0125,
+    0.03125,
+    0.078125,
+    0.1953125,
+    0.48828125,
+    1.220703125,
+    3.0517578125,
+    7.62939453125,
+    19.073486328125,
+    47.6837158203125,
+    119.20928955078125,
+    298.0232238769531,
+    745.0580596923828,
+];
 const MEGA: u64 = 1024 * 1024;
 const GIGA: u64 = 1024 * MEGA;
 /// Sizes of images, each with the label of those that are smaller.
@@ -48,6 +65,11 @@ pub struct Histogram {
 impl Histogram {
     fn new(bounds: &[f64]) -> Self {
         Self { buckets: bounds.iter().map(|bound| (*bound, 0)).collect(), beyond: 0, sum: 0.0 }
+    }
+
+    /// How often altogether.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum::<u64>() + self.beyond
     }
 
     fn observe(&mut self, took: Duration) {
@@ -158,6 +180,25 @@ impl Counts {
             pod_starts: self.pod_starts.lock().clone(),
             pods: self.pods.load(Ordering::Relaxed),
         }
+    }
+}
+
+/// What was asked of the runtime.
+#[derive(Debug, Default)]
+pub struct Operations(Mutex<BTreeMap<&'static str, (Histogram, u64)>>);
+
+impl Operations {
+    /// It was asked, and took so long.
+    pub fn note(&self, operation: &'static str, took: Duration, failed: bool) {
+        let mut all = self.0.lock();
+        let (histogram, failures) = all.entry(operation).or_insert_with(|| (Histogram::new(OPERATION), 0));
+        histogram.observe(took);
+        *failures += u64::from(failed);
+    }
+
+    /// By operation: how long it took, and how often it failed.
+    pub fn read(&self) -> BTreeMap<&'static str, (Histogram, u64)> {
+        self.0.lock().clone()
     }
 }
 

@@ -198,7 +198,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }
     let machine = Machine::read(config.capacity)?;
-    let runtime = connect(&config.cri_endpoint, tasks).await?;
+    let runtime = connect(&config, tasks).await?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|source| KubeletError::Listen { address: config.listen, source })?;
@@ -263,9 +263,9 @@ fn given(machine: &Machine, config: &Config) -> Result<node::allocatable::Amount
 }
 
 /// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.
-async fn connect(endpoint: &str, tasks: &TaskGroup) -> Result<Runtime, KubeletError> {
+async fn connect(config: &Config, tasks: &TaskGroup) -> Result<Runtime, KubeletError> {
     loop {
-        match Runtime::connect(endpoint).await {
+        match Runtime::connect(&config.cri_endpoint, &config.clock).await {
             Ok(runtime) => return Ok(runtime),
             Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
             Err(error) => {

@@ -52,9 +52,36 @@ pub fn families(shared: &Shared) -> Vec<Family> {
     let pods = counter("kubelet_started_pods_total", "Cumulative number of pods started")
         .single(Some(read.pods as f64), None);
     let mut families = vec![evictions, containers, pulls, rounds, starts, pods];
+    families.extend(operations(shared));
     families.extend(certificates(shared));
     families.extend(shutdown(shared));
     families
+}
+
+/// Of the container runtime.
+fn operations(shared: &Shared) -> [Family; 3] {
+    let mut total = Family::new(
+        "kubelet_runtime_operations_total",
+        "counter",
+        "Cumulative number of runtime operations by operation type.",
+    );
+    let mut errors = Family::new(
+        "kubelet_runtime_operations_errors_total",
+        "counter",
+        "Cumulative number of runtime operation errors by operation type.",
+    );
+    let mut durations = Family::new(
+        "kubelet_runtime_operations_duration_seconds",
+        "histogram",
+        "Duration in seconds of runtime operations. Broken down by operation type.",
+    );
+    for (operation, (taken, failed)) in shared.runtime.operations.read() {
+        let labels = [("operation_type", operation)];
+        total.add(&labels, Some(taken.count() as f64), None);
+        errors.add(&labels, (failed > 0).then_some(failed as f64), None);
+        durations.histogram(&labels, &taken);
+    }
+    [total, errors, durations]
 }
 
 /// Of the last graceful shutdown, if there was one.
