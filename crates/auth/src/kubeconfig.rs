@@ -1,4 +1,6 @@
-//! kubeconfig files, with everything embedded.
+//! kubeconfig files, with everything embedded, or with certificates in files that are replaced.
+
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -37,6 +39,14 @@ pub enum KubeconfigError {
     /// It is YAML, but no kubeconfig.
     #[error("the kubeconfig's {0} is not what it should be: mend the file, or name another one")]
     Form(&'static str),
+    /// A file that it names cannot be read.
+    #[error("reading {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// A file with this entry alone.
@@ -94,17 +104,91 @@ pub fn remove(existing: &str, name: &str) -> Result<String, KubeconfigError> {
     Ok(serde_yaml_ng::to_string(&file)?)
 }
 
+/// A file for the same cluster as the current context's of `existing`, whose user shows the certificate and key in
+/// the file `pem`: what a kubelet writes once it has been told by a bootstrap kubeconfig where the cluster is.
+/// Relative paths are meant from `dir`.
+///
+/// # Errors
+/// When `existing` is no kubeconfig, or names no current cluster.
+pub fn with_certificate_file(existing: &str, dir: &Path, pem: &Path) -> Result<String, KubeconfigError> {
+    let mut cluster =
+        current(existing, "cluster")?.ok_or(KubeconfigError::Form("current context's cluster"))?;
+    if let Some(Value::String(authority)) = cluster.get_mut("certificate-authority")
+        && !authority.is_empty()
+    {
+        *authority = dir.join(&*authority).display().to_string();
+    }
+    let pem = Value::from(pem.display().to_string());
+    let user = mapping([("client-certificate", pem.clone()), ("client-key", pem)]);
+    let context = mapping([
+        ("cluster", "default-cluster".into()),
+        ("namespace", "default".into()),
+        ("user", "default-auth".into()),
+    ]);
+    let list = |name: &str, key: &str, value: Value| {
+        Value::Sequence(vec![Value::Mapping(mapping_of([("name", name.into()), (key, value)]))])
+    };
+    let file = mapping_of([
+        ("apiVersion", "v1".into()),
+        ("kind", "Config".into()),
+        ("clusters", list("default-cluster", "cluster", cluster)),
+        ("contexts", list("default-context", "context", context)),
+        ("current-context", "default-context".into()),
+        ("users", list("default-auth", "user", user)),
+    ]);
+    Ok(serde_yaml_ng::to_string(&file)?)
+}
+
 /// The authority (PEM) that the current context's cluster embeds, if it does.
 pub fn authority(file: &str) -> Option<String> {
-    let file: Value = serde_yaml_ng::from_str(file).ok()?;
-    let named = |list: &str, name: &Value| {
-        let entries = file.get(list)?.as_sequence()?;
-        entries.iter().find(|entry| entry.get("name") == Some(name)).cloned()
-    };
-    let context = named("contexts", file.get("current-context")?)?;
-    let cluster = named("clusters", context.get("context")?.get("cluster")?)?;
-    let encoded = cluster.get("cluster")?.get("certificate-authority-data")?.as_str()?.to_owned();
+    let cluster = current(file, "cluster").ok()??;
+    let encoded = cluster.get("certificate-authority-data")?.as_str()?.to_owned();
     String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+}
+
+/// The file of the authority that the current context's cluster names, if it does.
+pub fn authority_file(file: &str) -> Option<PathBuf> {
+    let cluster = current(file, "cluster").ok()??;
+    let path = cluster.get("certificate-authority")?.as_str().filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(path))
+}
+
+/// The certificate and its key (PEM) that the current context's user shows, if it does: embedded, or in files.
+/// Relative paths are meant from `dir`.
+///
+/// # Errors
+/// When the file is no kubeconfig, or what it embeds or names cannot be read.
+pub fn certificate(file: &str, dir: &Path) -> Result<Option<CertKey>, KubeconfigError> {
+    let Some(user) = current(file, "user")? else { return Ok(None) };
+    let part = |name: &'static str| -> Result<Option<String>, KubeconfigError> {
+        let text = |key: &str| user.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if let Some(data) = text(&format!("{name}-data")) {
+            let bytes = STANDARD.decode(data).map_err(|_| KubeconfigError::Form(name))?;
+            return String::from_utf8(bytes).map(Some).map_err(|_| KubeconfigError::Form(name));
+        }
+        let Some(path) = text(name).map(|path| dir.join(path)) else { return Ok(None) };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(KubeconfigError::Read { path, source }),
+        }
+    };
+    let found = part("client-certificate")?.zip(part("client-key")?);
+    Ok(found.map(|(cert_pem, key_pem)| CertKey { cert_pem, key_pem }))
+}
+
+/// The cluster or the user of the current context.
+fn current(file: &str, kind: &str) -> Result<Option<Value>, KubeconfigError> {
+    let file = parse(Some(file))?;
+    let named = |list: &str, name: Option<&Value>| {
+        let entries = file.get(list)?.as_sequence()?;
+        entries.iter().find(|entry| entry.get("name") == name).cloned()
+    };
+    let context = named("contexts", file.get("current-context"));
+    let context = context.as_ref().and_then(|context| context.get("context"));
+    let name = context.and_then(|context| context.get(kind));
+    let entry = name.and_then(|name| named(&format!("{kind}s"), Some(name)));
+    Ok(entry.and_then(|entry| entry.get(kind).cloned()))
 }
 
 fn parse(existing: Option<&str>) -> Result<Mapping, KubeconfigError> {
@@ -179,6 +263,24 @@ mod tests {
         let left: Value = serde_yaml_ng::from_str(&remove(&merged, "a").unwrap()).unwrap();
         assert_eq!(left["clusters"].as_sequence().unwrap().len(), 1);
         assert_eq!(left["current-context"].as_str(), Some(""));
+    }
+
+    #[test]
+    fn what_a_kubelet_writes_names_the_cluster_and_its_own_certificate() {
+        let bootstrap = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n- {name: c, context: {cluster: k, user: b}}\n\
+                         clusters:\n- {name: k, cluster: {server: https://one, certificate-authority: pki/ca.crt, tls-server-name: api}}\n\
+                         users:\n- {name: b, user: {token: secret}}\n";
+        let dir = tempfile::tempdir().unwrap();
+        let pem = dir.path().join("kubelet-client-current.pem");
+        assert_eq!(certificate(bootstrap, dir.path()).unwrap(), None);
+        let written = with_certificate_file(bootstrap, Path::new("/etc/kubernetes"), &pem).unwrap();
+        assert_eq!(authority_file(&written), Some(PathBuf::from("/etc/kubernetes/pki/ca.crt")));
+        assert!(written.contains("tls-server-name: api") && !written.contains("secret"), "{written}");
+        assert_eq!(certificate(&written, dir.path()).unwrap(), None, "not there yet");
+        std::fs::write(&pem, "both").unwrap();
+        let both = CertKey { cert_pem: "both".to_owned(), key_pem: "both".to_owned() };
+        assert_eq!(certificate(&written, Path::new("/")).unwrap(), Some(both));
+        assert!(with_certificate_file("apiVersion: v1", dir.path(), &pem).is_err());
     }
 
     #[test]

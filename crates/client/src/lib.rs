@@ -9,6 +9,7 @@ pub mod events;
 pub mod informer;
 pub mod leader;
 pub mod queue;
+pub mod replace;
 mod wire;
 
 pub use informer::{Change, Informer, Reflector, Resource};

@@ -26,6 +26,8 @@ pub struct Clients {
     pub garbage: Client,
     /// `certificate-controller`
     pub certificates: Client,
+    /// `ephemeral-volume-controller`
+    pub ephemeral_volumes: Client,
     /// `kubelet-serving-approver`
     pub kubelet_serving: Client,
 }
@@ -47,6 +49,7 @@ impl Clients {
             nodes: account("node-controller")?,
             garbage: account("generic-garbage-collector")?,
             certificates: account("certificate-controller")?,
+            ephemeral_volumes: account("ephemeral-volume-controller")?,
             kubelet_serving: account("kubelet-serving-approver")?,
         })
     }

@@ -37,6 +37,8 @@ pub struct Informers {
     pub service_accounts: Reflector<AnyView>,
     /// The config maps named `kube-root-ca.crt`.
     pub root_cas: Reflector<ConfigMap>,
+    /// Claims of volumes: their metadata.
+    pub claims: Reflector<AnyView>,
     /// Certificate requests.
     pub certificate_requests: Reflector<CertificateSigningRequest>,
 }
@@ -91,6 +93,8 @@ pub struct Queues {
     pub node_health: WorkQueue<String>,
     /// Pods that are on nodes, which may not bear them.
     pub evictions: WorkQueue<String>,
+    /// Pods with volumes whose claims are made for them.
+    pub ephemeral_volumes: WorkQueue<String>,
     /// Certificate requests.
     pub certificates: WorkQueue<String>,
 }
@@ -178,6 +182,17 @@ pub fn start_informers(
     let queue = queues.certificates.clone();
     certificate_requests.on_change(move |change| queue.add(change.key().to_owned()));
 
+    let mut claims: Informer<AnyView> =
+        Informer::new(client.clone(), core("PersistentVolumeClaim", "persistentvolumeclaims"));
+    let queue = queues.ephemeral_volumes.clone();
+    claims.on_change(move |change| {
+        // A claim that is gone may have to be made again, and one that was in the way may be gone.
+        let client::Change::Removed { old, .. } = change else { return };
+        for owner in old.metadata.owner_references.iter().filter(|owner| owner.kind == "Pod") {
+            queue.add(crate::view::key(&old.metadata.namespace, &owner.name));
+        }
+    });
+
     let services = services.start(tasks);
     let replica_sets = sets.start(tasks);
     Informers {
@@ -191,6 +206,7 @@ pub fn start_informers(
         leases: leases.start(tasks),
         service_accounts: service_accounts.start(tasks),
         root_cas: root_cas.start(tasks),
+        claims: claims.start(tasks),
         certificate_requests: certificate_requests.start(tasks),
     }
 }
@@ -206,6 +222,7 @@ fn start_pods(
     let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
     let (sets, selecting) = (queues.replica_sets.clone(), queues.services.clone());
     let evictions = queues.evictions.clone();
+    let ephemeral = queues.ephemeral_volumes.clone();
     pods.on_change(move |change| {
         let (pod, old, gone) = match change {
             client::Change::Set { new, old, .. } => (*new, *old, new.metadata.deletion_timestamp.is_some()),
@@ -214,6 +231,10 @@ fn start_pods(
         let namespace = &pod.metadata.namespace;
         if !gone && !pod.spec.node_name.is_empty() && old.is_none_or(|old| old.spec.node_name.is_empty()) {
             evictions.add(change.key().to_owned());
+        }
+        let is_new = old.is_none_or(|old| old.metadata.uid != pod.metadata.uid);
+        if !gone && is_new && !pod.spec.volumes.is_empty() {
+            ephemeral.add(change.key().to_owned());
         }
         match pod.metadata.controller() {
             Some(owner) if owner.kind == "ReplicaSet" => {
@@ -267,6 +288,7 @@ impl Informers {
             self.leases.synced(),
             self.service_accounts.synced(),
             self.root_cas.synced(),
+            self.claims.synced(),
             self.certificate_requests.synced(),
         );
     }

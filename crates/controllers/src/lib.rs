@@ -9,6 +9,7 @@ pub mod clients;
 pub mod context;
 pub mod deployment;
 pub mod endpointslice;
+pub mod ephemeral;
 pub mod expect;
 pub mod garbage;
 pub mod namespace;
@@ -60,6 +61,7 @@ pub async fn run(
         queues.node_health.run(2, |name| nodes.reconcile(name)),
         queues.evictions.run(4, |key| nodes.evict(key)),
         queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
+        queues.ephemeral_volumes.run(2, |key| ephemeral::run::reconcile(&context, key)),
         nodes.watch_over(),
         garbage::run::run(&context, tasks),
     );

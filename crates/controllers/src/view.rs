@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::{EphemeralVolumeSource, PersistentVolumeClaimTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::Deserialize;
 
@@ -85,6 +86,33 @@ pub struct PodSpecView {
     pub containers: Vec<ContainerView>,
     /// What taints it bears.
     pub tolerations: Vec<k8s_openapi::api::core::v1::Toleration>,
+    /// Its volumes whose claims are made for it; others are not kept.
+    #[serde(deserialize_with = "ephemeral")]
+    pub volumes: Vec<EphemeralView>,
+}
+
+/// A volume whose claim is made for its pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EphemeralView {
+    /// The volume's name.
+    pub name: String,
+    /// What the claim is to be.
+    pub template: PersistentVolumeClaimTemplate,
+}
+
+fn ephemeral<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<EphemeralView>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Any {
+        name: String,
+        ephemeral: Option<EphemeralVolumeSource>,
+    }
+    let all = Option::<Vec<Any>>::deserialize(from)?.unwrap_or_default();
+    let of = |any: Any| {
+        let template = any.ephemeral?.volume_claim_template?;
+        Some(EphemeralView { name: any.name, template })
+    };
+    Ok(all.into_iter().filter_map(of).collect())
 }
 
 /// A container of a pod.

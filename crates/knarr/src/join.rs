@@ -1,17 +1,15 @@
 //! How a machine becomes a node: with a bootstrap token it asks for certificates, and keeps them.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use auth::kubeconfig::{self, Credential, Entry};
-use auth::pki::CertKey;
-use auth::pki::join::{self, NewRequest};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
+use auth::pki::join;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kubelet::certificates::{Wanted, request};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -105,16 +103,12 @@ pub async fn settings(client: &kube::Client) -> Result<NodeSettings> {
 /// # Errors
 /// When the cluster refuses, or does not answer in time.
 pub async fn join(joining: &Joining<'_>, client: &kube::Client, ca_pem: &str) -> Result<Identity> {
-    let user = format!("system:node:{}", joining.node);
-    let request = join::new_request(&user, &["system:nodes"], &[])?;
-    let certificate =
-        issue(client, "kubernetes.io/kube-apiserver-client-kubelet", "client auth", request).await?;
+    let certificate = request(client, &Wanted::client(joining.node), PATIENCE).await?;
     let kubelet = kubeconfig_of(joining.server, ca_pem, Credential::Certificate(&certificate))?;
     let own = client::connect::kubeconfig(&kubelet).await?;
     announce(&own, joining).await?;
-    let sans = [joining.node.to_owned(), joining.ip.to_string()];
-    let request = join::new_request(&user, &["system:nodes"], &sans)?;
-    let serving = issue(&own, "kubernetes.io/kubelet-serving", "server auth", request).await?;
+    let sans = vec![joining.node.to_owned(), joining.ip.to_string()];
+    let serving = request(&own, &Wanted::serving(joining.node, sans), PATIENCE).await?;
     Ok(Identity {
         name: joining.node.to_owned(),
         ip: joining.ip,
@@ -146,42 +140,6 @@ async fn announce(client: &kube::Client, joining: &Joining<'_>) -> Result<()> {
         .await
         .context("telling the node's addresses")?;
     Ok(())
-}
-
-/// Asks for a certificate and waits for it.
-async fn issue(client: &kube::Client, signer: &str, usage: &str, request: NewRequest) -> Result<CertKey> {
-    let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let usages = ["digital signature", "key encipherment", usage];
-    let asked = CertificateSigningRequest {
-        metadata: ObjectMeta { generate_name: Some("csr-".to_owned()), ..Default::default() },
-        spec: CertificateSigningRequestSpec {
-            request: ByteString(request.csr_pem.into_bytes()),
-            signer_name: signer.to_owned(),
-            usages: Some(usages.iter().map(|&usage| usage.to_owned()).collect()),
-            ..Default::default()
-        },
-        ..Default::default()
-    };
-    let made = requests.create(&PostParams::default(), &asked).await;
-    let name = made.with_context(|| format!("asking {signer} for a certificate"))?.metadata.name;
-    let name = name.context("a certificate request without a name")?;
-    let since = Instant::now();
-    loop {
-        let status = requests.get(&name).await?.status.unwrap_or_default();
-        if let Some(certificate) = status.certificate {
-            let cert_pem = String::from_utf8(certificate.0).context("the certificate is no PEM")?;
-            return Ok(CertKey { cert_pem, key_pem: request.key_pem });
-        }
-        let refused =
-            status.conditions.iter().flatten().find(|c| matches!(c.type_.as_str(), "Denied" | "Failed"));
-        if let Some(condition) = refused {
-            bail!("{name}: {}: {}", condition.type_, condition.message.as_deref().unwrap_or_default());
-        }
-        if since.elapsed() > PATIENCE {
-            bail!("{name} was not answered within {PATIENCE:?}: look with `kubectl describe csr {name}`");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[cfg(test)]

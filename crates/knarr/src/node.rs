@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use auth::pki::CertKey;
-use base::{Shutdown, SystemClock, SystemRandom, TaskGroup};
+use auth::kubeconfig::Credential;
+use auth::pki::{CertKey, Serving};
+use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
+use kubelet::certificates::Measure;
 use net::pod::PodLinks;
 use nix::sched::{CloneFlags, setns};
 use runtime::{NetworkError, PodIps, PodNetwork, SandboxMeta};
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
+use crate::component::kubelet::identity::Keeper;
 use crate::paths::Paths;
 
 /// What a node is given when it is made: who it is, and how it reaches the cluster.
@@ -51,7 +54,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Whether its certificates end soon, and new ones should be had.
+    /// Whether the certificates that it was given end soon.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -59,6 +62,27 @@ impl Identity {
         let month = jiff::SignedDuration::from_hours(30 * 24);
         let end = auth::pki::join::not_after(&self.serving_cert)?;
         Ok(end.duration_since(now) < month)
+    }
+
+    /// The same node with the certificate that it was issued last, while it ran; `None` when no certificate of it is
+    /// valid any more.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn newest(mut self, dir: &Path, server: &str, now: jiff::Timestamp) -> Result<Option<Self>> {
+        let given = auth::kubeconfig::certificate(&self.kubelet, Path::new("/"))?;
+        let issued = kubelet::certificates::Files::new(&pki(dir), "kubelet-client").load()?;
+        let mut newest = None;
+        for cert in given.iter().chain(&issued) {
+            let end = auth::pki::join::not_after(&cert.cert_pem)?;
+            if now < end && newest.is_none_or(|(known, _)| known < end) {
+                newest = Some((end, cert));
+            }
+        }
+        let Some((_, cert)) = newest else { return Ok(None) };
+        self.kubelet = crate::join::kubeconfig_of(server, &self.client_ca, Credential::Certificate(cert))?;
+        self.proxy.clone_from(&self.kubelet);
+        Ok(Some(self))
     }
 
     /// Reads what the node was given; `None` when it was not given anything yet.
@@ -80,6 +104,11 @@ impl Identity {
         serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is damaged: remove it and run `knarr up`", path.display()))
     }
+}
+
+/// Where certificates are that the node was issued after it was made.
+fn pki(dir: &Path) -> PathBuf {
+    dir.join("pki")
 }
 
 /// Moves the calling process into the node's namespace. Only while it has one thread.
@@ -173,7 +202,18 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     let identity = Identity::load(&paths.node(node))?;
     let shutdown = Shutdown::new();
     let tasks = TaskGroup::new(&shutdown);
-    let proxy = client::connect::kubeconfig(&identity.proxy).await?;
+    let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
+    let dir = pki(&paths.node(node));
+    let keeper = Keeper { node, dir: &dir, clock: &clock, random: &random, tasks: &tasks };
+    let (kubelet_client, shown) = keeper.embedded(&identity.kubelet).await?;
+    let given = CertKey { cert_pem: identity.serving_cert.clone(), key_pem: identity.serving_key.clone() };
+    let names = vec![node.to_owned(), identity.ip.to_string()];
+    let (serving, served) = keeper.issued(names, Some(&given), &kubelet_client)?;
+    // A machine that joined has one identity, which is renewed; the proxy of a local node has another.
+    let proxy = match identity.proxy == identity.kubelet {
+        true => kubelet_client.clone(),
+        false => client::connect::kubeconfig(&identity.proxy).await?,
+    };
     let cluster = cluster_network(settings)?;
     tasks.spawn({
         let (name, client, tasks) = (node.to_owned(), proxy.clone(), tasks.clone());
@@ -185,9 +225,9 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
         async move { net::services::run::run(table, cluster, local, client, &tasks).await }
     });
     start_dns(settings, proxy, &tasks).await?;
-    let kubelet_client = client::connect::kubeconfig(&identity.kubelet).await?;
     record(paths, &["kubelet", "proxy", "dns"], node, &format!("agent-{node}"))?;
-    let config = kubelet_config(paths, settings, node, &identity)?;
+    let certificates = (serving, (shown, Some(served)));
+    let config = kubelet_config(paths, settings, &identity, certificates, (clock, random))?;
     let run = kubelet::run(config, kubelet_client, &tasks);
     tokio::pin!(run);
     tokio::select! {
@@ -197,6 +237,12 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     shutdown.trigger();
     tasks.stop().await;
     Ok(())
+}
+
+/// Upstream's defaults, except that pods do not wait for each other's images.
+fn configuration() -> Result<kubelet::Configuration> {
+    let own = serde_json::Map::from_iter([("serializeImagePulls".to_owned(), false.into())]);
+    Ok(kubelet::Configuration::merge(&[], own)?.0)
 }
 
 fn cluster_network(settings: &NodeSettings) -> Result<(u32, u8)> {
@@ -237,12 +283,14 @@ fn name_servers() -> Vec<IpAddr> {
 fn kubelet_config(
     paths: &Paths,
     settings: &NodeSettings,
-    node: &str,
     identity: &Identity,
+    (serving, renewals): (Arc<Serving>, (Option<Arc<Measure>>, Option<Arc<Measure>>)),
+    (clock, random): (SharedClock, SharedRandom),
 ) -> Result<kubelet::Config> {
+    let node = &identity.name;
     let dir = paths.node(node);
     Ok(kubelet::Config {
-        node_name: node.to_owned(),
+        node_name: node.clone(),
         root_dir: dir.join("kubelet"),
         log_dir: dir.join("logs"),
         cri_endpoint: settings
@@ -250,12 +298,10 @@ fn kubelet_config(
             .clone()
             .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
         node_ip: IpAddr::V4(identity.ip),
-        hostname: node.to_owned(),
+        hostname: node.clone(),
         listen: SocketAddr::from((identity.ip, 10250)),
-        server_cert: CertKey {
-            cert_pem: identity.serving_cert.clone(),
-            key_pem: identity.serving_key.clone(),
-        },
+        serving,
+        renewals,
         client_ca_pem: identity.client_ca.clone(),
         cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],
         cluster_domain: settings.cluster_domain.clone(),
@@ -265,9 +311,11 @@ fn kubelet_config(
         labels: BTreeMap::new(),
         eviction: kubelet::EvictionSettings::guest(),
         logs: kubelet::LogRotation::default(),
-        configuration: kubelet::Configuration::defaults()?,
+        configuration: configuration()?,
+        shutdown: kubelet::ShutdownPaths::system(),
+        credential_providers: kubelet::CredentialProviders::default(),
         static_pod_dir: Some(dir.join("manifests")),
-        clock: SystemClock::shared(),
-        random: SystemRandom::shared(),
+        clock,
+        random,
     })
 }

@@ -3,7 +3,7 @@
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
-//! KubeletConfiguration; `eviction` and `collect` keep the node from
+//! KubeletConfiguration; `credentials` asks who pulls images; `certificates` has the node's certificates issued and renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from
 //! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
@@ -14,21 +14,29 @@
 //! - An API server that is away stops no container and no restart.
 
 mod api;
+mod cache;
+pub mod certificates;
 mod cgroups;
+mod changes;
 mod collect;
 mod configuration;
+mod counts;
+mod credentials;
 mod eviction;
 mod machine;
 mod node;
 mod pods;
 mod probes;
 mod runtime;
+mod shutdown;
 mod statics;
 mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
 pub use configuration::{Configuration, ConfigurationError, Fields as ConfigurationFields};
+pub use credentials::{CredentialProviderError, CredentialProviders};
 pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
+pub use shutdown::Paths as ShutdownPaths;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,11 +44,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::pki::CertKey;
+use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
+use tokio::sync::Semaphore;
 
+use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
 use crate::eviction::Pressure;
 use crate::machine::Machine;
@@ -72,7 +82,9 @@ pub struct Config {
     /// Where its own HTTPS API listens.
     pub listen: SocketAddr,
     /// The certificate of that API.
-    pub server_cert: CertKey,
+    pub serving: Arc<Serving>,
+    /// How the renewals of its own certificates go: the one it shows to the API server, and the one it serves with.
+    pub renewals: (Option<Arc<Measure>>, Option<Arc<Measure>>),
     /// Whose client certificates that API trusts.
     pub client_ca_pem: String,
     /// The cluster's DNS servers.
@@ -93,6 +105,10 @@ pub struct Config {
     pub logs: LogRotation,
     /// What else a KubeletConfiguration says: who may use the HTTPS API, what is reserved, how often is told.
     pub configuration: Configuration,
+    /// How it is heard that the machine shuts down.
+    pub shutdown: ShutdownPaths,
+    /// Programs that know who the node, or a pod, is at a registry.
+    pub credential_providers: CredentialProviders,
     /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
@@ -154,8 +170,16 @@ pub(crate) struct Shared {
     pub cgroups: Cgroups,
     /// Who pulled which image.
     pub pulls: Records,
+    /// How many images are pulled at the same time; without it, as many as are wanted.
+    pub pulling: Option<Semaphore>,
+    /// Who knows who we are at a registry.
+    pub providers: credentials::Providers,
+    /// What the metrics tell.
+    pub counts: counts::Counts,
     /// What the node is short of.
     pub pressure: Pressure,
+    /// Whether the node shuts down.
+    pub shutdown: shutdown::Closing,
     /// Which users pods have for themselves.
     pub users: Users,
     /// Who has how much of the node.
@@ -174,7 +198,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }
     let machine = Machine::read(config.capacity)?;
-    let runtime = connect(&config.cri_endpoint, tasks).await?;
+    let runtime = connect(&config, tasks).await?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|source| KubeletError::Listen { address: config.listen, source })?;
@@ -183,6 +207,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
+    let pulling = turns(&config.configuration);
+    let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -193,7 +219,11 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         recorder,
         ledger,
         pulls,
+        pulling,
+        providers,
+        counts: counts::Counts::default(),
         pressure: Pressure::default(),
+        shutdown: shutdown::Closing::default(),
         cgroups: Cgroups::detect()
             .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,
         machine,
@@ -204,12 +234,23 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
+    tasks.spawn(shutdown::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));
     tasks.spawn(collect::logs::run(shared.clone(), pods.clone()));
     tasks.spawn(api::serve_health(shared.clone()));
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())
+}
+
+/// `serializeImagePulls` and `maxParallelImagePulls`.
+fn turns(configuration: &Configuration) -> Option<Semaphore> {
+    let fields = &configuration.fields;
+    let most = match fields.serialize_image_pulls {
+        true => Some(1),
+        false => fields.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok()),
+    };
+    most.map(Semaphore::new)
 }
 
 /// What pods can be given of the node. Its disk changes, and is the eviction's to watch.
@@ -222,9 +263,9 @@ fn given(machine: &Machine, config: &Config) -> Result<node::allocatable::Amount
 }
 
 /// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.
-async fn connect(endpoint: &str, tasks: &TaskGroup) -> Result<Runtime, KubeletError> {
+async fn connect(config: &Config, tasks: &TaskGroup) -> Result<Runtime, KubeletError> {
     loop {
-        match Runtime::connect(endpoint).await {
+        match Runtime::connect(&config.cri_endpoint, &config.clock).await {
             Ok(runtime) => return Ok(runtime),
             Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
             Err(error) => {

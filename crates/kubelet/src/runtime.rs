@@ -1,11 +1,15 @@
 //! The CRI, as the kubelet uses it. Knows nothing of pods' specifications.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use base::SharedClock;
 use cri::v1 as wire;
 use cri::{ImageClient, RuntimeClient};
 use tonic::Status;
+
+use crate::counts::Operations;
 
 /// Upstream's `--runtime-request-timeout`.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -25,6 +29,9 @@ pub struct Runtime {
     pub recursive_read_only: bool,
     /// The handlers whose pods may have users of their own; the empty name is the default's.
     pub user_namespaces: BTreeSet<String>,
+    /// How often it was asked, for the metrics.
+    pub operations: Arc<Operations>,
+    clock: SharedClock,
 }
 
 fn request<T>(message: T) -> tonic::Request<T> {
@@ -41,7 +48,7 @@ type Answer<T> = Result<T, Status>;
 
 impl Runtime {
     /// Connects and asks for its name.
-    pub async fn connect(endpoint: &str) -> Result<Self, cri::ConnectError> {
+    pub async fn connect(endpoint: &str, clock: &SharedClock) -> Result<Self, cri::ConnectError> {
         let (mut runtime, images) = cri::connect(endpoint).await?;
         let version = loop {
             match runtime.version(request(wire::VersionRequest { version: "v1".to_owned() })).await {
@@ -59,6 +66,8 @@ impl Runtime {
             version: version.runtime_version,
             recursive_read_only: false,
             user_namespaces: BTreeSet::new(),
+            operations: Arc::default(),
+            clock: clock.clone(),
         };
         // What it can do is asked until it answers: a pod must not be refused because nobody could say.
         let handlers = loop {
@@ -82,9 +91,29 @@ impl Runtime {
         Ok(runtime)
     }
 
+    /// Counts a call, and how long it takes. It is boxed before it is waited for: calls are large.
+    fn measured<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Answer<T>> + Send,
+    ) -> impl Future<Output = Answer<T>> + Send {
+        let call = Box::pin(call);
+        async move {
+            let begun = self.clock.monotonic();
+            let answer = call.await;
+            // What is gone is asked for now and then, and no error of the runtime.
+            let failed = answer.as_ref().is_err_and(|status| status.code() != tonic::Code::NotFound);
+            self.operations.note(operation, self.clock.monotonic().saturating_sub(begun), failed);
+            answer
+        }
+    }
+
     /// Its conditions.
     pub async fn status(&self) -> Answer<wire::StatusResponse> {
-        Ok(self.runtime.clone().status(request(wire::StatusRequest { verbose: false })).await?.into_inner())
+        Ok(self
+            .measured("status", self.runtime.clone().status(request(wire::StatusRequest { verbose: false })))
+            .await?
+            .into_inner())
     }
 
     /// Tells it the node's pod network.
@@ -92,7 +121,9 @@ impl Runtime {
         let network_config = Some(wire::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
         let runtime_config = Some(wire::RuntimeConfig { network_config });
         let message = wire::UpdateRuntimeConfigRequest { runtime_config };
-        self.runtime.clone().update_runtime_config(request(message)).await.map(drop)
+        self.measured("update_runtime_config", self.runtime.clone().update_runtime_config(request(message)))
+            .await
+            .map(drop)
     }
 
     /// All sandboxes, or those with a label.
@@ -101,7 +132,11 @@ impl Runtime {
             label.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
         let filter = Some(wire::PodSandboxFilter { label_selector, ..Default::default() });
         let message = wire::ListPodSandboxRequest { filter };
-        Ok(self.runtime.clone().list_pod_sandbox(request(message)).await?.into_inner().items)
+        Ok(self
+            .measured("list_podsandbox", self.runtime.clone().list_pod_sandbox(request(message)))
+            .await?
+            .into_inner()
+            .items)
     }
 
     /// All containers, or those with a label.
@@ -110,20 +145,30 @@ impl Runtime {
             label.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
         let filter = Some(wire::ContainerFilter { label_selector, ..Default::default() });
         let message = wire::ListContainersRequest { filter };
-        Ok(self.runtime.clone().list_containers(request(message)).await?.into_inner().containers)
+        Ok(self
+            .measured("list_containers", self.runtime.clone().list_containers(request(message)))
+            .await?
+            .into_inner()
+            .containers)
     }
 
     /// A sandbox.
     pub async fn sandbox_status(&self, id: &str) -> Answer<wire::PodSandboxStatus> {
         let message = wire::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
-        let answer = self.runtime.clone().pod_sandbox_status(request(message)).await?.into_inner();
+        let answer = self
+            .measured("podsandbox_status", self.runtime.clone().pod_sandbox_status(request(message)))
+            .await?
+            .into_inner();
         answer.status.ok_or_else(|| Status::not_found(format!("no status of sandbox {id}")))
     }
 
     /// A container.
     pub async fn container_status(&self, id: &str) -> Answer<wire::ContainerStatus> {
         let message = wire::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let answer = self.runtime.clone().container_status(request(message)).await?.into_inner();
+        let answer = self
+            .measured("container_status", self.runtime.clone().container_status(request(message)))
+            .await?
+            .into_inner();
         answer.status.ok_or_else(|| Status::not_found(format!("no status of container {id}")))
     }
 
@@ -132,9 +177,7 @@ impl Runtime {
         let message =
             wire::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         Ok(self
-            .runtime
-            .clone()
-            .run_pod_sandbox(within(message, 2 * TIMEOUT))
+            .measured("run_podsandbox", self.runtime.clone().run_pod_sandbox(within(message, 2 * TIMEOUT)))
             .await?
             .into_inner()
             .pod_sandbox_id)
@@ -143,13 +186,21 @@ impl Runtime {
     /// Ends a sandbox. One that is gone is no error.
     pub async fn stop_sandbox(&self, id: &str) -> Answer<()> {
         let message = wire::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(self.runtime.clone().stop_pod_sandbox(request(message)).await.map(drop))
+        gone_is_fine(
+            self.measured("stop_podsandbox", self.runtime.clone().stop_pod_sandbox(request(message)))
+                .await
+                .map(drop),
+        )
     }
 
     /// Removes a sandbox and its containers. One that is gone is no error.
     pub async fn remove_sandbox(&self, id: &str) -> Answer<()> {
         let message = wire::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        gone_is_fine(self.runtime.clone().remove_pod_sandbox(request(message)).await.map(drop))
+        gone_is_fine(
+            self.measured("remove_podsandbox", self.runtime.clone().remove_pod_sandbox(request(message)))
+                .await
+                .map(drop),
+        )
     }
 
     /// Makes a container; its id.
@@ -166,26 +217,36 @@ impl Runtime {
             sandbox_config: Some(sandbox_config),
         };
         let answer = Box::pin(async move { runtime.create_container(request(message)).await });
-        Ok(answer.await?.into_inner().container_id)
+        Ok(self.measured("create_container", answer).await?.into_inner().container_id)
     }
 
     /// Starts a container.
     pub async fn start_container(&self, id: &str) -> Answer<()> {
         let message = wire::StartContainerRequest { container_id: id.to_owned() };
-        self.runtime.clone().start_container(request(message)).await.map(drop)
+        self.measured("start_container", self.runtime.clone().start_container(request(message)))
+            .await
+            .map(drop)
     }
 
     /// Stops a container: asks it to, and kills it after `grace` seconds.
     pub async fn stop_container(&self, id: &str, grace: i64) -> Answer<()> {
         let message = wire::StopContainerRequest { container_id: id.to_owned(), timeout: grace };
         let limit = TIMEOUT + Duration::from_secs(grace.unsigned_abs());
-        gone_is_fine(self.runtime.clone().stop_container(within(message, limit)).await.map(drop))
+        gone_is_fine(
+            self.measured("stop_container", self.runtime.clone().stop_container(within(message, limit)))
+                .await
+                .map(drop),
+        )
     }
 
     /// Removes a container. One that is gone is no error.
     pub async fn remove_container(&self, id: &str) -> Answer<()> {
         let message = wire::RemoveContainerRequest { container_id: id.to_owned() };
-        gone_is_fine(self.runtime.clone().remove_container(request(message)).await.map(drop))
+        gone_is_fine(
+            self.measured("remove_container", self.runtime.clone().remove_container(request(message)))
+                .await
+                .map(drop),
+        )
     }
 
     /// Changes what a running container may use. Fields that are 0 stay as they are.
@@ -195,7 +256,9 @@ impl Runtime {
             linux: Some(linux),
             ..Default::default()
         };
-        self.runtime.clone().update_container_resources(request(message)).await.map(drop)
+        self.measured("update_container", self.runtime.clone().update_container_resources(request(message)))
+            .await
+            .map(drop)
     }
 
     /// Tells it that a pod's own limits change. A runtime that does not want to know is no error.
@@ -205,7 +268,13 @@ impl Runtime {
             resources: Some(resources),
             ..Default::default()
         };
-        match self.runtime.clone().update_pod_sandbox_resources(request(message)).await {
+        match self
+            .measured(
+                "update_podsandbox_resources",
+                self.runtime.clone().update_pod_sandbox_resources(request(message)),
+            )
+            .await
+        {
             Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
             other => other.map(drop),
         }
@@ -221,27 +290,32 @@ impl Runtime {
         let timeout = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
         let message = wire::ExecSyncRequest { container_id: id.to_owned(), cmd, timeout };
         Ok(self
-            .runtime
-            .clone()
-            .exec_sync(within(message, limit + Duration::from_secs(5)))
+            .measured(
+                "exec_sync",
+                self.runtime.clone().exec_sync(within(message, limit + Duration::from_secs(5))),
+            )
             .await?
             .into_inner())
     }
 
     /// Where to stream an exec.
     pub async fn exec(&self, message: wire::ExecRequest) -> Answer<String> {
-        Ok(self.runtime.clone().exec(request(message)).await?.into_inner().url)
+        Ok(self.measured("exec", self.runtime.clone().exec(request(message))).await?.into_inner().url)
     }
 
     /// Where to stream an attach.
     pub async fn attach(&self, message: wire::AttachRequest) -> Answer<String> {
-        Ok(self.runtime.clone().attach(request(message)).await?.into_inner().url)
+        Ok(self.measured("attach", self.runtime.clone().attach(request(message))).await?.into_inner().url)
     }
 
     /// Where to stream a port-forward.
     pub async fn port_forward(&self, sandbox: &str, port: Vec<i32>) -> Answer<String> {
         let message = wire::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port };
-        Ok(self.runtime.clone().port_forward(request(message)).await?.into_inner().url)
+        Ok(self
+            .measured("port_forward", self.runtime.clone().port_forward(request(message)))
+            .await?
+            .into_inner()
+            .url)
     }
 
     /// What happens to containers, from now on.
@@ -252,20 +326,29 @@ impl Runtime {
     /// What containers use.
     pub async fn stats(&self) -> Answer<Vec<wire::ContainerStats>> {
         let message = wire::ListContainerStatsRequest { filter: None };
-        Ok(self.runtime.clone().list_container_stats(request(message)).await?.into_inner().stats)
+        Ok(self
+            .measured("list_container_stats", self.runtime.clone().list_container_stats(request(message)))
+            .await?
+            .into_inner()
+            .stats)
     }
 
     /// Writes a container's whole state to a file.
     pub async fn checkpoint(&self, id: &str, location: String) -> Answer<()> {
         let message =
             wire::CheckpointContainerRequest { container_id: id.to_owned(), location, ..Default::default() };
-        self.runtime.clone().checkpoint_container(request(message)).await.map(drop)
+        self.measured("checkpoint_container", self.runtime.clone().checkpoint_container(request(message)))
+            .await
+            .map(drop)
     }
 
     /// What pods use as a whole. A runtime that does not measure that has none.
     pub async fn sandbox_stats(&self) -> Answer<Vec<wire::PodSandboxStats>> {
         let message = wire::ListPodSandboxStatsRequest { filter: None };
-        match self.runtime.clone().list_pod_sandbox_stats(request(message)).await {
+        match self
+            .measured("list_podsandbox_stats", self.runtime.clone().list_pod_sandbox_stats(request(message)))
+            .await
+        {
             Err(status) if status.code() == tonic::Code::Unimplemented => Ok(Vec::new()),
             other => Ok(other?.into_inner().stats),
         }
@@ -273,8 +356,13 @@ impl Runtime {
 
     /// Where images are kept.
     pub async fn image_filesystem(&self) -> Answer<Option<String>> {
-        let answer =
-            self.images.clone().image_fs_info(request(wire::ImageFsInfoRequest {})).await?.into_inner();
+        let answer = self
+            .measured(
+                "image_fs_info",
+                self.images.clone().image_fs_info(request(wire::ImageFsInfoRequest {})),
+            )
+            .await?
+            .into_inner();
         let first = answer.image_filesystems.into_iter().next();
         Ok(first.and_then(|usage| usage.fs_id).map(|id| id.mountpoint))
     }
@@ -282,25 +370,37 @@ impl Runtime {
     /// Removes an image. One that is gone is no error.
     pub async fn remove_image(&self, image: &str) -> Answer<()> {
         let message = wire::RemoveImageRequest { image: Some(spec(image)) };
-        gone_is_fine(self.images.clone().remove_image(request(message)).await.map(drop))
+        gone_is_fine(
+            self.measured("remove_image", self.images.clone().remove_image(request(message))).await.map(drop),
+        )
     }
 
     /// Lets a container write to a new log, after its old one was moved away.
     pub async fn reopen_log(&self, id: &str) -> Answer<()> {
         let message = wire::ReopenContainerLogRequest { container_id: id.to_owned() };
-        self.runtime.clone().reopen_container_log(request(message)).await.map(drop)
+        self.measured("reopen_container_log", self.runtime.clone().reopen_container_log(request(message)))
+            .await
+            .map(drop)
     }
 
     /// The images that are there.
     pub async fn images(&self) -> Answer<Vec<wire::Image>> {
         let message = wire::ListImagesRequest { filter: None };
-        Ok(self.images.clone().list_images(request(message)).await?.into_inner().images)
+        Ok(self
+            .measured("list_images", self.images.clone().list_images(request(message)))
+            .await?
+            .into_inner()
+            .images)
     }
 
     /// One image, if it is there.
     pub async fn image(&self, image: &str) -> Answer<Option<wire::Image>> {
         let message = wire::ImageStatusRequest { image: Some(spec(image)), verbose: false };
-        Ok(self.images.clone().image_status(request(message)).await?.into_inner().image)
+        Ok(self
+            .measured("image_status", self.images.clone().image_status(request(message)))
+            .await?
+            .into_inner()
+            .image)
     }
 
     /// Pulls an image; its reference.
@@ -312,7 +412,11 @@ impl Runtime {
     ) -> Answer<String> {
         let message =
             wire::PullImageRequest { image: Some(spec(image)), auth, sandbox_config: Some(sandbox_config) };
-        Ok(self.images.clone().pull_image(within(message, PULL_TIMEOUT)).await?.into_inner().image_ref)
+        Ok(self
+            .measured("pull_image", self.images.clone().pull_image(within(message, PULL_TIMEOUT)))
+            .await?
+            .into_inner()
+            .image_ref)
     }
 }
 

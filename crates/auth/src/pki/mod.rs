@@ -15,6 +15,7 @@
 mod files;
 mod issue;
 pub mod join;
+mod serving;
 mod tls;
 mod x509;
 
@@ -32,8 +33,9 @@ use rustls_pki_types::pem::PemObject;
 pub use self::files::write_private;
 use self::issue::{Authority, Subject};
 pub use self::issue::{CertificateAuthority, Usage};
-pub use self::tls::{client_config, server_config};
-pub use self::x509::{Requested, requested, user_of_certificate};
+pub use self::serving::Serving;
+pub use self::tls::{client_config, server_config, server_config_by};
+pub use self::x509::{Holder, Requested, holder, requested, user_of_certificate};
 use crate::token::SigningKey;
 use crate::user::User;
 
@@ -48,6 +50,37 @@ pub struct CertKey {
     pub cert_pem: String,
     /// The key (PKCS #8).
     pub key_pem: String,
+}
+
+impl CertKey {
+    /// Takes apart a file that holds both, as a kubelet's do.
+    ///
+    /// # Errors
+    /// [`PkiError::Certificate`] when one is missing.
+    pub fn parse(pem: &str) -> Result<Self, PkiError> {
+        let (mut cert_pem, mut key_pem) = (String::new(), String::new());
+        let mut into: Option<&mut String> = None;
+        for line in pem.lines() {
+            if let Some(label) = line.trim_end().strip_prefix("-----BEGIN ") {
+                into = match label.strip_suffix("-----") {
+                    Some("CERTIFICATE") => Some(&mut cert_pem),
+                    Some(label) if label.ends_with("PRIVATE KEY") => Some(&mut key_pem),
+                    _ => None,
+                };
+            }
+            if let Some(text) = into.as_deref_mut() {
+                text.push_str(line.trim_end());
+                text.push('\n');
+            }
+            if line.starts_with("-----END ") {
+                into = None;
+            }
+        }
+        if cert_pem.is_empty() || key_pem.is_empty() {
+            return Err(PkiError::Certificate("there is no certificate with its key".to_owned()));
+        }
+        Ok(Self { cert_pem, key_pem })
+    }
 }
 
 impl fmt::Debug for CertKey {

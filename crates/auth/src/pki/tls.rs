@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use rustls::crypto::ring::default_provider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{CertKey, PkiError};
+use super::{CertKey, PkiError, Serving};
 
 fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
@@ -33,9 +34,26 @@ fn identity(cert: &CertKey) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyD
     Ok((certificates(&cert.cert_pem)?, key))
 }
 
+/// A certificate and its key as TLS signs with them.
+pub(super) fn certified(cert: &CertKey) -> Result<CertifiedKey, PkiError> {
+    let (chain, key) = identity(cert)?;
+    Ok(CertifiedKey::from_der(chain, key, &default_provider())?)
+}
+
 /// Serves with `cert`. A client may show a certificate, which must then be of one of the authorities in
 /// `client_ca_pem`; without any, clients are not asked.
 pub fn server_config(cert: &CertKey, client_ca_pem: Option<&str>) -> Result<Arc<ServerConfig>, PkiError> {
+    server_config_by(Arc::new(Serving::with(cert)?), client_ca_pem)
+}
+
+/// The same, with whatever `serving` holds when a client comes.
+///
+/// # Errors
+/// [`PkiError`].
+pub fn server_config_by(
+    serving: Arc<Serving>,
+    client_ca_pem: Option<&str>,
+) -> Result<Arc<ServerConfig>, PkiError> {
     let provider = Arc::new(default_provider());
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -49,8 +67,7 @@ pub fn server_config(cert: &CertKey, client_ca_pem: Option<&str>) -> Result<Arc<
             )
         }
     };
-    let (chain, key) = identity(cert)?;
-    let mut config = builder.with_single_cert(chain, key)?;
+    let mut config = builder.with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -59,6 +61,44 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
     }
+}
+
+/// Whom a certificate is for, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The subject's CN.
+    pub name: String,
+    /// Every O of the subject.
+    pub groups: Vec<String>,
+    /// DNS names and IP addresses, sorted.
+    pub sans: Vec<String>,
+    /// When it begins.
+    pub not_before: Timestamp,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+/// Reads the first certificate of a chain (PEM).
+///
+/// # Errors
+/// [`PkiError::Certificate`] when it is none.
+pub fn holder(pem: &str) -> Result<Holder, PkiError> {
+    let unusable = |why: &dyn std::fmt::Display| PkiError::Certificate(why.to_string());
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| unusable(&e))?;
+    let cert = parse(&der)?;
+    let date = |at: i64| Timestamp::from_second(at).map_err(|e| unusable(&e));
+    let name = cert.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    Ok(Holder {
+        name: name.unwrap_or_default().to_owned(),
+        groups: cert
+            .subject()
+            .iter_organization()
+            .filter_map(|group| group.as_str().ok().map(str::to_owned))
+            .collect(),
+        sans: sans(&der)?,
+        not_before: date(cert.validity().not_before.timestamp())?,
+        not_after: date(cert.validity().not_after.timestamp())?,
+    })
 }
 
 /// What a certificate request (PKCS #10) asks for.

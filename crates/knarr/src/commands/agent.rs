@@ -58,14 +58,10 @@ impl Agent {
     /// Who the node is, and what it must know; both are kept.
     async fn prepare(&self, paths: &Paths, name: &str) -> Result<NodeSettings> {
         let dir = paths.node(name);
-        let known = Identity::find(&dir)?;
         let now = SystemClock::shared().now();
-        let identity = match known {
-            Some(identity) if !identity.ends_soon(now)? => identity,
-            Some(old) => {
-                let client = client::connect::kubeconfig(&old.kubelet).await?;
-                self.renew(name, &client, &old).await?
-            }
+        let known = Identity::find(&dir)?.map(|known| known.newest(&dir, &self.server, now)).transpose()?;
+        let identity = match known.flatten() {
+            Some(identity) => identity,
             None => self.join(name).await?,
         };
         identity.save(&dir)?;
@@ -90,7 +86,7 @@ impl Agent {
     async fn join(&self, name: &str) -> Result<Identity> {
         let Some(token) = &self.token else {
             bail!(
-                "this machine is no node yet: give it a --token, made with `knarr token create` on the server"
+                "this machine is no node yet, or was one too long ago: give it a --token, made with `knarr token create` on the server"
             );
         };
         let token = Token::parse(token)?;
@@ -109,11 +105,6 @@ impl Agent {
         join::join(&joining, &client, &ca_pem)
             .await
             .with_context(|| format!("joining {} as {name}", self.server))
-    }
-
-    async fn renew(&self, name: &str, client: &kube::Client, old: &Identity) -> Result<Identity> {
-        let joining = Joining { server: &self.server, node: name, ip: self.node_ip.unwrap_or(old.ip) };
-        join::join(&joining, client, &old.client_ca).await.context("renewing the node's certificates")
     }
 
     /// The container runtime is a process of its own, which outlives this one.

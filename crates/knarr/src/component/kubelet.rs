@@ -1,17 +1,22 @@
 //! `knarr kubelet`, also as `kubelet`: pods of one node over any CRI runtime.
 
+mod flags;
+pub mod identity;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use auth::pki::{CertKey, join};
-use base::{Shutdown, SystemClock, SystemRandom, TaskGroup};
+use auth::pki::Serving;
+use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use clap::Args;
-use kubelet::{Configuration, ConfigurationFields, EvictionSettings, LogRotation};
-use serde_json::{Map, Value, json};
+use kubelet::certificates::Measure;
+use kubelet::{Configuration, ConfigurationFields, CredentialProviders, EvictionSettings, LogRotation};
 
+use self::flags::{Settings, label};
+use self::identity::Keeper;
 use super::read;
 use crate::api;
 
@@ -21,6 +26,12 @@ pub struct Kubelet {
     /// How the API server is reached, and as whom
     #[arg(long)]
     kubeconfig: PathBuf,
+    /// By which a first client certificate is asked for; --kubeconfig is then written
+    #[arg(long)]
+    bootstrap_kubeconfig: Option<PathBuf>,
+    /// Where the node's own certificates are kept [default: pki in --root-dir]
+    #[arg(long)]
+    cert_dir: Option<PathBuf>,
     /// A KubeletConfiguration; flags win over it
     #[arg(long)]
     config: Option<PathBuf>,
@@ -36,196 +47,17 @@ pub struct Kubelet {
     /// Where pods' volumes are
     #[arg(long, default_value = "/var/lib/kubelet")]
     root_dir: PathBuf,
+    /// Which programs know the node's credentials at registries: a CredentialProviderConfig, or a folder of them
+    #[arg(long)]
+    image_credential_provider_config: Option<PathBuf>,
+    /// Where these programs are
+    #[arg(long)]
+    image_credential_provider_bin_dir: Option<PathBuf>,
     /// Labels of the node: key=value,…
     #[arg(long, value_delimiter = ',', value_parser = label)]
     node_labels: Vec<(String, String)>,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// Flags that stand for a field of KubeletConfiguration; what is not given leaves the field as it is.
-#[derive(Debug, Args)]
-struct Settings {
-    /// The container runtime
-    #[arg(long)]
-    container_runtime_endpoint: Option<String>,
-    /// Where containers' logs are
-    #[arg(long)]
-    pod_logs_dir: Option<String>,
-    /// Manifests of static pods: a folder, or one file
-    #[arg(long)]
-    pod_manifest_path: Option<String>,
-    /// The cgroup under which those of pods are
-    #[arg(long)]
-    cgroup_root: Option<String>,
-    /// Where the kubelet's own API listens
-    #[arg(long)]
-    address: Option<IpAddr>,
-    /// Its port
-    #[arg(long)]
-    port: Option<u16>,
-    /// Where health is told without TLS
-    #[arg(long)]
-    healthz_bind_address: Option<IpAddr>,
-    /// Its port; 0 is none
-    #[arg(long)]
-    healthz_port: Option<u16>,
-    /// What the kubelet's own API serves with
-    #[arg(long, requires = "tls_private_key_file")]
-    tls_cert_file: Option<String>,
-    /// Its key
-    #[arg(long, requires = "tls_cert_file")]
-    tls_private_key_file: Option<String>,
-    /// Whose client certificates that API trusts [default: the kubeconfig's authority]
-    #[arg(long)]
-    client_ca_file: Option<String>,
-    /// Whether whoever shows nothing is let in as system:anonymous
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    anonymous_auth: Option<bool>,
-    /// Whether tokens are reviewed by the API server
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    authentication_token_webhook: Option<bool>,
-    /// Webhook or AlwaysAllow
-    #[arg(long)]
-    authorization_mode: Option<String>,
-    /// The cluster's DNS servers
-    #[arg(long, value_delimiter = ',')]
-    cluster_dns: Vec<IpAddr>,
-    /// The cluster's domain
-    #[arg(long)]
-    cluster_domain: Option<String>,
-    /// The most pods
-    #[arg(long)]
-    max_pods: Option<i32>,
-    /// Taints of a node that is not known yet: key=value:effect,…
-    #[arg(long, value_delimiter = ',', value_parser = taint)]
-    register_with_taints: Vec<Value>,
-    /// Whether the node's object is made
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    register_node: Option<bool>,
-    /// The node's name at its cloud
-    #[arg(long)]
-    provider_id: Option<String>,
-    /// When pods are evicted at once: memory.available<100Mi,…
-    #[arg(long, value_delimiter = ',', value_parser = below)]
-    eviction_hard: Vec<(String, String)>,
-    /// When they are evicted after a grace period
-    #[arg(long, value_delimiter = ',', value_parser = below)]
-    eviction_soft: Vec<(String, String)>,
-    /// Which: memory.available=1m30s,…
-    #[arg(long, value_delimiter = ',', value_parser = label)]
-    eviction_soft_grace_period: Vec<(String, String)>,
-    /// What is reclaimed at least: nodefs.available=1Gi,…
-    #[arg(long, value_delimiter = ',', value_parser = label)]
-    eviction_minimum_reclaim: Vec<(String, String)>,
-    /// What the system needs: cpu=200m,memory=1Gi,…
-    #[arg(long, value_delimiter = ',', value_parser = label)]
-    system_reserved: Vec<(String, String)>,
-    /// What Kubernetes needs, likewise
-    #[arg(long, value_delimiter = ',', value_parser = label)]
-    kube_reserved: Vec<(String, String)>,
-    /// The disk's percentage at which unused images go
-    #[arg(long)]
-    image_gc_high_threshold: Option<i32>,
-    /// The percentage down to which they go
-    #[arg(long)]
-    image_gc_low_threshold: Option<i32>,
-    /// When a container's log is rotated
-    #[arg(long)]
-    container_log_max_size: Option<String>,
-    /// How many files there are of it
-    #[arg(long)]
-    container_log_max_files: Option<i32>,
-    /// How often the node is looked at
-    #[arg(long)]
-    node_status_update_frequency: Option<String>,
-    /// Whether swap keeps the kubelet from running
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    fail_swap_on: Option<bool>,
-}
-
-/// `memory.available<100Mi`
-fn below(text: &str) -> Result<(String, String), String> {
-    let (signal, least) =
-        text.split_once('<').ok_or_else(|| format!("{text:?} is not of the form signal<quantity"))?;
-    Ok((signal.to_owned(), least.to_owned()))
-}
-
-/// `key=value:effect` or `key:effect`
-fn taint(text: &str) -> Result<Value, String> {
-    let (name, effect) =
-        text.rsplit_once(':').ok_or_else(|| format!("{text:?} is not of the form key=value:effect"))?;
-    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-        return Err(format!("invalid taint effect: {effect}, unsupported taint effect"));
-    }
-    let (key, value) = name.split_once('=').unwrap_or((name, ""));
-    Ok(json!({"key": key, "value": value, "effect": effect}))
-}
-
-impl Settings {
-    /// What was given, under the names of KubeletConfiguration.
-    fn overlay(&self) -> Map<String, Value> {
-        let map = |list: &[(String, String)]| {
-            (!list.is_empty()).then(|| list.iter().cloned().collect::<BTreeMap<_, _>>())
-        };
-        let dns = Some(&self.cluster_dns).filter(|list| !list.is_empty());
-        let taints = Some(&self.register_with_taints).filter(|list| !list.is_empty());
-        let mut value = json!({
-            "containerRuntimeEndpoint": self.container_runtime_endpoint,
-            "podLogsDir": self.pod_logs_dir,
-            "staticPodPath": self.pod_manifest_path,
-            "cgroupRoot": self.cgroup_root,
-            "address": self.address,
-            "port": self.port,
-            "healthzBindAddress": self.healthz_bind_address,
-            "healthzPort": self.healthz_port,
-            "tlsCertFile": self.tls_cert_file,
-            "tlsPrivateKeyFile": self.tls_private_key_file,
-            "authentication": {
-                "x509": {"clientCAFile": self.client_ca_file},
-                "anonymous": {"enabled": self.anonymous_auth},
-                "webhook": {"enabled": self.authentication_token_webhook},
-            },
-            "authorization": {"mode": self.authorization_mode},
-            "clusterDNS": dns,
-            "clusterDomain": self.cluster_domain,
-            "maxPods": self.max_pods,
-            "registerWithTaints": taints,
-            "registerNode": self.register_node,
-            "providerID": self.provider_id,
-            "evictionHard": map(&self.eviction_hard),
-            "evictionSoft": map(&self.eviction_soft),
-            "evictionSoftGracePeriod": map(&self.eviction_soft_grace_period),
-            "evictionMinimumReclaim": map(&self.eviction_minimum_reclaim),
-            "systemReserved": map(&self.system_reserved),
-            "kubeReserved": map(&self.kube_reserved),
-            "imageGCHighThresholdPercent": self.image_gc_high_threshold,
-            "imageGCLowThresholdPercent": self.image_gc_low_threshold,
-            "containerLogMaxSize": self.container_log_max_size,
-            "containerLogMaxFiles": self.container_log_max_files,
-            "nodeStatusUpdateFrequency": self.node_status_update_frequency,
-            "failSwapOn": self.fail_swap_on,
-        });
-        let Some(object) = value.as_object_mut() else { return Map::new() };
-        given(object);
-        std::mem::take(object)
-    }
-}
-
-/// Leaves what was given: null would take a field away.
-fn given(object: &mut Map<String, Value>) {
-    for value in object.values_mut() {
-        if let Value::Object(inner) = value {
-            given(inner);
-        }
-    }
-    object.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|inner| !inner.is_empty()));
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) =
-        text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form key=value"))?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Kubelet {
@@ -236,10 +68,9 @@ impl Kubelet {
     pub async fn run(self) -> Result<()> {
         let shutdown = Shutdown::new();
         let tasks = TaskGroup::new(&shutdown);
-        let kubeconfig = read(&self.kubeconfig)?;
-        let client = super::connect(&self.kubeconfig).await?;
+        let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let configuration = self.configuration()?;
-        let config = self.config(&kubeconfig, configuration)?;
+        let (config, client) = self.config(configuration, (clock, random), &tasks).await?;
         let run = kubelet::run(config, client, &tasks);
         tokio::pin!(run);
         tokio::select! {
@@ -265,19 +96,25 @@ impl Kubelet {
         Ok(configuration)
     }
 
-    fn config(self, kubeconfig: &str, configuration: Configuration) -> Result<kubelet::Config> {
+    async fn config(
+        self,
+        configuration: Configuration,
+        (clock, random): (SharedClock, SharedRandom),
+        tasks: &TaskGroup,
+    ) -> Result<(kubelet::Config, kube::Client)> {
         let fields = &configuration.fields;
         let node_name = match &self.hostname_override {
             Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
         };
         let node_ip = self.node_ip.unwrap_or_else(|| IpAddr::V4(api::primary_address()));
-        let client_ca_pem = match fields.authentication.x509.client_ca_file.as_str() {
-            "" => auth::kubeconfig::authority(kubeconfig).context(
-                "the kubeconfig embeds no certificate-authority-data: name it with --client-ca-file",
-            )?,
-            path => read(Path::new(path))?,
-        };
+        let dir = self.cert_dir.clone().unwrap_or_else(|| self.root_dir.join("pki"));
+        let keeper = Keeper { node: &node_name, dir: &dir, clock: &clock, random: &random, tasks };
+        let bootstrap = self.bootstrap_kubeconfig.as_deref();
+        let (client, shown) = keeper.client(&self.kubeconfig, bootstrap, fields.rotate_certificates).await?;
+        let names = vec![node_name.clone(), node_ip.to_string()];
+        let (serving, served) = serving(&keeper, fields, names, &client)?;
+        let client_ca_pem = client_ca(fields, &self.kubeconfig)?;
         let address: IpAddr =
             fields.address.parse().with_context(|| format!("address {:?}", fields.address))?;
         let dns = fields.cluster_dns.iter().map(|text| {
@@ -286,9 +123,20 @@ impl Kubelet {
         });
         let static_pods =
             Some(PathBuf::from(&fields.static_pod_path)).filter(|path| !path.as_os_str().is_empty());
-        Ok(kubelet::Config {
+        let files = (&self.image_credential_provider_config, &self.image_credential_provider_bin_dir);
+        let providers = match files {
+            (Some(config), Some(programs)) => {
+                CredentialProviders::load(config, programs).context("failed to register CRI auth plugins")?
+            }
+            (None, None) => CredentialProviders::default(),
+            _ => bail!(
+                "--image-credential-provider-config and --image-credential-provider-bin-dir belong together: give both or none"
+            ),
+        };
+        let config = kubelet::Config {
             hostname: node_name.clone(),
-            server_cert: serving(fields, &node_name, node_ip)?,
+            serving,
+            renewals: (shown, served),
             node_name,
             root_dir: self.root_dir,
             log_dir: fields.pod_logs_dir.clone(),
@@ -308,24 +156,51 @@ impl Kubelet {
             labels: self.node_labels.into_iter().collect::<BTreeMap<_, _>>(),
             eviction: eviction(fields)?,
             logs: rotation(fields)?,
+            shutdown: kubelet::ShutdownPaths::system(),
+            credential_providers: providers,
             static_pod_dir: static_pods,
-            clock: SystemClock::shared(),
-            random: SystemRandom::shared(),
+            clock,
+            random,
             configuration,
-        })
+        };
+        Ok((config, client))
     }
 }
 
-/// What is given, or else a certificate that the kubelet signs itself, as upstream's does.
-fn serving(fields: &ConfigurationFields, node: &str, ip: IpAddr) -> Result<CertKey> {
-    match (fields.tls_cert_file.as_str(), fields.tls_private_key_file.as_str()) {
-        ("", "") => {
-            let year = Duration::from_secs(365 * 24 * 3600);
-            let names = [node.to_owned(), ip.to_string()];
-            Ok(join::self_signed(node, &names, SystemClock::shared().now(), year)?)
+/// Whose client certificates are trusted: named, or else whose servers are.
+fn client_ca(fields: &ConfigurationFields, kubeconfig: &Path) -> Result<String> {
+    let named = &fields.authentication.x509.client_ca_file;
+    if !named.is_empty() {
+        return read(Path::new(named));
+    }
+    let text = read(kubeconfig)?;
+    if let Some(embedded) = auth::kubeconfig::authority(&text) {
+        return Ok(embedded);
+    }
+    let file = auth::kubeconfig::authority_file(&text)
+        .context("the kubeconfig names no certificate authority: name it with --client-ca-file")?;
+    read(&kubeconfig.parent().unwrap_or(Path::new("/")).join(file))
+}
+
+/// What the kubelet's own API serves with: what is given, what the cluster signs, or what the kubelet signs itself.
+fn serving(
+    keeper: &Keeper<'_>,
+    fields: &ConfigurationFields,
+    names: Vec<String>,
+    client: &kube::Client,
+) -> Result<(Arc<Serving>, Option<Arc<Measure>>)> {
+    let (cert, key) = (fields.tls_cert_file.as_str(), fields.tls_private_key_file.as_str());
+    match (cert, key) {
+        ("", _) | (_, "") if cert != key => {
+            bail!("tlsCertFile and tlsPrivateKeyFile belong together: set both or none")
         }
-        ("", _) | (_, "") => bail!("tlsCertFile and tlsPrivateKeyFile belong together: set both or none"),
-        (cert, key) => Ok(CertKey { cert_pem: read(Path::new(cert))?, key_pem: read(Path::new(key))? }),
+        _ if fields.server_tls_bootstrap => {
+            let given = (!cert.is_empty()).then(|| Keeper::read(cert, key)).transpose()?;
+            let (serving, measure) = keeper.issued(names, given.as_ref(), client)?;
+            Ok((serving, Some(measure)))
+        }
+        ("", "") => Ok((keeper.self_signed(&names)?, None)),
+        (cert, key) => Ok((keeper.given(cert, key)?, None)),
     }
 }
 
@@ -367,6 +242,7 @@ fn rotation(fields: &ConfigurationFields) -> Result<LogRotation> {
 mod tests {
     use clap::Parser;
 
+    use super::flags::{below, taint};
     use super::*;
 
     #[derive(Debug, Parser)]

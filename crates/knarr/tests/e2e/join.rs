@@ -215,5 +215,47 @@ fn a_machine_joins_with_a_token_and_comes_back_without_one() {
     });
     assert_eq!(site.said(&container), before);
     drop((again, agent));
+    a_kubelet_bootstraps(&site, &server, &token);
     drop(server);
+}
+
+/// A kubelet by itself, with nothing but a bootstrap kubeconfig, writes down who it has become. It needs no runtime
+/// for that.
+fn a_kubelet_bootstraps(site: &Site, server: &Running, token: &str) {
+    let (bootstrap, own) = (site.path("bootstrap.conf"), site.path("kubelet.conf"));
+    let admin = std::fs::read_to_string(site.path("server/admin.kubeconfig")).unwrap();
+    let cut = admin.find("    client-certificate-data:").unwrap();
+    let rest = admin[cut..].find("contexts:").map_or("", |at| &admin[cut + at..]);
+    let bearer = token.rsplit_once('.').unwrap().0;
+    std::fs::write(&bootstrap, format!("{}    token: {bearer}\n{rest}", &admin[..cut])).unwrap();
+    let mut command = Command::new(KNARR);
+    command.args(["kubelet", "--hostname-override", "k1", "--fail-swap-on=false", "--rotate-certificates"]);
+    command.args([
+        "--container-runtime-endpoint",
+        "unix:///nowhere",
+        "--address",
+        "127.0.0.1",
+        "--healthz-port",
+        "0",
+    ]);
+    command.arg("--pod-logs-dir").arg(site.path("logs"));
+    for (flag, path) in [("--bootstrap-kubeconfig", &bootstrap), ("--kubeconfig", &own)] {
+        command.arg(flag).arg(path);
+    }
+    command.arg("--root-dir").arg(site.path("kubelet"));
+    let kubelet = Running::start(command, &site.path("kubelet.log"));
+    let pem = site.path("kubelet/pki/kubelet-client-current.pem");
+    until("a certificate", &[server, &kubelet], || pem.exists());
+    let whoami = crate::cluster::kubectl()
+        .arg("--kubeconfig")
+        .arg(&own)
+        .args(["auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&whoami.stdout).into_owned();
+    assert!(
+        said.starts_with("system:node:k1 ") && said.contains("system:nodes"),
+        "{said}\n{}",
+        kubelet.log()
+    );
 }

@@ -1,8 +1,6 @@
 //! Who may use the kubelet's API: whoever shows a certificate or a token that the API server knows, and is allowed by
 //! it. Both answers are kept for a while, as long as the configuration says.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::time::Duration;
 
 use auth::user::{MASTERS, User};
@@ -13,45 +11,11 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::attributes::{subresources, verb};
 use super::{Refusal, Server};
-
-/// More answers than this are not kept.
-const MOST: usize = 4096;
-
-/// Answers that hold for a while.
-pub struct Cache<K, V> {
-    clock: SharedClock,
-    known: Mutex<HashMap<K, (Duration, V)>>,
-}
-
-impl<K: Eq + Hash, V: Clone> Cache<K, V> {
-    pub fn new(clock: SharedClock) -> Self {
-        Self { clock, known: Mutex::default() }
-    }
-
-    /// An answer that still holds.
-    pub fn get(&self, key: &K) -> Option<V> {
-        let now = self.clock.monotonic();
-        self.known.lock().get(key).filter(|(until, _)| now < *until).map(|(_, value)| value.clone())
-    }
-
-    /// Keeps an answer. When there are too many, those that hold no more go, or else all.
-    pub fn put(&self, key: K, value: V, time: Duration) {
-        let now = self.clock.monotonic();
-        let mut known = self.known.lock();
-        if known.len() >= MOST {
-            known.retain(|_, (until, _)| now < *until);
-            if known.len() >= MOST {
-                known.clear();
-            }
-        }
-        known.insert(key, (now + time, value));
-    }
-}
+use crate::cache::Cache;
 
 /// A user, a verb and a subresource.
 type Question = (String, Vec<String>, String, &'static str);
@@ -186,35 +150,5 @@ fn review(node: &str, user: &User, verb: &str, subresource: &str) -> SubjectAcce
             ..SubjectAccessReviewSpec::default()
         },
         ..SubjectAccessReview::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use base::ManualClock;
-
-    use super::*;
-
-    #[test]
-    fn answers_hold_for_their_time_and_no_longer() {
-        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
-        let cache: Cache<&str, u8> = Cache::new(clock.clone());
-        assert_eq!(cache.get(&"a"), None);
-        cache.put("a", 1, Duration::from_secs(10));
-        clock.advance(Duration::from_secs(9));
-        assert_eq!(cache.get(&"a"), Some(1));
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(cache.get(&"a"), None);
-    }
-
-    #[test]
-    fn a_full_cache_forgets_rather_than_grows() {
-        let cache: Cache<usize, ()> = Cache::new(Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH)));
-        for key in 0..=MOST {
-            cache.put(key, (), Duration::from_secs(60));
-        }
-        assert_eq!(cache.known.lock().len(), 1);
     }
 }

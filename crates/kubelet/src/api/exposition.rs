@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
+use crate::counts::Histogram;
+
 /// One number, under its labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
+    /// Behind the family's name: a histogram's `_bucket`, `_sum` or `_count`.
+    pub suffix: &'static str,
     pub labels: Vec<(&'static str, String)>,
     pub value: f64,
     /// When it was measured, in milliseconds since 1970; without it, now.
@@ -16,7 +20,7 @@ pub struct Sample {
 pub struct Family {
     pub name: &'static str,
     pub help: &'static str,
-    /// `counter` or `gauge`.
+    /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
     pub samples: Vec<Sample>,
 }
@@ -30,8 +34,27 @@ impl Family {
     pub fn add(&mut self, labels: &[(&'static str, &str)], value: Option<f64>, at: Option<i64>) {
         if let Some(value) = value {
             let labels = labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
-            self.samples.push(Sample { labels, value, at });
+            self.samples.push(Sample { suffix: "", labels, value, at });
         }
+    }
+
+    /// With a histogram's samples, each bucket with those before it.
+    pub fn histogram(&mut self, labels: &[(&'static str, &str)], histogram: &Histogram) {
+        let own: Vec<(&'static str, String)> =
+            labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        let mut push = |suffix, bound: Option<String>, value| {
+            let labels = own.iter().cloned().chain(bound.map(|bound| ("le", bound))).collect();
+            self.samples.push(Sample { suffix, labels, value, at: None });
+        };
+        let mut count = 0;
+        for (bound, more) in &histogram.buckets {
+            count += more;
+            push("_bucket", Some(bound.to_string()), count as f64);
+        }
+        count += histogram.beyond;
+        push("_bucket", Some("+Inf".to_owned()), count as f64);
+        push("_sum", None, histogram.sum);
+        push("_count", None, count as f64);
     }
 
     /// With one sample that has no labels.
@@ -50,6 +73,7 @@ pub fn text(families: &[Family]) -> String {
         let _ = writeln!(out, "# TYPE {} {}", family.name, family.kind);
         for sample in &family.samples {
             out.push_str(family.name);
+            out.push_str(sample.suffix);
             for (index, (name, value)) in sample.labels.iter().enumerate() {
                 let open = if index == 0 { '{' } else { ',' };
                 let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -58,7 +82,10 @@ pub fn text(families: &[Family]) -> String {
             if !sample.labels.is_empty() {
                 out.push('}');
             }
-            let _ = write!(out, " {}", sample.value);
+            match sample.value.is_infinite() {
+                true => out.push_str(" +Inf"),
+                false => drop(write!(out, " {}", sample.value)),
+            }
             if let Some(at) = sample.at {
                 let _ = write!(out, " {at}");
             }
@@ -77,12 +104,17 @@ mod tests {
         let mut family = Family::new("a_total", "counter", "Some.");
         family.add(&[("x", "a\"b"), ("y", "c")], Some(1.5), Some(7));
         family.add(&[("x", "d")], None, None);
+        let mut taken = Family::new("d", "histogram", "Times.");
+        let buckets = vec![(0.5, 1), (1.0, 2)];
+        taken.histogram(&[("x", "y")], &Histogram { buckets, beyond: 1, sum: 7.5 });
         let empty = Family::new("b", "gauge", "None.");
         let single = Family::new("c", "gauge", "One.").single(Some(3.0), None);
         assert_eq!(
-            text(&[family, empty, single]),
+            text(&[family, empty, single, taken]),
             "# HELP a_total Some.\n# TYPE a_total counter\na_total{x=\"a\\\"b\",y=\"c\"} 1.5 7\n\
-             # HELP c One.\n# TYPE c gauge\nc 3\n"
+             # HELP c One.\n# TYPE c gauge\nc 3\n\
+             # HELP d Times.\n# TYPE d histogram\nd_bucket{x=\"y\",le=\"0.5\"} 1\nd_bucket{x=\"y\",le=\"1\"} 3\n\
+             d_bucket{x=\"y\",le=\"+Inf\"} 4\nd_sum{x=\"y\"} 7.5\nd_count{x=\"y\"} 4\n"
         );
     }
 }

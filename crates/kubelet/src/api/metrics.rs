@@ -61,6 +61,7 @@ fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
             .single(Some(f64::from(running_pods)), None),
         containers,
     ];
+    families.extend(super::counted::families(shared));
     families.extend(volumes(shared, &handles));
     families.extend(process());
     let mut build =

@@ -3,6 +3,7 @@
 
 mod access;
 mod attributes;
+mod counted;
 mod exposition;
 mod files;
 mod health;
@@ -59,7 +60,7 @@ pub fn full(body: impl Into<Bytes>) -> Body {
 
 /// What an upgraded connection needs: HTTP/1.1 only.
 pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
-    let shared = auth::pki::server_config(&config.server_cert, Some(&config.client_ca_pem))?;
+    let shared = auth::pki::server_config_by(config.serving.clone(), Some(&config.client_ca_pem))?;
     let mut own = ServerConfig::clone(&shared);
     own.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(own))
@@ -177,6 +178,7 @@ impl Server {
             ["statusz"] => Ok(text(pages::statusz(&self.shared))),
             ["metrics"] => metrics::own(self).await.map(text),
             ["metrics", "resource"] => Ok(text(metrics::resource(self).await)),
+            ["metrics", "probes"] => Ok(text(counted::probes(&self.shared))),
             ["metrics", "cadvisor"] => Ok(text(metrics::cadvisor(self).await)),
             ["stats", "summary"] => {
                 let brief = query(request).iter().any(|(key, value)| {

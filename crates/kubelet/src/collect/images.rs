@@ -8,9 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::Shared;
 
-/// Upstream's period, and how long an image stays in any case.
+/// Upstream's period.
 const PERIOD: Duration = Duration::from_secs(300);
-const MINIMUM_AGE: SignedDuration = SignedDuration::from_secs(120);
 
 /// An image that is there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,6 +40,12 @@ pub fn choose(images: &[Image], bytes: i64, now: Timestamp, minimum: SignedDurat
         })
         .map(|image| image.id.clone())
         .collect()
+}
+
+/// Which images nobody has used for longer than `maximum`, which is not zero. Pure.
+pub fn outdated(images: &[Image], now: Timestamp, maximum: SignedDuration) -> Vec<String> {
+    let old = |image: &&Image| !image.used && !image.pinned && now.duration_since(image.last_used) > maximum;
+    images.iter().filter(old).map(|image| image.id.clone()).collect()
 }
 
 /// What is remembered of images: when they were seen and used.
@@ -79,8 +84,17 @@ async fn list(shared: &Shared, memory: &mut Memory) -> Result<Vec<Image>, tonic:
 }
 
 async fn round(shared: &Shared, memory: &mut Memory) -> Result<(), tonic::Status> {
-    let images = list(shared, memory).await?;
+    let mut images = list(shared, memory).await?;
     let settings = &shared.config.eviction;
+    let fields = &shared.config.configuration.fields;
+    let (now, maximum) = (shared.config.clock.now(), signed(fields.image_maximum_gc_age));
+    if !maximum.is_zero() {
+        for id in outdated(&images, now, maximum) {
+            tracing::info!(image = %id, "removing an image that nobody has used for long");
+            shared.runtime.remove_image(&id).await?;
+            images.retain(|image| image.id != id);
+        }
+    }
     let Some(mountpoint) = shared.runtime.image_filesystem().await? else { return Ok(()) };
     let disk = nix::sys::statvfs::statvfs(mountpoint.as_str())
         .map_err(|errno| tonic::Status::internal(format!("{mountpoint}: {errno}")))?;
@@ -91,11 +105,15 @@ async fn round(shared: &Shared, memory: &mut Memory) -> Result<(), tonic::Status
         return Ok(());
     }
     let wanted = capacity / 100 * (100 - i64::from(settings.image_low)) - available;
-    for id in choose(&images, wanted, shared.config.clock.now(), MINIMUM_AGE) {
+    for id in choose(&images, wanted, now, signed(fields.image_minimum_gc_age)) {
         tracing::info!(image = %id, "removing an image that nobody uses");
         shared.runtime.remove_image(&id).await?;
     }
     Ok(())
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 /// Removes every image that no container uses, for the disk is short. Whether there was any.
@@ -121,6 +139,8 @@ pub async fn free_all(shared: &Shared) -> bool {
 mod tests {
     use super::*;
 
+    const MINIMUM_AGE: SignedDuration = SignedDuration::from_secs(120);
+
     #[test]
     fn the_longest_unused_go_first_and_no_more_than_needed() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
@@ -143,5 +163,8 @@ mod tests {
         assert_eq!(choose(&images, 15, at(1000), MINIMUM_AGE), ["sooner", "later"]);
         assert_eq!(choose(&images, i64::MAX, at(1000), MINIMUM_AGE), ["sooner", "later"]);
         assert!(choose(&images, 0, at(1000), MINIMUM_AGE).is_empty());
+        let maximum = SignedDuration::from_secs(499);
+        assert_eq!(outdated(&images, at(1000), maximum), ["later", "sooner"]);
+        assert_eq!(outdated(&images, at(999), maximum), ["sooner"], "what is used or pinned stays");
     }
 }

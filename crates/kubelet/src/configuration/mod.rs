@@ -8,6 +8,8 @@ mod duration;
 mod fields;
 mod validate;
 
+pub use duration::parse as duration;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,8 +36,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "tlsCipherSuites",
     "tlsCurvePreferences",
     "tlsMinVersion",
-    "rotateCertificates",
-    "serverTLSBootstrap",
     "registryPullQPS",
     "registryBurst",
     "imagePullCredentialsVerificationPolicy",
@@ -45,8 +45,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "enableContentionProfiling",
     "oomScoreAdj",
     "streamingConnectionIdleTimeout",
-    "imageMinimumGCAge",
-    "imageMaximumGCAge",
     "volumeStatsAggPeriod",
     "kubeletCgroups",
     "systemCgroups",
@@ -62,14 +60,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "runtimeRequestTimeout",
     "hairpinMode",
     "podCIDR",
-    "podPidsLimit",
     "cpuCFSQuota",
     "cpuCFSQuotaPeriod",
     "maxOpenFiles",
     "kubeAPIQPS",
     "kubeAPIBurst",
-    "serializeImagePulls",
-    "maxParallelImagePulls",
     "protectKernelDefaults",
     "memorySwap",
     "reservedSystemCPUs",
@@ -81,9 +76,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "kernelMemcgNotification",
     "logging",
     "enableSystemLogQuery",
-    "shutdownGracePeriod",
-    "shutdownGracePeriodCriticalPods",
-    "shutdownGracePeriodByPodPriority",
     "reservedMemory",
     "seccompDefault",
     "memoryThrottlingFactor",
@@ -152,6 +144,10 @@ pub struct Fields {
     pub tls_cert_file: String,
     #[serde(default)]
     pub tls_private_key_file: String,
+    #[serde(default)]
+    pub rotate_certificates: bool,
+    #[serde(default, rename = "serverTLSBootstrap")]
+    pub server_tls_bootstrap: bool,
     pub authentication: Authentication,
     pub authorization: Authorization,
     #[serde(rename = "registryPullQPS")]
@@ -191,6 +187,10 @@ pub struct Fields {
     pub topology_manager_scope: String,
     pub hairpin_mode: String,
     pub max_pods: i32,
+    pub pod_pids_limit: i64,
+    /// Empty: pods inherit nothing.
+    #[serde(default)]
+    pub resolv_conf: String,
     #[serde(default)]
     pub run_once: bool,
     #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration::deserialize")]
@@ -245,6 +245,8 @@ pub struct Fields {
     pub shutdown_grace_period: Duration,
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_grace_period_critical_pods: Duration,
+    #[serde(default)]
+    pub shutdown_grace_period_by_pod_priority: Vec<ShutdownPeriod>,
     pub enable_debug_flags_handler: bool,
     pub memory_throttling_factor: f64,
     pub memory_reservation_policy: String,
@@ -252,6 +254,16 @@ pub struct Fields {
     pub register_with_taints: Vec<Taint>,
     pub register_node: bool,
     pub container_runtime_endpoint: String,
+}
+
+/// How long pods of a priority have when the node shuts down.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShutdownPeriod {
+    #[serde(default)]
+    pub priority: i32,
+    #[serde(default)]
+    pub shutdown_grace_period_seconds: i64,
 }
 
 /// Who may be who.

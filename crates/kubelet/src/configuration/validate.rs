@@ -151,6 +151,13 @@ fn choices(f: &Fields, wrong: &mut Vec<String>) {
 
 fn shutdown(f: &Fields, wrong: &mut Vec<String>) {
     let (all, critical) = (f.shutdown_grace_period, f.shutdown_grace_period_critical_pods);
+    let by_two = !all.is_zero() || !critical.is_zero();
+    if by_two && !f.shutdown_grace_period_by_pod_priority.is_empty() {
+        wrong.push(
+            "Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time"
+                .to_owned(),
+        );
+    }
     if critical > all {
         wrong.push(format!(
             "shutdownGracePeriodCriticalPods {{{critical:?}}} must be <= shutdownGracePeriod {{{all:?}}}"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 use schema::quantity::Quantity;
 
 use super::plan::{Observations, State};
@@ -12,6 +12,7 @@ use super::settings::{Signal, Threshold};
 use super::usage;
 use crate::Shared;
 use crate::collect;
+use crate::node::reference;
 use crate::pods::spec::PodExt;
 use crate::pods::{Ending, Handle, Pods, limits};
 
@@ -52,7 +53,7 @@ async fn round(shared: &Shared, pods: &Pods, state: &mut State) -> Result<(), to
     let Some(threshold) = verdict.reclaim else { return Ok(()) };
     let resource = threshold.signal.resource();
     shared.recorder.warning(
-        node(shared),
+        reference(shared),
         "EvictionThresholdMet",
         format!("Attempting to reclaim {resource}"),
     );
@@ -96,20 +97,10 @@ fn give_up_one(
             message: Some(why.clone()),
             ..PodCondition::default()
         };
-        evict(shared, handle, used, why, grace, Some(condition));
+        evict(shared, handle, used, (threshold.signal.name(), why), grace, Some(condition));
         return;
     }
     tracing::warn!(resource = threshold.signal.resource(), "there is no pod that could be evicted");
-}
-
-fn node(shared: &Shared) -> ObjectReference {
-    let name = shared.config.node_name.clone();
-    ObjectReference {
-        kind: Some("Node".to_owned()),
-        uid: Some(name.clone()),
-        name: Some(name),
-        ..ObjectReference::default()
-    }
 }
 
 /// Whether a pod has anything that could be given up.
@@ -133,7 +124,7 @@ fn storage_limit(container: &k8s_openapi::api::core::v1::Container) -> Option<(S
 }
 
 /// Whether a pod uses more of the node's disk than it said, and in which words.
-fn over_local_limit(shared: &Shared, handle: &Handle, used: &PodUse) -> Option<String> {
+fn over_local_limit(shared: &Shared, handle: &Handle, used: &PodUse) -> Option<(&'static str, String)> {
     let pod = handle.pod();
     for volume in pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default() {
         let Some(limit) = volume.empty_dir.as_ref().and_then(|empty| empty.size_limit.as_ref()) else {
@@ -142,17 +133,18 @@ fn over_local_limit(shared: &Shared, handle: &Handle, used: &PodUse) -> Option<S
         let Some(folder) = shared.volumes.empty_dir(&pod, &volume.name) else { continue };
         let most = limit.0.parse::<Quantity>().map_or(0, |quantity| quantity.value());
         if most > 0 && usage::tree(&folder).0 > most {
-            return Some(format!(
-                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
-                volume.name, limit.0
+            return Some((
+                "emptydirfs.limit",
+                format!("Usage of EmptyDir volume {:?} exceeds the limit {:?}. ", volume.name, limit.0),
             ));
         }
     }
     if let Some(limit) = limits(&pod).storage.filter(|limit| *limit > 0) {
         if used.disk.is_some_and(|disk| disk > limit) {
             let limit = Quantity::from_int(limit, schema::quantity::Format::BinarySi);
-            return Some(format!(
-                "Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "
+            return Some((
+                "ephemeralpodfs.limit",
+                format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "),
             ));
         }
     }
@@ -160,9 +152,9 @@ fn over_local_limit(shared: &Shared, handle: &Handle, used: &PodUse) -> Option<S
         let Some((text, limit)) = storage_limit(container) else { continue };
         let disk = used.containers.iter().find(|used| used.name == container.name).and_then(|used| used.disk);
         if disk.is_some_and(|disk| disk > limit) {
-            return Some(format!(
-                "Container {} exceeded its local ephemeral storage limit {text:?}. ",
-                container.name
+            return Some((
+                "ephemeralcontainerfs.limit",
+                format!("Container {} exceeded its local ephemeral storage limit {text:?}. ", container.name),
             ));
         }
     }
@@ -173,7 +165,7 @@ fn evict(
     shared: &Shared,
     handle: &Handle,
     used: &PodUse,
-    why: String,
+    (signal, why): (&str, String),
     grace: i64,
     condition: Option<PodCondition>,
 ) {
@@ -182,6 +174,7 @@ fn evict(
     }
     let pod = handle.pod();
     tracing::warn!(pod = %pod.described(), %why, "evicting");
+    shared.counts.evicted(signal);
     shared.recorder.warning(pod.reference(None), "Evicted", why.clone());
     handle.fail(Ending {
         reason: "Evicted".to_owned(),

@@ -8,7 +8,7 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 
@@ -38,7 +38,19 @@ pub async fn run(shared: Arc<Shared>) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.pressure.changed() => {}
+            () = shared.shutdown.changed() => {}
         }
+    }
+}
+
+/// What an event of the node is about.
+pub fn reference(shared: &Shared) -> ObjectReference {
+    let name = shared.config.node_name.clone();
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        uid: Some(name.clone()),
+        name: Some(name),
+        ..ObjectReference::default()
     }
 }
 
@@ -148,6 +160,7 @@ impl Reporter {
             supplemental_groups,
             disk,
             pressure: self.shared.pressure.now(),
+            closing: self.shared.shutdown.is_begun(),
             runtime: format!("{}://{}", runtime.name, runtime.version),
             now: self.shared.config.clock.now(),
         }

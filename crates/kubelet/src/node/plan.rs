@@ -31,6 +31,8 @@ pub struct Facts {
     pub disk: u64,
     /// What the node is short of.
     pub pressure: BTreeSet<Condition>,
+    /// Whether the machine is about to be shut down.
+    pub closing: bool,
     /// Such as `containerd://2.1`.
     pub runtime: String,
     pub now: Timestamp,
@@ -54,7 +56,7 @@ impl Facts {
                 None => Some(format!("{words}: {name} is not reported")),
             }
         });
-        unmet.collect()
+        unmet.chain(self.closing.then(|| "node is shutting down".to_owned())).collect()
     }
 
     /// Whether pods can run.
@@ -161,7 +163,13 @@ fn conditions(facts: &Facts, before: Option<&NodeStatus>) -> Vec<NodeCondition> 
     let obstacles = facts.obstacles();
     let ready = match obstacles.is_empty() {
         true => ("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
-        false => ("Ready", "False", "KubeletNotReady", format!("[{}]", obstacles.join(", "))),
+        false => {
+            let told = match obstacles.as_slice() {
+                [one] => one.clone(),
+                several => format!("[{}]", several.join(", ")),
+            };
+            ("Ready", "False", "KubeletNotReady", told)
+        }
     };
     let kinds = [
         (

@@ -63,6 +63,17 @@ pub fn demand(pod: &Pod) -> Demand {
     Demand { amounts, ports: ports.collect() }
 }
 
+/// A node that shuts down takes no more pods, not even static ones.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn while_closing(closing: bool) -> Result<(), Refusal> {
+    match closing {
+        true => Err(refuse("NodeShutdown", "Pod was rejected as the node is shutting down.")),
+        false => Ok(()),
+    }
+}
+
 /// What does not depend on other pods.
 ///
 /// # Errors

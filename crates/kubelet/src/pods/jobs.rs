@@ -12,6 +12,7 @@ use super::plan::Action;
 use super::spec::{MINIMUM_GRACE, PodExt};
 use super::{Handle, pulling, resizing, resources, start};
 use crate::Shared;
+use crate::cgroups::Limits;
 use crate::probes::hooks;
 use crate::statics;
 
@@ -96,11 +97,10 @@ async fn mount(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed
 }
 
 /// What the runtime is told of the sandbox.
-pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> cri::v1::PodSandboxConfig {
+pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<cri::v1::PodSandboxConfig, Failed> {
     let options = &shared.config;
     let directory = log_directory(shared, pod);
-    // Without that file there is no name server to hand on, as on the node itself.
-    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolv_conf = resolv_conf(&options.configuration.fields.resolv_conf)?;
     let node = config::NodeConfig {
         hostname: &options.hostname,
         cluster_dns: &options.cluster_dns,
@@ -109,7 +109,20 @@ pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> cri::v1::PodS
         cgroup_root: &options.cgroup_root,
         log_directory: directory.display().to_string(),
     };
-    config::sandbox(pod, attempt, &node)
+    Ok(config::sandbox(pod, attempt, &node))
+}
+
+/// The node's resolver's configuration, which pods may inherit.
+fn resolv_conf(path: &str) -> Result<String, Failed> {
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        // There is no name server to hand on, as on the node itself.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(failed("FailedCreatePodSandBox", format!("reading {path}: {error}"))),
+    }
 }
 
 /// Where a pod's logs are.
@@ -118,7 +131,7 @@ pub fn log_directory(shared: &Shared, pod: &Pod) -> std::path::PathBuf {
 }
 
 async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
-    let mut config = sandbox_config(shared, pod, attempt);
+    let mut config = sandbox_config(shared, pod, attempt)?;
     let refuse = |message: String| {
         let message = format!("Failed to create pod sandbox: {message}");
         shared.recorder.warning(pod.reference(None), "FailedCreatePodSandBox", message.clone());
@@ -136,7 +149,9 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     }
     std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
-    shared.cgroups.make(&group, &resources::pod_limits(pod)).map_err(|error| refuse(error.to_string()))?;
+    let most = shared.config.configuration.fields.pod_pids_limit;
+    let limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };
+    shared.cgroups.make(&group, &limits).map_err(|error| refuse(error.to_string()))?;
     shared
         .runtime
         .run_sandbox(config, &handler)

@@ -308,6 +308,7 @@ impl Pods {
             worker::run(shared.clone(), handle.clone()).await;
             pods.handles.lock().remove(&handle.uid);
             shared.ledger.release(&handle.uid);
+            shared.counts.forget(&handle.uid);
             if handle.is_static {
                 pods.static_ended(&handle);
             }

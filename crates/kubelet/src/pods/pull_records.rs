@@ -11,14 +11,39 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Where credentials came from, and what they are, as a hash.
+use crate::credentials::Asked;
+
+/// Where credentials came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A pull secret.
+    Secret(OfSecret),
+    /// A program that was asked for a pod's service account.
+    Account(OfAccount),
+}
+
+/// A secret, and what it holds, as a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Source {
+pub struct OfSecret {
     uid: String,
     namespace: String,
     name: String,
     credential_hash: String,
+}
+
+/// A service account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfAccount {
+    uid: String,
+    namespace: String,
+    name: String,
+}
+
+impl From<Asked> for Source {
+    fn from(Asked { uid, namespace, name }: Asked) -> Self {
+        Self::Account(OfAccount { uid, namespace, name })
+    }
 }
 
 impl Source {
@@ -30,14 +55,16 @@ impl Source {
             hasher.update([0]);
         }
         let meta = &secret.metadata;
-        Self {
+        Self::Secret(OfSecret {
             uid: meta.uid.clone().unwrap_or_default(),
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
             credential_hash: hex(&hasher.finalize()),
-        }
+        })
     }
+}
 
+impl OfSecret {
     fn fits(&self, other: &Self) -> bool {
         let place = |source: &Self| (source.uid.clone(), source.namespace.clone(), source.name.clone());
         self.credential_hash == other.credential_hash || place(self) == place(other)
@@ -50,7 +77,8 @@ impl Source {
 struct Users {
     /// It was pulled without credentials.
     node_pods_accessible: bool,
-    kubernetes_secrets: Vec<Source>,
+    kubernetes_secrets: Vec<OfSecret>,
+    kubernetes_service_accounts: Vec<OfAccount>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -107,8 +135,12 @@ impl Records {
         let users = record.credential_mapping.entry(repository(image).to_owned()).or_default();
         match source {
             None => users.node_pods_accessible = true,
-            Some(source) => {
-                let same = |known: &Source| {
+            Some(Source::Account(account)) => {
+                users.kubernetes_service_accounts.retain(|known| *known != account);
+                users.kubernetes_service_accounts.push(account);
+            }
+            Some(Source::Secret(source)) => {
+                let same = |known: &OfSecret| {
                     (&known.uid, &known.namespace, &known.name)
                         == (&source.uid, &source.namespace, &source.name)
                 };
@@ -144,7 +176,10 @@ impl Records {
             return Ok(!self.begun.join(file_name(image)).try_exists()?);
         };
         let Some(users) = record.credential_mapping.get(repository(image)) else { return Ok(false) };
-        let fits = |source: &Source| users.kubernetes_secrets.iter().any(|known| known.fits(source));
+        let fits = |source: &Source| match source {
+            Source::Secret(source) => users.kubernetes_secrets.iter().any(|known| known.fits(source)),
+            Source::Account(account) => users.kubernetes_service_accounts.contains(account),
+        };
         Ok(users.node_pods_accessible || source.is_some_and(fits))
     }
 }
@@ -191,6 +226,12 @@ mod tests {
         assert!(may(Some(&source("other", "x"))), "the same credentials");
         assert!(!may(Some(&source("other", "y"))));
         assert!(!records.may_use("sha256:1", "r.io/c", Some(&source("a", "x"))).unwrap(), "another name");
+        let account = |uid: &str| {
+            let text = |text: &str| text.to_owned();
+            Source::from(Asked { uid: text(uid), namespace: text("n"), name: text("sa") })
+        };
+        records.note("sha256:1", "r.io:5000/a/b", Some(account("1"))).unwrap();
+        assert!(may(Some(&account("1"))) && !may(Some(&account("2"))), "another account of its name");
         records.note("sha256:1", "r.io:5000/a/b", None).unwrap();
         assert!(may(None), "pulled without credentials");
         fs::write(records.path("sha256:1"), "{").unwrap();

@@ -48,18 +48,29 @@ async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &st
     let about = || pod.reference(Some(name));
     let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
     let secrets = pull_secrets(shared, pod).await;
-    let found = credentials(image, &secrets).map(|(auth, secret)| (Source::of(secret, &auth), auth));
-    let usable = match &present {
-        Some(present) => {
-            let usable = shared.pulls.may_use(&present.id, image, found.as_ref().map(|(source, _)| source));
-            usable.unwrap_or_else(|error| {
+    let mut known: Vec<Known> = credentials(image, &secrets)
+        .map(|(auth, secret)| (Some(Source::of(secret, &auth)), auth))
+        .into_iter()
+        .collect();
+    let usable = |known: &[Known]| {
+        let Some(present) = &present else { return false };
+        let may = |source| shared.pulls.may_use(&present.id, image, source);
+        let sources = known.iter().map(|(source, _)| source.as_ref()).chain([None]);
+        sources.map(may).any(|may| {
+            may.unwrap_or_else(|error| {
                 tracing::warn!(image, %error, "it is not known who pulled an image: it is pulled again");
                 false
             })
-        }
-        None => false,
+        })
     };
-    match decide(policy, usable) {
+    let mut may_use = usable(&known);
+    // Programs are asked only where it matters.
+    if policy == "Always" || !may_use && policy != "Never" {
+        let more = shared.providers.credentials(&shared.client, pod, image).await;
+        known.extend(more.into_iter().map(|(auth, asked)| (asked.map(Source::from), auth)));
+        may_use = usable(&known);
+    }
+    match decide(policy, may_use) {
         Decision::Use => {
             let message = format!("Container image {image:?} already present on machine");
             shared.recorder.normal(about(), "Pulled", message);
@@ -70,7 +81,32 @@ async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &st
             shared.recorder.warning(about(), "ErrImageNeverPull", message.clone());
             Err(failed("ErrImageNeverPull", message))
         }
-        Decision::Pull => pull(shared, pod, name, image, found).await,
+        Decision::Pull => pull(shared, pod, name, image, known).await,
+    }
+}
+
+/// Credentials, and of whom they are; nobody's are the node's own.
+type Known = (Option<Source>, AuthConfig);
+
+/// Asks the registry with one after the other of what is known, as upstream does, or with nothing.
+async fn try_all(
+    shared: &Shared,
+    pod: &Pod,
+    image: &str,
+    known: Vec<Known>,
+) -> Result<(String, Option<Source>), tonic::Status> {
+    let config = sandbox_config(shared, pod, 0).map_err(|(_, why)| tonic::Status::unavailable(why))?;
+    let sandbox = || config.clone();
+    let mut refused = None;
+    for (source, auth) in known {
+        match shared.runtime.pull(image, Some(auth), sandbox()).await {
+            Ok(reference) => return Ok((reference, source)),
+            Err(status) => refused = Some(status),
+        }
+    }
+    match refused {
+        Some(status) => Err(status),
+        None => shared.runtime.pull(image, None, sandbox()).await.map(|reference| (reference, None)),
     }
 }
 
@@ -79,11 +115,16 @@ async fn pull(
     pod: &Pod,
     name: &str,
     image: &str,
-    found: Option<(Source, AuthConfig)>,
+    known: Vec<Known>,
 ) -> Result<String, Failed> {
     let about = || pod.reference(Some(name));
     shared.recorder.normal(about(), "Pulling", format!("Pulling image {image:?}"));
-    let (source, auth) = found.unzip();
+    let waited_since = shared.config.clock.monotonic();
+    // It is never closed.
+    let _turn = match &shared.pulling {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
     let begun = shared.config.clock.monotonic();
     // If this kubelet ends before it has written down who pulled, the image is not taken for one that was there before.
     shared.pulls.intend(image).map_err(|error| {
@@ -92,14 +133,19 @@ async fn pull(
             format!("noting the pull of {image:?}: {error}: see to the kubelet's root directory"),
         )
     })?;
-    match shared.runtime.pull(image, auth, sandbox_config(shared, pod, 0)).await {
-        Ok(reference) => {
-            let took = shared.config.clock.monotonic().saturating_sub(begun);
+    match try_all(shared, pod, image, known).await {
+        Ok((reference, source)) => {
+            let now = shared.config.clock.monotonic();
             let pulled = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
             let size = pulled.as_ref().map_or(0, |image| image.size);
-            let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            shared.counts.pulled(size, now.saturating_sub(begun));
+            let since = |begun| {
+                let took = now.saturating_sub(begun).as_millis();
+                Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX))
+            };
+            let (took, waited) = (since(begun), since(waited_since));
             let message = format!(
-                "Successfully pulled image {image:?} in {took:?} ({took:?} including waiting). Image size: {size} bytes."
+                "Successfully pulled image {image:?} in {took:?} ({waited:?} including waiting). Image size: {size} bytes."
             );
             shared.recorder.normal(about(), "Pulled", message);
             let id = pulled.map_or_else(|| reference.clone(), |image| image.id);

@@ -89,7 +89,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let config = prepare(shared, handle, pod, container, attempt, &images)
         .await
         .map_err(|message| refuse("CreateContainerConfigError", message))?;
-    let mut sandbox = sandbox_config(shared, pod, 0);
+    let mut sandbox = sandbox_config(shared, pod, 0)?;
     if let Some(options) = config::sandbox_namespaces(&mut sandbox) {
         options.userns_options = config::users(&config);
     }
@@ -113,6 +113,13 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let given = container.resources.clone().unwrap_or_default();
     handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
+    let is_init = pod.init_containers().iter().any(|init| init.name == container.name);
+    let is_main = pod.containers().iter().any(|main| main.name == container.name);
+    shared.counts.started(match (is_init, is_main) {
+        (true, _) => "init_container",
+        (_, true) => "container",
+        _ => "ephemeral_container",
+    });
     post_start(shared, handle, pod, container, &id).await
 }
 

@@ -24,14 +24,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Works until nothing of the pod is left.
 pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
-    let mut worker = Worker { shared, handle, cache: Cache::default(), probers: HashMap::new() };
+    let seen = shared.config.clock.monotonic();
+    let mut worker =
+        Worker { shared, handle, cache: Cache::default(), probers: HashMap::new(), starts: Some(seen) };
+    let mut operation = "create";
     loop {
         let ended = worker.handle.memory.lock().ended;
         match observe(&worker.shared.runtime, &worker.handle.uid, &mut worker.cache).await {
             // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
             Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
-                let Some(wake) = worker.round(Arc::new(observed)) else { break };
+                let begun = worker.shared.config.clock.monotonic();
+                let decided = worker.round(Arc::new(observed));
+                let took = worker.shared.config.clock.monotonic().saturating_sub(begun);
+                worker.shared.counts.worked(operation, took);
+                operation = "sync";
+                worker.note_start();
+                let Some(wake) = decided else { break };
                 worker.wait(wake).await;
             }
             Err(status) => {
@@ -49,11 +58,30 @@ struct Worker {
     cache: Cache,
     /// By container id.
     probers: HashMap<String, AbortHandle>,
+    /// When the pod was seen first, until it runs.
+    starts: Option<Duration>,
 }
 
 impl Worker {
     fn now(&self) -> Timestamp {
         self.shared.config.clock.now()
+    }
+
+    /// Tells once how long the pod took to run. One that ran before this kubelet looked is not told of.
+    fn note_start(&mut self) {
+        let Some(seen) = self.starts else { return };
+        let before = self.handle.pod().status.as_ref().and_then(|status| status.phase.clone());
+        let memory = self.handle.memory.lock();
+        let phase = memory.status.as_ref().and_then(|status| status.phase.as_deref());
+        match (before.as_deref(), phase) {
+            (_, None) | (None | Some("Pending"), Some("Pending")) => {}
+            (None | Some("Pending"), Some("Running")) => {
+                self.starts = None;
+                let took = self.shared.config.clock.monotonic().saturating_sub(seen);
+                self.shared.counts.runs(took);
+            }
+            _ => self.starts = None,
+        }
     }
 
     async fn wait(&self, wake: Option<Timestamp>) {
@@ -216,6 +244,7 @@ impl Worker {
             }
             return Ok(());
         }
+        admission::while_closing(self.shared.shutdown.is_begun())?;
         admission::check(pod)?;
         admission::under_pressure(pod, self.handle.is_static, &self.shared.pressure.now())?;
         self.shared.ledger.admit(&self.handle.uid, demand)

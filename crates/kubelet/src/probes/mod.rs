@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Probe};
 
 use crate::Shared;
+use crate::counts::Probed;
 use crate::pods::Handle;
 use crate::pods::memory::Health;
 use crate::pods::observed::Instance;
@@ -121,7 +122,20 @@ impl Prober {
         let ip = ips.first().map(String::as_str).unwrap_or_default();
         let target = Target { id: &self.id, ip, container: &self.container };
         let (title, _) = kind.words();
-        match check::probe(&self.shared.runtime, probe, &target, limit).await {
+        let answer = check::probe(&self.shared.runtime, probe, &target, limit).await;
+        self.shared.counts.probed(Probed {
+            kind: title,
+            result: match &answer {
+                Answer::Success => "successful",
+                Answer::Failure(_) => "failed",
+                Answer::Unknown(_) => "unknown",
+            },
+            container: self.container.name.clone(),
+            pod: pod.name().to_owned(),
+            namespace: pod.namespace().to_owned(),
+            uid: self.handle.uid.clone(),
+        });
+        match answer {
             Answer::Success => true,
             Answer::Failure(output) => {
                 let message = format!("{title} probe failed: {output}");

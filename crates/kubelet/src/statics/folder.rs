@@ -1,17 +1,15 @@
 //! Follows the folder of manifests: at once by inotify, and now and then in any case.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::net::unix::pipe::Receiver;
 
 use super::manifest::{ManifestError, parse};
 use crate::Shared;
+use crate::changes::Changes;
 use crate::pods::Pods;
 use crate::pods::spec::PodExt;
 
@@ -53,42 +51,14 @@ impl Folder {
 
 /// Keeps the node's static pods what the folder says, until the group stops.
 pub async fn follow(shared: Arc<Shared>, pods: Pods, mut folder: Folder) {
-    let watch = match watch(&folder.path) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            tracing::warn!(folder = %folder.path.display(), %error, "manifests are looked at every 20 seconds only");
-            None
-        }
-    };
+    let changes = Changes::of(&folder.path);
     loop {
         folder.look(&shared, &pods);
         tokio::select! {
-            () = changed(watch.as_ref()) => tokio::time::sleep(SETTLE).await,
+            () = changes.next() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(AGAIN) => {}
         }
     }
-}
-
-/// An inotify, read as the stream of bytes that it is.
-fn watch(folder: &Path) -> std::io::Result<Receiver> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    let events = AddWatchFlags::IN_CLOSE_WRITE
-        | AddWatchFlags::IN_MOVE
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_CREATE;
-    inotify.add_watch(folder, events)?;
-    Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)
-}
-
-/// Until something happens in the folder. What it was does not matter: everything is read again.
-async fn changed(watch: Option<&Receiver>) {
-    let Some(watch) = watch else { return std::future::pending().await };
-    if let Err(error) = watch.readable().await {
-        tracing::warn!(%error, "the folder of manifests is not watched any more");
-        return std::future::pending().await;
-    }
-    let mut events = [0; 4096];
-    while watch.try_read(&mut events).is_ok_and(|read| read > 0) {}
 }
 
 /// All pods of the folder by their uid. A file that is no pod is told of and left out.

@@ -1,0 +1,260 @@
+//! Who a kubelet is, and what it serves with: certificates that it has itself issued, keeps, and renews while it uses
+//! them (`kubelet::certificates` does the work; here it is said which, and where they go).
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use auth::kubeconfig;
+use auth::pki::{CertKey, Holder, Serving, holder, join};
+use base::{SharedClock, SharedRandom, TaskGroup};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use client::replace::{Replacer, replaceable};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kubelet::certificates::{Files, Given, Measure, Renewal, Wanted};
+
+/// A certificate that the kubelet signs itself is good that long.
+const SELF_SIGNED: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What both certificates have in common.
+pub struct Keeper<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// Where certificates are kept.
+    pub dir: &'a Path,
+    /// The time.
+    pub clock: &'a SharedClock,
+    /// Randomness.
+    pub random: &'a SharedRandom,
+    /// Who runs the renewals.
+    pub tasks: &'a TaskGroup,
+}
+
+/// A client, and how its certificate's renewals go.
+pub type Known = (kube::Client, Option<Arc<Measure>>);
+
+impl Keeper<'_> {
+    /// The client of a kubeconfig. With `renews`, the certificate it shows is one of our own files, asked for by
+    /// whatever the kubeconfig has (or by the bootstrap one, while it has nothing valid), and renewed.
+    ///
+    /// # Errors
+    /// When a file makes no sense.
+    pub async fn client(&self, path: &Path, bootstrap: Option<&Path>, renews: bool) -> Result<Known> {
+        let files = Files::new(self.dir, "kubelet-client");
+        let bootstrap = match bootstrap {
+            Some(bootstrap) if !self.is_valid(path)? => {
+                let text = super::read(bootstrap)?;
+                let whole = std::path::absolute(bootstrap)?;
+                let (from, pem) = (whole.parent().unwrap_or(&whole), std::path::absolute(files.current())?);
+                let own = kubeconfig::with_certificate_file(&text, from, &pem)
+                    .with_context(|| format!("using {}", bootstrap.display()))?;
+                auth::pki::write_private(path, &own)
+                    .with_context(|| format!("writing {}", path.display()))?;
+                tracing::info!(kubeconfig = %path.display(), "written; a first certificate is asked for");
+                Some(super::super::connect(bootstrap).await?)
+            }
+            Some(bootstrap) => super::super::connect(bootstrap).await.ok(),
+            None => None,
+        };
+        if !renews && bootstrap.is_none() {
+            return Ok((super::super::connect(path).await?, None));
+        }
+        let config = config(path).await?;
+        let given = kubeconfig::certificate(&super::read(path)?, path.parent().unwrap_or(Path::new("/")))?;
+        self.renewed(Way { config, given, bootstrap, files, goes_on: renews, keeps_given: false })
+    }
+
+    /// The client of a kubeconfig's text, whose certificate is renewed into our own files.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub async fn embedded(&self, text: &str) -> Result<Known> {
+        let files = Files::new(self.dir, "kubelet-client");
+        let parsed = Kubeconfig::from_yaml(text)?;
+        let config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await?;
+        let given = kubeconfig::certificate(text, Path::new("/"))?;
+        self.renewed(Way { config, given, bootstrap: None, files, goes_on: true, keeps_given: true })
+    }
+
+    fn renewed(&self, way: Way) -> Result<Known> {
+        let Way { config, given, bootstrap, files, goes_on, keeps_given } = way;
+        let now = self.clock.now();
+        let valid = |cert: CertKey| match holder(&cert.cert_pem) {
+            Ok(held) if now < held.not_after => Some((cert, held)),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(%error, "a client certificate is not used");
+                None
+            }
+        };
+        let kept = files.load()?.and_then(valid);
+        let given = given.and_then(valid);
+        let held = kept.clone().or_else(|| given.clone().filter(|_| keeps_given)).map(|(_, held)| held);
+        let shown = kept.or(given);
+        // Whoever is known by something else, such as a token, asks with that.
+        let begin = shown.map(|(cert, _)| showing(&config, &cert)).transpose()?;
+        let first = match (bootstrap, &begin) {
+            (Some(bootstrap), _) => bootstrap,
+            (None, Some(client)) => client.clone(),
+            (None, None) => kube::Client::try_from(config.clone()).context(
+                "the kubeconfig shows nothing that is valid: give the kubelet a --bootstrap-kubeconfig",
+            )?,
+        };
+        let (client, replacer) = replaceable(begin);
+        let measure = Arc::new(Measure::default());
+        let renewal = Renewal {
+            wanted: Wanted::client(self.node),
+            files,
+            own: client.clone(),
+            first,
+            uses: Box::new(move |cert| show(&replacer, &config, cert)),
+            goes_on,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            measure: measure.clone(),
+        };
+        self.tasks.spawn(renewal.run(held));
+        Ok((client, Some(measure)))
+    }
+
+    /// Whether a kubeconfig shows a certificate that is still valid. One that cannot be used is not.
+    fn is_valid(&self, path: &Path) -> Result<bool> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        let shown = kubeconfig::certificate(&text, path.parent().unwrap_or(Path::new("/")));
+        let held = shown.map_err(anyhow::Error::from).and_then(|cert| {
+            cert.map(|cert| holder(&cert.cert_pem)).transpose().map_err(anyhow::Error::from)
+        });
+        match held {
+            Ok(held) => Ok(held.is_some_and(|held| self.clock.now() < held.not_after)),
+            Err(error) => {
+                tracing::warn!(kubeconfig = %path.display(), %error, "it is written anew");
+                Ok(false)
+            }
+        }
+    }
+
+    /// A serving certificate that the cluster signs. Until it has, what `given` holds is served, if anything.
+    ///
+    /// # Errors
+    /// When a file makes no sense.
+    pub fn issued(
+        &self,
+        sans: Vec<String>,
+        given: Option<&CertKey>,
+        client: &kube::Client,
+    ) -> Result<(Arc<Serving>, Arc<Measure>)> {
+        let files = Files::new(self.dir, "kubelet-server");
+        let serving = Arc::new(Serving::default());
+        let mut held: Option<Holder> = None;
+        for cert in files.load()?.iter().chain(given) {
+            let found = holder(&cert.cert_pem)?;
+            if self.clock.now() < found.not_after {
+                serving.replace(cert)?;
+                held = Some(found);
+                break;
+            }
+        }
+        let (measure, target) = (Arc::new(Measure::default()), serving.clone());
+        let renewal = Renewal {
+            wanted: Wanted::serving(self.node, sans),
+            files,
+            own: client.clone(),
+            first: client.clone(),
+            uses: Box::new(move |cert| target.replace(cert).map_err(|error| error.to_string())),
+            goes_on: true,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            measure: measure.clone(),
+        };
+        self.tasks.spawn(renewal.run(held));
+        Ok((serving, measure))
+    }
+
+    /// What two files hold now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(cert: &str, key: &str) -> Result<CertKey> {
+        Ok(Given { cert: PathBuf::from(cert), key: PathBuf::from(key) }.read()?)
+    }
+
+    /// What two files hold, also after they are replaced.
+    ///
+    /// # Errors
+    /// When they cannot be used now.
+    pub fn given(&self, cert: &str, key: &str) -> Result<Arc<Serving>> {
+        let given = Given { cert: PathBuf::from(cert), key: PathBuf::from(key) };
+        let served = given.read()?;
+        let serving = Arc::new(Serving::with(&served).with_context(|| format!("using {cert} and {key}"))?);
+        let target = serving.clone();
+        let uses = Box::new(move |cert: &CertKey| target.replace(cert).map_err(|error| error.to_string()));
+        self.tasks.spawn(given.follow(served, uses));
+        Ok(serving)
+    }
+
+    /// A certificate that the kubelet signs itself, as upstream's does: kept, so that who trusts it once may go on.
+    ///
+    /// # Errors
+    /// When it cannot be made or kept.
+    pub fn self_signed(&self, names: &[String]) -> Result<Arc<Serving>> {
+        let (cert_path, key_path) = (self.dir.join("kubelet.crt"), self.dir.join("kubelet.key"));
+        let given = Given { cert: cert_path.clone(), key: key_path.clone() };
+        if let Ok(kept) = given.read()
+            && let Ok(held) = holder(&kept.cert_pem)
+            && self.clock.now() < held.not_after
+            && names.iter().all(|name| held.sans.contains(name))
+            && let Ok(serving) = Serving::with(&kept)
+        {
+            return Ok(Arc::new(serving));
+        }
+        let made = join::self_signed(self.node, names, self.clock.now(), SELF_SIGNED)?;
+        std::fs::create_dir_all(self.dir).with_context(|| format!("making {}", self.dir.display()))?;
+        // The key first: a certificate without its key is made again.
+        for (path, text) in [(&key_path, &made.key_pem), (&cert_path, &made.cert_pem)] {
+            auth::pki::write_private(path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(Arc::new(Serving::with(&made)?))
+    }
+}
+
+/// Where the cluster is, who is known already, and where the certificate goes.
+struct Way {
+    config: kube::Config,
+    given: Option<CertKey>,
+    bootstrap: Option<kube::Client>,
+    files: Files,
+    goes_on: bool,
+    /// Whether the certificate that was given is used until its time comes. Otherwise, as upstream, it serves to ask
+    /// for one of the node's own at once.
+    keeps_given: bool,
+}
+
+async fn config(path: &Path) -> Result<kube::Config> {
+    let using = || format!("using {}", path.display());
+    let parsed = Kubeconfig::read_from(path).with_context(using)?;
+    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(using)
+}
+
+/// A client of the same cluster that shows this certificate, and nothing else.
+fn showing(config: &kube::Config, cert: &CertKey) -> Result<kube::Client> {
+    let mut config = config.clone();
+    let encoded = serde_json::json!({
+        "client-certificate-data": STANDARD.encode(&cert.cert_pem),
+        "client-key-data": STANDARD.encode(&cert.key_pem),
+    });
+    config.auth_info = serde_json::from_value::<AuthInfo>(encoded)?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+fn show(replacer: &Replacer, config: &kube::Config, cert: &CertKey) -> Result<(), String> {
+    let client = showing(config, cert).map_err(|error| error.to_string())?;
+    replacer.replace(client);
+    Ok(())
+}
