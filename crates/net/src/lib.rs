@@ -11,6 +11,7 @@ pub mod leases;
 pub mod link;
 pub mod namespace;
 pub mod nft;
+pub mod plugin;
 pub mod pod;
 pub mod ports;
 pub mod routes;
