@@ -213,6 +213,7 @@ fn kubelet_config(
             .clone()
             .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
         node_ip: IpAddr::V4(identity.ip),
+        second_node_ip: None,
         hostname: node.to_owned(),
         listen: SocketAddr::from((identity.ip, 10250)),
         server_cert: CertKey {

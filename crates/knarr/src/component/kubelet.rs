@@ -30,9 +30,9 @@ pub struct Kubelet {
     /// The node's name [default: the host's]
     #[arg(long)]
     hostname_override: Option<String>,
-    /// The node's address [default: the machine's]
-    #[arg(long)]
-    node_ip: Option<IpAddr>,
+    /// The node's address, or one of each family, parted by a comma [default: the machine's]
+    #[arg(long, value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
     /// Where pods' volumes are
     #[arg(long, default_value = "/var/lib/kubelet")]
     root_dir: PathBuf,
@@ -271,7 +271,12 @@ impl Kubelet {
             Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
         };
-        let node_ip = self.node_ip.unwrap_or_else(|| IpAddr::V4(api::primary_address()));
+        let (node_ip, second_node_ip) = match *self.node_ip.as_slice() {
+            [] => (IpAddr::V4(api::primary_address()), None),
+            [one] => (one, None),
+            [one, two] if one.is_ipv4() != two.is_ipv4() => (one, Some(two)),
+            _ => bail!("--node-ip takes one address, or one of each family"),
+        };
         let client_ca_pem = match fields.authentication.x509.client_ca_file.as_str() {
             "" => auth::kubeconfig::authority(kubeconfig).context(
                 "the kubeconfig embeds no certificate-authority-data: name it with --client-ca-file",
@@ -294,6 +299,7 @@ impl Kubelet {
             log_dir: fields.pod_logs_dir.clone(),
             cri_endpoint: fields.container_runtime_endpoint.clone(),
             node_ip,
+            second_node_ip,
             listen: SocketAddr::from((address, u16::try_from(fields.port)?)),
             client_ca_pem,
             cluster_dns: dns.collect::<Result<_>>()?,
