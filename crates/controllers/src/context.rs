@@ -62,10 +62,13 @@ pub struct Context {
 /// What an operator may set.
 #[derive(Clone)]
 pub struct Settings {
-    /// The network that nodes' pod networks are parts of, such as `10.244.0.0/16`; empty: nodes have theirs already.
+    /// The network that nodes' pod networks are parts of, such as `10.244.0.0/16`, or one of each family, parted by a
+    /// comma; empty: nodes have theirs already.
     pub cluster_cidr: String,
-    /// The prefix length of a node's part.
+    /// The prefix length of a node's part of IPv4.
     pub node_cidr_bits: u8,
+    /// The prefix length of a node's part of IPv6.
+    pub node_cidr_bits_v6: u8,
     /// The cluster's certificate authority, for `kube-root-ca.crt`.
     pub root_ca: String,
     /// How long a node may be silent before it counts as lost, in seconds.

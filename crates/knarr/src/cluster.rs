@@ -27,6 +27,9 @@ pub struct Settings {
     /// Whether the API server listens on every address of the machine, for nodes on others.
     #[serde(default)]
     pub listen_all: bool,
+    /// Who connects pods of nodes on this machine.
+    #[serde(default)]
+    pub cni: crate::cni::Cni,
 }
 
 /// What a node must know of its cluster.

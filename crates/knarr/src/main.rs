@@ -6,10 +6,12 @@
 mod api;
 mod check;
 mod cluster;
+mod cni;
 mod commands;
 mod component;
 mod control_plane;
 mod join;
+mod network;
 mod node;
 mod paths;
 mod signer;

@@ -8,19 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use async_trait::async_trait;
 use auth::kubeconfig::Credential;
 use auth::pki::{CertKey, Serving};
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use kubelet::certificates::Measure;
-use net::pod::PodLinks;
 use nix::sched::{CloneFlags, setns};
-use runtime::{NetworkError, PodIps, PodNetwork, SandboxMeta};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
 use crate::component::kubelet::identity::Keeper;
+use crate::network::Network;
 use crate::paths::Paths;
 
 /// What a node is given when it is made: who it is, and how it reaches the cluster.
@@ -122,42 +120,6 @@ pub fn enter(paths: &Paths, node: &str) -> Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", path.display()))
 }
 
-/// Pods by routed links.
-pub struct Network(PodLinks);
-
-impl Network {
-    /// Addresses are remembered in `dir`.
-    pub fn new(dir: std::path::PathBuf) -> Self {
-        Self(PodLinks::new(dir))
-    }
-}
-
-fn failed(error: net::error::NetError) -> NetworkError {
-    NetworkError { message: error.to_string(), source: None }
-}
-
-#[async_trait]
-impl PodNetwork for Network {
-    async fn setup(&self, netns: &Path, pod: &SandboxMeta) -> Result<PodIps, NetworkError> {
-        let ip = self.0.setup(netns, &pod.id).await.map_err(failed)?;
-        Ok(PodIps(vec![IpAddr::V4(ip)]))
-    }
-
-    async fn teardown(&self, _: &Path, pod: &SandboxMeta) -> Result<(), NetworkError> {
-        self.0.teardown(&pod.id).await.map_err(failed)
-    }
-
-    fn set_pod_cidr(&self, cidr: &str) {
-        if let Err(error) = self.0.set_cidr(cidr) {
-            tracing::error!(%error, "the node's pod network was not taken over");
-        }
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        if self.0.has_cidr() { Ok(()) } else { Err("the node has no pod network yet".to_owned()) }
-    }
-}
-
 fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<()> {
     let record = ProcessRecord::of_self(components, Some(node))?;
     write_whole(&paths.process(name), &serde_json::to_vec(&record)?)
@@ -167,11 +129,12 @@ fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<
 ///
 /// # Errors
 /// What keeps it from running.
-pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str) -> Result<()> {
+pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::cni::Cni) -> Result<()> {
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
-    config.network = Arc::new(Network::new(paths.node_run(node).join("addresses")));
+    config.cni = cni.settings(None, config.root.join("cni"));
+    config.network = Arc::new(Network::new(paths.node_run(node).join("addresses"))?);
     let shutdown = Shutdown::new();
     record(paths, &["runtime"], node, &format!("runtime-{node}"))?;
     let run = runtime::run(config, shutdown.clone());
@@ -298,6 +261,7 @@ fn kubelet_config(
             .clone()
             .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
         node_ip: IpAddr::V4(identity.ip),
+        second_node_ip: None,
         hostname: node.clone(),
         listen: SocketAddr::from((identity.ip, 10250)),
         serving,

@@ -77,6 +77,8 @@ pub struct Config {
     pub cri_endpoint: String,
     /// The node's address.
     pub node_ip: IpAddr,
+    /// Its address of the other family, if it has one.
+    pub second_node_ip: Option<IpAddr>,
     /// The node's host name.
     pub hostname: String,
     /// Where its own HTTPS API listens.
@@ -115,6 +117,13 @@ pub struct Config {
     pub clock: SharedClock,
     /// Randomness.
     pub random: SharedRandom,
+}
+
+impl Config {
+    /// The node's addresses, the primary one first.
+    pub fn node_ips(&self) -> Vec<String> {
+        [Some(self.node_ip), self.second_node_ip].into_iter().flatten().map(|ip| ip.to_string()).collect()
+    }
 }
 
 /// Why a kubelet does not run.

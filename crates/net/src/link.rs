@@ -1,11 +1,12 @@
 //! Links, addresses and routes of the namespace of the calling thread.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkInfo};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -56,7 +57,7 @@ impl Links {
         }
     }
 
-    async fn need(&self, name: &str) -> Result<u32> {
+    pub(crate) async fn need(&self, name: &str) -> Result<u32> {
         let found = self.index(name).await?;
         found.ok_or_else(|| crate::error::NetError::Other(format!("there is no link {name}")))
     }
@@ -68,6 +69,18 @@ impl Links {
     pub async fn bridge(&self, name: &str) -> Result<()> {
         let made = self.handle.link().add(LinkBridge::new(name).build()).execute().await;
         unless(made, libc::EEXIST).doing(|| format!("making bridge {name}"))
+    }
+
+    /// Makes an intermediate device, on which what comes from a link can be queued, if there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn ifb(&self, name: &str) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]));
+        unless(self.handle.link().add(message).execute().await, libc::EEXIST)
+            .doing(|| format!("making device {name}"))
     }
 
     /// Makes a pair of links.
@@ -149,12 +162,17 @@ impl Links {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn address(&self, name: &str, address: Ipv4Addr, bits: u8) -> Result<()> {
-        let index = self.need(name).await?;
-        let mut request = self.handle.address().add(index, address.into(), bits);
+    pub async fn address(&self, name: &str, address: impl Into<IpAddr>, bits: u8) -> Result<()> {
+        let (index, address) = (self.need(name).await?, address.into());
+        let mut request = self.handle.address().add(index, address, bits);
         if name == "lo" {
             // Valid on this host only: never chosen as the source of a packet that leaves.
-            request.message_mut().header.scope = rtnetlink::packet_route::address::AddressScope::Host;
+            request.message_mut().header.scope = AddressScope::Host;
+        }
+        if address.is_ipv6() {
+            // Nobody else is on these links who could have it, and a pod must not wait for that.
+            let flags = AddressAttribute::Flags(AddressFlags::Nodad);
+            request.message_mut().attributes.push(flags);
         }
         let made = request.execute().await;
         unless(made, libc::EEXIST).doing(|| format!("giving {name} the address {address}/{bits}"))
@@ -164,13 +182,19 @@ impl Links {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn route_link(&self, to: Ipv4Addr, bits: u8, link: &str) -> Result<()> {
-        let index = self.need(link).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to, bits)
-            .output_interface(index)
-            .scope(RouteScope::Link)
-            .build();
+    pub async fn route_link(&self, to: impl Into<IpAddr>, bits: u8, link: &str) -> Result<()> {
+        let (index, to) = (self.need(link).await?, to.into());
+        let route = match to {
+            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(to, bits)
+                .output_interface(index)
+                .scope(RouteScope::Link)
+                .build(),
+            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(to, bits)
+                .output_interface(index)
+                .build(),
+        };
         let made = self.handle.route().add(route).replace().execute().await;
         unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} to {link}"))
     }
@@ -194,12 +218,39 @@ impl Links {
         unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
     }
 
+    /// A route of IPv6 by way of a neighbour.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn route_via_v6(&self, to: Ipv6Addr, bits: u8, gateway: Ipv6Addr) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, bits).gateway(gateway);
+        let made = self.handle.route().add(route.build()).replace().execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
+    }
+
+    /// Everything of IPv6 goes out of a link by way of a neighbour on it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn default_route_v6(&self, gateway: Ipv6Addr, link: &str) -> Result<()> {
+        let route = RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(Ipv6Addr::UNSPECIFIED, 0)
+            .gateway(gateway)
+            .output_interface(self.need(link).await?)
+            .build();
+        let made = self.handle.route().add(route).replace().execute().await;
+        unless(made, libc::EEXIST).doing(|| format!("routing IPv6 by way of {gateway}"))
+    }
+
     /// Removes the route to a network. Doing it again is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn unroute(&self, to: Ipv4Addr, bits: u8) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).build();
+    pub async fn unroute(&self, to: IpAddr, bits: u8) -> Result<()> {
+        let route = match to {
+            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).build(),
+            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, bits).build(),
+        };
         unless(self.handle.route().del(route).execute().await, libc::ESRCH)
             .doing(|| format!("removing the route to {to}/{bits}"))
     }
@@ -236,6 +287,21 @@ impl Links {
         Ok(found)
     }
 
+    /// The addresses of a link.
+    ///
+    /// # Errors
+    /// When the kernel cannot say.
+    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
+        let index = self.need(name).await?;
+        let found = self.handle.address().get().set_link_index_filter(index).execute();
+        let found: Vec<_> = found.try_collect().await.doing(|| format!("reading the addresses of {name}"))?;
+        let address = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        };
+        Ok(found.iter().filter_map(|found| found.attributes.iter().find_map(address)).collect())
+    }
+
     /// The names of all links.
     ///
     /// # Errors
@@ -256,6 +322,17 @@ impl Links {
 /// # Errors
 /// When it cannot be written.
 pub fn sysctl(name: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/sys/net/ipv4/{name}");
-    fs::write(&path, value).doing(|| format!("setting {path} to {value}"))
+    set(&format!("/proc/sys/net/ipv4/{name}"), value)
+}
+
+/// Sets a kernel setting below `/proc/sys/net/ipv6` of this thread's namespace.
+///
+/// # Errors
+/// When it cannot be written, as on a kernel without IPv6.
+pub fn sysctl_v6(name: &str, value: &str) -> Result<()> {
+    set(&format!("/proc/sys/net/ipv6/{name}"), value)
+}
+
+fn set(path: &str, value: &str) -> Result<()> {
+    fs::write(path, value).doing(|| format!("setting {path} to {value}"))
 }

@@ -1,196 +1,258 @@
 //! A pod's link: a routed point-to-point veth, no bridge. Between two pods on one bridge a Service's reverse
 //! translation would depend on `br_netfilter`.
 //!
-//! The addresses that are given are files in a directory, named by the address and holding the sandbox's id: they
-//! survive every process, and a sandbox that is set up twice gets the same address.
+//! The addresses that are given, and the ports of the node that lead to the pod, are files that survive every process;
+//! a sandbox that is set up twice gets the same.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
-use crate::link::{Links, sysctl};
+use crate::leases::Leases;
+use crate::link::{Links, sysctl, sysctl_v6};
 use crate::namespace;
+use crate::ports::HostPorts;
+use crate::ports::plan::{HostPort, Record};
+use crate::shape::{self, Limits};
 
 /// What pods see as their gateway; the node answers for it, whatever its own addresses.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The same of IPv6: each link has it at the node's end.
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// What a pod wants.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Where its namespace is pinned.
+    pub netns: PathBuf,
+    /// Whose it is.
+    pub owner: String,
+    /// The interface in the pod.
+    pub interface: String,
+    /// Ports of the node that are to lead to the pod's.
+    pub ports: Vec<HostPort>,
+    /// How fast it may send and receive.
+    pub limits: Limits,
+}
 
 /// Gives pods of one node their network.
 pub struct PodLinks {
-    /// Where given addresses are recorded.
-    leases: PathBuf,
-    cidr: Mutex<Option<(u32, u8)>>,
+    leases: Leases,
+    ports: HostPorts,
+    cidrs: Mutex<Vec<Cidr>>,
 }
 
 impl PodLinks {
-    /// Records addresses below `dir`.
-    pub fn new(dir: PathBuf) -> Self {
-        let cidr = fs::read_to_string(dir.join("cidr")).ok().and_then(|text| parse(text.trim()).ok());
-        Self { leases: dir, cidr: Mutex::new(cidr) }
-    }
-
-    /// The node's part of the pod network, as text such as `10.244.1.0/24`.
+    /// Records addresses and ports below `dir`.
     ///
     /// # Errors
-    /// When it is no network, or cannot be recorded.
+    /// When the node's networks were recorded there, and cannot be read.
+    pub fn new(dir: PathBuf) -> Result<Self> {
+        let path = dir.join("cidr");
+        let cidrs = match fs::read_to_string(&path) {
+            Ok(text) => Cidr::parse_all(text.trim())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
+        };
+        let table = format!("knarr-ports-{:08x}", hash(&dir.display().to_string()) >> 32);
+        let ports = HostPorts::new(dir.join("ports"), table);
+        Ok(Self { leases: Leases::new(dir), ports, cidrs: Mutex::new(cidrs) })
+    }
+
+    /// The node's parts of the pod network, as text such as `10.244.1.0/24` or `10.244.1.0/24,fd00:244:1::/64`.
+    ///
+    /// # Errors
+    /// When they are no networks, or cannot be recorded.
     pub fn set_cidr(&self, cidr: &str) -> Result<()> {
-        let parsed = parse(cidr)?;
-        if *self.cidr.lock() == Some(parsed) {
+        let parsed = Cidr::parse_all(cidr)?;
+        if *self.cidrs.lock() == parsed {
             return Ok(());
         }
-        fs::create_dir_all(&self.leases).doing(|| format!("making {}", self.leases.display()))?;
-        let path = self.leases.join("cidr");
-        fs::write(&path, cidr).doing(|| format!("writing {}", path.display()))?;
-        *self.cidr.lock() = Some(parsed);
+        let dir = self.leases.dir();
+        fs::create_dir_all(dir).doing(|| format!("making {}", dir.display()))?;
+        let (path, new) = (dir.join("cidr"), dir.join("cidr.new"));
+        fs::write(&new, cidr).doing(|| format!("writing {}", new.display()))?;
+        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+        *self.cidrs.lock() = parsed;
         Ok(())
     }
 
     /// Whether pods can be given a network.
     pub fn has_cidr(&self) -> bool {
-        self.cidr.lock().is_some()
+        !self.cidrs.lock().is_empty()
     }
 
-    /// Connects the namespace pinned at `netns`, for the sandbox `id`. Doing it again changes nothing.
+    /// Connects a pod. Doing it again changes nothing.
     ///
     /// # Errors
-    /// When no address is free, or the kernel refuses.
-    pub async fn setup(&self, netns: &Path, id: &str) -> Result<Ipv4Addr> {
-        let ip = self.take(id)?;
-        let outer = link_name(id);
+    /// When no address is free, a port is taken, or the kernel refuses.
+    pub async fn setup(&self, wish: &Wish) -> Result<Vec<IpAddr>> {
+        let networks = self.cidrs.lock().clone();
+        if networks.is_empty() {
+            return Err(NetError::Other("the node has no pod network yet".to_owned()));
+        }
+        let ips = self.leases.take(&networks, &wish.owner)?;
+        let outer = link_name(&wish.owner);
         let links = Links::open()?;
         sysctl("ip_forward", "1")?;
         if links.index(&outer).await?.is_none() {
+            let netns = &wish.netns;
             let file = File::open(netns).doing(|| format!("opening {}", netns.display()))?;
-            links.veth_into(&outer, file.as_raw_fd(), "eth0").await?;
+            links.veth_into(&outer, file.as_raw_fd(), &wish.interface).await?;
         }
-        namespace::run_in(netns, move || async move {
-            let links = Links::open()?;
-            links.up("lo").await?;
-            links.address("eth0", ip, 32).await?;
-            links.up("eth0").await?;
-            links.route_link(GATEWAY, 32, "eth0").await?;
-            links.route_via(Ipv4Addr::UNSPECIFIED, 0, GATEWAY, Some("eth0")).await
-        })
-        .await?;
+        let (given, interface) = (ips.clone(), wish.interface.clone());
+        namespace::run_in(&wish.netns, move || async move { inside(&interface, &given).await }).await?;
         // The node answers every question for an address on this link with its own: no address of its own is needed.
         sysctl(&format!("conf/{outer}/proxy_arp"), "1")?;
         sysctl(&format!("neigh/{outer}/proxy_delay"), "0")?;
+        if ips.iter().any(IpAddr::is_ipv6) {
+            forward_v6()?;
+            links.address(&outer, GATEWAY_V6, 64).await?;
+        }
         links.up(&outer).await?;
-        links.route_link(ip, 32, &outer).await?;
-        Ok(ip)
+        for &ip in &ips {
+            links.route_link(ip, width(ip), &outer).await?;
+        }
+        shape::apply(&links, &outer, &device_name(&wish.owner), wish.limits).await?;
+        if !wish.ports.is_empty() {
+            // So that the node's own loopback leads there, too.
+            sysctl(&format!("conf/{outer}/route_localnet"), "1")?;
+        }
+        let record = Record { owner: wish.owner.clone(), ips: ips.clone(), ports: wish.ports.clone() };
+        self.ports.open(&record)?;
+        Ok(ips)
     }
 
-    /// Disconnects a sandbox and frees its address. Doing it again is no error.
+    /// Disconnects a pod and frees what it has. Doing it again is no error.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn teardown(&self, id: &str) -> Result<()> {
-        Links::open()?.remove(&link_name(id)).await?;
-        for (path, owner) in self.leased()? {
-            if owner == id {
-                fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+    pub async fn teardown(&self, owner: &str) -> Result<()> {
+        self.ports.close(owner)?;
+        let links = Links::open()?;
+        links.remove(&link_name(owner)).await?;
+        links.remove(&device_name(owner)).await?;
+        self.leases.release(owner)
+    }
+
+    /// Looks whether a pod is still connected as it was.
+    ///
+    /// # Errors
+    /// When it is not, with what is missing.
+    pub async fn check(&self, wish: &Wish) -> Result<()> {
+        let missing = |what: String| Err(NetError::Other(what));
+        let ips = self.leases.of(&wish.owner)?;
+        if ips.is_empty() {
+            return missing(format!("{} has no address", wish.owner));
+        }
+        let links = Links::open()?;
+        let outer = link_name(&wish.owner);
+        if links.index(&outer).await?.is_none() {
+            return missing(format!("there is no link {outer}"));
+        }
+        if wish.limits.egress.is_some() && links.index(&device_name(&wish.owner)).await?.is_none() {
+            return missing(format!("there is no device {}", device_name(&wish.owner)));
+        }
+        if self.ports.of(&wish.owner)?.map(|record| record.ports).unwrap_or_default() != wish.ports {
+            return missing(format!("{} has not the host ports that it wants", wish.owner));
+        }
+        let interface = wish.interface.clone();
+        namespace::run_in(&wish.netns, move || async move {
+            let found = Links::open()?.addresses(&interface).await?;
+            match ips.iter().find(|ip| !found.contains(ip)) {
+                Some(ip) => Err(NetError::Other(format!("{interface} has not the address {ip}"))),
+                None => Ok(()),
             }
+        })
+        .await
+    }
+
+    /// Disconnects all but some, and makes the tables of ports anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn keep(&self, known: &[String]) -> Result<()> {
+        let is_known = |owner: &str| known.iter().any(|known| known == owner);
+        self.ports.keep(is_known)?;
+        let mut gone: Vec<String> = self.leases.all()?.into_iter().map(|(_, owner)| owner).collect();
+        gone.retain(|owner| !is_known(owner));
+        gone.dedup();
+        for owner in gone {
+            self.teardown(&owner).await?;
         }
         Ok(())
     }
+}
 
-    fn leased(&self) -> Result<Vec<(PathBuf, String)>> {
-        let entries = match fs::read_dir(&self.leases) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).doing(|| format!("reading {}", self.leases.display())),
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.doing(|| format!("reading {}", self.leases.display()))?.path();
-            if path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.parse::<Ipv4Addr>().is_ok())
-            {
-                let owner = fs::read_to_string(&path).doing(|| format!("reading {}", path.display()))?;
-                found.push((path, owner));
-            }
-        }
-        Ok(found)
+/// The pod's end of the link.
+async fn inside(interface: &str, ips: &[IpAddr]) -> Result<()> {
+    let links = Links::open()?;
+    links.up("lo").await?;
+    for &ip in ips {
+        links.address(interface, ip, width(ip)).await?;
     }
+    links.up(interface).await?;
+    if ips.iter().any(IpAddr::is_ipv4) {
+        links.route_link(GATEWAY, 32, interface).await?;
+        links.route_via(Ipv4Addr::UNSPECIFIED, 0, GATEWAY, Some(interface)).await?;
+    }
+    if ips.iter().any(IpAddr::is_ipv6) {
+        links.default_route_v6(GATEWAY_V6, interface).await?;
+    }
+    Ok(())
+}
 
-    /// The address of a sandbox: the one it has, or the next free one.
-    fn take(&self, id: &str) -> Result<Ipv4Addr> {
-        let cidr = self.cidr.lock();
-        let (base, bits) =
-            cidr.ok_or_else(|| NetError::Other("the node has no pod network yet".to_owned()))?;
-        for (path, owner) in self.leased()? {
-            let ip = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            if let (true, Some(ip)) = (owner == id, ip) {
-                return Ok(ip);
-            }
-        }
-        // The lock is held until the file is there: two sandboxes cannot take the same one.
-        let last = (1u64 << (32 - u32::from(bits))) - 1;
-        for offset in 2..last {
-            let ip = Ipv4Addr::from(base + u32::try_from(offset).unwrap_or(u32::MAX));
-            let path = self.leases.join(ip.to_string());
-            match File::create_new(&path) {
-                Ok(mut file) => {
-                    file.write_all(id.as_bytes()).doing(|| format!("writing {}", path.display()))?;
-                    return Ok(ip);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).doing(|| format!("making {}", path.display())),
-            }
-        }
-        Err(NetError::Other(format!("all pod addresses of {}/{bits} are taken", Ipv4Addr::from(base))))
+/// Passes IPv6 on. A node that learns its own way out from routers must go on doing so, which the kernel would stop.
+pub(crate) fn forward_v6() -> Result<()> {
+    const CONF: &str = "/proc/sys/net/ipv6/conf";
+    let value = |path: &Path| fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let all = Path::new(CONF).join("all/forwarding");
+    if value(&all).doing(|| format!("reading {}", all.display()))? == "1" {
+        return Ok(());
     }
+    for entry in fs::read_dir(CONF).doing(|| format!("reading {CONF}"))? {
+        let name = entry.doing(|| format!("reading {CONF}"))?.file_name();
+        let name = name.to_string_lossy();
+        // A link may go while it is looked at.
+        if value(&Path::new(CONF).join(&*name).join("accept_ra")).is_ok_and(|accepts| accepts == "1") {
+            sysctl_v6(&format!("conf/{name}/accept_ra"), "2")?;
+        }
+    }
+    sysctl_v6("conf/all/forwarding", "1")
+}
+
+fn width(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// FNV-1a: names need to differ, not to be secret.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The name of a sandbox's link on the node: at most 15 characters, and the same each time.
-fn link_name(id: &str) -> String {
-    // FNV-1a: names need to differ, not to be secret.
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("kn{:011x}", hash >> 20)
+pub fn link_name(owner: &str) -> String {
+    format!("kn{:011x}", hash(owner) >> 20)
 }
 
-/// Base and length of a network.
+/// The name of the device by way of which goes what a sandbox sends, if that is limited.
+fn device_name(owner: &str) -> String {
+    format!("kb{:011x}", hash(owner) >> 20)
+}
+
+/// Base and length of an IPv4 network.
 pub(crate) fn parse(cidr: &str) -> Result<(u32, u8)> {
-    let bad = || NetError::Other(format!("{cidr:?} is not an IPv4 network"));
-    let (address, bits) = cidr.split_once('/').ok_or_else(bad)?;
-    let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
-    let bits: u8 = bits.parse().ok().filter(|bits| (8..=30).contains(bits)).ok_or_else(bad)?;
-    Ok((u32::from(address) & !((1u32 << (32 - u32::from(bits))) - 1), bits))
+    match Cidr::parse(cidr)? {
+        Cidr { base: IpAddr::V4(base), bits } => Ok((base.to_bits(), bits)),
+        Cidr { .. } => Err(NetError::Other(format!("{cidr:?} is not an IPv4 network"))),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_given_once_and_again_to_the_same() {
-        let dir = tempfile::tempdir().unwrap();
-        let links = PodLinks::new(dir.path().to_owned());
-        assert!(links.take("a").is_err());
-        links.set_cidr("10.9.1.0/29").unwrap();
-        assert_eq!(links.take("a").unwrap(), Ipv4Addr::new(10, 9, 1, 2));
-        assert_eq!(links.take("b").unwrap(), Ipv4Addr::new(10, 9, 1, 3));
-        assert_eq!(links.take("a").unwrap(), Ipv4Addr::new(10, 9, 1, 2));
-        for id in ["c", "d", "e"] {
-            links.take(id).unwrap();
-        }
-        let error = links.take("f").unwrap_err().to_string();
-        assert_eq!(error, "all pod addresses of 10.9.1.0/29 are taken");
-        // Another process sees the same.
-        assert_eq!(PodLinks::new(dir.path().to_owned()).take("b").unwrap(), Ipv4Addr::new(10, 9, 1, 3));
-    }
-
-    #[test]
-    fn link_names_fit_the_kernel() {
-        let name = link_name("0123456789abcdef");
-        assert!(name.len() <= 14 && name != link_name("0123456789abcdee"));
-    }
-}
+mod tests;

@@ -1,15 +1,16 @@
 //! Routes to the pods of other nodes on the same network: each by way of its node.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use base::TaskGroup;
 use client::{Change, Informer, Resource, WorkQueue};
 use serde::Deserialize;
 
+use crate::cidr::Cidr;
 use crate::error::Result;
 use crate::link::Links;
-use crate::pod::parse;
+use crate::pod::forward_v6;
 
 /// What routes need to know of a node.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -31,6 +32,8 @@ struct Meta {
 struct Spec {
     #[serde(rename = "podCIDR")]
     pod_cidr: String,
+    #[serde(rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -48,33 +51,51 @@ struct Address {
 }
 
 /// The routes that a node needs: network and gateway.
-type Routes = BTreeMap<(Ipv4Addr, u8), Ipv4Addr>;
+type Routes = BTreeMap<Cidr, IpAddr>;
 
 /// The routes to the pods of every node but `own`.
 pub fn plan<'n>(own: &str, nodes: impl Iterator<Item = &'n NodeView>) -> Routes {
-    nodes
-        .filter(|node| node.metadata.name != own)
-        .filter_map(|node| {
-            let (base, bits) = parse(&node.spec.pod_cidr).ok()?;
-            let internal = node.status.addresses.iter().find(|address| address.kind == "InternalIP")?;
-            Some(((Ipv4Addr::from(base), bits), internal.address.parse().ok()?))
-        })
-        .collect()
+    nodes.filter(|node| node.metadata.name != own).flat_map(routes_to).collect()
+}
+
+/// One route for each family of which the node has both pods and an address.
+fn routes_to(node: &NodeView) -> Vec<(Cidr, IpAddr)> {
+    let cidrs = match node.spec.pod_cidrs.as_slice() {
+        [] => std::slice::from_ref(&node.spec.pod_cidr),
+        cidrs => cidrs,
+    };
+    let internal = node.status.addresses.iter().filter(|address| address.kind == "InternalIP");
+    let gateways: Vec<IpAddr> = internal.filter_map(|address| address.address.parse().ok()).collect();
+    let cidrs = cidrs.iter().filter_map(|cidr| Cidr::parse(cidr).ok());
+    let routes = cidrs.map(|cidr| {
+        let gateway = gateways.iter().find(|ip| ip.is_ipv4() == cidr.base.is_ipv4());
+        gateway.map(|gateway| (cidr, *gateway))
+    });
+    routes.flatten().collect()
 }
 
 /// Makes the routes of the kernel those that are wanted. Routes outside the cluster's networks are left alone.
 async fn apply(wanted: &Routes, known: &mut Routes) -> Result<()> {
     let links = Links::open()?;
-    for (&(to, bits), &gateway) in wanted {
-        if known.get(&(to, bits)) != Some(&gateway) {
-            links.route_via(to, bits, gateway, None).await?;
-            known.insert((to, bits), gateway);
+    for (&to, &gateway) in wanted {
+        if known.get(&to) != Some(&gateway) {
+            match (to.base, gateway) {
+                (IpAddr::V4(base), IpAddr::V4(gateway)) => {
+                    links.route_via(base, to.bits, gateway, None).await?
+                }
+                (IpAddr::V6(base), IpAddr::V6(gateway)) => {
+                    forward_v6()?;
+                    links.route_via_v6(base, to.bits, gateway).await?;
+                }
+                _ => continue,
+            }
+            known.insert(to, gateway);
         }
     }
     let stale: Vec<_> = known.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
-    for (to, bits) in stale {
-        links.unroute(to, bits).await?;
-        known.remove(&(to, bits));
+    for to in stale {
+        links.unroute(to.base, to.bits).await?;
+        known.remove(&to);
     }
     Ok(())
 }
@@ -127,7 +148,16 @@ mod tests {
             node("c", "", "172.30.0.4"),
         ];
         let routes = plan("a", nodes.iter());
-        let only = ((Ipv4Addr::new(10, 244, 1, 0), 24), Ipv4Addr::new(172, 30, 0, 3));
-        assert_eq!(routes.into_iter().collect::<Vec<_>>(), [only]);
+        let texts = |routes: Routes| -> Vec<String> {
+            routes.iter().map(|(to, gateway)| format!("{to} by {gateway}")).collect()
+        };
+        assert_eq!(texts(routes), ["10.244.1.0/24 by 172.30.0.3"]);
+        let both: NodeView = serde_json::from_value(serde_json::json!({"metadata": {"name": "d"},
+            "spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24", "fd00:3::/64"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.5"},
+                {"type": "InternalIP", "address": "fd30::5"}]}}))
+        .unwrap();
+        let wanted = ["10.244.3.0/24 by 172.30.0.5", "fd00:3::/64 by fd30::5"];
+        assert_eq!(texts(plan("a", [&both].into_iter())), wanted);
     }
 }

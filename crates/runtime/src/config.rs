@@ -19,8 +19,10 @@ pub struct Config {
     pub socket: PathBuf,
     /// The cgroup under which all pods are, as `/knarr/node-1`; empty for the root.
     pub cgroup_parent: String,
-    /// Who connects pods.
+    /// Who connects pods, while no CNI plugin does.
     pub network: Arc<dyn PodNetwork>,
+    /// Where CNI's configurations and plugins are; `None` for a runtime that does not look for them.
+    pub cni: Option<crate::CniSettings>,
     /// Where images come from.
     pub registries: Registries,
     /// OCI programs by the names that a RuntimeClass gives them, as `runc` → `/usr/sbin/runc`.
@@ -60,6 +62,7 @@ impl Config {
             run_dir,
             cgroup_parent: String::new(),
             network: Arc::new(Loopback),
+            cni: None,
             registries: Registries::default(),
             handlers: BTreeMap::new(),
             cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
@@ -76,6 +79,7 @@ impl fmt::Debug for Config {
             .field("run_dir", &self.run_dir)
             .field("socket", &self.socket)
             .field("cgroup_parent", &self.cgroup_parent)
+            .field("cni", &self.cni)
             .field("registries", &self.registries)
             .finish_non_exhaustive()
     }

@@ -13,8 +13,10 @@
 //! - Containers do not depend on this process. It may die at any moment; the next one finds them.
 //! - An intent is written down before it is carried out, and a process is known by more than its pid.
 
+mod bandwidth;
 mod cdi;
 mod cgroup;
+mod cni;
 mod config;
 mod embedded;
 mod events;
@@ -46,6 +48,8 @@ use cri::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 
+pub use bandwidth::Bandwidth;
+pub use cni::Settings as CniSettings;
 pub use config::{Config, Registries};
 pub use images::{ImageError, Store as ImageStore, import as import_image};
 pub use import::{ImportError, Progress, import_client};
@@ -85,6 +89,9 @@ pub enum RuntimeError {
     /// Finding what an earlier runtime left.
     #[error("finding the containers of an earlier runtime")]
     Recover(#[source] pod::PodError),
+    /// Pods' network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Serving the CRI.
     #[error("serving the CRI")]
     Serve(#[from] tonic::transport::Error),
@@ -107,7 +114,7 @@ impl Drop for EndTasks {
 }
 
 /// Serves until `shutdown`. Containers go on when it returns, and when it is dropped.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RuntimeError> {
+pub async fn run(mut config: Config, shutdown: Shutdown) -> Result<(), RuntimeError> {
     // Whoever embeds us may have chosen a provider already; that one is used then.
     let _ = rustls::crypto::ring::default_provider().install_default();
     for folder in [&config.root, &config.run_dir] {
@@ -116,6 +123,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RuntimeError>
     let _only = lock(&config.run_dir).await?;
     let tasks = EndTasks(TaskGroup::new(&shutdown));
     let socket = config.socket.clone();
+    if let Some(cni) = &config.cni {
+        config.network = cni::Network::start(cni.clone(), config.network, config.clock.clone(), &tasks.0)?;
+    }
     let core = Core::new(config, tasks.0.clone()).await?;
     pod::recover::recover(&core).await.map_err(RuntimeError::Recover)?;
     pod::sweep::sweep(&core).map_err(RuntimeError::Recover)?;

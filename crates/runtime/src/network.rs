@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use async_trait::async_trait;
+use cri::v1::{DnsConfig, PortMapping};
 
 use crate::sys::namespace;
 
 /// The pod, as a network needs to know it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SandboxMeta {
     /// The sandbox's id.
     pub id: String,
@@ -21,6 +22,12 @@ pub struct SandboxMeta {
     pub uid: String,
     /// The pod's annotations, which may ask for bandwidth.
     pub annotations: Vec<(String, String)>,
+    /// Ports of the node that are to lead to the pod's.
+    pub ports: Vec<PortMapping>,
+    /// How the pod resolves names.
+    pub dns: Option<DnsConfig>,
+    /// The pod's cgroup, as the kubelet names it; may be empty.
+    pub cgroup_parent: String,
 }
 
 /// A pod's addresses, the primary one first. None for a pod that only has its loopback.
@@ -37,7 +44,14 @@ pub struct NetworkError {
     pub source: Option<io::Error>,
 }
 
-/// Gives pods their network and takes it away again. The namespace exists before `setup` and still
+impl NetworkError {
+    /// One that needs no further reason.
+    pub fn because(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+}
+
+/// Gives pods their network, host ports included, and takes it away again. The namespace exists before `setup` and still
 /// exists during `teardown`, except after a restart of the machine.
 #[async_trait]
 pub trait PodNetwork: Send + Sync + 'static {
@@ -51,7 +65,17 @@ pub trait PodNetwork: Send + Sync + 'static {
     fn set_pod_cidr(&self, cidr: &str);
 
     /// Whether pods can be connected; if not, why.
-    fn ready(&self) -> Result<(), String>;
+    async fn ready(&self) -> Result<(), String>;
+
+    /// Looks whether a pod is still connected as it was.
+    async fn check(&self, _netns: &Path, _pod: &SandboxMeta) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
+    /// Frees what sandboxes hold that are not among these. Called once, before any sandbox is made.
+    async fn collect(&self, _sandboxes: &[String]) -> Result<(), NetworkError> {
+        Ok(())
+    }
 }
 
 /// Pods that only have their loopback.
@@ -61,11 +85,7 @@ pub struct Loopback;
 #[async_trait]
 impl PodNetwork for Loopback {
     async fn setup(&self, netns: &Path, _pod: &SandboxMeta) -> Result<PodIps, NetworkError> {
-        let netns = netns.to_owned();
-        let done =
-            tokio::task::spawn_blocking(move || namespace::in_network(&netns, namespace::loopback_up)).await;
-        let failed = |source| NetworkError { message: "bringing loopback up".into(), source: Some(source) };
-        done.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)?;
+        loopback(netns).await?;
         Ok(PodIps::default())
     }
 
@@ -75,7 +95,16 @@ impl PodNetwork for Loopback {
 
     fn set_pod_cidr(&self, _cidr: &str) {}
 
-    fn ready(&self) -> Result<(), String> {
+    async fn ready(&self) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// Brings a pod's loopback up.
+pub(crate) async fn loopback(netns: &Path) -> Result<(), NetworkError> {
+    let netns = netns.to_owned();
+    let done =
+        tokio::task::spawn_blocking(move || namespace::in_network(&netns, namespace::loopback_up)).await;
+    let failed = |source| NetworkError { message: "bringing loopback up".into(), source: Some(source) };
+    done.map_err(|e| failed(io::Error::other(e)))?.map_err(failed)
 }

@@ -35,6 +35,8 @@ pub struct Agent {
     /// A container runtime to use instead of our own
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
+    #[command(flatten)]
+    cni: crate::cni::Cni,
 }
 
 impl Agent {
@@ -114,7 +116,10 @@ impl Agent {
         if self.container_runtime_endpoint.is_some() || ProcessRecord::alive(&record).is_some() {
             return Ok(None);
         }
-        let arguments = ["node-runtime", "--name", &self.which.name, "--node", name, "--host-network"];
+        let cni = self.cni.clone().or_conf_dir(std::path::Path::new(crate::cni::CONF_DIR)).arguments();
+        let mut arguments =
+            vec!["node-runtime", "--name", &self.which.name, "--node", name, "--host-network"];
+        arguments.extend(cni.iter().map(String::as_str));
         super::up::daemon(&paths.log(&process), &arguments, &paths.data).map(Some)
     }
 }

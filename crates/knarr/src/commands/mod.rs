@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod cni;
 mod down;
 mod image;
 mod process;
@@ -83,6 +84,8 @@ enum Command {
     Kubelet(Box<component::kubelet::Kubelet>),
     /// Run a container runtime by itself
     Runtime(component::runtime::Runtime),
+    /// Connect a pod for another container runtime, as a CNI plugin (also as knarr-cni)
+    Cni(cni::Cni),
     /// Run the container runtime of a node of a cluster on this machine
     #[command(hide = true)]
     NodeRuntime(process::Node),
@@ -109,6 +112,8 @@ pub fn by_program_name(arguments: impl Iterator<Item = OsString>) -> Vec<OsStrin
         Some("kube-scheduler") => "scheduler",
         Some("kube-controller-manager") => "controller-manager",
         Some("kubelet") => "kubelet",
+        Some("knarr-cni") => "cni",
+        _ if cni::is_called(&arguments) => "cni",
         _ => return arguments,
     };
     arguments.insert(1, command.into());
@@ -133,6 +138,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::ControllerManager(component) => serve(component.run()),
         Command::Kubelet(component) => serve(component.run()),
         Command::Runtime(component) => serve(component.run()),
+        Command::Cni(cni) => cni.run(),
         Command::NodeRuntime(node) => node.run_runtime(),
         Command::Node(node) => node.run_agent(),
         Command::Image(image) => image.run(),
@@ -204,6 +210,7 @@ mod tests {
         let line =
             "kube-controller-manager --kubeconfig=/k --use-service-account-credentials=true --leader-elect";
         assert!(matches!(parsed(line).command, Command::ControllerManager(_)));
+        assert!(matches!(parsed("/opt/cni/bin/knarr-cni").command, Command::Cni(_)));
         assert!(matches!(parsed("knarr version").command, Command::Version { .. }));
     }
 }

@@ -40,6 +40,8 @@ pub struct Node {
     /// The node is this machine itself, and has no network namespace of its own
     #[arg(long, hide = true)]
     host_network: bool,
+    #[command(flatten)]
+    cni: crate::cni::Cni,
 }
 
 fn settings(which: &Which) -> Result<(Paths, Settings)> {
@@ -75,6 +77,7 @@ impl Server {
             runtime_endpoint: None,
             advertise: self.advertise_address.unwrap_or_else(api::primary_address),
             listen_all: true,
+            cni: crate::cni::Cni::default(),
         };
         settings.save(&paths.settings())?;
         Ok(settings)
@@ -104,7 +107,7 @@ impl Node {
             node::enter(&paths, &self.node)?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(node::run_runtime(&paths, &self.which.name, &self.node))
+        runtime.block_on(node::run_runtime(&paths, &self.which.name, &self.node, &self.cni))
     }
 
     /// Runs kubelet, routes, Services and DNS of a node.

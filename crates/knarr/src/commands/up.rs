@@ -49,6 +49,8 @@ pub struct Up {
     /// A container runtime to use instead of our own
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
+    #[command(flatten)]
+    cni: crate::cni::Cni,
 }
 
 impl Up {
@@ -95,6 +97,7 @@ impl Up {
             runtime_endpoint: self.container_runtime_endpoint.clone(),
             advertise: if nodes == 0 { Ipv4Addr::LOCALHOST } else { node_network(index, 1) },
             listen_all: false,
+            cni: self.cni.clone(),
         };
         settings.save(&paths.settings())?;
         Ok(settings)
@@ -210,7 +213,11 @@ fn node_processes(settings: &Settings) -> impl Iterator<Item = (String, &'static
 fn start_node_processes(paths: &Paths, settings: &Settings) -> Result<()> {
     for (process, command, node) in node_processes(settings) {
         if ProcessRecord::alive(&paths.process(&process)).is_none() {
-            let arguments = [command, "--name", &settings.name, "--node", &node];
+            let mut arguments = vec![command, "--name", &settings.name, "--node", &node];
+            let cni = settings.cni.arguments();
+            if command == "node-runtime" {
+                arguments.extend(cni.iter().map(String::as_str));
+            }
             daemon(&paths.log(&process), &arguments, &paths.data)?;
         }
     }

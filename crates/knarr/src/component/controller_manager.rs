@@ -29,12 +29,18 @@ pub struct ControllerManager {
     /// Give each node a part of the pod network
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     allocate_node_cidrs: bool,
-    /// The pod network, which nodes are given parts of
+    /// The pod network, which nodes are given parts of; or one of each family, parted by a comma
     #[arg(long)]
     cluster_cidr: Option<String>,
-    /// The prefix length of a node's part
-    #[arg(long, default_value_t = 24)]
-    node_cidr_mask_size: u8,
+    /// The prefix length of a node's part, where there is one family [default: 24 of IPv4, 64 of IPv6]
+    #[arg(long)]
+    node_cidr_mask_size: Option<u8>,
+    /// The prefix length of a node's part of IPv4 [default: 24]
+    #[arg(long, conflicts_with = "node_cidr_mask_size")]
+    node_cidr_mask_size_ipv4: Option<u8>,
+    /// The prefix length of a node's part of IPv6 [default: 64]
+    #[arg(long, conflicts_with = "node_cidr_mask_size")]
+    node_cidr_mask_size_ipv6: Option<u8>,
     /// How long a node may be silent before it counts as lost
     #[arg(long, default_value = "50s", value_parser = super::go_duration)]
     node_monitor_grace_period: Duration,
@@ -104,10 +110,20 @@ impl ControllerManager {
             }
             _ => None,
         };
-        let cluster_cidr = self.cluster_cidr.clone().filter(|_| self.allocate_node_cidrs);
+        let cluster_cidr = self.cluster_cidr.clone().filter(|_| self.allocate_node_cidrs).unwrap_or_default();
+        if cluster_cidr.contains(',') && self.node_cidr_mask_size.is_some() {
+            bail!("usage of --node-cidr-mask-size is not allowed with dual-stack clusters");
+        }
+        let bits = |of_family: Option<u8>| of_family.or(self.node_cidr_mask_size);
+        let (v4, v6) = (bits(self.node_cidr_mask_size_ipv4), bits(self.node_cidr_mask_size_ipv6));
+        let (v4, v6) = (v4.unwrap_or(24), v6.unwrap_or(64));
+        if !cluster_cidr.is_empty() {
+            controllers::node_ipam::validate(&cluster_cidr, v4, v6).map_err(anyhow::Error::msg)?;
+        }
         Ok(controllers::context::Settings {
-            cluster_cidr: cluster_cidr.unwrap_or_default(),
-            node_cidr_bits: self.node_cidr_mask_size,
+            cluster_cidr,
+            node_cidr_bits: v4,
+            node_cidr_bits_v6: v6,
             root_ca,
             node_grace_seconds: i64::try_from(self.node_monitor_grace_period.as_secs())?,
             signer,

@@ -41,9 +41,9 @@ pub struct Kubelet {
     /// The node's name [default: the host's]
     #[arg(long)]
     hostname_override: Option<String>,
-    /// The node's address [default: the machine's]
-    #[arg(long)]
-    node_ip: Option<IpAddr>,
+    /// The node's address, or one of each family, parted by a comma [default: the machine's]
+    #[arg(long, value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
     /// Where pods' volumes are
     #[arg(long, default_value = "/var/lib/kubelet")]
     root_dir: PathBuf,
@@ -107,12 +107,18 @@ impl Kubelet {
             Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
         };
-        let node_ip = self.node_ip.unwrap_or_else(|| IpAddr::V4(api::primary_address()));
+        let (node_ip, second_node_ip) = match *self.node_ip.as_slice() {
+            [] => (IpAddr::V4(api::primary_address()), None),
+            [one] => (one, None),
+            [one, two] if one.is_ipv4() != two.is_ipv4() => (one, Some(two)),
+            _ => bail!("--node-ip takes one address, or one of each family"),
+        };
         let dir = self.cert_dir.clone().unwrap_or_else(|| self.root_dir.join("pki"));
         let keeper = Keeper { node: &node_name, dir: &dir, clock: &clock, random: &random, tasks };
         let bootstrap = self.bootstrap_kubeconfig.as_deref();
         let (client, shown) = keeper.client(&self.kubeconfig, bootstrap, fields.rotate_certificates).await?;
-        let names = vec![node_name.clone(), node_ip.to_string()];
+        let mut names = vec![node_name.clone(), node_ip.to_string()];
+        names.extend(second_node_ip.map(|ip| ip.to_string()));
         let (serving, served) = serving(&keeper, fields, names, &client)?;
         let client_ca_pem = client_ca(fields, &self.kubeconfig)?;
         let address: IpAddr =
@@ -142,6 +148,7 @@ impl Kubelet {
             log_dir: fields.pod_logs_dir.clone(),
             cri_endpoint: fields.container_runtime_endpoint.clone(),
             node_ip,
+            second_node_ip,
             listen: SocketAddr::from((address, u16::try_from(fields.port)?)),
             client_ca_pem,
             cluster_dns: dns.collect::<Result<_>>()?,

@@ -1,13 +1,13 @@
-//! `knarr runtime` by itself: a CRI runtime for any kubelet, whose pods are connected by routed links.
+//! `knarr runtime` by itself: a CRI runtime for any kubelet, whose pods are connected by CNI plugins or routed links.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use base::Shutdown;
 use clap::Args;
 
-use crate::node::Network;
+use crate::network::Network;
 
 /// `knarr runtime`, for any kubelet.
 #[derive(Debug, Args)]
@@ -36,6 +36,8 @@ pub struct Runtime {
     /// The range of pod addresses, where no kubelet tells it
     #[arg(long, value_name = "CIDR")]
     pod_cidr: Option<String>,
+    #[command(flatten)]
+    cni: crate::cni::Cni,
 }
 
 fn handler(text: &str) -> Result<(String, PathBuf)> {
@@ -59,7 +61,8 @@ impl Runtime {
         config.handlers = self.runtime_handler.into_iter().collect();
         config.registries.config_dir = self.registry_config_dir;
         config.registries.plain_http = self.plain_http_registry;
-        config.network = Arc::new(Network::new(self.state.join("addresses")));
+        config.cni = self.cni.settings(Some(Path::new(crate::cni::CONF_DIR)), config.root.join("cni"));
+        config.network = Arc::new(Network::new(self.state.join("addresses"))?);
         if let Some(cidr) = &self.pod_cidr {
             config.network.set_pod_cidr(cidr);
         }

@@ -128,10 +128,14 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
     let left = allocatable::allocatable(&capacity, fields, &config.eviction).unwrap_or_default();
     let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", config.node_ip.to_string()),
-            address("Hostname", config.hostname.clone()),
-        ]),
+        addresses: Some(
+            config
+                .node_ips()
+                .into_iter()
+                .map(|ip| address("InternalIP", ip))
+                .chain([address("Hostname", config.hostname.clone())])
+                .collect(),
+        ),
         allocatable: Some(allocatable::written(&left)),
         capacity: Some(allocatable::written(&capacity)),
         conditions: Some(conditions(facts, before)),

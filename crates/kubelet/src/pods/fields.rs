@@ -13,7 +13,7 @@ use super::spec::PodExt;
 pub struct Surroundings<'a> {
     pub pod: &'a Pod,
     pub pod_ips: &'a [String],
-    pub host_ip: &'a str,
+    pub host_ips: &'a [String],
     /// The node's millicores and bytes of memory: the limits of whoever has none.
     pub capacity: (u64, u64),
 }
@@ -47,7 +47,8 @@ impl Surroundings<'_> {
             "spec.nodeName" => spec(|spec| spec.node_name.as_ref()),
             "spec.serviceAccountName" => spec(|spec| spec.service_account_name.as_ref()),
             "spec.hostname" => spec(|spec| spec.hostname.as_ref()),
-            "status.hostIP" | "status.hostIPs" => self.host_ip.to_owned(),
+            "status.hostIP" => self.host_ips.first().cloned().unwrap_or_default(),
+            "status.hostIPs" => self.host_ips.join(","),
             "status.podIP" => self.pod_ips.first().cloned().unwrap_or_default(),
             "status.podIPs" => self.pod_ips.join(","),
             _ => return self.subscript(path),

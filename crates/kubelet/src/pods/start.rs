@@ -31,7 +31,7 @@ pub struct Attempt<'a> {
 /// The addresses that the pod has now.
 pub fn pod_ips(shared: &Shared, handle: &Handle, pod: &Pod) -> Vec<String> {
     if pod.host_network() {
-        return vec![shared.config.node_ip.to_string()];
+        return shared.config.node_ips();
     }
     handle.observed.lock().sandbox().map(|sandbox| sandbox.ips.clone()).unwrap_or_default()
 }
@@ -40,7 +40,7 @@ pub fn pod_ips(shared: &Shared, handle: &Handle, pod: &Pod) -> Vec<String> {
 pub struct OwnedSurroundings<'a> {
     pod: &'a Pod,
     pod_ips: Vec<String>,
-    host_ip: String,
+    host_ips: Vec<String>,
     capacity: (u64, u64),
 }
 
@@ -49,7 +49,7 @@ impl OwnedSurroundings<'_> {
         Surroundings {
             pod: self.pod,
             pod_ips: &self.pod_ips,
-            host_ip: &self.host_ip,
+            host_ips: &self.host_ips,
             capacity: self.capacity,
         }
     }
@@ -60,7 +60,7 @@ pub fn surroundings<'a>(shared: &Shared, handle: &Handle, pod: &'a Pod) -> Owned
     OwnedSurroundings {
         pod,
         pod_ips: pod_ips(shared, handle, pod),
-        host_ip: shared.config.node_ip.to_string(),
+        host_ips: shared.config.node_ips(),
         capacity: (shared.machine.cpu_millis, shared.machine.memory),
     }
 }

@@ -69,10 +69,11 @@ impl Node {
             now: self.now,
         };
         let decided = plan(&view);
+        let host_ips = ["10.0.0.1".to_owned(), "fd00::1".to_owned()];
         let status = generate(
             &view,
             &decided,
-            &NodeFacts { host_ip: "10.0.0.1", runtime_name: "knarr", recursive_read_only: true },
+            &NodeFacts { host_ips: &host_ips, runtime_name: "knarr", recursive_read_only: true },
         );
         if !self.memory.frozen {
             self.memory.frozen = decided.over && self.pod.metadata.deletion_timestamp.is_some();
@@ -237,6 +238,8 @@ fn a_pod_runs_and_is_ready() {
     let status = node.status();
     assert_eq!(status.pod_ip.as_deref(), Some("10.1.0.2"));
     assert_eq!(status.host_ip.as_deref(), Some("10.0.0.1"));
+    let host_ips: Vec<_> = status.host_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
+    assert_eq!(host_ips, ["10.0.0.1", "fd00::1"]);
     assert_eq!(status.container_statuses.as_ref().unwrap()[0].container_id.as_deref(), Some("knarr://c0"));
 }
 
@@ -488,10 +491,12 @@ fn environments_are_expanded_and_refer() {
     sources.config_maps.insert("cm".into(), Some(map.into()));
     sources.secrets.insert("s".into(), Some(secret.into()));
     let ips = ["10.1.0.2".to_owned()];
-    let known = Surroundings { pod: &pod, pod_ips: &ips, host_ip: "h", capacity: (4000, 1 << 30) };
+    let host_ips = ["h".to_owned(), "h6".to_owned()];
+    let known = Surroundings { pod: &pod, pod_ips: &ips, host_ips: &host_ips, capacity: (4000, 1 << 30) };
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let env = env::build(container, &known, &sources, &Default::default()).unwrap();
     let text: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(known.field("status.hostIPs").unwrap(), "h,h6");
     assert_eq!(text, ["P_k=v", "A=1", "B=1$(NOPE)$(A)v", "NAME=p", "CPU=2", "MEM=64", "S=s"]);
     sources.secrets.insert("s".into(), None);
     let error = env::build(container, &known, &sources, &Default::default()).unwrap_err();

@@ -148,9 +148,9 @@ impl Worker {
         let view =
             View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
         let config = &self.shared.config;
-        let host_ip = config.node_ip.to_string();
+        let host_ips = config.node_ips();
         let facts = NodeFacts {
-            host_ip: &host_ip,
+            host_ips: &host_ips,
             runtime_name: &self.shared.runtime.name,
             recursive_read_only: self.shared.runtime.recursive_read_only,
         };

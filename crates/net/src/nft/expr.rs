@@ -1,6 +1,6 @@
 //! Expressions of rules. Registers are the kernel's 32-bit ones, 8 to 23.
 
-use super::message::Attributes;
+use super::message::{Attributes, Family};
 
 /// The first register, where keys and translated addresses begin.
 pub const R0: u32 = 8;
@@ -47,6 +47,37 @@ impl Expressions {
     /// The destination address.
     pub fn destination(self, to: u32) -> Self {
         self.payload(1, 16, 4, to)
+    }
+
+    /// The source address of an IPv6 packet, in four registers.
+    pub fn source_v6(self, to: u32) -> Self {
+        self.payload(1, 8, 16, to)
+    }
+
+    /// The destination address of an IPv6 packet, in four registers.
+    pub fn destination_v6(self, to: u32) -> Self {
+        self.payload(1, 24, 16, to)
+    }
+
+    /// Goes on only if the destination is an address of this machine.
+    pub fn to_this_machine(self) -> Self {
+        const ADDRESS_TYPE: u32 = 3;
+        const OF_DESTINATION: u32 = 2;
+        const LOCAL: u32 = 2;
+        let asked = self.add("fib", |a| {
+            a.number(1, R0).number(2, ADDRESS_TYPE).number(3, OF_DESTINATION);
+        });
+        asked.compare(R0, false, &LOCAL.to_ne_bytes())
+    }
+
+    /// Goes on only if the packet came from another link than loopback, which is every namespace's first.
+    pub fn from_outside(self) -> Self {
+        const INCOMING: u32 = 4;
+        const LOOPBACK: u32 = 1;
+        let asked = self.add("meta", |a| {
+            a.number(1, R0).number(2, INCOMING);
+        });
+        asked.compare(R0, true, &LOOPBACK.to_ne_bytes())
     }
 
     /// The destination port.
@@ -155,6 +186,33 @@ impl Expressions {
     pub fn translate(self) -> Self {
         self.add("nat", |a| {
             a.number(1, 1).number(2, 2).number(3, R0).number(4, R0).number(5, R1).number(6, R1).number(7, 3);
+        })
+    }
+
+    /// Translates the destination to the address in the first registers and the port in the one after them.
+    pub fn translate_in(self, family: Family) -> Self {
+        let port = R0 + if family == Family::V4 { 1 } else { 4 };
+        self.add("nat", |a| {
+            a.number(1, 1).number(2, family as u32).number(3, R0).number(4, R0);
+            a.number(5, port).number(6, port).number(7, 3);
+        })
+    }
+
+    /// Says that the source in the first registers is to stay: no later chain changes it.
+    pub fn keep_source(self, family: Family) -> Self {
+        self.add("nat", |a| {
+            a.number(1, 0).number(2, family as u32).number(3, R0).number(4, R0);
+        })
+    }
+
+    /// Drops the packet.
+    pub fn drop(self) -> Self {
+        self.add("immediate", |a| {
+            a.number(1, 0).nest(2, |data| {
+                data.nest(2, |verdict| {
+                    verdict.number(1, 0);
+                });
+            });
         })
     }
 

@@ -1,7 +1,16 @@
 use super::expr::Expressions;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFPROTO_IPV4: u8 = 2;
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Those of IPv4.
+    #[default]
+    V4 = 2,
+    /// Those of IPv6.
+    V6 = 10,
+}
+
 const F_REQUEST: u16 = 1;
 const F_ACK: u16 = 4;
 const F_CREATE: u16 = 0x400;
@@ -23,10 +32,14 @@ const ELEMENTS_PER_MESSAGE: usize = 1000;
 
 /// Attributes, one after the other.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Attributes(pub(super) Vec<u8>);
+pub(crate) struct Attributes(pub(super) Vec<u8>);
 
 impl Attributes {
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
         self.0.extend_from_slice(&length.to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
@@ -37,16 +50,21 @@ impl Attributes {
         self
     }
 
-    pub(super) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+    /// Attributes that are encoded already.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
         self.put(kind, &[value.as_bytes(), b"\0"].concat())
     }
 
     /// Numbers are big-endian on this wire.
-    pub(super) fn number(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub(crate) fn number(&mut self, kind: u16, value: u32) -> &mut Self {
         self.put(kind, &value.to_be_bytes())
     }
 
-    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let mut inner = Self::default();
         fill(&mut inner);
         self.put(kind | NESTED, &inner.0)
@@ -102,13 +120,19 @@ pub struct MapSpec {
 pub struct Batch {
     messages: Vec<Vec<u8>>,
     table: String,
+    family: Family,
     set_id: u32,
 }
 
 impl Batch {
     /// A transaction on one table of the `ip` family.
     pub fn new(table: &str) -> Self {
-        Self { messages: Vec::new(), table: table.to_owned(), set_id: 0 }
+        Self::of(Family::V4, table)
+    }
+
+    /// A transaction on one table of a family.
+    pub fn of(family: Family, table: &str) -> Self {
+        Self { messages: Vec::new(), table: table.to_owned(), family, set_id: 0 }
     }
 
     /// Whether nothing is in it.
@@ -120,7 +144,7 @@ impl Batch {
         self.messages.push(message(
             (NFNL_SUBSYS_NFTABLES << 8) | kind,
             flags,
-            NFPROTO_IPV4,
+            self.family as u8,
             0,
             &attributes.0,
         ));

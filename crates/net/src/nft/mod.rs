@@ -6,5 +6,6 @@ pub mod expr;
 mod message;
 mod socket;
 
-pub use message::{Batch, Element, Hook, MapSpec, Verdict};
+pub(crate) use message::Attributes;
+pub use message::{Batch, Element, Family, Hook, MapSpec, Verdict};
 pub use socket::{NftError, Socket};

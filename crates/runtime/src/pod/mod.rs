@@ -6,7 +6,6 @@
 pub mod attach;
 pub mod container;
 pub mod exec;
-mod ports;
 pub mod recover;
 pub mod rootfs;
 pub mod sandbox;

@@ -31,23 +31,54 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
     for sandbox in all {
         match sandbox.state().phase {
             // Nobody was told of it yet.
-            SandboxPhase::Creating => {
-                sandbox::clear(core, &sandbox).await?;
-                sandbox::discard(core, &sandbox).await?;
-                core.sandboxes.lock().remove(&sandbox.id);
-            }
+            SandboxPhase::Creating => match sandbox::clear(core, &sandbox).await {
+                Ok(()) => {
+                    sandbox::discard(core, &sandbox).await?;
+                    core.sandboxes.lock().remove(&sandbox.id);
+                }
+                Err(error) => leave(&sandbox, &error)?,
+            },
             SandboxPhase::Ready | SandboxPhase::Stopping if lost(core, &sandbox) => {
                 lose(core, &sandbox).await?
             }
             SandboxPhase::Ready => reattach(core, &sandbox).await?,
             SandboxPhase::Stopping => {
                 reattach(core, &sandbox).await?;
-                sandbox::stop_now(core, &sandbox).await?;
+                if let Err(error) = sandbox::stop_now(core, &sandbox).await {
+                    leave(&sandbox, &error)?;
+                }
             }
             SandboxPhase::Stopped => {}
         }
     }
+    settle_networks(core).await;
     Ok(())
+}
+
+/// What cannot be undone now is left for the kubelet to stop again. A network plugin may need a pod of this node, which
+/// runs only if this runtime does.
+fn leave(sandbox: &Sandbox, error: &PodError) -> Result<(), PodError> {
+    tracing::warn!(sandbox = sandbox.id, %error, "a sandbox is not stopped yet");
+    sandbox.change(|state| state.phase = SandboxPhase::Stopping)
+}
+
+/// Frees the networks that nobody has any more, and looks whether the others are as they were.
+async fn settle_networks(core: &Arc<Core>) {
+    let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
+    let ready: Vec<_> = all.into_iter().filter(|sandbox| sandbox.is_ready()).collect();
+    let ids: Vec<_> = ready.iter().map(|sandbox| sandbox.id.clone()).collect();
+    if let Err(error) = core.config.network.collect(&ids).await {
+        tracing::error!(%error, "what gone pods had is not freed");
+    }
+    let network = core.config.network.clone();
+    core.tasks.spawn(async move {
+        for sandbox in ready {
+            let Some(netns) = sandbox.netns().filter(|_| sandbox.is_ready()) else { continue };
+            if let Err(error) = network.check(&netns, &sandbox.meta()).await {
+                tracing::warn!(sandbox = sandbox.id, %error, "a pod is not connected as it was");
+            }
+        }
+    });
 }
 
 fn load<C: Message + Default, S: DeserializeOwned>(folder: &Path) -> Result<Vec<Loaded<C, S>>, PodError> {
@@ -90,10 +121,6 @@ async fn lose(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
 async fn reattach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
     // Connecting may start another shim, which adopts what runs; the listing shows what it has.
     let shim = watch::connect(core, sandbox).await?;
-    if let Err(error) = super::ports::open(core, sandbox).await {
-        // Somebody took the port while no runtime held it; the pod goes on without.
-        tracing::error!(sandbox = sandbox.id, %error, "a host port stays closed");
-    }
     settle_all(core, sandbox, &shim).await
 }
 

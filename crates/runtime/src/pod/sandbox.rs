@@ -37,8 +37,6 @@ pub struct Sandbox {
     pub(super) turn: tokio::sync::Mutex<()>,
     pub(super) shim: ShimSlot,
     /// Execs that run, by handle: who is told the wait status.
-    /// What serves its host ports.
-    pub(super) ports: Mutex<Option<base::TaskGroup>>,
     pub(super) execs: Mutex<HashMap<u64, oneshot::Sender<i32>>>,
 }
 
@@ -52,7 +50,6 @@ impl Sandbox {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
             shim: ShimSlot::default(),
-            ports: Mutex::default(),
             execs: Mutex::default(),
         }
     }
@@ -105,7 +102,7 @@ impl Sandbox {
         self.users().map(|_| self.run_folder.join(namespace::USER))
     }
 
-    fn meta(&self) -> SandboxMeta {
+    pub(super) fn meta(&self) -> SandboxMeta {
         let meta = self.config.metadata.clone().unwrap_or_default();
         SandboxMeta {
             id: self.id.clone(),
@@ -113,6 +110,9 @@ impl Sandbox {
             namespace: meta.namespace,
             uid: meta.uid,
             annotations: self.config.annotations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            ports: self.config.port_mappings.clone(),
+            dns: self.config.dns_config.clone(),
+            cgroup_parent: self.config.linux.as_ref().map(|l| l.cgroup_parent.clone()).unwrap_or_default(),
         }
     }
 
@@ -241,7 +241,6 @@ async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
     sandbox.change(|state| {
         state.ips = ips.iter().map(ToString::to_string).collect();
     })?;
-    super::ports::open(core, sandbox).await?;
     sandbox.change(|state| state.phase = SandboxPhase::Ready)
 }
 
@@ -346,7 +345,6 @@ pub(super) async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result
 
 /// Takes the network, the shim, the mounts and the cgroups away. What is not there is fine.
 pub(super) async fn clear(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
-    super::ports::close(sandbox).await;
     if let Some(netns) = sandbox.netns() {
         core.config.network.teardown(&netns, &sandbox.meta()).await?;
     }

@@ -439,6 +439,8 @@ impl RuntimeService for RuntimeCalls {
             info.insert("config".into(), serde_json::json!({
                 "rootDir": config.root, "stateDir": config.run_dir, "cgroupParent": config.cgroup_parent,
                 "registryConfigDir": registries.config_dir, "plainHttpRegistries": registries.plain_http,
+                "cniConfDir": config.cni.as_ref().map(|cni| &cni.conf_dir),
+                "cniBinDirs": config.cni.as_ref().map(|cni| &cni.bin_dirs),
                 "handlers": config.handlers, "cdiDirs": config.cdi_dirs,
                 "unifiedCgroups": self.core.machine.unified_cgroups, "apparmor": self.core.machine.apparmor,
             }).to_string());
@@ -446,12 +448,13 @@ impl RuntimeService for RuntimeCalls {
         let condition = |kind: &str, problem: Option<String>| RuntimeCondition {
             r#type: kind.into(),
             status: problem.is_none(),
-            reason: if problem.is_some() { format!("{kind}False") } else { String::new() },
-            message: problem.unwrap_or_default(),
+            // As containerd says it: people look for it, and tools too.
+            reason: if problem.is_some() { "NetworkPluginNotReady".into() } else { String::new() },
+            message: problem.map(|why| format!("Network plugin returns error: {why}")).unwrap_or_default(),
         };
         let conditions = vec![
             condition("RuntimeReady", None),
-            condition("NetworkReady", self.core.config.network.ready().err()),
+            condition("NetworkReady", self.core.config.network.ready().await.err()),
         ];
         // What another program can do, we do not know.
         let handler = |name: &str| RuntimeHandler {

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod cni;
 mod confinement;
 mod exec;
 mod handlers;

@@ -104,6 +104,7 @@ pub(super) fn run_controllers(
     let settings = controllers::context::Settings {
         cluster_cidr: "10.244.0.0/16".to_owned(),
         node_cidr_bits: 24,
+        node_cidr_bits_v6: 64,
         root_ca: pki.ca_pem().to_owned(),
         node_grace_seconds: options.node_grace_seconds,
         signer: None,

@@ -15,7 +15,8 @@ use phase::{Phase, phase};
 
 /// What of the node stands in the status of its pods.
 pub struct NodeFacts<'a> {
-    pub host_ip: &'a str,
+    /// The node's addresses, the primary one first.
+    pub host_ips: &'a [String],
     /// The scheme of container ids.
     pub runtime_name: &'a str,
     /// Whether the runtime makes mounts read-only down to the last one.
@@ -41,7 +42,7 @@ pub fn generate(view: &View<'_>, plan: &Plan, node: &NodeFacts<'_>) -> PodStatus
     }
     let phase = maker.phase(&init, &main);
     let ips: Vec<String> = match view.observed.sandbox() {
-        _ if pod.host_network() => vec![node.host_ip.to_owned()],
+        _ if pod.host_network() => node.host_ips.to_vec(),
         Some(sandbox) if !sandbox.ips.is_empty() => sandbox.ips.clone(),
         // A pod that is over keeps the address that it had.
         _ => before.and_then(|s| s.pod_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.clone()).collect(),
@@ -53,8 +54,8 @@ pub fn generate(view: &View<'_>, plan: &Plan, node: &NodeFacts<'_>) -> PodStatus
     PodStatus {
         conditions: Some(maker.conditions(&phase, &init, &main)),
         start_time: before.and_then(|status| status.start_time.clone()).or(Some(Time(view.now))),
-        host_ip: Some(node.host_ip.to_owned()),
-        host_ips: Some(vec![HostIP { ip: node.host_ip.to_owned() }]),
+        host_ip: node.host_ips.first().cloned(),
+        host_ips: Some(node.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
         pod_ip: ips.first().cloned(),
         pod_ips: Some(ips.into_iter().map(|ip| PodIP { ip }).collect::<Vec<_>>())
             .filter(|ips| !ips.is_empty()),

@@ -1,0 +1,98 @@
+//! As runtimes call it, in namespaces of their own.
+
+use super::*;
+use crate::testing::{Namespace, alone, block_on};
+
+struct Runtime {
+    dir: tempfile::TempDir,
+    pod: Namespace,
+}
+
+impl Runtime {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), pod: Namespace::new() }
+    }
+
+    fn call(&self, command: &str, container: &str, extra: Value) -> Result<Option<Value>> {
+        let call = Call {
+            command: command.into(),
+            container: container.into(),
+            netns: self.pod.path().display().to_string(),
+            interface: "eth0".into(),
+        };
+        let mut config = json!({"cniVersion": "1.1.0", "name": "n", "type": "knarr-cni",
+            "podCIDRs": ["10.9.1.0/24", "fd00:9:1::/64"], "dataDir": self.dir.path()});
+        config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        block_on(run(&call, config.to_string().as_bytes()))
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let found =
+            self.pod.run(|| block_on(async { crate::link::Links::open().unwrap().addresses("eth0").await }));
+        let found = found.unwrap_or_default().into_iter().map(|ip| ip.to_string());
+        found.filter(|ip| !ip.starts_with("fe80")).collect()
+    }
+}
+
+#[test]
+fn a_pod_from_add_to_del() {
+    alone(|| {
+        let mut runtime = Runtime::new();
+        runtime.call("STATUS", "", json!({})).unwrap();
+        // Nothing is there yet: that is no error.
+        assert_eq!(runtime.call("DEL", "c1", json!({})).unwrap(), None);
+        let ports = json!({"runtimeConfig": {"portMappings": [{"hostPort": 80, "containerPort": 80}]}});
+        let result = runtime.call("ADD", "c1", ports.clone()).unwrap().unwrap();
+        assert_eq!(result["ips"][0]["address"], "10.9.1.2/32");
+        assert_eq!(result["interfaces"][1]["sandbox"], runtime.pod.path().display().to_string());
+        assert_eq!(runtime.addresses(), ["10.9.1.2", "fd00:9:1::2"]);
+        runtime.call("CHECK", "c1", ports.clone()).unwrap();
+        let error = runtime.call("CHECK", "c1", json!({})).unwrap_err();
+        assert_eq!(error.to_value()["code"], 100);
+        // Another pod cannot have the same port, and gets nothing at all.
+        let first = std::mem::replace(&mut runtime.pod, Namespace::new());
+        let error = runtime.call("ADD", "c2", ports.clone()).unwrap_err();
+        assert_eq!(error.to_value()["msg"], "host port 80/Tcp is taken by sandbox c1");
+        assert_eq!(runtime.addresses(), Vec::<String>::new());
+        runtime.pod = first;
+        runtime
+            .call("GC", "", json!({"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}))
+            .unwrap();
+        runtime.call("CHECK", "c1", ports).unwrap();
+        for _ in 0..2 {
+            assert_eq!(runtime.call("DEL", "c1", json!({})).unwrap(), None);
+        }
+        assert_eq!(runtime.addresses(), Vec::<String>::new());
+        let left = crate::leases::Leases::new(runtime.dir.path().join("n")).all().unwrap();
+        assert_eq!(left, []);
+    });
+}
+
+#[test]
+fn what_was_left_is_collected() {
+    alone(|| {
+        let runtime = Runtime::new();
+        runtime.call("ADD", "c1", json!({"cniVersion": "0.4.0"})).unwrap();
+        runtime.call("GC", "", json!({})).unwrap_err();
+        assert_eq!(runtime.addresses().len(), 2);
+        runtime.call("GC", "", json!({"cni.dev/valid-attachments": []})).unwrap();
+        assert_eq!(runtime.addresses().len(), 0);
+    });
+}
+
+#[test]
+fn errors_have_the_codes_of_the_specification() {
+    let code = |call: &Call, config: Value| {
+        block_on(run(call, config.to_string().as_bytes())).unwrap_err().to_value()["code"].clone()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let add = Call { command: "ADD".into(), ..Call::default() };
+    assert_eq!(code(&add, json!({"cniVersion": "0.2.0", "name": "n"})), 1);
+    let config = json!({"cniVersion": "1.1.0", "name": "n", "dataDir": dir.path()});
+    assert_eq!(code(&add, config.clone()), 4);
+    assert_eq!(code(&add, json!("no object")), 6);
+    assert_eq!(code(&Call { command: "STATUS".into(), ..Call::default() }, config), 50);
+    let version = Call { command: "VERSION".into(), ..Call::default() };
+    let answer = block_on(run(&version, b"{}")).unwrap().unwrap();
+    assert_eq!(answer["supportedVersions"][4], "1.1.0");
+}

@@ -1,0 +1,150 @@
+//! Ports of the node that lead to a pod's: translated by the kernel, so that the pod sees who its client is, and that
+//! they stay open while no process of ours runs.
+//!
+//! What each pod has is a file; the tables are always made from all files as one transaction, so that whoever comes
+//! after a killed process finds, and mends, everything.
+
+mod apply;
+mod conntrack;
+pub mod plan;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use crate::error::{Doing, NetError, Result};
+use plan::{Protocol, Record, conflict};
+
+/// The host ports of one node's pods.
+#[derive(Debug)]
+pub struct HostPorts {
+    dir: PathBuf,
+    table: String,
+}
+
+impl HostPorts {
+    /// Records ports in `dir`, and writes the tables `table` of the calling thread's namespace.
+    pub fn new(dir: PathBuf, table: String) -> Self {
+        Self { dir, table }
+    }
+
+    fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.dir).doing(|| format!("making {}", self.dir.display()))?;
+        let path = self.dir.join("lock");
+        let file = File::create(&path).doing(|| format!("opening {}", path.display()))?;
+        file.lock().doing(|| format!("locking {}", path.display()))?;
+        Ok(file)
+    }
+
+    fn path(&self, owner: &str) -> PathBuf {
+        self.dir.join(format!("{owner}.json"))
+    }
+
+    fn all(&self) -> Result<Vec<Record>> {
+        let reading = || format!("reading {}", self.dir.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).doing(reading)? {
+            let path = entry.doing(reading)?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let bytes = fs::read(&path).doing(|| format!("reading {}", path.display()))?;
+            let record = serde_json::from_slice(&bytes).map_err(|error| {
+                NetError::Other(format!("{} is damaged: remove it to go on ({error})", path.display()))
+            })?;
+            found.push(record);
+        }
+        Ok(found)
+    }
+
+    /// Opens a pod's ports. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// When another pod has one of them, or the kernel refuses; then none of them is open.
+    pub fn open(&self, record: &Record) -> Result<()> {
+        if record.ports.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let mut all = self.all()?;
+        all.retain(|other| other.owner != record.owner);
+        if let Some(why) = conflict(&all, record) {
+            return Err(NetError::Other(why));
+        }
+        let path = self.path(&record.owner);
+        let json = serde_json::to_vec(record).map_err(|error| NetError::Other(error.to_string()))?;
+        let new = path.with_extension("new");
+        fs::write(&new, json).doing(|| format!("writing {}", new.display()))?;
+        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+        all.push(record.clone());
+        let written = apply::write(&self.table, &all);
+        if written.is_err() {
+            fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+            return written;
+        }
+        forget(record);
+        Ok(())
+    }
+
+    /// Closes a pod's ports. Doing it again is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn close(&self, owner: &str) -> Result<()> {
+        if !self.path(owner).exists() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let mut all = self.all()?;
+        all.retain(|record| record.owner != owner);
+        // The file goes last: whoever finds it tries again.
+        let gone = self.of(owner)?;
+        apply::write(&self.table, &all)?;
+        gone.iter().for_each(forget);
+        let path = self.path(owner);
+        fs::remove_file(&path).doing(|| format!("removing {}", path.display()))
+    }
+
+    /// Closes the ports of all but some pods, and makes the tables anew.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn keep(&self, is_known: impl Fn(&str) -> bool) -> Result<()> {
+        if !self.dir.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            self.all()?.into_iter().partition(|record| is_known(&record.owner));
+        apply::write(&self.table, &kept)?;
+        for record in gone {
+            forget(&record);
+            let path = self.path(&record.owner);
+            fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What a pod has open.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn of(&self, owner: &str) -> Result<Option<Record>> {
+        match fs::read(self.path(owner)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| NetError::Other(e.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing(|| format!("reading {}", self.path(owner).display())),
+        }
+    }
+}
+
+/// Lets no client go on to whoever had a port before.
+fn forget(record: &Record) {
+    let udp = record.ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    if let Err(error) = conntrack::forget(&udp.map(|port| port.port).collect()) {
+        // New clients are led right; the others are when they are silent for a while.
+        tracing::warn!(%error, owner = record.owner, "clients of a host port are not forgotten");
+    }
+}
+
+#[cfg(test)]
+mod tests;
