@@ -105,8 +105,9 @@ async fn containers_of_a_pod_with_users_share_processes() {
     let pod = node.run_pod(pod(&node, "shared", options)).await;
     let one = node.run(&pod, container("one", NamespaceMode::Pod)).await;
     let two = node.run(&pod, container("two", NamespaceMode::Pod)).await;
-    let seen = node.output(&two, "ps -o user,args | grep -c '[s]leep 100'").await;
-    assert_eq!(seen, "2");
+    // Each is a shell at first.
+    let both = "until [ $(ps -o args | grep -c '^sleep 100') = 2 ]; do sleep 0.01; done";
+    node.output(&two, both).await;
     node.output(&one, "kill $(ps -o pid,args | grep '[s]leep 100' | while read p rest; do echo $p; done)")
         .await;
     node.finish().await;
