@@ -43,28 +43,35 @@ impl Keeper<'_> {
     /// # Errors
     /// When a file makes no sense.
     pub async fn client(&self, path: &Path, bootstrap: Option<&Path>, renews: bool) -> Result<Known> {
-        let files = Files::new(self.dir, "kubelet-client");
+        let known = self.is_valid(path)?;
         let bootstrap = match bootstrap {
-            Some(bootstrap) if !self.is_valid(path)? => {
-                let text = super::read(bootstrap)?;
-                let whole = std::path::absolute(bootstrap)?;
-                let (from, pem) = (whole.parent().unwrap_or(&whole), std::path::absolute(files.current())?);
-                let own = kubeconfig::with_certificate_file(&text, from, &pem)
-                    .with_context(|| format!("using {}", bootstrap.display()))?;
-                auth::pki::write_private(path, &own)
-                    .with_context(|| format!("writing {}", path.display()))?;
-                tracing::info!(kubeconfig = %path.display(), "written; a first certificate is asked for");
+            Some(bootstrap) if !known => {
+                self.write(path, bootstrap)?;
                 Some(super::super::connect(bootstrap).await?)
             }
-            Some(bootstrap) => super::super::connect(bootstrap).await.ok(),
-            None => None,
+            // It may be gone once it has done its work. If it is there, it helps a node that was off for too long.
+            Some(bootstrap) if renews && bootstrap.exists() => Some(super::super::connect(bootstrap).await?),
+            _ => None,
         };
-        if !renews && bootstrap.is_none() {
+        if !renews && (known || bootstrap.is_none()) {
             return Ok((super::super::connect(path).await?, None));
         }
+        let files = Files::new(self.dir, "kubelet-client");
         let config = config(path).await?;
         let given = kubeconfig::certificate(&super::read(path)?, path.parent().unwrap_or(Path::new("/")))?;
         self.renewed(Way { config, given, bootstrap, files, goes_on: renews, keeps_given: false })
+    }
+
+    /// Writes a kubeconfig for the cluster of the bootstrap one, whose certificate is the one that will be had.
+    fn write(&self, path: &Path, bootstrap: &Path) -> Result<()> {
+        let pem = std::path::absolute(Files::new(self.dir, "kubelet-client").current())?;
+        let whole = std::path::absolute(bootstrap)?;
+        let text = super::read(bootstrap)?;
+        let own = kubeconfig::with_certificate_file(&text, whole.parent().unwrap_or(&whole), &pem)
+            .with_context(|| format!("using {}", bootstrap.display()))?;
+        auth::pki::write_private(path, &own).with_context(|| format!("writing {}", path.display()))?;
+        tracing::info!(kubeconfig = %path.display(), "written; a first certificate is asked for");
+        Ok(())
     }
 
     /// The client of a kubeconfig's text, whose certificate is renewed into our own files.
@@ -92,10 +99,10 @@ impl Keeper<'_> {
         };
         let kept = files.load()?.and_then(valid);
         let given = given.and_then(valid);
-        let held = kept.clone().or_else(|| given.clone().filter(|_| keeps_given)).map(|(_, held)| held);
+        let at_once = kept.is_none() && !keeps_given;
         let shown = kept.or(given);
+        let begin = shown.as_ref().map(|(cert, _)| showing(&config, cert)).transpose()?;
         // Whoever is known by something else, such as a token, asks with that.
-        let begin = shown.map(|(cert, _)| showing(&config, &cert)).transpose()?;
         let first = match (bootstrap, &begin) {
             (Some(bootstrap), _) => bootstrap,
             (None, Some(client)) => client.clone(),
@@ -112,11 +119,12 @@ impl Keeper<'_> {
             first,
             uses: Box::new(move |cert| show(&replacer, &config, cert)),
             goes_on,
+            at_once,
             clock: self.clock.clone(),
             random: self.random.clone(),
             measure: measure.clone(),
         };
-        self.tasks.spawn(renewal.run(held));
+        self.tasks.spawn(renewal.run(shown.map(|(_, held)| held)));
         Ok((client, Some(measure)))
     }
 
@@ -169,6 +177,7 @@ impl Keeper<'_> {
             first: client.clone(),
             uses: Box::new(move |cert| target.replace(cert).map_err(|error| error.to_string())),
             goes_on: true,
+            at_once: false,
             clock: self.clock.clone(),
             random: self.random.clone(),
             measure: measure.clone(),
