@@ -78,7 +78,8 @@ impl Renewal {
         let mut at_once = self.at_once;
         loop {
             *self.measure.not_after.lock() = held.as_ref().map(|held| held.not_after);
-            if let Some(held) = held.as_ref().filter(|_| !std::mem::take(&mut at_once)) {
+            let at_once = std::mem::take(&mut at_once);
+            if let Some(held) = held.as_ref().filter(|_| !at_once) {
                 if !self.goes_on {
                     return;
                 }
