@@ -28,6 +28,8 @@ pub struct Clients {
     pub certificates: Client,
     /// `ephemeral-volume-controller`
     pub ephemeral_volumes: Client,
+    /// `podcertificaterequestcleaner`
+    pub pod_certificate_requests: Client,
     /// `kubelet-serving-approver`
     pub kubelet_serving: Client,
 }
@@ -50,6 +52,7 @@ impl Clients {
             garbage: account("generic-garbage-collector")?,
             certificates: account("certificate-controller")?,
             ephemeral_volumes: account("ephemeral-volume-controller")?,
+            pod_certificate_requests: account("podcertificaterequestcleaner")?,
             kubelet_serving: account("kubelet-serving-approver")?,
         })
     }

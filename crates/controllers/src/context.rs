@@ -39,6 +39,8 @@ pub struct Informers {
     pub root_cas: Reflector<ConfigMap>,
     /// Claims of volumes: their metadata.
     pub claims: Reflector<AnyView>,
+    /// Requests for pods' certificates: their metadata. Older API servers have none, so that nobody waits for them.
+    pub pod_certificate_requests: Reflector<AnyView>,
     /// Certificate requests.
     pub certificate_requests: Reflector<CertificateSigningRequest>,
 }
@@ -98,6 +100,8 @@ pub struct Queues {
     pub evictions: WorkQueue<String>,
     /// Pods with volumes whose claims are made for them.
     pub ephemeral_volumes: WorkQueue<String>,
+    /// Requests for pods' certificates.
+    pub pod_certificate_requests: WorkQueue<String>,
     /// Certificate requests.
     pub certificates: WorkQueue<String>,
 }
@@ -196,6 +200,12 @@ pub fn start_informers(
         }
     });
 
+    let requests =
+        Resource::all("certificates.k8s.io", "v1", "PodCertificateRequest", "podcertificaterequests");
+    let mut pod_certificate_requests: Informer<AnyView> = Informer::new(client.clone(), requests);
+    let queue = queues.pod_certificate_requests.clone();
+    pod_certificate_requests.on_change(move |change| queue.add(change.key().to_owned()));
+
     let services = services.start(tasks);
     let replica_sets = sets.start(tasks);
     Informers {
@@ -210,6 +220,7 @@ pub fn start_informers(
         service_accounts: service_accounts.start(tasks),
         root_cas: root_cas.start(tasks),
         claims: claims.start(tasks),
+        pod_certificate_requests: pod_certificate_requests.start(tasks),
         certificate_requests: certificate_requests.start(tasks),
     }
 }

@@ -15,6 +15,7 @@ pub mod garbage;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod pod_certificates;
 pub mod replicaset;
 pub mod selector;
 pub mod view;
@@ -62,6 +63,7 @@ pub async fn run(
         queues.evictions.run(4, |key| nodes.evict(key)),
         queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
         queues.ephemeral_volumes.run(2, |key| ephemeral::run::reconcile(&context, key)),
+        queues.pod_certificate_requests.run(1, |key| pod_certificates::reconcile(&context, key)),
         nodes.watch_over(),
         garbage::run::run(&context, tasks),
     );

@@ -109,6 +109,8 @@ pub struct Counts {
     rounds: Mutex<BTreeMap<&'static str, Histogram>>,
     pod_starts: Mutex<Histogram>,
     pods: AtomicU64,
+    /// How long it takes to ask the runtime for everything.
+    relists: Mutex<Histogram>,
 }
 
 impl Default for Counts {
@@ -121,6 +123,7 @@ impl Default for Counts {
             rounds: Mutex::default(),
             pod_starts: Mutex::new(Histogram::new(POD_START)),
             pods: AtomicU64::new(0),
+            relists: Mutex::new(Histogram::new(USUAL)),
         }
     }
 }
@@ -166,6 +169,11 @@ impl Counts {
         self.pods.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The runtime was asked for everything.
+    pub fn relisted(&self, took: Duration) {
+        self.relists.lock().observe(took);
+    }
+
     /// A copy of all numbers.
     pub fn read(&self) -> Read {
         let list = |map: &Mutex<BTreeMap<&'static str, Histogram>>| {
@@ -179,6 +187,7 @@ impl Counts {
             rounds: list(&self.rounds),
             pod_starts: self.pod_starts.lock().clone(),
             pods: self.pods.load(Ordering::Relaxed),
+            relists: self.relists.lock().clone(),
         }
     }
 }
@@ -212,6 +221,7 @@ pub struct Read {
     pub rounds: Vec<(&'static str, Histogram)>,
     pub pod_starts: Histogram,
     pub pods: u64,
+    pub relists: Histogram,
 }
 
 #[cfg(test)]

@@ -238,6 +238,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         machine,
         tasks: tasks.clone(),
     });
+    let fields = &shared.config.configuration.fields;
+    let enforced = node::enforce::plan(&shared.machine, fields, &shared.config.cgroup_root);
+    tasks.spawn(node::enforce::run(shared.clone(), enforced.map_err(KubeletError::Reserved)?));
     let pods = Pods::new(shared.clone());
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));

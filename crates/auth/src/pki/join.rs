@@ -34,6 +34,28 @@ pub fn new_request(name: &str, groups: &[&str], sans: &[String]) -> Result<NewRe
     Ok(NewRequest { csr_pem: params.serialize_request(&key)?.pem()?, key_pem: key.serialize_pem() })
 }
 
+/// A key of this type (as a pod's volume names it), with a request that says nothing but that whoever asks has it.
+/// DER, and the key as PEM (PKCS #8).
+///
+/// # Errors
+/// [`PkiError`], also for types that cannot be made here: RSA, and the curve P-521.
+pub fn stub_request(key_type: &str) -> Result<(Vec<u8>, String), PkiError> {
+    let algorithm = match key_type {
+        "ECDSAP256" => &rcgen::PKCS_ECDSA_P256_SHA256,
+        "ECDSAP384" => &rcgen::PKCS_ECDSA_P384_SHA384,
+        "ED25519" => &rcgen::PKCS_ED25519,
+        other => {
+            let why =
+                format!("keys of type {other:?} are not made here: choose ECDSAP256, ECDSAP384 or ED25519");
+            return Err(PkiError::Certificate(why));
+        }
+    };
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let key = KeyPair::generate_for(algorithm)?;
+    Ok((params.serialize_request(&key)?.der().to_vec(), key.serialize_pem()))
+}
+
 /// A serving certificate that nobody else vouches for.
 ///
 /// # Errors
@@ -78,10 +100,28 @@ fn hash_of(der: &CertificateDer<'_>) -> Result<String, PkiError> {
 /// The authority with this hash among the certificates that a server showed, as PEM.
 pub fn find(shown: &[CertificateDer<'_>], hash: &str) -> Option<String> {
     let found = shown.iter().find(|der| hash_of(der).is_ok_and(|known| known == hash))?;
-    let text = STANDARD.encode(found);
+    Some(encoded(found))
+}
+
+fn encoded(der: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(der);
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    Some(format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n")))
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// The certificates of a PEM text, and nothing of what stands between them or in their headers.
+///
+/// # Errors
+/// [`PkiError`] when it holds none, or something that is none.
+pub fn chain(pem: &str) -> Result<String, PkiError> {
+    let unusable = |why: String| PkiError::Certificate(why);
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let all = all.map_err(|error| unusable(error.to_string()))?;
+    if all.is_empty() {
+        return Err(unusable("there is none".to_owned()));
+    }
+    Ok(all.iter().map(encoded).collect())
 }
 
 /// Trusts a server that shows the authority with this hash and a certificate of it.

@@ -26,6 +26,7 @@ mod node_kubectl;
 mod node_network;
 mod node_pods;
 mod node_settings;
+mod volume_claims;
 
 use cluster::Cluster;
 

@@ -51,7 +51,10 @@ pub fn families(shared: &Shared) -> Vec<Family> {
     starts.histogram(&[], &read.pod_starts);
     let pods = counter("kubelet_started_pods_total", "Cumulative number of pods started")
         .single(Some(read.pods as f64), None);
-    let mut families = vec![evictions, containers, pulls, rounds, starts, pods];
+    let mut relists =
+        histogram("kubelet_pleg_relist_duration_seconds", "Duration in seconds for relisting pods in PLEG.");
+    relists.histogram(&[], &read.relists);
+    let mut families = vec![relists, evictions, containers, pulls, rounds, starts, pods];
     families.extend(operations(shared));
     families.extend(certificates(shared));
     families.extend(shutdown(shared));

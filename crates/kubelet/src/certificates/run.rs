@@ -38,6 +38,8 @@ pub struct Renewal {
     pub uses: Use,
     /// Whether it is renewed. Otherwise it is asked for once.
     pub goes_on: bool,
+    /// Whether the one that is held serves only to ask for the first of its own.
+    pub at_once: bool,
     /// The time.
     pub clock: SharedClock,
     /// Randomness.
@@ -73,9 +75,11 @@ impl Renewal {
     pub async fn run(self, held: Option<Holder>) {
         let mut held = held;
         let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+        let mut at_once = self.at_once;
         loop {
             *self.measure.not_after.lock() = held.as_ref().map(|held| held.not_after);
-            if let Some(held) = &held {
+            let at_once = std::mem::take(&mut at_once);
+            if let Some(held) = held.as_ref().filter(|_| !at_once) {
                 if !self.goes_on {
                     return;
                 }

@@ -68,8 +68,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "protectKernelDefaults",
     "memorySwap",
     "reservedSystemCPUs",
-    "systemReservedCgroup",
-    "kubeReservedCgroup",
     "allowedUnsafeSysctls",
     "defaultPodSysctls",
     "volumePluginDir",

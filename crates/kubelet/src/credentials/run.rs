@@ -73,7 +73,7 @@ struct Answer {
 /// Why a provider does not help.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("the service account: {0}")]
+    #[error("the service account: {}", words(.0))]
     Account(#[from] kube::Error),
     #[error("error execing credential provider plugin {name} for image {image}: {source}")]
     Run { name: String, image: String, source: std::io::Error },
@@ -93,6 +93,14 @@ enum Failure {
         "credential provider plugin returned the service account token as the password which is not allowed when service account cache type is not set to 'Token'"
     )]
     TokenAsPassword,
+}
+
+/// What the API server said, without all that surrounds it.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// What a provider is told of the pod's service account.

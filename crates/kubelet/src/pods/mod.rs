@@ -371,6 +371,7 @@ impl Pods {
     /// Wakes the workers of pods of which anything changed, and clears away pods that nobody wants.
     async fn relist(&self, known: &mut BTreeMap<String, Vec<(String, i32)>>) {
         let runtime = &self.shared.runtime;
+        let begun = self.shared.config.clock.monotonic();
         let (sandboxes, containers) =
             match tokio::try_join!(runtime.sandboxes(None), runtime.containers(None)) {
                 Ok(both) => both,
@@ -379,6 +380,7 @@ impl Pods {
                     return;
                 }
             };
+        self.shared.counts.relisted(self.shared.config.clock.monotonic().saturating_sub(begun));
         let mut now: BTreeMap<String, Vec<(String, i32)>> = BTreeMap::new();
         let sandboxes =
             sandboxes.into_iter().map(|s| (s.labels.get(observed::POD_UID).cloned(), s.id, s.state));

@@ -71,21 +71,30 @@ impl Logind {
         self.0.call(message).await
     }
 
+    /// Whether the machine is about to be shut down already.
+    ///
+    /// # Errors
+    /// When logind does not tell.
+    pub async fn is_preparing(&mut self) -> Result<bool, LogindError> {
+        match self.property("PreparingForShutdown").await? {
+            Value::Bool(is) => Ok(is),
+            _ => Err(BusError::Answer("PreparingForShutdown").into()),
+        }
+    }
+
     /// For how long a shutdown can be held back.
     async fn allowed(&mut self) -> Result<Duration, BusError> {
-        let property = "InhibitDelayMaxUSec";
-        let answer = self
-            .ask("org.freedesktop.DBus.Properties", "Get", &[MANAGER, property])
-            .await?
-            .body
-            .into_iter()
-            .next();
-        match answer {
-            Some(Value::Variant(value)) => match *value {
-                Value::Uint64(micros) => Ok(Duration::from_micros(micros)),
-                _ => Err(BusError::Answer(property)),
-            },
-            _ => Err(BusError::Answer(property)),
+        match self.property("InhibitDelayMaxUSec").await? {
+            Value::Uint64(micros) => Ok(Duration::from_micros(micros)),
+            _ => Err(BusError::Answer("InhibitDelayMaxUSec")),
+        }
+    }
+
+    async fn property(&mut self, name: &'static str) -> Result<Value, BusError> {
+        let answer = self.ask("org.freedesktop.DBus.Properties", "Get", &[MANAGER, name]).await?;
+        match answer.body.into_iter().next() {
+            Some(Value::Variant(value)) => Ok(*value),
+            _ => Err(BusError::Answer(name)),
         }
     }
 

@@ -56,6 +56,11 @@ async fn watch(
 ) -> Result<std::convert::Infallible, LogindError> {
     let paths = &shared.config.shutdown;
     let mut logind = Logind::connect(&paths.bus).await?;
+    // A shutdown may have begun, or been called off, while nobody listened.
+    let begun = logind.is_preparing().await?;
+    if begun != shared.shutdown.is_begun() {
+        shared.shutdown.set(begun);
+    }
     logind.allow(plan::total(periods), &paths.logind_drop_in).await?;
     let mut held: Option<Inhibitor> = Some(logind.inhibit().await?);
     tracing::info!(?periods, "this machine's shutdown is held back for its pods");

@@ -77,7 +77,13 @@ impl Logind1 {
             left -= 1;
             let mut fd = None;
             let body = match call.member.as_str() {
-                "Get" => vec![Value::Variant(Box::new(Value::Uint64(self.micros)))],
+                "Get" => {
+                    let value = match call.body.last() {
+                        Some(Value::Text(name)) if name == "PreparingForShutdown" => Value::Bool(true),
+                        _ => Value::Uint64(self.micros),
+                    };
+                    vec![Value::Variant(Box::new(value))]
+                }
                 "KillUnit" => {
                     assert_eq!(call.body.last(), Some(&Value::Int32(1)), "a SIGHUP");
                     let text = std::fs::read_to_string(&self.drop_in).unwrap();
@@ -126,8 +132,9 @@ async fn a_shutdown_is_heard_of_and_held_back() {
     let drop_in = dir.path().join("logind.conf.d/99-kubelet.conf");
     let daemon = Daemon::start(dir.path()).await;
     // The delay is asked for twice, and set once between.
-    let played = tokio::spawn(Logind1::start(&daemon, drop_in.clone()).await.answer(4));
+    let played = tokio::spawn(Logind1::start(&daemon, drop_in.clone()).await.answer(5));
     let mut logind = Logind::connect(&daemon.socket).await.unwrap();
+    assert!(logind.is_preparing().await.unwrap());
     logind.allow(Duration::from_secs(30), &drop_in).await.unwrap();
     let held = logind.inhibit().await.unwrap();
     let mut played = played.await.unwrap();

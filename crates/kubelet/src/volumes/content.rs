@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::Cause;
 use super::atomic::{File, Files};
+use super::pod_certificate::PodCertificates;
 use crate::pods::Surroundings;
 use crate::pods::spec::PodExt;
 
@@ -46,6 +47,7 @@ pub struct Fetcher {
     clock: SharedClock,
     /// By pod.
     tokens: Mutex<HashMap<String, PodTokens>>,
+    certificates: PodCertificates,
 }
 
 /// The folder of the volumes whose files come from the API.
@@ -108,7 +110,8 @@ pub fn failed(error: kube::Error) -> Cause {
 
 impl Fetcher {
     pub fn new(client: kube::Client, clock: SharedClock) -> Self {
-        Self { client, clock, tokens: Mutex::default() }
+        let certificates = PodCertificates::new(clock.clone());
+        Self { client, clock, tokens: Mutex::default(), certificates }
     }
 
     /// Who asks.
@@ -116,8 +119,9 @@ impl Fetcher {
         &self.client
     }
 
-    /// Forgets a pod's tokens.
+    /// Forgets a pod's tokens and keys.
     pub fn forget(&self, uid: &str) {
+        self.certificates.forget(uid);
         self.tokens.lock().remove(uid);
     }
 
@@ -192,6 +196,10 @@ impl Fetcher {
             let bundle = super::trust::bundle(&self.client, source).await?;
             let owner = source.user.and_then(|user| u32::try_from(user).ok());
             return Ok((Files::from([(source.path.clone(), File { content: bundle, mode, owner })]), None));
+        }
+        if let Some(source) = &projection.pod_certificate {
+            let access = token_access(pod, mode);
+            return self.certificates.files(&self.client, pod, source, access).await;
         }
         Err(Cause::Unsupported)
     }

@@ -8,6 +8,7 @@ mod claim;
 mod content;
 mod empty;
 mod ownership;
+mod pod_certificate;
 mod source;
 mod subpath;
 mod trust;
@@ -68,6 +69,8 @@ pub enum Cause {
     Unsupported,
     #[error("{0}")]
     Claim(String),
+    #[error("{0}")]
+    Certificate(String),
 }
 
 impl Cause {

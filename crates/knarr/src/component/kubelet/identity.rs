@@ -43,28 +43,35 @@ impl Keeper<'_> {
     /// # Errors
     /// When a file makes no sense.
     pub async fn client(&self, path: &Path, bootstrap: Option<&Path>, renews: bool) -> Result<Known> {
-        let files = Files::new(self.dir, "kubelet-client");
+        let known = self.is_valid(path)?;
         let bootstrap = match bootstrap {
-            Some(bootstrap) if !self.is_valid(path)? => {
-                let text = super::read(bootstrap)?;
-                let whole = std::path::absolute(bootstrap)?;
-                let (from, pem) = (whole.parent().unwrap_or(&whole), std::path::absolute(files.current())?);
-                let own = kubeconfig::with_certificate_file(&text, from, &pem)
-                    .with_context(|| format!("using {}", bootstrap.display()))?;
-                auth::pki::write_private(path, &own)
-                    .with_context(|| format!("writing {}", path.display()))?;
-                tracing::info!(kubeconfig = %path.display(), "written; a first certificate is asked for");
+            Some(bootstrap) if !known => {
+                self.write(path, bootstrap)?;
                 Some(super::super::connect(bootstrap).await?)
             }
-            Some(bootstrap) => super::super::connect(bootstrap).await.ok(),
-            None => None,
+            // It may be gone once it has done its work. If it is there, it helps a node that was off for too long.
+            Some(bootstrap) if renews && bootstrap.exists() => Some(super::super::connect(bootstrap).await?),
+            _ => None,
         };
-        if !renews && bootstrap.is_none() {
+        if !renews && (known || bootstrap.is_none()) {
             return Ok((super::super::connect(path).await?, None));
         }
+        let files = Files::new(self.dir, "kubelet-client");
         let config = config(path).await?;
         let given = kubeconfig::certificate(&super::read(path)?, path.parent().unwrap_or(Path::new("/")))?;
         self.renewed(Way { config, given, bootstrap, files, goes_on: renews, keeps_given: false })
+    }
+
+    /// Writes a kubeconfig for the cluster of the bootstrap one, whose certificate is the one that will be had.
+    fn write(&self, path: &Path, bootstrap: &Path) -> Result<()> {
+        let pem = std::path::absolute(Files::new(self.dir, "kubelet-client").current())?;
+        let whole = std::path::absolute(bootstrap)?;
+        let text = super::read(bootstrap)?;
+        let own = kubeconfig::with_certificate_file(&text, whole.parent().unwrap_or(&whole), &pem)
+            .with_context(|| format!("using {}", bootstrap.display()))?;
+        auth::pki::write_private(path, &own).with_context(|| format!("writing {}", path.display()))?;
+        tracing::info!(kubeconfig = %path.display(), "written; a first certificate is asked for");
+        Ok(())
     }
 
     /// The client of a kubeconfig's text, whose certificate is renewed into our own files.
@@ -92,10 +99,10 @@ impl Keeper<'_> {
         };
         let kept = files.load()?.and_then(valid);
         let given = given.and_then(valid);
-        let held = kept.clone().or_else(|| given.clone().filter(|_| keeps_given)).map(|(_, held)| held);
-        let shown = kept.or(given);
+        let at_once = kept.is_none() && !keeps_given;
+        let shown = if keeps_given { longer(kept, given) } else { kept.or(given) };
+        let begin = shown.as_ref().map(|(cert, _)| showing(&config, cert)).transpose()?;
         // Whoever is known by something else, such as a token, asks with that.
-        let begin = shown.map(|(cert, _)| showing(&config, &cert)).transpose()?;
         let first = match (bootstrap, &begin) {
             (Some(bootstrap), _) => bootstrap,
             (None, Some(client)) => client.clone(),
@@ -112,11 +119,12 @@ impl Keeper<'_> {
             first,
             uses: Box::new(move |cert| show(&replacer, &config, cert)),
             goes_on,
+            at_once,
             clock: self.clock.clone(),
             random: self.random.clone(),
             measure: measure.clone(),
         };
-        self.tasks.spawn(renewal.run(held));
+        self.tasks.spawn(renewal.run(shown.map(|(_, held)| held)));
         Ok((client, Some(measure)))
     }
 
@@ -169,6 +177,7 @@ impl Keeper<'_> {
             first: client.clone(),
             uses: Box::new(move |cert| target.replace(cert).map_err(|error| error.to_string())),
             goes_on: true,
+            at_once: false,
             clock: self.clock.clone(),
             random: self.random.clone(),
             measure: measure.clone(),
@@ -224,6 +233,11 @@ impl Keeper<'_> {
     }
 }
 
+/// The one that is good for longer.
+fn longer(one: Option<(CertKey, Holder)>, other: Option<(CertKey, Holder)>) -> Option<(CertKey, Holder)> {
+    one.into_iter().chain(other).max_by_key(|(_, held)| held.not_after)
+}
+
 /// Where the cluster is, who is known already, and where the certificate goes.
 struct Way {
     config: kube::Config,
@@ -257,4 +271,97 @@ fn show(replacer: &Replacer, config: &kube::Config, cert: &CertKey) -> Result<()
     let client = showing(config, cert).map_err(|error| error.to_string())?;
     replacer.replace(client);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use base::{ManualClock, Shutdown, SystemRandom};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    struct Machine {
+        dir: tempfile::TempDir,
+        clock: Arc<ManualClock>,
+        shared: SharedClock,
+        random: SharedRandom,
+        tasks: TaskGroup,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
+            let tasks = TaskGroup::new(&Shutdown::new());
+            let (dir, random) = (tempfile::tempdir().unwrap(), SystemRandom::shared());
+            Self { dir, shared: clock.clone(), clock, random, tasks }
+        }
+
+        fn keeper(&self) -> Keeper<'_> {
+            let (clock, random, tasks) = (&self.shared, &self.random, &self.tasks);
+            Keeper { node: "n1", dir: self.dir.path(), clock, random, tasks }
+        }
+
+        fn cert(&self, life: Duration) -> CertKey {
+            join::self_signed("n1", &[], self.shared.now(), life).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_counts_while_its_certificate_does() {
+        let machine = Machine::new();
+        let (keeper, path) = (machine.keeper(), machine.dir.path().join("kubelet.conf"));
+        assert!(!keeper.is_valid(&path).unwrap(), "there is none");
+        let (pem, cert) = (machine.dir.path().join("own.pem"), machine.cert(DAY));
+        let bootstrap = kubeconfig::render(&kubeconfig::Entry {
+            name: "k",
+            server: "https://127.0.0.1:1",
+            ca_pem: &cert.cert_pem,
+            credential: kubeconfig::Credential::Token("t"),
+        });
+        let text = kubeconfig::with_certificate_file(&bootstrap.unwrap(), Path::new("/"), &pem).unwrap();
+        fs::write(&path, text).unwrap();
+        assert!(!keeper.is_valid(&path).unwrap(), "its certificate is not there yet");
+        fs::write(&pem, format!("{}{}", cert.cert_pem, cert.key_pem)).unwrap();
+        assert!(keeper.is_valid(&path).unwrap());
+        machine.clock.advance(2 * DAY);
+        assert!(!keeper.is_valid(&path).unwrap(), "it has ended");
+        fs::write(&path, "- nonsense").unwrap();
+        assert!(!keeper.is_valid(&path).unwrap(), "it is written anew");
+    }
+
+    #[test]
+    fn of_two_certificates_the_one_that_is_good_for_longer_is_used() {
+        let machine = Machine::new();
+        let pair = |days: u32| {
+            let cert = machine.cert(days * DAY);
+            let held = holder(&cert.cert_pem).unwrap();
+            Some((cert, held))
+        };
+        let (short, long) = (pair(1), pair(2));
+        assert_eq!(longer(short.clone(), long.clone()), long);
+        assert_eq!(longer(long.clone(), short), long);
+        assert_eq!(longer(None, long.clone()), long);
+        assert_eq!(longer(None, None), None);
+    }
+
+    #[test]
+    fn what_a_kubelet_signs_itself_is_kept_while_it_is_right() {
+        let machine = Machine::new();
+        let file = machine.dir.path().join("kubelet.crt");
+        let signed = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            machine.keeper().self_signed(&names).unwrap();
+            fs::read_to_string(&file).unwrap()
+        };
+        let first = signed(&["n1", "10.0.0.1"]);
+        assert_eq!(signed(&["n1"]), first);
+        let second = signed(&["n1", "10.0.0.2"]);
+        assert_ne!(second, first, "another address");
+        machine.clock.advance(400 * DAY);
+        assert_ne!(signed(&["n1", "10.0.0.2"]), second, "it has ended");
+    }
 }

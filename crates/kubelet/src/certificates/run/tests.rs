@@ -140,6 +140,7 @@ fn case(first: &[Fate], own: &[Fate]) -> Case {
         first: client::connect::local(Server(first.clone())),
         uses: Box::new(move |cert| sender.send(cert.clone()).map_err(|error| error.to_string())),
         goes_on: true,
+        at_once: false,
         clock: clock.clone(),
         random: Arc::new(SeededRandom::new(1)),
         measure: measure.clone(),
@@ -151,6 +152,7 @@ fn case(first: &[Fate], own: &[Fate]) -> Case {
 async fn the_first_certificate_is_had_by_bootstrap_and_the_next_ones_by_itself() {
     let mut case = case(&[Fate::Signed], &[Fate::Signed]);
     let files = case.renewal.files.clone();
+    case.renewal.at_once = true;
     tokio::spawn(case.renewal.run(None));
     let one = case.used.recv().await.unwrap();
     assert_eq!(files.load().unwrap().unwrap(), one, "kept before it is used");
@@ -182,17 +184,32 @@ async fn denied_ignored_or_away_is_tried_again() {
     drop(case.dir);
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_that_has_ended_is_no_way_to_ask() {
-    let mut case = case(&[Fate::Signed], &[]);
+fn held(case: &Case, from: Duration, to: Duration) -> Holder {
     let now = case.clock.now();
-    let ended = Holder {
+    Holder {
         name: "system:node:a".to_owned(),
         groups: vec!["system:nodes".to_owned()],
         sans: Vec::new(),
-        not_before: now - HOUR,
-        not_after: now - HOUR / 2,
-    };
+        not_before: now - from,
+        not_after: now - from + to,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_given_asks_for_the_nodes_own_at_once() {
+    let mut case = case(&[], &[Fate::Signed]);
+    let given = held(&case, HOUR, 10 * HOUR);
+    case.renewal.at_once = true;
+    tokio::spawn(case.renewal.run(Some(given)));
+    case.used.recv().await.unwrap();
+    assert_eq!(case.own.asked.lock().len(), 1, "it is valid, and asks by itself");
+    drop(case.dir);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_has_ended_is_no_way_to_ask() {
+    let mut case = case(&[Fate::Signed], &[]);
+    let ended = held(&case, HOUR, HOUR / 2);
     tokio::spawn(case.renewal.run(Some(ended)));
     case.used.recv().await.unwrap();
     assert_eq!(case.first.asked.lock().len(), 1);
