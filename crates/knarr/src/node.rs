@@ -104,6 +104,7 @@ pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
+    cni.remember(&paths.node(node))?;
     config.cni = cni.settings(None, config.root.join("cni"));
     config.network = Arc::new(Network::new(paths.node_run(node).join("addresses"))?);
     let shutdown = Shutdown::new();

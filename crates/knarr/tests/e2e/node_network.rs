@@ -14,6 +14,7 @@ fn services_names_and_pods_across_nodes() {
     cluster.becomes("get endpointslices -l kubernetes.io/service-name=web -o jsonpath='{.items[*].endpoints[*].conditions.ready}'", "true true");
     cluster.shows(&get("web 80"), "web-");
     pods(&cluster);
+    host_ports(&cluster);
     services(&cluster);
     names(&cluster);
     nobody(&cluster);
@@ -35,6 +36,18 @@ fn pods(cluster: &Cluster) {
         let seen = cluster.k(&get(&format!("{ip} 8080 /cgi-bin/me")));
         assert!(seen.contains(&own), "{seen} is not {own}");
     }
+}
+
+/// Whoever asks a node's port is seen as who they are, from outside as well, with Services' rules beside.
+fn host_ports(cluster: &Cluster) {
+    let node = cluster.k("get pod web-1 -o jsonpath={.status.hostIP}");
+    let own = cluster.k("get pod client -o jsonpath={.status.podIP}");
+    let seen = cluster.k(&get(&format!("{node} 8085 /cgi-bin/me")));
+    assert!(seen.contains(&own), "{seen} is not {own}");
+    let machine = format!("{}.1", node.rsplit_once('.').unwrap().0);
+    let page = crate::cluster::fetch_at(&format!("{node}:8085"), "/cgi-bin/me").unwrap();
+    // The bracket tells it from the node itself, whose address begins the same.
+    assert!(page.contains(&format!("{machine}]")), "{page} is not {machine}");
 }
 
 fn answers(cluster: &Cluster, url: &str) -> BTreeSet<String> {
