@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use auth::pki::CertKey;
 use base::{Shutdown, SystemClock, SystemRandom, TaskGroup};
+use net::cidr::Cidr;
 use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +27,9 @@ pub struct Identity {
     pub name: String,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Its address of IPv6, if it has one.
+    #[serde(default)]
+    pub ip_v6: Option<Ipv6Addr>,
     /// The kubelet's kubeconfig.
     pub kubelet: String,
     /// The kubeconfig of routes, Services and DNS.
@@ -138,7 +142,10 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     let shutdown = Shutdown::new();
     let tasks = TaskGroup::new(&shutdown);
     let proxy = client::connect::kubeconfig(&identity.proxy).await?;
-    let cluster = cluster_network(settings)?;
+    let (cluster, cluster_v6) = cluster_networks(settings)?;
+    if let Some((base, bits)) = cluster_v6 {
+        net::masquerade::ensure(&settings.table(), base, bits)?;
+    }
     tasks.spawn({
         let (name, client, tasks) = (node.to_owned(), proxy.clone(), tasks.clone());
         async move { net::routes::run(name, client, &tasks).await }
@@ -163,10 +170,16 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     Ok(())
 }
 
-fn cluster_network(settings: &NodeSettings) -> Result<(u32, u8)> {
-    let cidr = &settings.cluster_cidr;
-    let (address, bits) = cidr.split_once('/').context("the pod network")?;
-    Ok((u32::from(address.parse::<Ipv4Addr>()?), bits.parse()?))
+/// The pod network of IPv4, to which Services lead, and that of IPv6, if there is one.
+fn cluster_networks(settings: &NodeSettings) -> Result<((u32, u8), Option<(Ipv6Addr, u8)>)> {
+    let (mut v4, mut v6) = (None, None);
+    for cidr in Cidr::parse_all(&settings.cluster_cidr)? {
+        match cidr.base {
+            IpAddr::V4(base) => v4 = Some((base.to_bits(), cidr.bits)),
+            IpAddr::V6(base) => v6 = Some((base, cidr.bits)),
+        }
+    }
+    Ok((v4.context("the cluster has no pod network of IPv4")?, v6))
 }
 
 async fn start_dns(settings: &NodeSettings, client: kube::Client, tasks: &TaskGroup) -> Result<()> {
@@ -214,7 +227,7 @@ fn kubelet_config(
             .clone()
             .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
         node_ip: IpAddr::V4(identity.ip),
-        second_node_ip: None,
+        second_node_ip: identity.ip_v6.map(IpAddr::V6),
         hostname: node.to_owned(),
         listen: SocketAddr::from((identity.ip, 10250)),
         server_cert: CertKey {

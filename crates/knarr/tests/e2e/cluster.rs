@@ -199,7 +199,11 @@ pub fn fetch(host: &str) -> Option<String> {
 
 /// Any page of it.
 pub fn fetch_at(host: &str, path: &str) -> Option<String> {
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let address = if host.contains("]:") || host.matches(':').count() == 1 {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
     let address = address.parse().ok()?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;

@@ -20,6 +20,39 @@ fn services_names_and_pods_across_nodes() {
     nobody(&cluster);
 }
 
+#[test]
+fn pods_of_both_families() {
+    let Some(cluster) = crate::node_pods::nodes_with(&["--nodes", "2", "--dual-stack"]) else { return };
+    cluster.write("dual.yaml", &include_str!("manifests/dual.yaml").replace("@NAME@", cluster.name()));
+    cluster.k("apply -f dual.yaml");
+    cluster.k("wait --for=condition=Ready pod --all --timeout=60s");
+    let list = |what: &str| cluster.k(what).split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let nodes = list("get pod web -o jsonpath={.status.hostIPs[*].ip}");
+    let (web, client) = (
+        list("get pod web -o jsonpath={.status.podIPs[*].ip}"),
+        list("get pod client -o jsonpath={.status.podIPs[*].ip}"),
+    );
+    assert_eq!(
+        cluster.k("exec web -- sh -c 'echo $PODS $HOSTS'").trim(),
+        format!("{} {}", web.join(","), nodes.join(","))
+    );
+    let hosts = cluster.k("exec web -- cat /etc/hosts");
+    assert!(web.iter().all(|ip| hosts.contains(&format!("{ip}\tweb\n"))), "{hosts}");
+    // On another node, by each family: the pod itself, and its node's port. What is no pod, pods reach as their node.
+    let from = list("get pod client -o jsonpath={.status.hostIPs[*].ip}");
+    for family in [0, 1] {
+        for (host, port, known) in [(&web, 8080, &client), (&nodes, 8085, &from)] {
+            let (host, known) = (&host[family], &known[family]);
+            let seen = cluster.k(&get(&format!("{host} {port} /cgi-bin/me")));
+            assert!(seen.contains(&format!("{known}]")), "{host}: {seen} is not {known}");
+        }
+    }
+    // Clients outside of the cluster are seen as they are.
+    let page = crate::cluster::fetch_at(&format!("[{}]:8085", nodes[1]), "/cgi-bin/me").unwrap();
+    let machine = format!("{}::1]", nodes[1].split_once("::").unwrap().0);
+    assert!(page.contains(&machine), "{page} is not {machine}");
+}
+
 /// Fetches a page from inside a pod; `what` is a host, a port and perhaps a path.
 fn get(what: &str) -> String {
     format!("exec client -- timeout 5 get {what}")
