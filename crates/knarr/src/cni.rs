@@ -67,6 +67,11 @@ impl Cni {
         })
     }
 
+    /// Whether nodes wait for plugins that somebody installs once there is a cluster.
+    pub fn waits_for_plugins(&self) -> bool {
+        self.pod_network == PodNetworkKind::Cni
+    }
+
     /// The same flags again, for a process that is started.
     pub fn arguments(&self) -> Vec<String> {
         let kind = self.pod_network.to_possible_value();

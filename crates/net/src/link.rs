@@ -7,14 +7,14 @@ use std::os::fd::RawFd;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::{Doing, Result};
 
 /// A netlink connection.
 pub struct Links {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 /// Whether the kernel said that it is there already, or not there (any longer).
@@ -22,7 +22,7 @@ fn is(error: &rtnetlink::Error, code: i32) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -code)
 }
 
-fn unless<T>(
+pub(crate) fn unless<T>(
     result: std::result::Result<T, rtnetlink::Error>,
     code: i32,
 ) -> std::result::Result<(), rtnetlink::Error> {
@@ -218,16 +218,6 @@ impl Links {
         unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
     }
 
-    /// A route of IPv6 by way of a neighbour.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub async fn route_via_v6(&self, to: Ipv6Addr, bits: u8, gateway: Ipv6Addr) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, bits).gateway(gateway);
-        let made = self.handle.route().add(route.build()).replace().execute().await;
-        unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
-    }
-
     /// Everything of IPv6 goes out of a link by way of a neighbour on it.
     ///
     /// # Errors
@@ -240,51 +230,6 @@ impl Links {
             .build();
         let made = self.handle.route().add(route).replace().execute().await;
         unless(made, libc::EEXIST).doing(|| format!("routing IPv6 by way of {gateway}"))
-    }
-
-    /// Removes the route to a network. Doing it again is no error.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub async fn unroute(&self, to: IpAddr, bits: u8) -> Result<()> {
-        let route = match to {
-            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).build(),
-            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, bits).build(),
-        };
-        unless(self.handle.route().del(route).execute().await, libc::ESRCH)
-            .doing(|| format!("removing the route to {to}/{bits}"))
-    }
-
-    /// The networks that are routed by way of a gateway, with it.
-    ///
-    /// # Errors
-    /// When the kernel cannot say.
-    pub async fn gateways(&self) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>> {
-        use rtnetlink::packet_route::route::RouteAddress::Inet;
-        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes: Vec<_> = self
-            .handle
-            .route()
-            .get(filter)
-            .execute()
-            .try_collect()
-            .await
-            .doing(|| "reading routes".to_owned())?;
-        let mut found = Vec::new();
-        for route in routes {
-            let (mut to, mut gateway) = (None, None);
-            for attribute in &route.attributes {
-                match attribute {
-                    RouteAttribute::Destination(Inet(address)) => to = Some(*address),
-                    RouteAttribute::Gateway(Inet(address)) => gateway = Some(*address),
-                    _ => {}
-                }
-            }
-            if let (Some(to), Some(gateway)) = (to, gateway) {
-                found.push((to, route.header.destination_prefix_length, gateway));
-            }
-        }
-        Ok(found)
     }
 
     /// The addresses of a link.

@@ -310,6 +310,8 @@ async fn wait_for_nodes(kubeconfig: &str, paths: &Paths, settings: &Settings) ->
         for name in waiting {
             match nodes.get_opt(&name).await {
                 Ok(node) if is_ready(node.as_ref()) => {}
+                // Its plugins come by way of the cluster.
+                Ok(Some(_)) if settings.cni.waits_for_plugins() => {}
                 Ok(_) => left.push(name),
                 Err(error) => {
                     trouble = format!(" ({error})");
