@@ -74,7 +74,8 @@ impl PodLinks {
             return Ok(());
         }
         let dir = self.leases.dir();
-        fs::create_dir_all(dir).doing(|| format!("making {}", dir.display()))?;
+        // As a plugin we are several processes at once.
+        let _lock = self.leases.lock()?;
         let (path, new) = (dir.join("cidr"), dir.join("cidr.new"));
         fs::write(&new, cidr).doing(|| format!("writing {}", new.display()))?;
         fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
