@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
@@ -93,12 +94,14 @@ impl Links {
     }
 
     /// Makes a pair of links of which one is in another namespace from the start, under a name of its own. A link
-    /// that is moved there costs the kernel tens of milliseconds, in which it makes no other link.
+    /// that is moved there costs the kernel tens of milliseconds, in which it makes no other link. One whose hardware
+    /// address is given keeps it: others on the machine change only those that were chosen by chance.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn veth_into(&self, name: &str, namespace: RawFd, peer: &str) -> Result<()> {
+    pub async fn veth_into(&self, name: &str, hardware: [u8; 6], namespace: RawFd, peer: &str) -> Result<()> {
         let mut message = LinkVeth::new(name, peer).build();
+        message.attributes.push(LinkAttribute::Address(hardware.to_vec()));
         for attribute in &mut message.attributes {
             let LinkAttribute::LinkInfo(infos) = attribute else { continue };
             for info in infos {
@@ -109,6 +112,17 @@ impl Links {
         }
         let made = self.handle.link().add(message).execute().await;
         unless(made, libc::EEXIST).doing(|| format!("making link {name} and its other end {peer}"))
+    }
+
+    /// Says for good which hardware address a neighbour on a link has.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn neighbour(&self, link: &str, ip: impl Into<IpAddr>, hardware: [u8; 6]) -> Result<()> {
+        let (index, ip) = (self.need(link).await?, ip.into());
+        let request = self.handle.neighbours().add(index, ip).link_layer_address(&hardware);
+        let made = request.state(NeighbourState::Permanent).replace().execute().await;
+        made.doing(|| format!("making {ip} a neighbour on {link}"))
     }
 
     async fn set(
