@@ -144,8 +144,27 @@ pub struct PodStatusView {
     /// Its address.
     #[serde(rename = "podIP")]
     pub pod_ip: String,
+    /// All of them, that one first.
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIpView>,
     /// `Ready` and others.
     pub conditions: Vec<ConditionView>,
+}
+
+/// One of a pod's addresses.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct PodIpView {
+    /// It.
+    pub ip: String,
+}
+
+impl PodStatusView {
+    /// Its address of IPv4, which Services lead to; empty for none.
+    pub fn ipv4(&self) -> &str {
+        let all = self.pod_ips.iter().map(|pod| pod.ip.as_str()).chain([self.pod_ip.as_str()]);
+        all.into_iter().find(|ip| ip.parse::<std::net::Ipv4Addr>().is_ok()).unwrap_or_default()
+    }
 }
 
 /// A condition.

@@ -27,6 +27,9 @@ pub struct Settings {
     /// Whether the API server listens on every address of the machine, for nodes on others.
     #[serde(default)]
     pub listen_all: bool,
+    /// Nodes and pods have addresses of both families.
+    #[serde(default)]
+    pub dual_stack: bool,
     /// Who connects pods of nodes on this machine.
     #[serde(default)]
     pub cni: crate::cni::Cni,
@@ -67,9 +70,10 @@ impl Settings {
         format!("10.{}.0.0/16", 96 + u16::from(self.index % 16))
     }
 
-    /// The range of pod IPs.
+    /// The range of pod IPs, or one of each family.
     pub fn cluster_cidr(&self) -> String {
-        format!("10.{}.0.0/16", 244 - u16::from(self.index % 16))
+        let v4 = format!("10.{}.0.0/16", 244 - u16::from(self.index % 16));
+        if self.dual_stack { format!("{v4},fd6b:6e61:{:x}::/48", self.index) } else { v4 }
     }
 
     /// The address of DNS in pods.
@@ -83,7 +87,15 @@ impl Settings {
             bridge: format!("kn{:02x}{:04x}", self.index, short_hash(&self.name)),
             gateway: node_network(self.index, 1),
             bits: 24,
+            gateway_v6: self.node_network_v6(1),
         }
+    }
+
+    /// An address of IPv6 of the cluster's node network, where there is one.
+    fn node_network_v6(&self, host: u16) -> Option<std::net::Ipv6Addr> {
+        let address =
+            std::net::Ipv6Addr::new(0xfd6b, 0x6e61, 0xff00 + u16::from(self.index), 0, 0, 0, 0, host);
+        self.dual_stack.then_some(address)
     }
 
     /// The names of the cluster's nodes on this machine.
@@ -94,6 +106,11 @@ impl Settings {
     /// The address of a node, which are numbered from 1.
     pub fn node_ip(&self, number: u32) -> std::net::Ipv4Addr {
         node_network(self.index, u8::try_from(number + 9).unwrap_or(u8::MAX))
+    }
+
+    /// The address of IPv6 of a node, where nodes have one.
+    pub fn node_ip_v6(&self, number: u32) -> Option<std::net::Ipv6Addr> {
+        self.node_network_v6(u16::try_from(number + 9).unwrap_or(u16::MAX))
     }
 
     /// What the cluster's nodes must know.

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use runtime::CniSettings;
 use serde::{Deserialize, Serialize};
+
+use crate::cluster::write_whole;
 
 /// Where container runtimes look for configurations.
 pub const CONF_DIR: &str = "/etc/cni/net.d";
@@ -64,6 +67,11 @@ impl Cni {
         })
     }
 
+    /// Whether nodes wait for plugins that somebody installs once there is a cluster.
+    pub fn waits_for_plugins(&self) -> bool {
+        self.pod_network == PodNetworkKind::Cni
+    }
+
     /// The same flags again, for a process that is started.
     pub fn arguments(&self) -> Vec<String> {
         let kind = self.pod_network.to_possible_value();
@@ -72,6 +80,29 @@ impl Cni {
         all.extend(self.cni_bin_dir.iter().map(|dir| format!("--cni-bin-dir={}", dir.display())));
         all.push(format!("--cni-timeout={}ms", self.cni_timeout.as_millis()));
         all
+    }
+
+    /// Keeps the flags with the node: whoever removes its pods when it is gone needs its plugins.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn remember(&self, node: &Path) -> Result<()> {
+        write_whole(&node.join("cni.json"), &serde_json::to_vec(self)?)
+    }
+
+    /// The flags that the node had last.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn remembered(node: &Path) -> Result<Self> {
+        let path = node.join("cni.json");
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
     }
 
     /// The same with a folder of configurations, where it has none.
@@ -108,6 +139,10 @@ mod tests {
         let cni = parse(&["--cni-config-dir=/a", "--cni-plugin-dir", "/b,/c", "--cni-timeout=1m30s"]);
         let arguments = cni.arguments();
         assert_eq!(parse(&arguments.iter().map(String::as_str).collect::<Vec<_>>()), cni);
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Cni::remembered(dir.path()).unwrap(), Cni::default());
+        cni.remember(dir.path()).unwrap();
+        assert_eq!(Cni::remembered(dir.path()).unwrap(), cni);
         let settings = cni.settings(None, "/cache".into()).unwrap();
         assert_eq!(settings.bin_dirs, [Path::new("/b"), Path::new("/c")]);
         assert_eq!(settings.timeout, Duration::from_secs(90));

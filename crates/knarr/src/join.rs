@@ -61,6 +61,8 @@ pub struct Joining<'a> {
     pub node: &'a str,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Its address of IPv6, if it has one.
+    pub ip_v6: Option<std::net::Ipv6Addr>,
 }
 
 /// Fetches the authority that the token names, from the server itself.
@@ -112,6 +114,7 @@ pub async fn join(joining: &Joining<'_>, client: &kube::Client, ca_pem: &str) ->
     Ok(Identity {
         name: joining.node.to_owned(),
         ip: joining.ip,
+        ip_v6: joining.ip_v6,
         proxy: kubelet.clone(),
         kubelet,
         serving_cert: serving.cert_pem,

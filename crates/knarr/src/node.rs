@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use auth::kubeconfig::Credential;
 use auth::pki::{CertKey, Serving};
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use kubelet::certificates::Measure;
+use net::cidr::Cidr;
 use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +30,9 @@ pub struct Identity {
     pub name: String,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// Its address of IPv6, if it has one.
+    #[serde(default)]
+    pub ip_v6: Option<Ipv6Addr>,
     /// The kubelet's kubeconfig.
     pub kubelet: String,
     /// The kubeconfig of routes, Services and DNS.
@@ -133,6 +137,7 @@ pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
+    cni.remember(&paths.node(node))?;
     config.cni = cni.settings(None, config.root.join("cni"));
     config.network = Arc::new(Network::new(paths.node_run(node).join("addresses"))?);
     let shutdown = Shutdown::new();
@@ -170,14 +175,18 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     let keeper = Keeper { node, dir: &dir, clock: &clock, random: &random, tasks: &tasks };
     let (kubelet_client, shown) = keeper.embedded(&identity.kubelet).await?;
     let given = CertKey { cert_pem: identity.serving_cert.clone(), key_pem: identity.serving_key.clone() };
-    let names = vec![node.to_owned(), identity.ip.to_string()];
+    let mut names = vec![node.to_owned(), identity.ip.to_string()];
+    names.extend(identity.ip_v6.map(|ip| ip.to_string()));
     let (serving, served) = keeper.issued(names, Some(&given), &kubelet_client)?;
     // A machine that joined has one identity, which is renewed; the proxy of a local node has another.
     let proxy = match identity.proxy == identity.kubelet {
         true => kubelet_client.clone(),
         false => client::connect::kubeconfig(&identity.proxy).await?,
     };
-    let cluster = cluster_network(settings)?;
+    let (cluster, cluster_v6) = cluster_networks(settings)?;
+    if let Some((base, bits)) = cluster_v6 {
+        net::masquerade::ensure(&settings.table(), base, bits)?;
+    }
     tasks.spawn({
         let (name, client, tasks) = (node.to_owned(), proxy.clone(), tasks.clone());
         async move { net::routes::run(name, client, &tasks).await }
@@ -208,10 +217,16 @@ fn configuration() -> Result<kubelet::Configuration> {
     Ok(kubelet::Configuration::merge(&[], own)?.0)
 }
 
-fn cluster_network(settings: &NodeSettings) -> Result<(u32, u8)> {
-    let cidr = &settings.cluster_cidr;
-    let (address, bits) = cidr.split_once('/').context("the pod network")?;
-    Ok((u32::from(address.parse::<Ipv4Addr>()?), bits.parse()?))
+/// The pod network of IPv4, to which Services lead, and that of IPv6, if there is one.
+fn cluster_networks(settings: &NodeSettings) -> Result<((u32, u8), Option<(Ipv6Addr, u8)>)> {
+    let (mut v4, mut v6) = (None, None);
+    for cidr in Cidr::parse_all(&settings.cluster_cidr)? {
+        match cidr.base {
+            IpAddr::V4(base) => v4 = Some((base.to_bits(), cidr.bits)),
+            IpAddr::V6(base) => v6 = Some((base, cidr.bits)),
+        }
+    }
+    Ok((v4.context("the cluster has no pod network of IPv4")?, v6))
 }
 
 async fn start_dns(settings: &NodeSettings, client: kube::Client, tasks: &TaskGroup) -> Result<()> {
@@ -261,7 +276,7 @@ fn kubelet_config(
             .clone()
             .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
         node_ip: IpAddr::V4(identity.ip),
-        second_node_ip: None,
+        second_node_ip: identity.ip_v6.map(IpAddr::V6),
         hostname: node.clone(),
         listen: SocketAddr::from((identity.ip, 10250)),
         serving,

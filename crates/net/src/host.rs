@@ -1,13 +1,14 @@
 //! The network of nodes that live on one machine, each in its own namespace: a bridge for each cluster.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use crate::error::{Doing, Result};
 use crate::link::{Links, sysctl};
 use crate::namespace;
+use crate::pod::forward_v6;
 
 /// The names and addresses of one cluster's node network.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct HostNetwork {
     pub gateway: Ipv4Addr,
     /// The length of the network.
     pub bits: u8,
+    /// Its address of IPv6 there, where nodes have both families; the network is 64 bits long.
+    pub gateway_v6: Option<Ipv6Addr>,
 }
 
 impl HostNetwork {
@@ -29,6 +32,10 @@ impl HostNetwork {
         let links = Links::open()?;
         links.bridge(&self.bridge).await?;
         links.address(&self.bridge, self.gateway, self.bits).await?;
+        if let Some(gateway) = self.gateway_v6 {
+            links.address(&self.bridge, gateway, 64).await?;
+            forward_v6()?;
+        }
         links.up(&self.bridge).await?;
         sysctl("ip_forward", "1")
     }
@@ -37,7 +44,13 @@ impl HostNetwork {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn ensure_node(&self, index: u32, netns: &Path, address: Ipv4Addr) -> Result<()> {
+    pub async fn ensure_node(
+        &self,
+        index: u32,
+        netns: &Path,
+        address: Ipv4Addr,
+        address_v6: Option<Ipv6Addr>,
+    ) -> Result<()> {
         namespace::create(netns)?;
         let links = Links::open()?;
         let outer = self.node_link(index);
@@ -50,12 +63,17 @@ impl HostNetwork {
         links.attach(&outer, &self.bridge).await?;
         links.up(&outer).await?;
         let (gateway, bits) = (self.gateway, self.bits);
+        let both_v6 = self.gateway_v6.zip(address_v6);
         namespace::run_in(netns, move || async move {
             let links = Links::open()?;
             links.up("lo").await?;
             links.address("eth0", address, bits).await?;
             links.up("eth0").await?;
             links.route_via(Ipv4Addr::UNSPECIFIED, 0, gateway, None).await?;
+            if let Some((gateway, address)) = both_v6 {
+                links.address("eth0", address, 64).await?;
+                links.default_route_v6(gateway, "eth0").await?;
+            }
             // There is one way only: a redirect would send everything past the node.
             for link in ["all", "eth0"] {
                 sysctl(&format!("conf/{link}/send_redirects"), "0")?;

@@ -27,7 +27,7 @@ impl Leases {
     }
 
     /// Nobody else gives or frees an address while this is held. The kernel lets go of a dead process's lock.
-    fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<File> {
         fs::create_dir_all(&self.dir).doing(|| format!("making {}", self.dir.display()))?;
         let path = self.dir.join("lock");
         let file = File::create(&path).doing(|| format!("opening {}", path.display()))?;

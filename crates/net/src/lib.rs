@@ -9,6 +9,7 @@ pub mod error;
 pub mod host;
 pub mod leases;
 pub mod link;
+pub mod masquerade;
 pub mod namespace;
 pub mod nft;
 pub mod plugin;

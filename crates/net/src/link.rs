@@ -7,14 +7,15 @@ use std::os::fd::RawFd;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::{Doing, Result};
 
 /// A netlink connection.
 pub struct Links {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
 /// Whether the kernel said that it is there already, or not there (any longer).
@@ -22,7 +23,7 @@ fn is(error: &rtnetlink::Error, code: i32) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -code)
 }
 
-fn unless<T>(
+pub(crate) fn unless<T>(
     result: std::result::Result<T, rtnetlink::Error>,
     code: i32,
 ) -> std::result::Result<(), rtnetlink::Error> {
@@ -93,12 +94,14 @@ impl Links {
     }
 
     /// Makes a pair of links of which one is in another namespace from the start, under a name of its own. A link
-    /// that is moved there costs the kernel tens of milliseconds, in which it makes no other link.
+    /// that is moved there costs the kernel tens of milliseconds, in which it makes no other link. One whose hardware
+    /// address is given keeps it: others on the machine change only those that were chosen by chance.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn veth_into(&self, name: &str, namespace: RawFd, peer: &str) -> Result<()> {
+    pub async fn veth_into(&self, name: &str, hardware: [u8; 6], namespace: RawFd, peer: &str) -> Result<()> {
         let mut message = LinkVeth::new(name, peer).build();
+        message.attributes.push(LinkAttribute::Address(hardware.to_vec()));
         for attribute in &mut message.attributes {
             let LinkAttribute::LinkInfo(infos) = attribute else { continue };
             for info in infos {
@@ -109,6 +112,17 @@ impl Links {
         }
         let made = self.handle.link().add(message).execute().await;
         unless(made, libc::EEXIST).doing(|| format!("making link {name} and its other end {peer}"))
+    }
+
+    /// Says for good which hardware address a neighbour on a link has.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn neighbour(&self, link: &str, ip: impl Into<IpAddr>, hardware: [u8; 6]) -> Result<()> {
+        let (index, ip) = (self.need(link).await?, ip.into());
+        let request = self.handle.neighbours().add(index, ip).link_layer_address(&hardware);
+        let made = request.state(NeighbourState::Permanent).replace().execute().await;
+        made.doing(|| format!("making {ip} a neighbour on {link}"))
     }
 
     async fn set(
@@ -218,16 +232,6 @@ impl Links {
         unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
     }
 
-    /// A route of IPv6 by way of a neighbour.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub async fn route_via_v6(&self, to: Ipv6Addr, bits: u8, gateway: Ipv6Addr) -> Result<()> {
-        let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, bits).gateway(gateway);
-        let made = self.handle.route().add(route.build()).replace().execute().await;
-        unless(made, libc::EEXIST).doing(|| format!("routing {to}/{bits} by way of {gateway}"))
-    }
-
     /// Everything of IPv6 goes out of a link by way of a neighbour on it.
     ///
     /// # Errors
@@ -240,51 +244,6 @@ impl Links {
             .build();
         let made = self.handle.route().add(route).replace().execute().await;
         unless(made, libc::EEXIST).doing(|| format!("routing IPv6 by way of {gateway}"))
-    }
-
-    /// Removes the route to a network. Doing it again is no error.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub async fn unroute(&self, to: IpAddr, bits: u8) -> Result<()> {
-        let route = match to {
-            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, bits).build(),
-            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, bits).build(),
-        };
-        unless(self.handle.route().del(route).execute().await, libc::ESRCH)
-            .doing(|| format!("removing the route to {to}/{bits}"))
-    }
-
-    /// The networks that are routed by way of a gateway, with it.
-    ///
-    /// # Errors
-    /// When the kernel cannot say.
-    pub async fn gateways(&self) -> Result<Vec<(Ipv4Addr, u8, Ipv4Addr)>> {
-        use rtnetlink::packet_route::route::RouteAddress::Inet;
-        let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
-        let routes: Vec<_> = self
-            .handle
-            .route()
-            .get(filter)
-            .execute()
-            .try_collect()
-            .await
-            .doing(|| "reading routes".to_owned())?;
-        let mut found = Vec::new();
-        for route in routes {
-            let (mut to, mut gateway) = (None, None);
-            for attribute in &route.attributes {
-                match attribute {
-                    RouteAttribute::Destination(Inet(address)) => to = Some(*address),
-                    RouteAttribute::Gateway(Inet(address)) => gateway = Some(*address),
-                    _ => {}
-                }
-            }
-            if let (Some(to), Some(gateway)) = (to, gateway) {
-                found.push((to, route.header.destination_prefix_length, gateway));
-            }
-        }
-        Ok(found)
     }
 
     /// The addresses of a link.

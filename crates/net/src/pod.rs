@@ -25,6 +25,10 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The same of IPv6: each link has it at the node's end.
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
+/// The hardware address of the node's end of every link. Pods are told, and need not ask: a node without a way out
+/// would not answer for a gateway to which it has no route itself.
+const HARDWARE: [u8; 6] = [0x02, 0x6b, 0x6e, 0x00, 0x00, 0x01];
+
 /// What a pod wants.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -74,7 +78,8 @@ impl PodLinks {
             return Ok(());
         }
         let dir = self.leases.dir();
-        fs::create_dir_all(dir).doing(|| format!("making {}", dir.display()))?;
+        // As a plugin we are several processes at once.
+        let _lock = self.leases.lock()?;
         let (path, new) = (dir.join("cidr"), dir.join("cidr.new"));
         fs::write(&new, cidr).doing(|| format!("writing {}", new.display()))?;
         fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
@@ -103,11 +108,11 @@ impl PodLinks {
         if links.index(&outer).await?.is_none() {
             let netns = &wish.netns;
             let file = File::open(netns).doing(|| format!("opening {}", netns.display()))?;
-            links.veth_into(&outer, file.as_raw_fd(), &wish.interface).await?;
+            links.veth_into(&outer, HARDWARE, file.as_raw_fd(), &wish.interface).await?;
         }
         let (given, interface) = (ips.clone(), wish.interface.clone());
         namespace::run_in(&wish.netns, move || async move { inside(&interface, &given).await }).await?;
-        // The node answers every question for an address on this link with its own: no address of its own is needed.
+        // The node answers every other question on this link with its own: no address of its own is needed.
         sysctl(&format!("conf/{outer}/proxy_arp"), "1")?;
         sysctl(&format!("neigh/{outer}/proxy_delay"), "0")?;
         if ips.iter().any(IpAddr::is_ipv6) {
@@ -198,6 +203,7 @@ async fn inside(interface: &str, ips: &[IpAddr]) -> Result<()> {
     }
     links.up(interface).await?;
     if ips.iter().any(IpAddr::is_ipv4) {
+        links.neighbour(interface, GATEWAY, HARDWARE).await?;
         links.route_link(GATEWAY, 32, interface).await?;
         links.route_via(Ipv4Addr::UNSPECIFIED, 0, GATEWAY, Some(interface)).await?;
     }

@@ -66,7 +66,7 @@ pub fn peer<F: Future<Output = ()>>(
     block_on(async {
         let links = Links::open().unwrap();
         let file = std::fs::File::open(namespace.path()).unwrap();
-        links.veth_into(name, file.as_raw_fd(), "eth0").await.unwrap();
+        links.veth_into(name, [2, 0, 0, 0, 0, 1], file.as_raw_fd(), "eth0").await.unwrap();
         links.address(name, here, 24).await.unwrap();
         links.up(name).await.unwrap();
         then(links).await;

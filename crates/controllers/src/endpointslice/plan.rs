@@ -60,7 +60,7 @@ pub fn plan(service: &Service, pods: &[Arc<PodView>], slices: &[Arc<EndpointSlic
         .iter()
         .filter(|pod| selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value)))
     {
-        if pod.status.pod_ip.is_empty() || pod.is_finished() {
+        if pod.status.ipv4().is_empty() || pod.is_finished() {
             continue;
         }
         let ports = ports(service, pod);
@@ -187,7 +187,7 @@ fn endpoint(service: &Service, pod: &PodView) -> Endpoint {
     let publish = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
     let named = !pod.spec.hostname.is_empty() && Some(&pod.spec.subdomain) == service.metadata.name.as_ref();
     Endpoint {
-        addresses: vec![pod.status.pod_ip.clone()],
+        addresses: vec![pod.status.ipv4().to_owned()],
         conditions: Some(EndpointConditions {
             ready: Some(publish || (serving && !terminating)),
             serving: Some(serving),
@@ -235,6 +235,19 @@ mod tests {
         let ready: Vec<_> =
             slice.endpoints.iter().flatten().map(|e| e.conditions.as_ref().unwrap().ready).collect();
         assert_eq!(ready, [Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn services_lead_to_pods_by_ipv4_whatever_comes_first() {
+        let dual = |ips: &[&str]| {
+            let mut pod = PodView::clone(&pod(ips[0], "True"));
+            pod.status.pod_ips = ips.iter().map(|&ip| crate::view::PodIpView { ip: ip.to_owned() }).collect();
+            Arc::new(pod)
+        };
+        let pods = [dual(&["fd00::2", "10.0.0.2"]), dual(&["fd00::3"])];
+        let slice = plan(&service(80.into()), &pods, &[]).create.remove(0);
+        let addresses: Vec<_> = slice.endpoints.iter().flatten().map(|e| e.addresses[0].as_str()).collect();
+        assert_eq!(addresses, ["10.0.0.2"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `knarr agent`: this machine as a node of a cluster elsewhere.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Child;
 
 use anyhow::{Context, Result, bail};
@@ -29,9 +29,9 @@ pub struct Agent {
     /// The node's name [default: the host's]
     #[arg(long)]
     node_name: Option<String>,
-    /// The node's address [default: the one from which it reaches the server]
-    #[arg(long)]
-    node_ip: Option<Ipv4Addr>,
+    /// The node's address, or one of each family, parted by a comma [default: the one from which it reaches the server]
+    #[arg(long, value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
     /// A container runtime to use instead of our own
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
@@ -96,17 +96,25 @@ impl Agent {
         let first = join::kubeconfig_of(&self.server, &ca_pem, Credential::Token(&token.bearer))?;
         let client = client::connect::kubeconfig(&first).await?;
         let target = self.server.trim_start_matches("https://").trim_end_matches('/');
-        let ip = match self.node_ip.or_else(|| api::address_towards(target)) {
+        let ip = match self.ip_v4().or_else(|| api::address_towards(target)) {
             Some(ip) => ip,
             None => bail!(
                 "this machine has no address from which it reaches {}: give it one with --node-ip",
                 self.server
             ),
         };
-        let joining = Joining { server: &self.server, node: name, ip };
+        let joining = Joining { server: &self.server, node: name, ip, ip_v6: self.ip_v6() };
         join::join(&joining, &client, &ca_pem)
             .await
             .with_context(|| format!("joining {} as {name}", self.server))
+    }
+
+    fn ip_v4(&self) -> Option<Ipv4Addr> {
+        self.node_ip.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None })
+    }
+
+    fn ip_v6(&self) -> Option<Ipv6Addr> {
+        self.node_ip.iter().find_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None })
     }
 
     /// The container runtime is a process of its own, which outlives this one.

@@ -27,6 +27,9 @@ pub struct Server {
     /// Where other machines reach this one [default: the machine's address]
     #[arg(long)]
     advertise_address: Option<Ipv4Addr>,
+    /// Give pods addresses of IPv6, too; nodes that join need one of each family
+    #[arg(long)]
+    dual_stack: bool,
 }
 
 /// `knarr runtime`, and the rest of a node, of a cluster on this machine.
@@ -77,6 +80,7 @@ impl Server {
             runtime_endpoint: None,
             advertise: self.advertise_address.unwrap_or_else(api::primary_address),
             listen_all: true,
+            dual_stack: self.dual_stack,
             cni: crate::cni::Cni::default(),
         };
         settings.save(&paths.settings())?;

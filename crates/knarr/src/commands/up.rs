@@ -46,6 +46,9 @@ pub struct Up {
     /// Where to keep objects: embedded, or etcd=URL
     #[arg(long, default_value = "embedded")]
     store: String,
+    /// Give nodes and pods addresses of IPv6, too
+    #[arg(long)]
+    dual_stack: bool,
     /// A container runtime to use instead of our own
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
@@ -97,6 +100,7 @@ impl Up {
             runtime_endpoint: self.container_runtime_endpoint.clone(),
             advertise: if nodes == 0 { Ipv4Addr::LOCALHOST } else { node_network(index, 1) },
             listen_all: false,
+            dual_stack: self.dual_stack,
             cni: self.cni.clone(),
         };
         settings.save(&paths.settings())?;
@@ -176,14 +180,15 @@ impl Up {
         let numbered = || (1..).zip(settings.node_names());
         super::block_on(async {
             for (number, node) in numbered() {
-                network.ensure_node(number, &paths.netns(&node), settings.node_ip(number)).await?;
+                let (ip, ip_v6) = (settings.node_ip(number), settings.node_ip_v6(number));
+                network.ensure_node(number, &paths.netns(&node), ip, ip_v6).await?;
             }
             network.route(&settings.service_cidr(), settings.node_ip(1)).await?;
             Ok(())
         })?;
         let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
         for (number, node) in numbered() {
-            give_identity(&pki, paths, settings, &node, settings.node_ip(number))?;
+            give_identity(&pki, paths, settings, &node, number)?;
         }
         for _ in 0..RESTARTS {
             self.start_server(paths, settings)?;
@@ -232,7 +237,8 @@ fn free_index() -> Result<u8> {
 }
 
 /// Gives a node who it is. What it has is kept, until its certificates end soon.
-fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, ip: Ipv4Addr) -> Result<()> {
+fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, number: u32) -> Result<()> {
+    let ip = settings.node_ip(number);
     let dir = paths.node(node);
     if let Some(identity) = Identity::find(&dir)?
         && !identity.ends_soon(SystemClock::shared().now())?
@@ -258,6 +264,7 @@ fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, ip: 
     let identity = Identity {
         name: node.to_owned(),
         ip,
+        ip_v6: settings.node_ip_v6(number),
         kubelet: kubeconfig_of(&pki.issue_kubelet_client(node, year)?)?,
         proxy: kubeconfig_of(&pki.issue_client("system:kube-proxy", &[], year)?)?,
         serving_cert: serving.cert_pem,
@@ -303,6 +310,8 @@ async fn wait_for_nodes(kubeconfig: &str, paths: &Paths, settings: &Settings) ->
         for name in waiting {
             match nodes.get_opt(&name).await {
                 Ok(node) if is_ready(node.as_ref()) => {}
+                // Its plugins come by way of the cluster.
+                Ok(Some(_)) if settings.cni.waits_for_plugins() => {}
                 Ok(_) => left.push(name),
                 Err(error) => {
                     trouble = format!(" ({error})");

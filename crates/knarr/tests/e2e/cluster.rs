@@ -194,11 +194,20 @@ impl Drop for Cluster {
 
 /// The page at the root of a web server, of which address and perhaps port are given.
 pub fn fetch(host: &str) -> Option<String> {
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    fetch_at(host, "/index.html")
+}
+
+/// Any page of it.
+pub fn fetch_at(host: &str, path: &str) -> Option<String> {
+    let address = if host.contains("]:") || host.matches(':').count() == 1 {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
     let address = address.parse().ok()?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-    stream.write_all(format!("GET /index.html HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).ok()?;
     let mut page = String::new();
     stream.read_to_string(&mut page).ok()?;
     Some(page)

@@ -10,6 +10,7 @@
 
 mod chaos;
 mod cluster;
+mod cni;
 mod critest;
 mod faults;
 mod image;

@@ -14,9 +14,43 @@ fn services_names_and_pods_across_nodes() {
     cluster.becomes("get endpointslices -l kubernetes.io/service-name=web -o jsonpath='{.items[*].endpoints[*].conditions.ready}'", "true true");
     cluster.shows(&get("web 80"), "web-");
     pods(&cluster);
+    host_ports(&cluster);
     services(&cluster);
     names(&cluster);
     nobody(&cluster);
+}
+
+#[test]
+fn pods_of_both_families() {
+    let Some(cluster) = crate::node_pods::nodes_with(&["--nodes", "2", "--dual-stack"]) else { return };
+    cluster.write("dual.yaml", &include_str!("manifests/dual.yaml").replace("@NAME@", cluster.name()));
+    cluster.k("apply -f dual.yaml");
+    cluster.k("wait --for=condition=Ready pod --all --timeout=60s");
+    let list = |what: &str| cluster.k(what).split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let nodes = list("get pod web -o jsonpath={.status.hostIPs[*].ip}");
+    let (web, client) = (
+        list("get pod web -o jsonpath={.status.podIPs[*].ip}"),
+        list("get pod client -o jsonpath={.status.podIPs[*].ip}"),
+    );
+    assert_eq!(
+        cluster.k("exec web -- sh -c 'echo $PODS $HOSTS'").trim(),
+        format!("{} {}", web.join(","), nodes.join(","))
+    );
+    let hosts = cluster.k("exec web -- cat /etc/hosts");
+    assert!(web.iter().all(|ip| hosts.contains(&format!("{ip}\tweb\n"))), "{hosts}");
+    // On another node, by each family: the pod itself, and its node's port. What is no pod, pods reach as their node.
+    let from = list("get pod client -o jsonpath={.status.hostIPs[*].ip}");
+    for family in [0, 1] {
+        for (host, port, known) in [(&web, 8080, &client), (&nodes, 8085, &from)] {
+            let (host, known) = (&host[family], &known[family]);
+            let seen = cluster.k(&get(&format!("{host} {port} /cgi-bin/me")));
+            assert!(seen.contains(&format!("{known}]")), "{host}: {seen} is not {known}");
+        }
+    }
+    // Clients outside of the cluster are seen as they are.
+    let page = crate::cluster::fetch_at(&format!("[{}]:8085", nodes[1]), "/cgi-bin/me").unwrap();
+    let machine = format!("{}::1]", nodes[1].split_once("::").unwrap().0);
+    assert!(page.contains(&machine), "{page} is not {machine}");
 }
 
 /// Fetches a page from inside a pod; `what` is a host, a port and perhaps a path.
@@ -35,6 +69,18 @@ fn pods(cluster: &Cluster) {
         let seen = cluster.k(&get(&format!("{ip} 8080 /cgi-bin/me")));
         assert!(seen.contains(&own), "{seen} is not {own}");
     }
+}
+
+/// Whoever asks a node's port is seen as who they are, from outside as well, with Services' rules beside.
+fn host_ports(cluster: &Cluster) {
+    let node = cluster.k("get pod web-1 -o jsonpath={.status.hostIP}");
+    let own = cluster.k("get pod client -o jsonpath={.status.podIP}");
+    let seen = cluster.k(&get(&format!("{node} 8085 /cgi-bin/me")));
+    assert!(seen.contains(&own), "{seen} is not {own}");
+    let machine = format!("{}.1", node.rsplit_once('.').unwrap().0);
+    let page = crate::cluster::fetch_at(&format!("{node}:8085"), "/cgi-bin/me").unwrap();
+    // The bracket tells it from the node itself, whose address begins the same.
+    assert!(page.contains(&format!("{machine}]")), "{page} is not {machine}");
 }
 
 fn answers(cluster: &Cluster, url: &str) -> BTreeSet<String> {

@@ -4,11 +4,16 @@ use crate::cluster::{Cluster, is_root};
 
 /// A cluster with nodes and an image on them; `None` where nodes cannot be.
 pub fn nodes(count: &str) -> Option<Cluster> {
+    nodes_with(&["--nodes", count])
+}
+
+/// The same with other flags.
+pub fn nodes_with(flags: &[&str]) -> Option<Cluster> {
     if !is_root() {
         eprintln!("skipped: nodes need root");
         return None;
     }
-    let cluster = Cluster::up(&["--nodes", count]);
+    let cluster = Cluster::up(flags);
     let archive = crate::image::busybox(cluster.dir(), "docker.io/library/busybox:test");
     cluster.knarr(&["image", "import", &archive]);
     Some(cluster)

@@ -1,5 +1,7 @@
 //! Expressions of rules. Registers are the kernel's 32-bit ones, 8 to 23.
 
+use std::net::Ipv6Addr;
+
 use super::message::{Attributes, Family};
 
 /// The first register, where keys and translated addresses begin.
@@ -163,6 +165,12 @@ impl Expressions {
     pub fn within(self, register: u32, base: u32, bits: u8, outside: bool) -> Self {
         let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
         self.mask(register, &mask.to_be_bytes()).compare(register, outside, &base.to_be_bytes())
+    }
+
+    /// The same for an address of IPv6, which fills four registers.
+    pub fn within_v6(self, register: u32, base: Ipv6Addr, bits: u8, outside: bool) -> Self {
+        let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+        self.mask(register, &mask.to_be_bytes()).compare(register, outside, &base.octets())
     }
 
     /// Looks up the registers from the first on. With `to`, the value goes there; `Some(0)` is a verdict.

@@ -69,6 +69,37 @@ fn a_pod_from_add_to_del() {
 }
 
 #[test]
+fn processes_at_once_do_not_meet() {
+    alone(|| {
+        let runtime = Runtime::new();
+        let pods: Vec<Namespace> = (0..8).map(|_| Namespace::new()).collect();
+        let mut given: Vec<String> = std::thread::scope(|scope| {
+            let add = |(number, pod): (usize, &Namespace)| {
+                let call = Call {
+                    command: "ADD".into(),
+                    container: format!("c{number}"),
+                    netns: pod.path().display().to_string(),
+                    interface: "eth0".into(),
+                };
+                let ports = json!([{"hostPort": 8000 + number, "containerPort": 80}]);
+                let config = json!({"cniVersion": "1.0.0", "name": "n", "podCIDR": "10.9.1.0/24",
+                    "dataDir": runtime.dir.path(), "runtimeConfig": {"portMappings": ports}});
+                scope.spawn(move || block_on(run(&call, config.to_string().as_bytes())).unwrap().unwrap())
+            };
+            let threads: Vec<_> = pods.iter().enumerate().map(add).collect();
+            let results = threads.into_iter().map(|thread| thread.join().unwrap());
+            results.map(|result| result["ips"][0]["address"].to_string()).collect()
+        });
+        given.sort();
+        given.dedup();
+        assert_eq!(given.len(), 8);
+        let listed = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap().stdout;
+        let listed = String::from_utf8(listed).unwrap();
+        assert!((8000..8008).all(|port| listed.contains(&format!("tcp . {port} : 10.9.1."))), "{listed}");
+    });
+}
+
+#[test]
 fn what_was_left_is_collected() {
     alone(|| {
         let runtime = Runtime::new();

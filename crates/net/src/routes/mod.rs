@@ -1,5 +1,7 @@
 //! Routes to the pods of other nodes on the same network: each by way of its node.
 
+mod kernel;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -74,28 +76,28 @@ fn routes_to(node: &NodeView) -> Vec<(Cidr, IpAddr)> {
     routes.flatten().collect()
 }
 
-/// Makes the routes of the kernel those that are wanted. Routes outside the cluster's networks are left alone.
+/// Makes the routes of the kernel those that are wanted. Routes that others made are left alone: a network plugin may
+/// lead to other nodes' pods itself.
 async fn apply(wanted: &Routes, known: &mut Routes) -> Result<()> {
     let links = Links::open()?;
-    for (&to, &gateway) in wanted {
-        if known.get(&to) != Some(&gateway) {
-            match (to.base, gateway) {
-                (IpAddr::V4(base), IpAddr::V4(gateway)) => {
-                    links.route_via(base, to.bits, gateway, None).await?
-                }
-                (IpAddr::V6(base), IpAddr::V6(gateway)) => {
-                    forward_v6()?;
-                    links.route_via_v6(base, to.bits, gateway).await?;
-                }
-                _ => continue,
-            }
-            known.insert(to, gateway);
-        }
-    }
-    let stale: Vec<_> = known.keys().filter(|key| !wanted.contains_key(key)).copied().collect();
+    let stale: Vec<_> =
+        known.iter().filter(|(to, by)| wanted.get(to) != Some(by)).map(|(to, _)| *to).collect();
     for to in stale {
-        links.unroute(to.base, to.bits).await?;
+        links.remove_node_route(to).await?;
         known.remove(&to);
+    }
+    for (&to, &gateway) in wanted {
+        if known.contains_key(&to) {
+            continue;
+        }
+        if to.base.is_ipv6() {
+            forward_v6()?;
+        }
+        if links.add_node_route(to, gateway).await? {
+            known.insert(to, gateway);
+        } else {
+            tracing::debug!(%to, "somebody else routes to a node's pods");
+        }
     }
     Ok(())
 }
@@ -119,13 +121,19 @@ pub async fn run(own: String, client: kube::Client, tasks: &TaskGroup) {
     });
     let nodes = nodes.start(tasks);
     nodes.synced().await;
-    let known = tokio::sync::Mutex::new(Routes::new());
+    let known = tokio::sync::Mutex::new(None::<Routes>);
     queue.add(());
     queue
         .run(1, |()| async {
             let all = nodes.list();
             let wanted = plan(&own, all.iter().map(|(_, node)| &**node));
-            apply(&wanted, &mut *known.lock().await).await?;
+            let mut known = known.lock().await;
+            // What an earlier process made is ours as well.
+            let known = match &mut *known {
+                Some(known) => known,
+                none => none.insert(Links::open()?.node_routes().await?),
+            };
+            apply(&wanted, known).await?;
             Ok::<_, crate::error::NetError>(None)
         })
         .await;
@@ -159,5 +167,48 @@ mod tests {
         .unwrap();
         let wanted = ["10.244.3.0/24 by 172.30.0.5", "fd00:3::/64 by fd30::5"];
         assert_eq!(texts(plan("a", [&both].into_iter())), wanted);
+    }
+    #[test]
+    fn what_others_route_is_left_alone_and_what_a_killed_process_made_is_found() {
+        let texts = |routes: &Routes| -> Vec<String> {
+            routes.iter().map(|(to, gateway)| format!("{to} by {gateway}")).collect()
+        };
+        let routes = |all: &[(&str, &str)]| -> Routes {
+            all.iter().map(|(to, by)| (Cidr::parse(to).unwrap(), by.parse().unwrap())).collect()
+        };
+        crate::testing::alone(|| {
+            let _world = crate::testing::peer(
+                [10, 77, 0, 1].into(),
+                [10, 77, 0, 2].into(),
+                "out0",
+                |links| async move {
+                    links
+                        .address("out0", "fd30::1".parse::<std::net::Ipv6Addr>().unwrap(), 64)
+                        .await
+                        .unwrap();
+                    links.route_via([10, 9, 3, 0].into(), 24, [10, 77, 0, 9].into(), None).await.unwrap();
+                },
+            );
+            crate::testing::block_on(async {
+                let wanted = routes(&[
+                    ("10.9.1.0/24", "10.77.0.2"),
+                    ("10.9.3.0/24", "10.77.0.2"),
+                    ("fd00:1::/64", "fd30::2"),
+                ]);
+                let mut known = Routes::new();
+                apply(&wanted, &mut known).await.unwrap();
+                let ours = ["10.9.1.0/24 by 10.77.0.2", "fd00:1::/64 by fd30::2"];
+                assert_eq!(texts(&known), ours);
+                let links = Links::open().unwrap();
+                let mut known = links.node_routes().await.unwrap();
+                assert_eq!(texts(&known), ours);
+                // Another node's pods moved, and one node is gone.
+                let wanted = routes(&[("10.9.1.0/24", "10.77.0.3"), ("10.9.3.0/24", "10.77.0.2")]);
+                apply(&wanted, &mut known).await.unwrap();
+                assert_eq!(texts(&links.node_routes().await.unwrap()), ["10.9.1.0/24 by 10.77.0.3"]);
+            });
+            let all = std::process::Command::new("ip").args(["route"]).output().unwrap().stdout;
+            assert!(String::from_utf8(all).unwrap().contains("10.9.3.0/24 via 10.77.0.9 dev out0"));
+        });
     }
 }
