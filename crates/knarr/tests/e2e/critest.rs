@@ -95,7 +95,7 @@ fn runtime(folder: &Path, port: &str) -> (Running, PathBuf) {
         .arg(folder.join("root"))
         .arg("--state")
         .arg(&state)
-        .args(["--pod-cidr", "10.99.1.0/24"])
+        .args(["--pod-cidr", "10.99.1.0/24", "--pod-network", "builtin"])
         .args(["--cgroup-parent", &format!("/{}", cgroup())])
         .arg("--registry-config-dir")
         .arg(folder.join("registries"))
