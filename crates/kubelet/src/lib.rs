@@ -4,7 +4,8 @@
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
 //! KubeletConfiguration; `eviction` and `collect` keep the node from
-//! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//! running full; `exclusive` gives containers what they have for themselves, such as `devices` of `plugins`;
+//! `checkpoint` keeps that over restarts; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!
@@ -15,15 +16,20 @@
 
 mod api;
 mod cgroups;
+mod checkpoint;
 mod collect;
 mod configuration;
+mod devices;
 mod eviction;
+mod exclusive;
 mod machine;
 mod node;
+mod plugins;
 mod pods;
 mod probes;
 mod runtime;
 mod statics;
+mod topology;
 mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
@@ -42,7 +48,10 @@ use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
 
 use crate::cgroups::Cgroups;
+use crate::checkpoint::CheckpointError;
+use crate::devices::ServeError;
 use crate::eviction::Pressure;
+use crate::exclusive::Exclusive;
 use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
@@ -126,6 +135,12 @@ pub enum KubeletError {
     /// Which users pods have cannot be read.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// Who has what for itself cannot be read.
+    #[error("{0}: drain this node and delete that file")]
+    Checkpoint(#[from] CheckpointError),
+    /// Plugins cannot register.
+    #[error(transparent)]
+    Plugins(#[from] ServeError),
     /// The CRI endpoint cannot be right.
     #[error(transparent)]
     Runtime(#[from] cri::ConnectError),
@@ -160,6 +175,8 @@ pub(crate) struct Shared {
     pub users: Users,
     /// Who has how much of the node.
     pub ledger: Ledger,
+    /// Who has what for itself.
+    pub exclusive: Exclusive,
     pub tasks: TaskGroup,
 }
 
@@ -183,6 +200,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
+    let exclusive = Exclusive::load(&config.root_dir, config.clock.clone(), tasks)?;
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -192,6 +210,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         runtime,
         recorder,
         ledger,
+        exclusive,
         pulls,
         pressure: Pressure::default(),
         cgroups: Cgroups::detect()
@@ -199,10 +218,14 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         machine,
         tasks: tasks.clone(),
     });
+    devices::serve(&shared.exclusive.devices)?;
+    let registry = shared.config.root_dir.join("plugins_registry");
+    tasks.spawn(plugins::follow(registry, shared.exclusive.handlers(), tasks.clone()));
     let pods = Pods::new(shared.clone());
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
+    tasks.spawn(tell_pods(shared.clone(), pods.clone()));
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));
     tasks.spawn(collect::logs::run(shared.clone(), pods.clone()));
@@ -210,6 +233,15 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())
+}
+
+/// Lets the workers of pods look again when something that they have is different.
+async fn tell_pods(shared: Arc<Shared>, pods: Pods) {
+    loop {
+        for uid in shared.exclusive.devices.concerned().await {
+            pods.wake(&uid);
+        }
+    }
 }
 
 /// What pods can be given of the node. Its disk changes, and is the eviction's to watch.

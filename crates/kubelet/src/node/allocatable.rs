@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use schema::quantity::{Format, Quantity};
 
 use crate::configuration::Fields;
+use crate::devices::is_extended;
 use crate::eviction::{Settings, Signal};
 use crate::machine::Machine;
 
@@ -100,6 +101,24 @@ fn binary(bytes: i64) -> String {
     Quantity::from_int(bytes, Format::BinarySi).to_string()
 }
 
+/// As the node's object says it, with what plugins provide. What somebody else wrote of the node (a resource that is
+/// advertised by hand) stays, and all of it can be given.
+pub fn with_devices(
+    amounts: &Amounts,
+    devices: &BTreeMap<String, (i64, i64)>,
+    before: Option<&NodeStatus>,
+    which: fn((i64, i64)) -> i64,
+) -> BTreeMap<String, Text> {
+    let mut all = written(amounts);
+    all.extend(devices.iter().map(|(name, both)| (name.clone(), Text(which(*both).to_string()))));
+    for (name, text) in before.and_then(|before| before.capacity.as_ref()).into_iter().flatten() {
+        if is_extended(name) && !all.contains_key(name) {
+            all.insert(name.clone(), text.clone());
+        }
+    }
+    all
+}
+
 /// Whether two statuses name other amounts.
 pub fn differ(old: &NodeStatus, new: &NodeStatus) -> bool {
     old.capacity != new.capacity || old.allocatable != new.allocatable
@@ -140,6 +159,22 @@ mod tests {
         assert!(
             allocatable(&all, &fields, &Settings::default()).unwrap_err().contains("kubeReserved: memory")
         );
+    }
+
+    #[test]
+    fn devices_are_told_and_what_was_advertised_by_hand_stays() {
+        let text = |list: &[(&str, &str)]| -> BTreeMap<String, Text> {
+            list.iter().map(|(name, text)| ((*name).to_owned(), Text((*text).to_owned()))).collect()
+        };
+        let before = NodeStatus {
+            capacity: Some(text(&[("x.com/dongle", "4"), ("x.com/gpu", "9"), ("cpu", "1"), ("old", "1")])),
+            ..NodeStatus::default()
+        };
+        let devices = BTreeMap::from([("x.com/gpu".to_owned(), (2048, 3))]);
+        let amounts = Amounts::from([("cpu".to_owned(), 2000)]);
+        let of = |which: fn((i64, i64)) -> i64| with_devices(&amounts, &devices, Some(&before), which);
+        assert_eq!(of(|(all, _)| all), text(&[("cpu", "2"), ("x.com/dongle", "4"), ("x.com/gpu", "2048")]));
+        assert_eq!(of(|(_, some)| some), text(&[("cpu", "2"), ("x.com/dongle", "4"), ("x.com/gpu", "3")]));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub async fn run(shared: Arc<Shared>) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.pressure.changed() => {}
+            () = shared.exclusive.devices.changed() => {}
         }
     }
 }
@@ -148,6 +149,7 @@ impl Reporter {
             supplemental_groups,
             disk,
             pressure: self.shared.pressure.now(),
+            devices: self.shared.exclusive.devices.amounts(),
             runtime: format!("{}://{}", runtime.name, runtime.version),
             now: self.shared.config.clock.now(),
         }

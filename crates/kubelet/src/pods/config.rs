@@ -295,6 +295,10 @@ pub struct Prepared {
     pub users: Option<wire::UserNamespace>,
     /// Bytes; the node's.
     pub memory: u64,
+    /// What its devices ask to be said to the runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// Names of CDI devices.
+    pub cdi: Vec<String>,
 }
 
 /// A container.
@@ -336,7 +340,12 @@ pub fn container(
         mounts: prepared.mounts.into_iter().map(|mount| mapped(mount, prepared.users.as_ref())).collect(),
         devices: prepared.devices,
         labels: identity(pod).into_iter().chain([(CONTAINER_NAME.to_owned(), spec.name.clone())]).collect(),
-        annotations: annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        annotations: prepared
+            .annotations
+            .into_iter()
+            .chain(annotations.into_iter().map(|(key, value)| (key.to_owned(), value)))
+            .collect(),
+        cdi_devices: prepared.cdi.into_iter().map(|name| wire::CdiDevice { name }).collect(),
         log_path: format!("{}/{}.log", spec.name, prepared.restarts),
         stdin: spec.stdin.unwrap_or(false),
         stdin_once: spec.stdin_once.unwrap_or(false),

@@ -265,6 +265,13 @@ impl Pods {
         found.find(|handle| !handle.is_removed()).cloned().or(first)
     }
 
+    /// Lets a pod's worker look again.
+    pub fn wake(&self, uid: &str) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.wake();
+        }
+    }
+
     /// All pods.
     pub fn list(&self) -> Vec<Arc<Handle>> {
         self.handles.lock().values().cloned().collect()
@@ -308,6 +315,7 @@ impl Pods {
             worker::run(shared.clone(), handle.clone()).await;
             pods.handles.lock().remove(&handle.uid);
             shared.ledger.release(&handle.uid);
+            shared.exclusive.release(&handle.uid);
             if handle.is_static {
                 pods.static_ended(&handle);
             }

@@ -2,6 +2,7 @@
 
 mod changes;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -72,7 +73,12 @@ impl Node {
         let status = generate(
             &view,
             &decided,
-            &NodeFacts { host_ip: "10.0.0.1", runtime_name: "knarr", recursive_read_only: true },
+            &NodeFacts {
+                host_ip: "10.0.0.1",
+                runtime_name: "knarr",
+                recursive_read_only: true,
+                exclusive: &BTreeMap::new(),
+            },
         );
         if !self.memory.frozen {
             self.memory.frozen = decided.over && self.pod.metadata.deletion_timestamp.is_some();
@@ -576,6 +582,8 @@ fn whoever_must_not_be_root_is_not() {
             target: String::new(),
             users: None,
             memory: 1,
+            annotations: BTreeMap::new(),
+            cdi: Vec::new(),
         };
         config::container(&pod, spec, prepared)
     };
