@@ -4,8 +4,8 @@
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
 //! KubeletConfiguration; `eviction` and `collect` keep the node from
-//! running full; `exclusive` gives containers what they have for themselves, such as `devices` of `plugins`;
-//! `checkpoint` keeps that over restarts; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//! running full; `exclusive` gives containers what they have for themselves: `devices` of `plugins`, `cpus` and
+//! `memory`, near to each other as `topology` says; `checkpoint` keeps that over restarts, `pod_resources` tells it; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!
@@ -19,15 +19,19 @@ mod cgroups;
 mod checkpoint;
 mod collect;
 mod configuration;
+mod cpus;
 mod devices;
 mod eviction;
 mod exclusive;
 mod machine;
+mod memory;
 mod node;
 mod plugins;
+mod pod_resources;
 mod pods;
 mod probes;
 mod runtime;
+mod socket;
 mod statics;
 mod topology;
 mod volumes;
@@ -48,10 +52,8 @@ use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
 
 use crate::cgroups::Cgroups;
-use crate::checkpoint::CheckpointError;
-use crate::devices::ServeError;
 use crate::eviction::Pressure;
-use crate::exclusive::Exclusive;
+use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
@@ -59,6 +61,7 @@ use crate::pods::ledger::Ledger;
 use crate::pods::pull_records::Records;
 use crate::pods::userns::{Users, UsersError};
 use crate::runtime::Runtime;
+use crate::socket::SocketError;
 use crate::volumes::Volumes;
 
 /// The version of Kubernetes whose kubelet this is.
@@ -136,11 +139,11 @@ pub enum KubeletError {
     #[error(transparent)]
     Users(#[from] UsersError),
     /// Who has what for itself cannot be read.
-    #[error("{0}: drain this node and delete that file")]
-    Checkpoint(#[from] CheckpointError),
-    /// Plugins cannot register.
     #[error(transparent)]
-    Plugins(#[from] ServeError),
+    Exclusive(#[from] ExclusiveError),
+    /// Whoever is on the node cannot reach it.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The CRI endpoint cannot be right.
     #[error(transparent)]
     Runtime(#[from] cri::ConnectError),
@@ -200,7 +203,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
-    let exclusive = Exclusive::load(&config.root_dir, config.clock.clone(), tasks)?;
+    let exclusive = Exclusive::load(&config, &machine, tasks)?;
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -225,6 +228,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
+    pod_resources::serve(&shared, pods.clone())?;
+    tasks.spawn(exclusive::run(shared.clone()));
     tasks.spawn(tell_pods(shared.clone(), pods.clone()));
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));

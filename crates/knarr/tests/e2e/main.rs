@@ -21,6 +21,7 @@ mod kubectl_get;
 mod kubectl_rollout;
 mod kubectl_write;
 mod node_api;
+mod node_cpus;
 mod node_devices;
 mod node_fields;
 mod node_kubectl;

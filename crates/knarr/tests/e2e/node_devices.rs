@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use cri::device_plugin as wire;
+use cri::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
+use cri::pod_resources::{AllocatableResourcesRequest, ListPodResourcesRequest};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -90,14 +92,15 @@ pub fn kubelet_folder(cluster: &Cluster) -> PathBuf {
 /// Serves the plugin beside the kubelet's socket, and registers it.
 fn plug(cluster: &Cluster, plugin: &Arc<Plugin>, runtime: &Runtime) {
     let folder = kubelet_folder(cluster).join("device-plugins");
-    cluster.until("the kubelet's socket", || folder.join("kubelet.sock").exists());
-    let _entered = runtime.enter();
     let path = folder.join("thing.sock");
     let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(path).unwrap();
-    let server =
-        tonic::transport::Server::builder().add_service(DevicePluginServer::from_arc(plugin.clone()));
-    runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    let serve = || {
+        let _entered = runtime.enter();
+        let listener = UnixListener::bind(&path).unwrap();
+        let plugin = DevicePluginServer::from_arc(plugin.clone());
+        let server = tonic::transport::Server::builder().add_service(plugin);
+        runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
+    };
     let request = wire::RegisterRequest {
         version: "v1beta1".to_owned(),
         endpoint: "thing.sock".to_owned(),
@@ -105,6 +108,10 @@ fn plug(cluster: &Cluster, plugin: &Arc<Plugin>, runtime: &Runtime) {
         options: None,
     };
     cluster.until("the plugin to be registered", || {
+        // A kubelet that begins takes the sockets of plugins away, so that they come again.
+        if !path.exists() {
+            serve();
+        }
         runtime
             .block_on(async {
                 let channel = cri::channel(&folder.join("kubelet.sock").display().to_string()).await.ok()?;
@@ -114,6 +121,26 @@ fn plug(cluster: &Cluster, plugin: &Arc<Plugin>, runtime: &Runtime) {
     });
     let show = r"get node -o jsonpath={.items[0].status.allocatable.example\.com/thing}";
     cluster.becomes(show, "2");
+}
+
+/// Who has which devices, as monitors of the node are told.
+fn told(cluster: &Cluster, runtime: &Runtime) -> String {
+    let socket = kubelet_folder(cluster).join("pod-resources/kubelet.sock").display().to_string();
+    let pods = runtime.block_on(async {
+        let mut client = PodResourcesListerClient::new(cri::channel(&socket).await.unwrap());
+        let all = client.get_allocatable_resources(AllocatableResourcesRequest {}).await.unwrap();
+        assert_eq!(all.into_inner().devices.len(), 2);
+        client.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources
+    });
+    let lines = pods.iter().flat_map(|pod| {
+        pod.containers.iter().flat_map(move |container| {
+            container.devices.iter().map(move |device| {
+                let ids = device.device_ids.join(",");
+                format!("{} {} {} {ids}", pod.name, container.name, device.resource_name)
+            })
+        })
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn pod(name: &str, things: u32, more: &str) -> String {
@@ -150,6 +177,7 @@ fn a_pod_gets_a_plugins_device_and_keeps_it_over_a_restart_of_the_kubelet() {
         health,
         serde_json::json!([{"name": "example.com/thing", "resources": [{"resourceID": "a", "health": "Healthy"}]}])
     );
+    assert_eq!(told(&cluster, &runtime), "one c example.com/thing a");
     let refused = |name: &str| {
         // Nobody asked the scheduler, who would have known better.
         cluster.apply(&pod(name, 2, &direct));

@@ -45,7 +45,7 @@ pub enum AllocateError {
 }
 
 /// What a container asks for of each resource.
-fn limits(container: &Container) -> Vec<(String, usize)> {
+pub(super) fn limits(container: &Container) -> Vec<(String, usize)> {
     let limits = container.resources.iter().flat_map(|resources| resources.limits.iter().flatten());
     let parsed = limits.filter_map(|(name, text)| {
         let count = text.0.parse::<Quantity>().ok()?.value();

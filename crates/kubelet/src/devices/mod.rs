@@ -12,6 +12,7 @@ mod allocate;
 mod checkpoint;
 mod choose;
 mod connect;
+mod hints;
 mod needs;
 mod server;
 mod state;
@@ -23,18 +24,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::{SharedClock, TaskGroup};
-use k8s_openapi::api::core::v1::{Pod, ResourceHealth, ResourceStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceHealth, ResourceStatus};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::checkpoint::CheckpointError;
 use crate::pods::spec::PodExt;
+use crate::topology::Hints;
 pub use allocate::AllocateError;
 use connect::Plugins;
 pub use connect::{ConnectError, is_extended, validate};
 pub use needs::Needs;
-pub use server::{ServeError, serve};
+pub use server::serve;
 use state::State;
+
+/// Devices of a resource, each with every NUMA node that it is near to.
+fn placed(name: &str, devices: &BTreeMap<i64, Vec<String>>) -> Vec<(String, String, Option<i64>)> {
+    let one = |node: i64, id: &String| (name.to_owned(), id.clone(), Some(node).filter(|node| *node >= 0));
+    devices.iter().flat_map(|(node, ids)| ids.iter().map(move |id| one(*node, id))).collect()
+}
 
 /// The devices of a node.
 pub struct Devices {
@@ -106,6 +114,16 @@ impl Devices {
         names.any(|(name, _)| state.manages(name))
     }
 
+    /// Where a container could have its devices, among these NUMA nodes.
+    pub fn hints(&self, pod: &Pod, container: &Container, nodes: &[i64]) -> Hints {
+        self.state.lock().hints(pod, container, nodes)
+    }
+
+    /// Where all containers of a pod could have theirs.
+    pub fn pod_hints(&self, pod: &Pod, nodes: &[i64]) -> Hints {
+        self.state.lock().pod_hints(pod, nodes)
+    }
+
     /// What a pod had can be given to others.
     pub fn release(&self, uid: &str) {
         let had = self.state.lock().given.remove(uid).is_some();
@@ -138,6 +156,20 @@ impl Devices {
             ResourceStatus { name: name.clone(), resources }
         };
         shares.iter().map(|(name, given)| (name.clone(), given.iter().map(one).collect())).collect()
+    }
+
+    /// What a container has: resources, ids, and a NUMA node that each is near to.
+    pub fn given(&self, uid: &str, container: &str) -> Vec<(String, String, Option<i64>)> {
+        let state = self.state.lock();
+        let given = state.given.get(uid).and_then(|shares| shares.get(container)).into_iter().flatten();
+        given.flat_map(|(name, given)| placed(name, &given.devices)).collect()
+    }
+
+    /// What can be given, likewise.
+    pub fn healthy(&self) -> Vec<(String, String, Option<i64>)> {
+        let state = self.state.lock();
+        let all = state.resources.iter();
+        all.flat_map(|(name, resource)| placed(name, &state.placed(name, &resource.healthy()))).collect()
     }
 
     /// Writes who has what. A disk that refuses costs nothing but the memory of it over a restart.

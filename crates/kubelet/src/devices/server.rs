@@ -2,27 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use cri::device_plugin as wire;
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 use wire::registration_server::{Registration, RegistrationServer};
 
 use super::{Devices, validate};
-
-/// Why plugins cannot register.
-#[derive(Debug, thiserror::Error)]
-#[error("listening at {} for device plugins: {source}", path.display())]
-pub struct ServeError {
-    /// Where.
-    pub path: PathBuf,
-    /// Why.
-    pub source: io::Error,
-}
+use crate::socket::{SocketError, listen};
 
 struct Calls(Arc<Devices>);
 
@@ -47,20 +36,20 @@ impl Registration for Calls {
 /// Listens. Sockets of plugins that were there go: their plugins see it, and come again.
 ///
 /// # Errors
-/// [`ServeError`].
-pub fn serve(devices: &Arc<Devices>) -> Result<(), ServeError> {
+/// [`SocketError`].
+pub fn serve(devices: &Arc<Devices>) -> Result<(), SocketError> {
     let path = devices.folder.join("kubelet.sock");
-    let failed = |source| ServeError { path: path.clone(), source };
-    fs::DirBuilder::new().recursive(true).mode(0o750).create(&devices.folder).map_err(failed)?;
-    clear(&devices.folder).map_err(failed)?;
-    let listener = UnixListener::bind(&path).map_err(failed)?;
+    match clear(&devices.folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(SocketError { path, source }),
+        _ => {}
+    }
+    let incoming = listen(&path)?;
     let shutdown = devices.tasks.shutdown().clone();
     let server =
         tonic::transport::Server::builder().add_service(RegistrationServer::new(Calls(devices.clone())));
     devices.tasks.spawn(async move {
         let end = async move { shutdown.wait().await };
-        if let Err(error) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), end).await
-        {
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, end).await {
             tracing::error!(%error, "device plugins cannot register any more");
         }
     });

@@ -44,12 +44,12 @@ pub fn pods(machine: &Machine, most: u32, per_core: i32) -> u32 {
     }
 }
 
-/// What pods can be given. What is reserved beyond what there is leaves nothing.
+/// What system and Kubernetes keep, and what must be left over for nobody to be evicted.
 ///
 /// # Errors
 /// Names a reservation that is no quantity.
-pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Result<Amounts, String> {
-    let mut left = capacity.clone();
+pub fn reserved(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Result<Amounts, String> {
+    let mut all = Amounts::new();
     for (list, reserved) in
         [("systemReserved", &fields.system_reserved), ("kubeReserved", &fields.kube_reserved)]
     {
@@ -57,9 +57,7 @@ pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> 
             let quantity: Quantity =
                 text.parse().map_err(|_| format!("{list}: {name}: {text:?} is no quantity"))?;
             let amount = if name == "cpu" { quantity.milli() } else { quantity.value() };
-            if let Some(left) = left.get_mut(name) {
-                *left = left.saturating_sub(amount).max(0);
-            }
+            *all.entry(name.clone()).or_default() += amount;
         }
     }
     let hard = eviction.thresholds.iter().filter(|threshold| threshold.grace.is_none());
@@ -69,9 +67,21 @@ pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> 
             Signal::NodeDisk => "ephemeral-storage",
             _ => continue,
         };
-        let reserved = threshold.least.of(capacity.get(name).copied().unwrap_or(0));
-        if let Some(left) = left.get_mut(name) {
-            *left = left.saturating_sub(reserved).max(0);
+        let amount = threshold.least.of(capacity.get(name).copied().unwrap_or(0));
+        *all.entry(name.to_owned()).or_default() += amount;
+    }
+    Ok(all)
+}
+
+/// What pods can be given. What is reserved beyond what there is leaves nothing.
+///
+/// # Errors
+/// Names a reservation that is no quantity.
+pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Result<Amounts, String> {
+    let mut left = capacity.clone();
+    for (name, amount) in reserved(capacity, fields, eviction)? {
+        if let Some(left) = left.get_mut(&name) {
+            *left = left.saturating_sub(amount).max(0);
         }
     }
     // What huge pages hold is no memory for anything else.

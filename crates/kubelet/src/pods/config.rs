@@ -13,6 +13,7 @@ use super::observed::{
 };
 use super::resources;
 use super::spec::{PodExt, hash};
+use crate::exclusive::Placement;
 
 /// What of the node matters.
 pub struct NodeConfig<'a> {
@@ -299,6 +300,8 @@ pub struct Prepared {
     pub annotations: BTreeMap<String, String>,
     /// Names of CDI devices.
     pub cdi: Vec<String>,
+    /// Where it runs.
+    pub placement: Placement,
 }
 
 /// A container.
@@ -351,7 +354,7 @@ pub fn container(
         stdin_once: spec.stdin_once.unwrap_or(false),
         tty: spec.tty.unwrap_or(false),
         linux: Some(wire::LinuxContainerConfig {
-            resources: Some(resources::container(pod, spec, prepared.memory)),
+            resources: Some(prepared.placement.apply(resources::container(pod, spec, prepared.memory))),
             security_context: Some(security),
         }),
         stop_signal: stop_signal(spec),

@@ -133,7 +133,11 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     }
     std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
-    shared.cgroups.make(&group, &resources::pod_limits(pod)).map_err(|error| refuse(error.to_string()))?;
+    let mut limits = resources::pod_limits(pod);
+    if shared.exclusive.has_cpus(pod) {
+        limits.cpu_quota = Some(-1);
+    }
+    shared.cgroups.make(&group, &limits).map_err(|error| refuse(error.to_string()))?;
     let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
     let handler = start::handler(shared, class).await.map_err(&refuse)?;
     shared

@@ -419,7 +419,7 @@ impl Pods {
 
 pub use fields::FieldError;
 pub use jobs::log_directory;
-pub use resources::{page_size, pod_limits as limits, pod_requests as requests};
+pub use resources::{has_own_resources, page_size, pod_limits as limits, pod_requests as requests, qos};
 pub use start::pod_ips as start_ips;
 
 /// The cgroup of a pod.

@@ -89,6 +89,8 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let config = prepare(shared, handle, pod, container, attempt, &images)
         .await
         .map_err(|message| refuse("CreateContainerConfigError", message))?;
+    let placed =
+        config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|r| r.cpuset_cpus.clone());
     let id = shared
         .runtime
         .create_container(attempt.sandbox, Box::new(config), sandbox_config(shared, pod, 0))
@@ -106,6 +108,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         }
         return Err(refuse("RunContainerError", status.message().to_owned()));
     }
+    shared.exclusive.started(&id, placed.as_deref().unwrap_or_default());
     let given = container.resources.clone().unwrap_or_default();
     handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
@@ -182,6 +185,7 @@ async fn prepare(
         memory,
         annotations: needs.annotations,
         cdi: needs.cdi,
+        placement: shared.exclusive.placement(pod.uid(), &container.name),
     };
     config::container(pod, container, prepared).map_err(|error| error.to_string())
 }

@@ -584,6 +584,7 @@ fn whoever_must_not_be_root_is_not() {
             memory: 1,
             annotations: BTreeMap::new(),
             cdi: Vec::new(),
+            placement: crate::exclusive::Placement::default(),
         };
         config::container(&pod, spec, prepared)
     };

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::AbortHandle;
 
 use super::admission::{self, Refusal};
+use super::ledger::Shortage;
 use super::memory::{Ending, Health, Job, Outcome};
 use super::observed::{Cache, Observed, State, observe};
 use super::plan::{Action, Plan, View, plan};
@@ -163,7 +164,11 @@ impl Worker {
             memory.resize.pending = None;
             return pod.clone();
         }
-        match self.shared.ledger.exchange(&self.handle.uid, admission::demand(pod)) {
+        let exchanged = match self.shared.exclusive.fixed(pod) {
+            Some(why) => Err(Shortage { hopeless: true, message: why.to_owned() }),
+            None => self.shared.ledger.exchange(&self.handle.uid, admission::demand(pod)),
+        };
+        match exchanged {
             Ok(()) => {
                 memory.resize.allocated = Some(wanted);
                 memory.resize.pending = None;
@@ -216,6 +221,7 @@ impl Worker {
         if known || !observed.sandboxes.is_empty() || pod.is_deleting() {
             if !pod.is_terminal() {
                 self.shared.ledger.note(&self.handle.uid, demand);
+                self.shared.exclusive.admit_again(pod).await;
             }
             return Ok(());
         }
