@@ -5,7 +5,7 @@
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
 //! KubeletConfiguration; `eviction` and `collect` keep the node from
 //! running full; `exclusive` gives containers what they have for themselves: `devices` of `plugins`, `cpus` and
-//! `memory`, near to each other as `topology` says; `checkpoint` keeps that over restarts, `pod_resources` tells it; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//! `memory`, near to each other as `topology` says; `claims` are what drivers prepare for them; `checkpoint` keeps that over restarts, `pod_resources` tells it; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!
@@ -17,6 +17,7 @@
 mod api;
 mod cgroups;
 mod checkpoint;
+mod claims;
 mod collect;
 mod configuration;
 mod cpus;
@@ -52,6 +53,7 @@ use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
 
 use crate::cgroups::Cgroups;
+use crate::claims::{Claims, ClaimsError};
 use crate::eviction::Pressure;
 use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::machine::Machine;
@@ -141,6 +143,9 @@ pub enum KubeletError {
     /// Who has what for itself cannot be read.
     #[error(transparent)]
     Exclusive(#[from] ExclusiveError),
+    /// Which claims are used cannot be read.
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
     /// Whoever is on the node cannot reach it.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -180,6 +185,8 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     /// Who has what for itself.
     pub exclusive: Exclusive,
+    /// Which claims pods use.
+    pub claims: Arc<Claims>,
     pub tasks: TaskGroup,
 }
 
@@ -204,6 +211,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
     let exclusive = Exclusive::load(&config, &machine, tasks)?;
+    let claims = Claims::load(&config.root_dir, client.clone(), &config.node_name, tasks)?;
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -214,6 +222,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         recorder,
         ledger,
         exclusive,
+        claims,
         pulls,
         pressure: Pressure::default(),
         cgroups: Cgroups::detect()
@@ -221,9 +230,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         machine,
         tasks: tasks.clone(),
     });
-    devices::serve(&shared.exclusive.devices)?;
-    let registry = shared.config.root_dir.join("plugins_registry");
-    tasks.spawn(plugins::follow(registry, shared.exclusive.handlers(), tasks.clone()));
+    serve_plugins(&shared)?;
     let pods = Pods::new(shared.clone());
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));
@@ -237,6 +244,17 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(api::serve_health(shared.clone()));
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
+    Ok(())
+}
+
+/// Lets plugins register.
+fn serve_plugins(shared: &Arc<Shared>) -> Result<(), KubeletError> {
+    devices::serve(&shared.exclusive.devices)?;
+    let mut handlers = shared.exclusive.handlers();
+    handlers.insert("DRAPlugin", Arc::new(claims::Registered(shared.claims.clone())));
+    let registry = shared.config.root_dir.join("plugins_registry");
+    shared.tasks.spawn(plugins::follow(registry, handlers, shared.tasks.clone()));
+    shared.tasks.spawn(claims::run(shared.claims.clone()));
     Ok(())
 }
 

@@ -11,6 +11,8 @@
 mod chaos;
 mod cluster;
 mod critest;
+#[path = "../../../kubelet/examples/dra-driver/driver.rs"]
+mod dra_driver;
 mod faults;
 mod image;
 mod join;
@@ -21,6 +23,7 @@ mod kubectl_get;
 mod kubectl_rollout;
 mod kubectl_write;
 mod node_api;
+mod node_claims;
 mod node_cpus;
 mod node_devices;
 mod node_fields;

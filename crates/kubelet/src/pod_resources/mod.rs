@@ -1,5 +1,5 @@
-//! Tells whoever measures a node which devices, processors and memory its containers have for themselves
-//! (`podresources/v1`), at `<root>/pod-resources/kubelet.sock`.
+//! Tells whoever measures a node which devices, processors and memory its containers have for themselves, and what they
+//! have by claims (`podresources/v1`), at `<root>/pod-resources/kubelet.sock`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use wire::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerServer};
 
 use crate::Shared;
-use crate::exclusive::Exclusive;
+use crate::claims::Prepared;
 use crate::memory::Block;
 use crate::pods::Pods;
 use crate::pods::spec::{PodExt, is_sidecar};
@@ -51,7 +51,7 @@ impl PodResourcesLister for Calls {
     ) -> Result<Response<wire::ListPodResourcesResponse>, Status> {
         let pods = self.pods.list().into_iter().map(|handle| handle.pod());
         let active = pods.filter(|pod| !pod.is_terminal());
-        let pod_resources = active.map(|pod| of_pod(&self.shared.exclusive, &pod)).collect();
+        let pod_resources = active.map(|pod| of_pod(&self.shared, &pod)).collect();
         Ok(Response::new(wire::ListPodResourcesResponse { pod_resources }))
     }
 
@@ -63,7 +63,7 @@ impl PodResourcesLister for Calls {
         let found = self.pods.find(&namespace, &name);
         let handle =
             found.ok_or_else(|| Status::unknown(format!("pod {name} in namespace {namespace} not found")))?;
-        let pod_resources = Some(of_pod(&self.shared.exclusive, &handle.pod()));
+        let pod_resources = Some(of_pod(&self.shared, &handle.pod()));
         Ok(Response::new(wire::GetPodResourcesResponse { pod_resources }))
     }
 
@@ -80,16 +80,17 @@ impl PodResourcesLister for Calls {
     }
 }
 
-fn of_pod(exclusive: &Exclusive, pod: &Pod) -> wire::PodResources {
+fn of_pod(shared: &Shared, pod: &Pod) -> wire::PodResources {
     let lasting = pod.init_containers().iter().filter(|c| is_sidecar(c)).chain(pod.containers());
     wire::PodResources {
         name: pod.name().to_owned(),
         namespace: pod.namespace().to_owned(),
-        containers: lasting.map(|container| of_container(exclusive, pod, container)).collect(),
+        containers: lasting.map(|container| of_container(shared, pod, container)).collect(),
     }
 }
 
-fn of_container(exclusive: &Exclusive, pod: &Pod, container: &Container) -> wire::ContainerResources {
+fn of_container(shared: &Shared, pod: &Pod, container: &Container) -> wire::ContainerResources {
+    let exclusive = &shared.exclusive;
     let (uid, name) = (pod.uid(), container.name.as_str());
     let cpus = exclusive.cpus.exclusive(uid, name).unwrap_or_default();
     wire::ContainerResources {
@@ -97,7 +98,7 @@ fn of_container(exclusive: &Exclusive, pod: &Pod, container: &Container) -> wire
         devices: exclusive.devices.given(uid, name).into_iter().map(device).collect(),
         cpu_ids: cpus.iter().map(i64::from).collect(),
         memory: exclusive.memory.given(uid, name).into_iter().map(memory).collect(),
-        dynamic_resources: Vec::new(),
+        dynamic_resources: shared.claims.prepared(pod, container).into_iter().map(claimed).collect(),
     }
 }
 
@@ -111,6 +112,21 @@ fn device((resource_name, id, node): (String, String, Option<i64>)) -> wire::Con
         resource_name,
         device_ids: vec![id],
         topology: node.map(|node| topology([node])),
+    }
+}
+
+fn claimed(prepared: Prepared) -> wire::DynamicResource {
+    let resource = |(driver_name, device): (String, crate::claims::Device)| wire::ClaimResource {
+        cdi_devices: device.cdi.into_iter().map(|name| wire::CdiDevice { name }).collect(),
+        driver_name,
+        pool_name: device.pool,
+        device_name: device.name,
+        share_id: device.share,
+    };
+    wire::DynamicResource {
+        claim_name: prepared.claim,
+        claim_namespace: prepared.namespace,
+        claim_resources: prepared.devices.into_iter().map(resource).collect(),
     }
 }
 

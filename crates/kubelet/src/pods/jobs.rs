@@ -54,7 +54,11 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         Action::Resize { containers, sandbox } => {
             resizing::resize(shared, handle, pod, containers, sandbox).await
         }
-        Action::Cleanup => cleanup(shared, handle, pod),
+        Action::Cleanup => {
+            let given_back = shared.claims.unprepare(pod.uid()).await;
+            given_back.map_err(|error| failed("FailedCleanup", error.to_string()))?;
+            cleanup(shared, handle, pod)
+        }
         Action::Delete => delete(shared, handle, pod).await,
         Action::TellBackOff { .. } => Ok(()),
     }
@@ -126,6 +130,13 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     };
     if let Some(why) = config::overlong_hostname(pod, &shared.config.cluster_domain) {
         return Err(refuse(why));
+    }
+    if let Err(error) = shared.claims.prepare(pod).await {
+        let message = format!("prepare dynamic resources: {error}");
+        let reason = "FailedPrepareDynamicResources";
+        let told = format!("Failed to prepare dynamic resources: {message}");
+        shared.recorder.warning(pod.reference(None), reason, told);
+        return Err(failed(reason, message));
     }
     let users = start::users(shared, pod).map_err(&refuse)?;
     if let Some(options) = config::sandbox_namespaces(&mut config) {

@@ -316,6 +316,7 @@ impl Pods {
             pods.handles.lock().remove(&handle.uid);
             shared.ledger.release(&handle.uid);
             shared.exclusive.release(&handle.uid);
+            shared.claims.release(&handle.uid);
             if handle.is_static {
                 pods.static_ended(&handle);
             }

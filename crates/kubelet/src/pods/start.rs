@@ -153,7 +153,9 @@ async fn prepare(
     let services: Vec<_> = shared.services.list().into_iter().map(|(_, service)| service).collect();
     let services = env::services(&services, pod.namespace(), links);
     let sources = fetch(shared, pod, container).await?;
-    let needs = shared.exclusive.start(pod, container).await.map_err(|error| error.to_string())?;
+    let mut needs = shared.exclusive.start(pod, container).await.map_err(|error| error.to_string())?;
+    let claimed = shared.claims.devices(pod, container).map_err(|error| error.to_string())?;
+    claimed.iter().for_each(|device| needs.add_cdi(device));
     let own = env::build(container, &surroundings, &sources, &services).map_err(|error| error.to_string())?;
     // Where a device and the pod name the same, the pod is right.
     let is_own = |name: &str| own.iter().any(|(known, _)| known == name);

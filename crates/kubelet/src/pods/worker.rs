@@ -80,6 +80,7 @@ impl Worker {
         if decided.over {
             self.shared.ledger.release(&self.handle.uid);
             self.shared.exclusive.release(&self.handle.uid);
+            self.shared.claims.release(&self.handle.uid);
         }
         if decided.done {
             return None;
@@ -221,7 +222,10 @@ impl Worker {
         if known || !observed.sandboxes.is_empty() || pod.is_deleting() {
             if !pod.is_terminal() {
                 self.shared.ledger.note(&self.handle.uid, demand);
-                self.shared.exclusive.admit_again(pod).await;
+                tokio::select! {
+                    () = self.shared.exclusive.admit_again(pod) => {}
+                    () = self.leaving() => {}
+                }
             }
             return Ok(());
         }
