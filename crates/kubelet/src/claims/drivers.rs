@@ -1,8 +1,6 @@
-//! Drivers of dynamic resources: who is there, and what they are asked.
+//! What drivers of dynamic resources are asked, in either version.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{dra_v1, dra_v1beta1};
@@ -12,39 +10,15 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::state::Device;
-use super::{Claims, PrepareError, slices};
-use crate::plugins::Handler;
 
 /// Upstream's limit of a call.
 const CALL: Duration = Duration::from_secs(45);
-/// The services that are spoken, the better one first.
-const SERVICES: [&str; 2] = ["v1.DRAPlugin", "v1beta1.DRAPlugin"];
 
 /// How a driver is spoken with.
 #[derive(Clone)]
 pub enum Driver {
     V1(DraPluginClient<Channel>),
     V1Beta1(OldClient<Channel>),
-}
-
-/// Those that have registered, by name; the newest last.
-#[derive(Default)]
-pub struct Drivers(BTreeMap<String, Vec<(PathBuf, Driver)>>);
-
-impl Drivers {
-    /// The driver of a name.
-    ///
-    /// # Errors
-    /// When it has not registered.
-    pub fn get(&self, name: &str) -> Result<Driver, PrepareError> {
-        let newest = self.0.get(name).and_then(|list| list.last());
-        newest.map(|(_, driver)| driver.clone()).ok_or_else(|| PrepareError::NoDriver(name.to_owned()))
-    }
-
-    /// Whether anybody has registered under a name.
-    pub fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
 }
 
 /// A claim as drivers are told of it.
@@ -81,6 +55,14 @@ macro_rules! asked {
 }
 
 impl Driver {
+    /// Speaks the newer version, or the older one.
+    pub fn new(channel: Channel, is_v1: bool) -> Self {
+        match is_v1 {
+            true => Self::V1(DraPluginClient::new(channel)),
+            false => Self::V1Beta1(OldClient::new(channel)),
+        }
+    }
+
     /// Has claims prepared; their devices.
     pub async fn prepare(&mut self, claims: &[Asked]) -> Result<Answers<Vec<Device>>, Status> {
         match self {
@@ -135,74 +117,5 @@ impl Driver {
                 Ok(answer.claims.into_iter().map(|(uid, of)| (uid, result((), of.error))).collect())
             }
         }
-    }
-}
-
-fn choose(versions: &[String]) -> Result<&'static str, String> {
-    if versions.is_empty() {
-        return Err("empty list of supported gRPC services (aka supported versions)".to_owned());
-    }
-    let known = SERVICES.into_iter().find(|service| versions.iter().any(|version| version == service));
-    known.ok_or_else(|| {
-        format!(
-            "none of the DRA gRPC services supported by the kubelet ({}) is in [{}]",
-            SERVICES.join(", "),
-            versions.join(" ")
-        )
-    })
-}
-
-/// Takes drivers that register.
-pub struct Registered(pub Arc<Claims>);
-
-#[tonic::async_trait]
-impl Handler for Registered {
-    fn validate(&self, name: &str, versions: &[String]) -> Result<(), String> {
-        let wrong = |why| format!("invalid supported gRPC versions of DRA driver plugin {name}: {why}");
-        choose(versions).map(drop).map_err(wrong)
-    }
-
-    async fn register(&self, name: &str, endpoint: &Path, versions: &[String]) -> Result<(), String> {
-        let service = choose(versions)?;
-        let channel = cri::channel(&format!("unix://{}", endpoint.display())).await;
-        let channel = channel.map_err(|error| error.to_string())?;
-        let driver = match service == SERVICES[0] {
-            true => Driver::V1(DraPluginClient::new(channel)),
-            false => Driver::V1Beta1(OldClient::new(channel)),
-        };
-        let mut drivers = self.0.drivers.lock();
-        let list = drivers.0.entry(name.to_owned()).or_default();
-        list.retain(|(known, _)| known != endpoint);
-        list.push((endpoint.to_owned(), driver));
-        drop(drivers);
-        // Whoever is over may have waited for it.
-        self.0.left.notify_one();
-        Ok(())
-    }
-
-    fn deregister(&self, name: &str, endpoint: &Path) {
-        let mut drivers = self.0.drivers.lock();
-        let Some(list) = drivers.0.get_mut(name) else { return };
-        list.retain(|(known, _)| known != endpoint);
-        if list.is_empty() {
-            drivers.0.remove(name);
-            drop(drivers);
-            let (claims, name) = (self.0.clone(), name.to_owned());
-            self.0.tasks.spawn(async move { slices::wipe_later(&claims, &name).await });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_best_service_is_chosen() {
-        let choose = |list: &[&str]| {
-            let list: Vec<String> = list.iter().map(|&name| name.to_owned()).collect();
-            super::choose(&list)
-        };
-        assert_eq!(choose(&["v1beta1.DRAPlugin", "v1.DRAPlugin"]).unwrap(), "v1.DRAPlugin");
-        assert_eq!(choose(&["v1beta1.DRAPlugin"]).unwrap(), "v1beta1.DRAPlugin");
-        assert!(choose(&["1.0.0"]).is_err() && choose(&[]).is_err());
     }
 }

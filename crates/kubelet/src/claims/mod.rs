@@ -1,9 +1,9 @@
 //! Dynamic resources (KEP-4381): claims that somebody allocated are prepared by their drivers before a pod's sandbox
 //! is made, and given back after its last container has ended.
 //!
-//! `names` says which claims a pod means, `state` who uses which (both pure), `checkpoint` keeps that, `drivers` speaks
-//! with drivers, `prepare` does what is to be done, `slices` takes back what a driver that went away has published.
-//! Who allocates claims is not known here.
+//! `names` says which claims a pod means, `state` who uses which (both pure), `checkpoint` keeps that, `registry` knows
+//! drivers and `drivers` speaks with them, `prepare` does what is to be done, `turns` keeps pods out of each other's
+//! way, `slices` takes back what a driver has published that went away. Who allocates claims is not known here.
 //!
 //! Invariant: that a pod uses a claim is on disk before its driver is asked to prepare it, and stays there until the
 //! driver has taken it back.
@@ -12,6 +12,7 @@ mod checkpoint;
 mod drivers;
 mod names;
 mod prepare;
+mod registry;
 mod slices;
 mod state;
 #[cfg(test)]
@@ -29,9 +30,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use checkpoint::ClaimsError;
-use drivers::Drivers;
-pub use drivers::Registered;
 pub use prepare::PrepareError;
+use registry::Drivers;
+pub use registry::Registered;
 use state::State;
 pub use state::{Device, Prepared};
 use turns::Turns;

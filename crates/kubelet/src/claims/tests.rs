@@ -9,7 +9,6 @@ use serde_json::json;
 use tonic::{Request, Response, Status};
 use wire::dra_plugin_server::{DraPlugin, DraPluginServer};
 
-use super::drivers::Registered;
 use super::names::of_pod;
 use super::prepare::usable;
 use super::*;
@@ -158,4 +157,32 @@ async fn claims_are_prepared_once_shared_kept_and_given_back() {
     assert!(!claims.is_used_by("b"));
     assert_eq!(asked(), ["unprepare shared", "unprepare shared"]);
     assert!(!begin(root.path(), &tasks).is_used_by("b"), "on disk, too");
+}
+
+#[tokio::test]
+async fn a_driver_that_dies_is_noticed_although_its_socket_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let tasks = TaskGroup::new(&Shutdown::new());
+    let claims = begin(root.path(), &tasks);
+    let socket = root.path().join("x.sock");
+    let incoming = listen(&socket).unwrap();
+    let registered = Registered(claims.clone());
+    registered.register("x.com", &socket, &["v1beta1.DRAPlugin".to_owned()]).await.unwrap();
+    assert!(claims.drivers.lock().has("x.com"));
+    drop(incoming);
+    let noticed = async {
+        while claims.drivers.lock().has("x.com") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), noticed).await.unwrap();
+    let _back = listen(&socket).unwrap();
+    let back = async {
+        while !claims.drivers.lock().has("x.com") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), back).await.unwrap();
+    registered.deregister("x.com", &socket);
+    assert!(claims.drivers.lock().get("x.com").is_err());
 }

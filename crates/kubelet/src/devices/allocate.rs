@@ -54,11 +54,19 @@ pub(super) fn limits(container: &Container) -> Vec<(String, usize)> {
     parsed.collect()
 }
 
+/// Whether a driver of dynamic resources provides this to the container, and the scheduler made a claim for it.
+fn is_claimed(pod: &Pod, container: &Container, resource: &str) -> bool {
+    let status = pod.status.as_ref().and_then(|status| status.extended_resource_claim_status.as_ref());
+    let mut mappings = status.into_iter().flat_map(|status| &status.request_mappings);
+    mappings.any(|mapping| mapping.container_name == container.name && mapping.resource_name == resource)
+}
+
 impl Devices {
-    /// What a container asks for of the resources that plugins provide.
-    pub fn wanted(&self, container: &Container) -> Vec<(String, usize)> {
+    /// What a container asks for of the resources that plugins provide; not what it gets by a claim.
+    pub fn wanted(&self, pod: &Pod, container: &Container) -> Vec<(String, usize)> {
         let state = self.state.lock();
-        limits(container).into_iter().filter(|(name, _)| state.manages(name)).collect()
+        let here = |name: &str| state.manages(name) && !is_claimed(pod, container, name);
+        limits(container).into_iter().filter(|(name, _)| here(name)).collect()
     }
 
     /// Gives a container its devices. Those that it has already are kept.
@@ -72,7 +80,7 @@ impl Devices {
         affinity: Option<Mask>,
     ) -> Result<(), AllocateError> {
         let mut any = false;
-        for (resource, count) in self.wanted(container) {
+        for (resource, count) in self.wanted(pod, container) {
             let had = self.state.lock().share(pod.uid(), &container.name, &resource).map(|g| g.ids().len());
             match had {
                 Some(had) if had == count => continue,
@@ -143,7 +151,7 @@ impl Devices {
 
     /// Whether a container asks for devices that it was never given: a file that says so was lost.
     pub fn lacks(&self, pod: &Pod, container: &Container) -> bool {
-        let wanted = self.wanted(container);
+        let wanted = self.wanted(pod, container);
         let state = self.state.lock();
         wanted.iter().any(|(resource, _)| state.share(pod.uid(), &container.name, resource).is_none())
     }
@@ -153,7 +161,7 @@ impl Devices {
     /// # Errors
     /// [`AllocateError`].
     pub async fn pre_start(&self, pod: &Pod, container: &Container) -> Result<(), AllocateError> {
-        for (resource, _) in self.wanted(container) {
+        for (resource, _) in self.wanted(pod, container) {
             let (ids, options) = {
                 let state = self.state.lock();
                 let given = state.share(pod.uid(), &container.name, &resource).map(Given::ids);
