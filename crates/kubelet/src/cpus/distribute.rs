@@ -35,7 +35,7 @@ pub fn distribute(
     let (least, most) = ((needed - 1) / per_node + 1, needed.min(nodes.len()));
     for size in least..=most {
         if let Some(shares) = wanted.best(size) {
-            return give(layout, &taking.free, &shares, taste);
+            return give(layout, &taking.free, &shares, group, taste);
         }
     }
     pack(layout, free, count, taste)
@@ -44,10 +44,22 @@ pub fn distribute(
 /// From which node how many.
 type Shares = BTreeMap<i64, usize>;
 
-fn give(layout: &Layout, free: &CpuSet, shares: &Shares, taste: Taste) -> Result<CpuSet, CpuError> {
+/// Takes the even part of each node first, and then what is over, a group at a time.
+fn give(
+    layout: &Layout,
+    free: &CpuSet,
+    shares: &Shares,
+    group: usize,
+    taste: Taste,
+) -> Result<CpuSet, CpuError> {
+    let even = shares.values().min().copied().unwrap_or(0);
     let mut taken = CpuSet::default();
     for (node, count) in shares {
-        taken = taken.or(&pack(layout, &layout.within(Level::Node, *node, free), *count, taste)?);
+        let inside = layout.within(Level::Node, *node, free);
+        taken = taken.or(&pack(layout, &inside, even, taste)?);
+        for _ in 0..(count - even) / group {
+            taken = taken.or(&pack(layout, &inside.without(&taken), group, taste)?);
+        }
     }
     Ok(taken)
 }
@@ -164,6 +176,9 @@ mod tests {
             let expected: Vec<usize> = nodes.iter().map(|node| wanted_per_node(*node)).collect();
             assert_eq!(found, expected, "{free} {count}: {taken}");
         }
+        // What is over comes after the even parts, which fill gaps first.
+        let taken = distribute(&dual, &"0-1,3-8,10".parse().unwrap(), 7, 1, Taste::default()).unwrap();
+        assert_eq!(taken.to_string(), "0-1,3-4,6,8,10");
         let few = distribute(&dual, &CpuSet::of([0]), 2, 1, Taste::default());
         assert!(matches!(few, Err(CpuError::TooFew { .. })));
     }
