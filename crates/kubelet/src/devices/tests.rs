@@ -37,7 +37,11 @@ fn device((id, healthy): &(&str, bool)) -> wire::Device {
 
 impl Fake {
     fn new(devices: &[(&str, bool)], prefers: &[&str]) -> Arc<Self> {
-        let devices = watch::Sender::new(Some(devices.iter().map(device).collect()));
+        Self::of(devices.iter().map(device).collect(), prefers)
+    }
+
+    pub fn of(devices: Vec<wire::Device>, prefers: &[&str]) -> Arc<Self> {
+        let devices = watch::Sender::new(Some(devices));
         let prefers = prefers.iter().map(|&id| id.to_owned()).collect();
         Arc::new(Self { devices, prefers, asked: Mutex::default() })
     }
@@ -112,15 +116,15 @@ impl DevicePlugin for Fake {
 }
 
 /// A kubelet's devices below a folder, and a plugin that has registered with them.
-struct Node {
-    devices: Arc<Devices>,
-    tasks: TaskGroup,
+pub struct Node {
+    pub devices: Arc<Devices>,
+    pub tasks: TaskGroup,
 }
 
-const RESOURCE: &str = "example.com/thing";
+pub const RESOURCE: &str = "example.com/thing";
 
 impl Node {
-    fn begin(root: &Path) -> Self {
+    pub fn begin(root: &Path) -> Self {
         let tasks = TaskGroup::new(&Shutdown::new());
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let devices = Devices::load(root, clock, &tasks).unwrap();
@@ -141,7 +145,7 @@ impl Node {
     }
 
     /// Serves a plugin until its group stops, and registers it.
-    async fn plug(&self, fake: &Arc<Fake>) -> TaskGroup {
+    pub async fn plug(&self, fake: &Arc<Fake>) -> TaskGroup {
         let path: PathBuf = self.devices.folder.join("thing.sock");
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
@@ -155,7 +159,7 @@ impl Node {
         tasks
     }
 
-    async fn shows(&self, all: i64, free: i64) {
+    pub async fn shows(&self, all: i64, free: i64) {
         let shown = async {
             while self.devices.amounts().get(RESOURCE) != Some(&(all, free)) {
                 self.devices.changed().await;
@@ -173,7 +177,7 @@ impl Node {
         Ok(())
     }
 
-    fn ids(&self, uid: &str, container: &str) -> String {
+    pub fn ids(&self, uid: &str, container: &str) -> String {
         let needs = self.devices.needs(uid, container);
         needs.env.into_iter().map(|(_, value)| value).collect()
     }

@@ -9,6 +9,8 @@
 
 mod error;
 mod share;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +21,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
 use tokio::sync::Mutex;
 
 use crate::Config;
+use crate::configuration::Fields;
 use crate::cpus::Cpus;
 use crate::devices::{AllocateError, Devices, Needs};
 use crate::machine::Machine;
@@ -64,18 +67,29 @@ impl Exclusive {
             true => topology::Machine::default(),
             false => topology::Machine::read(Path::new("/sys/devices/system"), machine.memory)?,
         };
-        let placing = topology::Settings::new(fields, &parts).map_err(ExclusiveError::Placing)?;
         let capacity = allocatable::capacity(machine, config.max_pods, 0);
         let reserved = allocatable::reserved(&capacity, fields, &config.eviction);
         let reserved = reserved.map_err(ExclusiveError::Placing)?;
-        let cpu = reserved.get("cpu").copied().unwrap_or(0);
         let root = &config.root_dir;
         std::fs::create_dir_all(root)
             .map_err(|source| ExclusiveError::Folder { path: root.clone(), source })?;
+        Self::of(root, fields, &parts, &reserved, Devices::load(root, config.clock.clone(), tasks)?)
+    }
+
+    /// Of a machine that is made of these parts.
+    fn of(
+        root: &Path,
+        fields: &Fields,
+        parts: &topology::Machine,
+        reserved: &allocatable::Amounts,
+        devices: Arc<Devices>,
+    ) -> Result<Self, ExclusiveError> {
+        let placing = topology::Settings::new(fields, parts).map_err(ExclusiveError::Placing)?;
+        let cpu = reserved.get("cpu").copied().unwrap_or(0);
         Ok(Self {
-            devices: Devices::load(root, config.clock.clone(), tasks)?,
-            cpus: Cpus::load(root, fields, &parts, cpu, placing.policy)?,
-            memory: Memory::load(root, fields, &parts, &reserved)?,
+            devices,
+            cpus: Cpus::load(root, fields, parts, cpu, placing.policy)?,
+            memory: Memory::load(root, fields, parts, reserved)?,
             placing,
             turn: Mutex::default(),
             shares: share::Shares::default(),
