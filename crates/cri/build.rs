@@ -1,10 +1,21 @@
-//! Generates the CRI types and services; protox stands in for protoc, so that nothing need be installed.
+//! Generates the types and services; protox stands in for protoc, so that nothing need be installed.
 
 use std::error::Error;
 
+const PROTOS: [&str; 6] = [
+    "proto/runtime.proto",
+    "proto/deviceplugin.proto",
+    "proto/pluginregistration.proto",
+    "proto/podresources.proto",
+    "proto/dra_v1.proto",
+    "proto/dra_v1beta1.proto",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=proto/runtime.proto");
-    let descriptors = protox::compile(["proto/runtime.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    for proto in PROTOS {
+        println!("cargo::rerun-if-changed={proto}");
+        let descriptors = protox::compile([proto], ["proto"])?;
+        tonic_prost_build::configure().compile_fds(descriptors)?;
+    }
     Ok(())
 }

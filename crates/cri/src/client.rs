@@ -23,7 +23,7 @@ pub enum ConnectError {
     #[error("container runtime endpoint {0:?} is not a unix socket: use unix:///path/to/socket")]
     NotUnix(String),
     /// Nobody answers there.
-    #[error("connecting to the container runtime at {path}: is it running?")]
+    #[error("connecting to {path}: does anybody serve there?")]
     Connect {
         /// The socket.
         path: String,

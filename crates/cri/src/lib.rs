@@ -1,19 +1,40 @@
-//! The Container Runtime Interface, version 1: its messages, its services and a client.
+//! What a kubelet speaks with its neighbours on the node: the Container Runtime Interface, version 1, with a client;
+//! device plugins and how any plugin registers; drivers of dynamic resources; and the service that tells who has
+//! which resources.
 //!
-//! `proto/runtime.proto` states the messages of `k8s.io/cri-api` v0.37. The crate knows neither a
-//! kubelet nor a runtime: it only connects the two over a unix socket.
+//! `proto/runtime.proto` states the messages of `k8s.io/cri-api` v0.37, the others those of `k8s.io/kubelet`. The
+//! crate knows neither a kubelet nor a runtime: it only connects the two over a unix socket.
 
 mod client;
 
 pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
 
-/// The messages and services of `runtime.v1`.
-#[expect(
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    clippy::doc_markdown,
-    reason = "generated code"
-)]
-pub mod v1 {
-    tonic::include_proto!("runtime.v1");
+macro_rules! generated {
+    ($(#[doc = $doc:literal] $name:ident = $package:literal;)*) => {$(
+        #[doc = $doc]
+        #[expect(
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            clippy::doc_markdown,
+            reason = "generated code"
+        )]
+        pub mod $name {
+            tonic::include_proto!($package);
+        }
+    )*};
+}
+
+generated! {
+    /// The messages and services of `runtime.v1`.
+    v1 = "runtime.v1";
+    /// Device plugins (`v1beta1`).
+    device_plugin = "v1beta1";
+    /// How a plugin tells what it is (`pluginregistration.v1`).
+    registration = "pluginregistration";
+    /// Who has which resources of the node (`podresources.v1`).
+    pod_resources = "v1";
+    /// Drivers of dynamic resources (`dra.v1`).
+    dra_v1 = "k8s.io.kubelet.pkg.apis.dra.v1";
+    /// Drivers of dynamic resources as they were before (`dra.v1beta1`).
+    dra_v1beta1 = "k8s.io.kubelet.pkg.apis.dra.v1beta1";
 }

@@ -3,8 +3,12 @@
 //! The map: `node` registers the node and keeps its status and lease; `pods` has one worker per pod, whose
 //! decisions are pure (`pods::plan`, `pods::status`); `volumes` puts files where containers mount them; `probes`
 //! asks containers how they are; `statics` reads manifests of the node; `configuration` reads a
-//! KubeletConfiguration; `credentials` asks who pulls images; `certificates` has the node's certificates issued and renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from
-//! running full; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks the CRI.
+//! KubeletConfiguration; `credentials` asks who pulls images; `certificates` has the node's certificates issued and
+//! renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from running full;
+//! `exclusive` gives containers what they have for themselves: `devices` of `plugins`, `cpus` and `memory`, near to
+//! each other as `topology` says; `claims` are what drivers prepare for them; `checkpoint` keeps that over restarts,
+//! `pod_resources` tells it; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks
+//! the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!
@@ -18,18 +22,28 @@ mod cache;
 pub mod certificates;
 mod cgroups;
 mod changes;
+mod checkpoint;
+mod claims;
 mod collect;
 mod configuration;
 mod counts;
+mod cpus;
 mod credentials;
+mod devices;
 mod eviction;
+mod exclusive;
 mod machine;
+mod memory;
 mod node;
+mod plugins;
+mod pod_resources;
 mod pods;
 mod probes;
 mod runtime;
 mod shutdown;
+mod socket;
 mod statics;
+mod topology;
 mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
@@ -52,7 +66,9 @@ use tokio::sync::Semaphore;
 
 use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
+use crate::claims::{Claims, ClaimsError};
 use crate::eviction::Pressure;
+use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::machine::Machine;
 use crate::pods::Pods;
 use crate::pods::env::ServiceView;
@@ -60,6 +76,7 @@ use crate::pods::ledger::Ledger;
 use crate::pods::pull_records::Records;
 use crate::pods::userns::{Users, UsersError};
 use crate::runtime::Runtime;
+use crate::socket::SocketError;
 use crate::volumes::Volumes;
 
 /// The version of Kubernetes whose kubelet this is.
@@ -151,6 +168,15 @@ pub enum KubeletError {
     /// Which users pods have cannot be read.
     #[error(transparent)]
     Users(#[from] UsersError),
+    /// Who has what for itself cannot be read.
+    #[error(transparent)]
+    Exclusive(#[from] ExclusiveError),
+    /// Which claims are used cannot be read.
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
+    /// Whoever is on the node cannot reach it.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The CRI endpoint cannot be right.
     #[error(transparent)]
     Runtime(#[from] cri::ConnectError),
@@ -193,6 +219,10 @@ pub(crate) struct Shared {
     pub users: Users,
     /// Who has how much of the node.
     pub ledger: Ledger,
+    /// Who has what for itself.
+    pub exclusive: Exclusive,
+    /// Which claims pods use.
+    pub claims: Arc<Claims>,
     pub tasks: TaskGroup,
 }
 
@@ -218,6 +248,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let pulls = Records::new(&config.root_dir);
     let pulling = turns(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
+    let exclusive = Exclusive::load(&config, &machine, tasks)?;
+    let claims = Claims::load(&config.root_dir, client.clone(), &config.node_name, tasks)?;
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -227,6 +259,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         runtime,
         recorder,
         ledger,
+        exclusive,
+        claims,
         pulls,
         pulling,
         providers,
@@ -241,10 +275,14 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let fields = &shared.config.configuration.fields;
     let enforced = node::enforce::plan(&shared.machine, fields, &shared.config.cgroup_root);
     tasks.spawn(node::enforce::run(shared.clone(), enforced.map_err(KubeletError::Reserved)?));
+    serve_plugins(&shared)?;
     let pods = Pods::new(shared.clone());
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
+    pod_resources::serve(&shared, pods.clone())?;
+    tasks.spawn(exclusive::run(shared.clone()));
+    tasks.spawn(tell_pods(shared.clone(), pods.clone()));
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
     tasks.spawn(shutdown::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));
@@ -263,6 +301,26 @@ fn turns(configuration: &Configuration) -> Option<Semaphore> {
         false => fields.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok()),
     };
     most.map(Semaphore::new)
+}
+
+/// Lets plugins register.
+fn serve_plugins(shared: &Arc<Shared>) -> Result<(), KubeletError> {
+    devices::serve(&shared.exclusive.devices)?;
+    let mut handlers = shared.exclusive.handlers();
+    handlers.insert("DRAPlugin", Arc::new(claims::Registered(shared.claims.clone())));
+    let registry = shared.config.root_dir.join("plugins_registry");
+    shared.tasks.spawn(plugins::follow(registry, handlers, shared.tasks.clone()));
+    shared.tasks.spawn(claims::run(shared.claims.clone()));
+    Ok(())
+}
+
+/// Lets the workers of pods look again when something that they have is different.
+async fn tell_pods(shared: Arc<Shared>, pods: Pods) {
+    loop {
+        for uid in shared.exclusive.devices.concerned().await {
+            pods.wake(&uid);
+        }
+    }
 }
 
 /// What pods can be given of the node. Its disk changes, and is the eviction's to watch.

@@ -76,16 +76,20 @@ fn huge_pages(folder: &Path, declared: bool) -> Vec<(String, u64)> {
             let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
             let count: u64 =
                 fs::read_to_string(entry.path().join("nr_hugepages")).ok()?.trim().parse().ok()?;
-            let size = match kib {
-                kib if kib % (1 << 20) == 0 => format!("{}Gi", kib >> 20),
-                kib if kib % (1 << 10) == 0 => format!("{}Mi", kib >> 10),
-                kib => format!("{kib}Ki"),
-            };
-            Some((size, if declared { 0 } else { count * kib * 1024 }))
+            Some((page_size(kib), if declared { 0 } else { count * kib * 1024 }))
         })
         .collect();
     found.sort();
     found
+}
+
+/// A size of pages as resources are named by it: `2Mi`.
+pub fn page_size(kib: u64) -> String {
+    match kib {
+        kib if kib % (1 << 20) == 0 => format!("{}Gi", kib >> 20),
+        kib if kib % (1 << 10) == 0 => format!("{}Mi", kib >> 10),
+        kib => format!("{kib}Ki"),
+    }
 }
 
 fn os_image(os_release: &str) -> String {

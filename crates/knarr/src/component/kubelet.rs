@@ -279,6 +279,13 @@ mod tests {
         let taints: Vec<_> =
             some.register_with_taints.iter().map(|t| (t.key.as_str(), t.effect.as_str())).collect();
         assert_eq!(taints, [("a", "NoSchedule"), ("c", "NoExecute")]);
+        let own = fields(
+            "--cpu-manager-policy static --cpu-manager-policy-options full-pcpus-only=true --reserved-cpus 0-1 \
+             --reserved-memory 0:memory=1Gi,hugepages-2Mi=2Mi;1:memory=512Mi --topology-manager-scope pod",
+        );
+        assert_eq!((own.cpu_manager_policy.as_str(), own.topology_manager_scope.as_str()), ("static", "pod"));
+        assert_eq!(own.system_reserved["cpu"], "2", "whoever names processors says how many are kept");
+        assert_eq!(own.reserved_memory[1].limits["memory"], "512Mi");
         assert!(taint("a=b").is_err() && taint("a=b:Never").is_err() && below("memory.available").is_err());
     }
 

@@ -12,6 +12,8 @@ mod chaos;
 mod cluster;
 mod cni;
 mod critest;
+#[path = "../../../kubelet/examples/dra-driver/driver.rs"]
+mod dra_driver;
 mod faults;
 mod image;
 mod join;
@@ -22,6 +24,9 @@ mod kubectl_get;
 mod kubectl_rollout;
 mod kubectl_write;
 mod node_api;
+mod node_claims;
+mod node_cpus;
+mod node_devices;
 mod node_fields;
 mod node_kubectl;
 mod node_network;

@@ -18,6 +18,8 @@ use k8s_openapi::api::core::v1::Taint;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::cpus::CpuSet;
+
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 /// Upstream's thresholds for a configuration that names none.
@@ -49,13 +51,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "kubeletCgroups",
     "systemCgroups",
     "cgroupsPerQOS",
-    "cpuManagerPolicy",
     "singleProcessOOMKill",
-    "cpuManagerPolicyOptions",
-    "memoryManagerPolicy",
-    "topologyManagerPolicy",
-    "topologyManagerScope",
-    "topologyManagerPolicyOptions",
     "qosReserved",
     "runtimeRequestTimeout",
     "hairpinMode",
@@ -67,14 +63,12 @@ const WITHOUT_EFFECT: &[&str] = &[
     "kubeAPIBurst",
     "protectKernelDefaults",
     "memorySwap",
-    "reservedSystemCPUs",
     "allowedUnsafeSysctls",
     "defaultPodSysctls",
     "volumePluginDir",
     "kernelMemcgNotification",
     "logging",
     "enableSystemLogQuery",
-    "reservedMemory",
     "seccompDefault",
     "memoryThrottlingFactor",
     "memoryReservationPolicy",
@@ -181,8 +175,20 @@ pub struct Fields {
     pub cgroup_root: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
+    pub cpu_manager_policy: String,
+    #[serde(default)]
+    pub cpu_manager_policy_options: BTreeMap<String, String>,
+    pub memory_manager_policy: String,
     pub topology_manager_policy: String,
     pub topology_manager_scope: String,
+    #[serde(default)]
+    pub topology_manager_policy_options: BTreeMap<String, String>,
+    #[serde(default, rename = "reservedSystemCPUs")]
+    pub reserved_system_cpus: String,
+    #[serde(default)]
+    pub reserved_memory: Vec<ReservedMemory>,
+    #[serde(default)]
+    pub feature_gates: BTreeMap<String, bool>,
     pub hairpin_mode: String,
     pub max_pods: i32,
     pub pod_pids_limit: i64,
@@ -316,6 +322,16 @@ pub struct MemorySwap {
     pub swap_behavior: String,
 }
 
+/// Memory of a NUMA node that is not given to pods.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReservedMemory {
+    #[serde(default)]
+    pub numa_node: i32,
+    #[serde(default)]
+    pub limits: BTreeMap<String, String>,
+}
+
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Configuration {
@@ -391,9 +407,20 @@ impl Configuration {
 
     fn of(value: Map<String, Value>) -> Result<Self, ConfigurationError> {
         let read = serde_json::from_value(Value::Object(value.clone()));
-        let fields: Fields = read.map_err(|error| ConfigurationError::Invalid(vec![error.to_string()]))?;
+        let mut fields: Fields =
+            read.map_err(|error| ConfigurationError::Invalid(vec![error.to_string()]))?;
         let wrong = validate::validate(&fields);
-        if wrong.is_empty() { Ok(Self { value, fields }) } else { Err(ConfigurationError::Invalid(wrong)) }
+        if !wrong.is_empty() {
+            return Err(ConfigurationError::Invalid(wrong));
+        }
+        // Whoever names processors says how many are kept.
+        if let Some(count) = fields.reserved_system_cpus.parse::<CpuSet>().ok().map(|set| set.len())
+            && count > 0
+        {
+            fields.kube_reserved.remove("cpu");
+            fields.system_reserved.insert("cpu".to_owned(), count.to_string());
+        }
+        Ok(Self { value, fields })
     }
 
     /// The defaults.

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use schema::quantity::Quantity;
+
 use super::Fields;
+use crate::cpus::CpuSet;
 
 /// What is wrong, in upstream's order.
 pub fn validate(fields: &Fields) -> Vec<String> {
@@ -15,6 +18,7 @@ pub fn validate(fields: &Fields) -> Vec<String> {
     shutdown(fields, &mut wrong);
     enforcement(fields, &mut wrong);
     logs(fields, &mut wrong);
+    exclusive(fields, &mut wrong);
     wrong.into_iter().map(|message| format!("invalid configuration: {message}")).collect()
 }
 
@@ -224,6 +228,42 @@ fn enforcement(f: &Fields, wrong: &mut Vec<String>) {
             wrong.push(format!(
                 "cgroupsPerQOS (--cgroups-per-qos) must be set to true when {entry:?} contained in enforceNodeAllocatable (--enforce-node-allocatable)"
             ));
+        }
+    }
+}
+
+/// What is kept from containers that have processors or memory for themselves.
+fn exclusive(f: &Fields, wrong: &mut Vec<String>) {
+    if !f.reserved_system_cpus.is_empty() {
+        if !f.system_reserved_cgroup.is_empty() || !f.kube_reserved_cgroup.is_empty() {
+            wrong.push("can't use reservedSystemCPUs (--reserved-cpus) with systemReservedCgroup (--system-reserved-cgroup) or kubeReservedCgroup (--kube-reserved-cgroup)".to_owned());
+        }
+        if let Err(error) = f.reserved_system_cpus.parse::<CpuSet>() {
+            wrong.push(format!(
+                "unable to parse reservedSystemCPUs (--reserved-cpus) {}, error: {error}",
+                f.reserved_system_cpus
+            ));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for reservation in &f.reserved_memory {
+        let node = reservation.numa_node;
+        for (kind, text) in &reservation.limits {
+            if kind != "memory" && !kind.starts_with("hugepages-") {
+                wrong.push(format!(
+                    "the limit type {kind:?} for NUMA node {node} is not supported, only [memory hugepages-<HugePageSize>] is accepted"
+                ));
+            }
+            if text.parse::<Quantity>().is_ok_and(|amount| amount.value() == 0) {
+                wrong.push(format!(
+                    "reserved memory may not be zero for NUMA node {node} and resource {kind:?}"
+                ));
+            }
+            if !seen.insert((node, kind)) {
+                wrong.push(format!(
+                    "the reserved memory has a duplicate value for NUMA node {node} and resource {kind:?}"
+                ));
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use schema::quantity::{Format, Quantity};
 
 use crate::configuration::Fields;
+use crate::devices::is_extended;
 use crate::eviction::{Settings, Signal};
 use crate::machine::Machine;
 
@@ -43,12 +44,12 @@ pub fn pods(machine: &Machine, most: u32, per_core: i32) -> u32 {
     }
 }
 
-/// What pods can be given. What is reserved beyond what there is leaves nothing.
+/// What system and Kubernetes keep, and what must be left over for nobody to be evicted.
 ///
 /// # Errors
 /// Names a reservation that is no quantity.
-pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Result<Amounts, String> {
-    let mut left = capacity.clone();
+pub fn reserved(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Result<Amounts, String> {
+    let mut all = Amounts::new();
     for (list, reserved) in
         [("systemReserved", &fields.system_reserved), ("kubeReserved", &fields.kube_reserved)]
     {
@@ -56,9 +57,7 @@ pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> 
             let quantity: Quantity =
                 text.parse().map_err(|_| format!("{list}: {name}: {text:?} is no quantity"))?;
             let amount = if name == "cpu" { quantity.milli() } else { quantity.value() };
-            if let Some(left) = left.get_mut(name) {
-                *left = left.saturating_sub(amount).max(0);
-            }
+            *all.entry(name.clone()).or_default() += amount;
         }
     }
     let hard = eviction.thresholds.iter().filter(|threshold| threshold.grace.is_none());
@@ -68,9 +67,21 @@ pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> 
             Signal::NodeDisk => "ephemeral-storage",
             _ => continue,
         };
-        let reserved = threshold.least.of(capacity.get(name).copied().unwrap_or(0));
-        if let Some(left) = left.get_mut(name) {
-            *left = left.saturating_sub(reserved).max(0);
+        let amount = threshold.least.of(capacity.get(name).copied().unwrap_or(0));
+        *all.entry(name.to_owned()).or_default() += amount;
+    }
+    Ok(all)
+}
+
+/// What pods can be given. What is reserved beyond what there is leaves nothing.
+///
+/// # Errors
+/// Names a reservation that is no quantity.
+pub fn allocatable(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Result<Amounts, String> {
+    let mut left = capacity.clone();
+    for (name, amount) in reserved(capacity, fields, eviction)? {
+        if let Some(left) = left.get_mut(&name) {
+            *left = left.saturating_sub(amount).max(0);
         }
     }
     // What huge pages hold is no memory for anything else.
@@ -98,6 +109,24 @@ pub fn written(amounts: &Amounts) -> BTreeMap<String, Text> {
 
 fn binary(bytes: i64) -> String {
     Quantity::from_int(bytes, Format::BinarySi).to_string()
+}
+
+/// As the node's object says it, with what plugins provide. What somebody else wrote of the node (a resource that is
+/// advertised by hand) stays, and all of it can be given.
+pub fn with_devices(
+    amounts: &Amounts,
+    devices: &BTreeMap<String, (i64, i64)>,
+    before: Option<&NodeStatus>,
+    which: fn((i64, i64)) -> i64,
+) -> BTreeMap<String, Text> {
+    let mut all = written(amounts);
+    all.extend(devices.iter().map(|(name, both)| (name.clone(), Text(which(*both).to_string()))));
+    for (name, text) in before.and_then(|before| before.capacity.as_ref()).into_iter().flatten() {
+        if is_extended(name) && !all.contains_key(name) {
+            all.insert(name.clone(), text.clone());
+        }
+    }
+    all
 }
 
 /// Whether two statuses name other amounts.
@@ -140,6 +169,22 @@ mod tests {
         assert!(
             allocatable(&all, &fields, &Settings::default()).unwrap_err().contains("kubeReserved: memory")
         );
+    }
+
+    #[test]
+    fn devices_are_told_and_what_was_advertised_by_hand_stays() {
+        let text = |list: &[(&str, &str)]| -> BTreeMap<String, Text> {
+            list.iter().map(|(name, text)| ((*name).to_owned(), Text((*text).to_owned()))).collect()
+        };
+        let before = NodeStatus {
+            capacity: Some(text(&[("x.com/dongle", "4"), ("x.com/gpu", "9"), ("cpu", "1"), ("old", "1")])),
+            ..NodeStatus::default()
+        };
+        let devices = BTreeMap::from([("x.com/gpu".to_owned(), (2048, 3))]);
+        let amounts = Amounts::from([("cpu".to_owned(), 2000)]);
+        let of = |which: fn((i64, i64)) -> i64| with_devices(&amounts, &devices, Some(&before), which);
+        assert_eq!(of(|(all, _)| all), text(&[("cpu", "2"), ("x.com/dongle", "4"), ("x.com/gpu", "2048")]));
+        assert_eq!(of(|(_, some)| some), text(&[("cpu", "2"), ("x.com/dongle", "4"), ("x.com/gpu", "3")]));
     }
 
     #[test]

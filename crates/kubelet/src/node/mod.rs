@@ -40,6 +40,7 @@ pub async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(pause) => {}
             () = shared.pressure.changed() => {}
             () = shared.shutdown.changed() => {}
+            () = shared.exclusive.devices.changed() => {}
         }
     }
 }
@@ -162,6 +163,7 @@ impl Reporter {
             disk,
             pressure: self.shared.pressure.now(),
             closing: self.shared.shutdown.is_begun(),
+            devices: self.shared.exclusive.devices.amounts(),
             runtime: format!("{}://{}", runtime.name, runtime.version),
             now: self.shared.config.clock.now(),
         }

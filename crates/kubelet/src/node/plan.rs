@@ -33,6 +33,8 @@ pub struct Facts {
     pub pressure: BTreeSet<Condition>,
     /// Whether the machine is about to be shut down.
     pub closing: bool,
+    /// What plugins provide: how much there is of each resource, and how much of it can be given.
+    pub devices: BTreeMap<String, (i64, i64)>,
     /// Such as `containerd://2.1`.
     pub runtime: String,
     pub now: Timestamp,
@@ -136,8 +138,8 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
                 .chain([address("Hostname", config.hostname.clone())])
                 .collect(),
         ),
-        allocatable: Some(allocatable::written(&left)),
-        capacity: Some(allocatable::written(&capacity)),
+        allocatable: Some(allocatable::with_devices(&left, &facts.devices, before, |(_, given)| given)),
+        capacity: Some(allocatable::with_devices(&capacity, &facts.devices, before, |(all, _)| all)),
         conditions: Some(conditions(facts, before)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.listen.port()) }),

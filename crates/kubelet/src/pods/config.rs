@@ -13,6 +13,7 @@ use super::observed::{
 };
 use super::resources;
 use super::spec::{PodExt, hash};
+use crate::exclusive::Placement;
 
 /// What of the node matters.
 pub struct NodeConfig<'a> {
@@ -295,6 +296,12 @@ pub struct Prepared {
     pub users: Option<wire::UserNamespace>,
     /// Bytes; the node's.
     pub memory: u64,
+    /// What its devices ask to be said to the runtime.
+    pub annotations: BTreeMap<String, String>,
+    /// Names of CDI devices.
+    pub cdi: Vec<String>,
+    /// Where it runs.
+    pub placement: Placement,
 }
 
 /// A container.
@@ -336,13 +343,18 @@ pub fn container(
         mounts: prepared.mounts.into_iter().map(|mount| mapped(mount, prepared.users.as_ref())).collect(),
         devices: prepared.devices,
         labels: identity(pod).into_iter().chain([(CONTAINER_NAME.to_owned(), spec.name.clone())]).collect(),
-        annotations: annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        annotations: prepared
+            .annotations
+            .into_iter()
+            .chain(annotations.into_iter().map(|(key, value)| (key.to_owned(), value)))
+            .collect(),
+        cdi_devices: prepared.cdi.into_iter().map(|name| wire::CdiDevice { name }).collect(),
         log_path: format!("{}/{}.log", spec.name, prepared.restarts),
         stdin: spec.stdin.unwrap_or(false),
         stdin_once: spec.stdin_once.unwrap_or(false),
         tty: spec.tty.unwrap_or(false),
         linux: Some(wire::LinuxContainerConfig {
-            resources: Some(resources::container(pod, spec, prepared.memory)),
+            resources: Some(prepared.placement.apply(resources::container(pod, spec, prepared.memory))),
             security_context: Some(security),
         }),
         stop_signal: stop_signal(spec),

@@ -55,7 +55,11 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         Action::Resize { containers, sandbox } => {
             resizing::resize(shared, handle, pod, containers, sandbox).await
         }
-        Action::Cleanup => cleanup(shared, handle, pod),
+        Action::Cleanup => {
+            let given_back = shared.claims.unprepare(pod.uid()).await;
+            given_back.map_err(|error| failed("FailedCleanup", error.to_string()))?;
+            cleanup(shared, handle, pod)
+        }
         Action::Delete => delete(shared, handle, pod).await,
         Action::TellBackOff { .. } => Ok(()),
     }
@@ -142,6 +146,13 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     }
     let class = pod.spec().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
     let handler = start::handler(shared, class).await.map_err(&refuse)?;
+    if let Err(error) = shared.claims.prepare(pod).await {
+        let message = format!("prepare dynamic resources: {error}");
+        let reason = "FailedPrepareDynamicResources";
+        let told = format!("Failed to prepare dynamic resources: {message}");
+        shared.recorder.warning(pod.reference(None), reason, told);
+        return Err(failed(reason, message));
+    }
     let users = start::users(shared, pod).map_err(&refuse)?;
     start::check_users(shared, users.as_ref(), &handler).map_err(&refuse)?;
     if let Some(options) = config::sandbox_namespaces(&mut config) {
@@ -150,7 +161,10 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     let most = shared.config.configuration.fields.pod_pids_limit;
-    let limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };
+    let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };
+    if shared.exclusive.has_cpus(pod) {
+        limits.cpu_quota = Some(-1);
+    }
     shared.cgroups.make(&group, &limits).map_err(|error| refuse(error.to_string()))?;
     shared
         .runtime

@@ -265,6 +265,13 @@ impl Pods {
         found.find(|handle| !handle.is_removed()).cloned().or(first)
     }
 
+    /// Lets a pod's worker look again.
+    pub fn wake(&self, uid: &str) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.wake();
+        }
+    }
+
     /// All pods.
     pub fn list(&self) -> Vec<Arc<Handle>> {
         self.handles.lock().values().cloned().collect()
@@ -309,6 +316,8 @@ impl Pods {
             pods.handles.lock().remove(&handle.uid);
             shared.ledger.release(&handle.uid);
             shared.counts.forget(&handle.uid);
+            shared.exclusive.release(&handle.uid);
+            shared.claims.release(&handle.uid);
             if handle.is_static {
                 pods.static_ended(&handle);
             }
@@ -414,7 +423,7 @@ impl Pods {
 
 pub use fields::FieldError;
 pub use jobs::log_directory;
-pub use resources::{page_size, pod_limits as limits, pod_requests as requests};
+pub use resources::{has_own_resources, page_size, pod_limits as limits, pod_requests as requests, qos};
 pub use start::pod_ips as start_ips;
 
 /// The cgroup of a pod.

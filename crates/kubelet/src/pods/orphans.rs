@@ -45,6 +45,8 @@ async fn try_clear(shared: &Shared, uid: &str) -> Result<(), tonic::Status> {
 /// Removes what is left of pods that neither the API server nor the runtime knows: a kubelet may have ended between
 /// the last sandbox and the last file. Done once, at the start.
 pub fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
+    shared.exclusive.retain(&is_known);
+    shared.claims.retain(&is_known);
     let mut found = BTreeSet::new();
     for (folder, uid_of) in [
         (shared.volumes.root(), (|name| Some(name)) as fn(&str) -> Option<&str>),
@@ -75,6 +77,8 @@ fn leftovers(shared: &Shared, uid: &str) -> Vec<std::io::Error> {
     let mut failures = Vec::new();
     failures.extend(shared.volumes.remove_pod(uid).err());
     shared.users.release(uid);
+    shared.exclusive.release(uid);
+    shared.claims.release(uid);
     for group in resources::cgroups_of(&shared.config.cgroup_root, uid) {
         failures.extend(shared.cgroups.remove(&group).err());
     }

@@ -169,6 +169,11 @@ fn of_pod(pod: &Pod) -> Option<&ResourceRequirements> {
     Some(resources).filter(|resources| has(&resources.requests) || has(&resources.limits))
 }
 
+/// Whether the pod has resources as a whole.
+pub fn has_own_resources(pod: &Pod) -> bool {
+    of_pod(pod).is_some()
+}
+
 fn quantities(amounts: Option<&Amounts>) -> BTreeMap<String, Quantity> {
     let parsed = amounts.into_iter().flatten().map(|(name, text)| Some((name.clone(), text.0.parse().ok()?)));
     parsed.flatten().collect()

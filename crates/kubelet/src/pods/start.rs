@@ -93,6 +93,8 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     if let Some(options) = config::sandbox_namespaces(&mut sandbox) {
         options.userns_options = config::users(&config);
     }
+    let placed =
+        config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|r| r.cpuset_cpus.clone());
     let id = shared
         .runtime
         .create_container(attempt.sandbox, Box::new(config), sandbox)
@@ -110,6 +112,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         }
         return Err(refuse("RunContainerError", status.message().to_owned()));
     }
+    shared.exclusive.started(&id, placed.as_deref().unwrap_or_default());
     let given = container.resources.clone().unwrap_or_default();
     handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
@@ -161,12 +164,21 @@ async fn prepare(
     let services: Vec<_> = shared.services.list().into_iter().map(|(_, service)| service).collect();
     let services = env::services(&services, pod.namespace(), links);
     let sources = fetch(shared, pod, container).await?;
-    let env = env::build(container, &surroundings, &sources, &services).map_err(|error| error.to_string())?;
+    let mut needs = shared.exclusive.start(pod, container).await.map_err(|error| error.to_string())?;
+    let claimed = shared.claims.devices(pod, container).map_err(|error| error.to_string())?;
+    claimed.iter().for_each(|device| needs.add_cdi(device));
+    let own = env::build(container, &surroundings, &sources, &services).map_err(|error| error.to_string())?;
+    // Where a device and the pod name the same, the pod is right.
+    let is_own = |name: &str| own.iter().any(|(known, _)| known == name);
+    let mut env: Vec<_> = needs.env.into_iter().filter(|(name, _)| !is_own(name)).collect();
+    env.extend(own);
     let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let mut mounts =
-        shared.volumes.mounts(pod, container, images, lookup).map_err(|error| error.to_string())?;
+    let mut mounts = needs.mounts;
+    mounts.extend(shared.volumes.mounts(pod, container, images, lookup).map_err(|error| error.to_string())?);
     let files = own_files(shared, pod, container, attempt, surroundings.pod_ips);
     mounts.extend(files.map_err(|error| format!("writing the container's own files: {error}"))?);
+    let mut devices = needs.devices;
+    devices.extend(shared.volumes.devices(pod, container).map_err(|error| error.to_string())?);
     let image_ref = handle.memory.lock().images.get(&container.name).cloned().unwrap_or_default();
     let image = shared.runtime.image(&image_ref).await.map_err(|status| status.message().to_owned())?;
     let image_user =
@@ -177,13 +189,16 @@ async fn prepare(
     let prepared = Prepared {
         env,
         mounts,
-        devices: shared.volumes.devices(pod, container).map_err(|error| error.to_string())?,
+        devices,
         image_ref,
         image_user,
         restarts: attempt.restarts,
         target: target(handle, pod, container)?,
         users: users(shared, pod)?,
         memory,
+        annotations: needs.annotations,
+        cdi: needs.cdi,
+        placement: shared.exclusive.placement(pod.uid(), &container.name),
     };
     config::container(pod, container, prepared).map_err(|error| error.to_string())
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -73,7 +74,12 @@ impl Node {
         let status = generate(
             &view,
             &decided,
-            &NodeFacts { host_ips: &host_ips, runtime_name: "knarr", recursive_read_only: true },
+            &NodeFacts {
+                host_ips: &host_ips,
+                runtime_name: "knarr",
+                recursive_read_only: true,
+                exclusive: &BTreeMap::new(),
+            },
         );
         if !self.memory.frozen {
             self.memory.frozen = decided.over && self.pod.metadata.deletion_timestamp.is_some();
@@ -581,6 +587,9 @@ fn whoever_must_not_be_root_is_not() {
             target: String::new(),
             users: None,
             memory: 1,
+            annotations: BTreeMap::new(),
+            cdi: Vec::new(),
+            placement: crate::exclusive::Placement::default(),
         };
         config::container(&pod, spec, prepared)
     };

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::task::AbortHandle;
 
-use super::admission::{self, Demand, Refusal};
+use super::admission::{self, Refusal};
+use super::ledger::Shortage;
 use super::memory::{Ending, Health, Job, Outcome};
 use super::observed::{Cache, Observed, State, observe};
 use super::plan::{Action, Plan, View, plan};
@@ -35,7 +36,9 @@ pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
             Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
                 let begun = worker.shared.config.clock.monotonic();
-                let decided = worker.round(Arc::new(observed));
+                let observed = Arc::new(observed);
+                worker.admit(&observed).await;
+                let decided = worker.round(observed);
                 let took = worker.shared.config.clock.monotonic().saturating_sub(begun);
                 worker.shared.counts.worked(operation, took);
                 operation = "sync";
@@ -104,6 +107,8 @@ impl Worker {
         let decided = self.decide(&pod, &observed);
         if decided.over {
             self.shared.ledger.release(&self.handle.uid);
+            self.shared.exclusive.release(&self.handle.uid);
+            self.shared.claims.release(&self.handle.uid);
         }
         if decided.done {
             return None;
@@ -153,6 +158,7 @@ impl Worker {
             host_ips: &host_ips,
             runtime_name: &self.shared.runtime.name,
             recursive_read_only: self.shared.runtime.recursive_read_only,
+            exclusive: &self.shared.exclusive.statuses(pod),
         };
         let status = generate(&view, &decided, &facts);
         if memory.acknowledged.is_none() {
@@ -182,33 +188,16 @@ impl Worker {
         }
         memory.resize.actuated.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
         let wanted = Allocation::wanted(pod);
-        let allocated = match &memory.resize.allocated {
-            Some(allocated) => allocated.clone(),
-            None => {
-                let first = Allocation::recorded(pod);
-                memory.resize.allocated = Some(first.clone());
-                let demand = admission::demand(&first.apply(pod));
-                match self.admit(pod, observed, demand) {
-                    Ok(()) => {}
-                    Err(Refusal { reason, message }) => {
-                        self.shared.recorder.warning(pod.reference(None), &reason, message.clone());
-                        let message = format!("Pod was rejected: {message}");
-                        memory.ending.get_or_insert(Ending {
-                            reason,
-                            message,
-                            refused: true,
-                            ..Ending::default()
-                        });
-                    }
-                }
-                first
-            }
-        };
+        let allocated = memory.resize.allocated.get_or_insert_with(|| Allocation::recorded(pod)).clone();
         if allocated == wanted {
             memory.resize.pending = None;
             return pod.clone();
         }
-        match self.shared.ledger.exchange(&self.handle.uid, admission::demand(pod)) {
+        let exchanged = match self.shared.exclusive.fixed(pod) {
+            Some(why) => Err(Shortage { hopeless: true, message: why.to_owned() }),
+            None => self.shared.ledger.exchange(&self.handle.uid, admission::demand(pod)),
+        };
+        match exchanged {
             Ok(()) => {
                 memory.resize.allocated = Some(wanted);
                 memory.resize.pending = None;
@@ -235,19 +224,60 @@ impl Worker {
         }
     }
 
+    /// Takes the pod when it is seen for the first time, or says why not.
+    async fn admit(&self, observed: &Observed) {
+        let pod = self.handle.pod();
+        if self.handle.memory.lock().resize.allocated.is_some() {
+            return;
+        }
+        let first = Allocation::recorded(&pod);
+        let allocated = first.apply(&pod);
+        let taken = self.take(&allocated, observed).await;
+        let mut memory = self.handle.memory.lock();
+        memory.resize.allocated = Some(first);
+        if let Err(Refusal { reason, message }) = taken {
+            self.shared.exclusive.release(&self.handle.uid);
+            self.shared.recorder.warning(pod.reference(None), &reason, message.clone());
+            let message = format!("Pod was rejected: {message}");
+            memory.ending.get_or_insert(Ending { reason, message, refused: true, ..Ending::default() });
+        }
+    }
+
     /// Takes a new pod, if the node can. One that a kubelet took before is not asked again.
-    fn admit(&self, pod: &Pod, observed: &Observed, demand: Demand) -> Result<(), Refusal> {
+    async fn take(&self, pod: &Pod, observed: &Observed) -> Result<(), Refusal> {
+        let demand = admission::demand(pod);
         let known = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
         if known || !observed.sandboxes.is_empty() || pod.is_deleting() {
             if !pod.is_terminal() {
                 self.shared.ledger.note(&self.handle.uid, demand);
+                tokio::select! {
+                    () = self.shared.exclusive.admit_again(pod) => {}
+                    () = self.leaving() => {}
+                }
             }
             return Ok(());
         }
         admission::while_closing(self.shared.shutdown.is_begun())?;
-        admission::check(pod)?;
         admission::under_pressure(pod, self.handle.is_static, &self.shared.pressure.now())?;
+        admission::check(pod)?;
+        // A plugin may take its time, or for ever: a pod that is to go does not wait for it.
+        tokio::select! {
+            given = self.shared.exclusive.admit(pod) => given?,
+            () = self.leaving() => {
+                self.shared.exclusive.release(&self.handle.uid);
+                return Ok(());
+            }
+        }
         self.shared.ledger.admit(&self.handle.uid, demand)
+    }
+
+    /// Until the pod is to go.
+    async fn leaving(&self) {
+        while !self.handle.is_removed() && !self.handle.pod().is_deleting() {
+            self.handle.wake.notified().await;
+        }
+        // Whoever looks next is to see it, too.
+        self.handle.wake();
     }
 
     fn forget_gone(&mut self, observed: &Observed) {

@@ -108,6 +108,30 @@ pub struct Settings {
     /// How often the node is looked at
     #[arg(long)]
     node_status_update_frequency: Option<String>,
+    /// Whether containers may have processors for themselves: none or static
+    #[arg(long)]
+    cpu_manager_policy: Option<String>,
+    /// How: full-pcpus-only=true,…
+    #[arg(long, value_delimiter = ',', value_parser = label)]
+    cpu_manager_policy_options: Vec<(String, String)>,
+    /// Processors that are kept for the system, such as 0-1
+    #[arg(long)]
+    reserved_cpus: Option<String>,
+    /// Whether containers have memory of NUMA nodes for themselves: None or Static
+    #[arg(long)]
+    memory_manager_policy: Option<String>,
+    /// Memory of NUMA nodes that is kept for the system: 0:memory=1Gi,hugepages-2Mi=2Mi;1:memory=1Gi
+    #[arg(long, value_delimiter = ';', value_parser = reserved_memory)]
+    reserved_memory: Vec<Value>,
+    /// Whether what a container has is near together: none, best-effort, restricted or single-numa-node
+    #[arg(long)]
+    topology_manager_policy: Option<String>,
+    /// Whose: container or pod
+    #[arg(long)]
+    topology_manager_scope: Option<String>,
+    /// How: prefer-closest-numa-nodes=true,…
+    #[arg(long, value_delimiter = ',', value_parser = label)]
+    topology_manager_policy_options: Vec<(String, String)>,
     /// Whether swap keeps the kubelet from running
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     fail_swap_on: Option<bool>,
@@ -118,6 +142,19 @@ pub fn below(text: &str) -> Result<(String, String), String> {
     let (signal, least) =
         text.split_once('<').ok_or_else(|| format!("{text:?} is not of the form signal<quantity"))?;
     Ok((signal.to_owned(), least.to_owned()))
+}
+
+/// `NODE:KIND=QUANTITY,…`
+fn reserved_memory(text: &str) -> Result<Value, String> {
+    let wrong = || format!("{text:?} is not of the form numa-node:type=quantity[,type=quantity]");
+    let (node, list) = text.split_once(':').ok_or_else(wrong)?;
+    let node: i32 = node.parse().map_err(|_| wrong())?;
+    let mut limits = BTreeMap::new();
+    for part in list.split(',') {
+        let (kind, amount) = part.split_once('=').ok_or_else(wrong)?;
+        limits.insert(kind.to_owned(), amount.to_owned());
+    }
+    Ok(json!({"numaNode": node, "limits": limits}))
 }
 
 /// `key=value:effect` or `key:effect`
@@ -176,6 +213,14 @@ impl Settings {
             "containerLogMaxFiles": self.container_log_max_files,
             "nodeStatusUpdateFrequency": self.node_status_update_frequency,
             "failSwapOn": self.fail_swap_on,
+            "cpuManagerPolicy": self.cpu_manager_policy,
+            "cpuManagerPolicyOptions": map(&self.cpu_manager_policy_options),
+            "reservedSystemCPUs": self.reserved_cpus,
+            "memoryManagerPolicy": self.memory_manager_policy,
+            "reservedMemory": Some(&self.reserved_memory).filter(|list| !list.is_empty()),
+            "topologyManagerPolicy": self.topology_manager_policy,
+            "topologyManagerScope": self.topology_manager_scope,
+            "topologyManagerPolicyOptions": map(&self.topology_manager_policy_options),
         });
         let Some(object) = value.as_object_mut() else { return Map::new() };
         given(object);

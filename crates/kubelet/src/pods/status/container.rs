@@ -121,7 +121,7 @@ impl Maker<'_> {
             user: latest.user.clone(),
             stop_signal: latest.stop_signal.clone(),
             volume_mounts: self.mounts(container),
-            ..ContainerStatus::default()
+            allocated_resources_status: self.node.exclusive.get(&container.name).filter(|_| !init).cloned(),
         }
     }
 

@@ -4,7 +4,9 @@ mod conditions;
 mod container;
 mod phase;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, HostIP, PodIP, PodStatus};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, HostIP, PodIP, PodStatus, ResourceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::memory::{Ending, Memory};
@@ -21,6 +23,8 @@ pub struct NodeFacts<'a> {
     pub runtime_name: &'a str,
     /// Whether the runtime makes mounts read-only down to the last one.
     pub recursive_read_only: bool,
+    /// How what containers have for themselves is, by container.
+    pub exclusive: &'a BTreeMap<String, Vec<ResourceStatus>>,
 }
 
 /// Makes the status.

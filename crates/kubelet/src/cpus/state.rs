@@ -1,0 +1,138 @@
+//! Who has which processors, and the file that says so (`cpu_manager_state`), in upstream's second format.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::CpuSet;
+use crate::checkpoint::{self, CheckpointError, map};
+
+/// The file's name.
+pub const NAME: &str = "cpu_manager_state";
+
+/// Who has which processors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// Those that everybody else shares.
+    pub shared: CpuSet,
+    /// By pod's uid and container.
+    pub given: BTreeMap<String, BTreeMap<String, CpuSet>>,
+}
+
+impl State {
+    /// What a container has for itself.
+    pub fn of(&self, uid: &str, container: &str) -> Option<&CpuSet> {
+        self.given.get(uid)?.get(container)
+    }
+
+    /// What any container has for itself.
+    pub fn exclusive(&self) -> CpuSet {
+        let sets = self.given.values().flat_map(BTreeMap::values);
+        sets.fold(CpuSet::default(), |all, set| all.or(set))
+    }
+
+    /// A pod is over: whether it had any.
+    pub fn release(&mut self, uid: &str) -> bool {
+        let Some(had) = self.given.remove(uid) else { return false };
+        self.shared = had.values().fold(self.shared.clone(), |shared, set| shared.or(set));
+        true
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    policy_name: String,
+    // Go does not mind how letters are written: files of old have another one here.
+    #[serde(alias = "defaultCPUSet")]
+    default_cpu_set: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    entries: BTreeMap<String, BTreeMap<String, String>>,
+    checksum: u64,
+}
+
+impl File {
+    fn dumped(&self) -> String {
+        let entries = map(self.entries.iter().map(|(uid, sets)| (uid, map(sets))));
+        format!(
+            "(*state.CPUManagerCheckpoint){{PolicyName:(string){} DefaultCPUSet:(string){} Entries:(map[string]map[string]string){entries} Checksum:(checksum.Checksum)0}}",
+            self.policy_name, self.default_cpu_set
+        )
+    }
+}
+
+/// Why the file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("configured policy {wanted:?} differs from state checkpoint policy {found:?}")]
+    Policy { wanted: String, found: String },
+    #[error(transparent)]
+    Set(#[from] super::set::NoCpuSet),
+}
+
+/// Reads the file that this policy wrote; `None` when there is none.
+///
+/// # Errors
+/// [`StateError`].
+pub fn read(path: &Path, policy: &str) -> Result<Option<State>, StateError> {
+    let Some(file) = checkpoint::read::<File>(path)? else { return Ok(None) };
+    checkpoint::verify(path, file.checksum, &file.dumped())?;
+    if file.policy_name != policy {
+        return Err(StateError::Policy { wanted: policy.to_owned(), found: file.policy_name });
+    }
+    let mut state = State { shared: file.default_cpu_set.parse()?, given: BTreeMap::new() };
+    for (uid, sets) in file.entries {
+        for (container, set) in sets {
+            state.given.entry(uid.clone()).or_default().insert(container, set.parse()?);
+        }
+    }
+    Ok(Some(state))
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// [`CheckpointError`].
+pub fn write(path: &Path, policy: &str, state: &State) -> Result<(), CheckpointError> {
+    let text = |sets: &BTreeMap<String, CpuSet>| {
+        sets.iter().map(|(container, set)| (container.clone(), set.to_string())).collect()
+    };
+    let mut file = File {
+        policy_name: policy.to_owned(),
+        default_cpu_set: state.shared.to_string(),
+        entries: state.given.iter().map(|(uid, sets)| (uid.clone(), text(sets))).collect(),
+        checksum: 0,
+    };
+    file.checksum = checkpoint::checksum(&file.dumped());
+    checkpoint::write(path, &file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_files_are_read_and_ours_are_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        assert_eq!(read(&path, "none").unwrap(), None);
+        // From upstream's own tests, sum included.
+        let text = r#"{"policyName":"none","defaultCPUSet":"1-3","entries":{"pod":{"container1":"4-6","container2":"1-3"}},"checksum":3610638499}"#;
+        std::fs::write(&path, text).unwrap();
+        let mut state = read(&path, "none").unwrap().unwrap();
+        assert_eq!(state.of("pod", "container1").unwrap().to_string(), "4-6");
+        assert!(matches!(read(&path, "static"), Err(StateError::Policy { .. })));
+        write(&path, "none", &state).unwrap();
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(written, text.replace("defaultCPUSet", "defaultCpuSet"));
+        std::fs::write(&path, written.replace("4-6", "4-7")).unwrap();
+        assert!(matches!(read(&path, "none"), Err(StateError::Checkpoint(CheckpointError::Corrupt { .. }))));
+        assert!(state.release("pod") && !state.release("pod"));
+        assert_eq!(state.shared.to_string(), "1-6");
+        write(&path, "none", &State { shared: "4-6".parse().unwrap(), ..State::default() }).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with(r#""checksum":354655845}"#));
+    }
+}

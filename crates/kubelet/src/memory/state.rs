@@ -1,0 +1,170 @@
+//! Which memory is given to whom, and the file that says so (`memory_manager_state`), in upstream's first format.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, CheckpointError, list, map};
+
+/// The file's name.
+pub const NAME: &str = "memory_manager_state";
+
+/// One kind of memory of a NUMA node, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Table {
+    pub total: u64,
+    pub system_reserved: u64,
+    pub allocatable: u64,
+    /// Given to containers.
+    pub reserved: u64,
+    pub free: u64,
+}
+
+/// A NUMA node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeState {
+    /// How many containers have memory of it, each kind counted.
+    pub number_of_assignments: i64,
+    /// By resource: `memory`, `hugepages-2Mi`.
+    pub memory_map: BTreeMap<String, Table>,
+    /// The nodes that memory is given of together with this one's.
+    pub cells: Vec<i64>,
+}
+
+/// What a container has of one kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Block {
+    pub numa_affinity: Vec<i64>,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub size: u64,
+}
+
+/// By pod's uid and container.
+pub type Given = BTreeMap<String, BTreeMap<String, Vec<Block>>>;
+
+/// All of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    pub nodes: BTreeMap<i64, NodeState>,
+    pub given: Given,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct File {
+    policy_name: String,
+    machine_state: BTreeMap<i64, NodeState>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    entries: Given,
+    checksum: u64,
+}
+
+impl Table {
+    fn dumped(&self) -> String {
+        format!(
+            "<*>{{TotalMemSize:(uint64){} SystemReserved:(uint64){} Allocatable:(uint64){} Reserved:(uint64){} Free:(uint64){}}}",
+            self.total, self.system_reserved, self.allocatable, self.reserved, self.free
+        )
+    }
+}
+
+impl NodeState {
+    fn dumped(&self) -> String {
+        let tables = map(self.memory_map.iter().map(|(kind, table)| (kind, table.dumped())));
+        format!(
+            "<*>{{NumberOfAssignments:(int){} MemoryMap:(map[v1.ResourceName]*state.MemoryTable){tables} Cells:([]int){}}}",
+            self.number_of_assignments,
+            list(&self.cells)
+        )
+    }
+}
+
+impl Block {
+    fn dumped(&self) -> String {
+        format!(
+            "{{NUMAAffinity:([]int){} Type:(v1.ResourceName){} Size:(uint64){}}}",
+            list(&self.numa_affinity),
+            self.kind,
+            self.size
+        )
+    }
+}
+
+impl File {
+    fn dumped(&self) -> String {
+        let nodes = map(self.machine_state.iter().map(|(id, node)| (id, node.dumped())));
+        let blocks = |blocks: &Vec<Block>| list(blocks.iter().map(Block::dumped));
+        let containers = |containers: &BTreeMap<String, Vec<Block>>| {
+            map(containers.iter().map(|(name, list)| (name, blocks(list))))
+        };
+        let entries = map(self.entries.iter().map(|(uid, list)| (uid, containers(list))));
+        format!(
+            "(*state.MemoryManagerCheckpoint){{PolicyName:(string){} MachineState:(state.NUMANodeMap){nodes} Entries:(state.ContainerMemoryAssignments){entries} Checksum:(checksum.Checksum)0}}",
+            self.policy_name
+        )
+    }
+}
+
+/// Why the file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("[memorymanager] configured policy {wanted:?} differs from state checkpoint policy {found:?}")]
+    Policy { wanted: String, found: String },
+}
+
+/// Reads the file that this policy wrote; `None` when there is none.
+///
+/// # Errors
+/// [`StateError`].
+pub fn read(path: &Path, policy: &str) -> Result<Option<State>, StateError> {
+    let Some(file) = checkpoint::read::<File>(path)? else { return Ok(None) };
+    checkpoint::verify(path, file.checksum, &file.dumped())?;
+    if file.policy_name != policy {
+        return Err(StateError::Policy { wanted: policy.to_owned(), found: file.policy_name });
+    }
+    Ok(Some(State { nodes: file.machine_state, given: file.entries }))
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// [`CheckpointError`].
+pub fn write(path: &Path, policy: &str, state: &State) -> Result<(), CheckpointError> {
+    let mut file = File {
+        policy_name: policy.to_owned(),
+        machine_state: state.nodes.clone(),
+        entries: state.given.clone(),
+        checksum: 0,
+    };
+    file.checksum = checkpoint::checksum(&file.dumped());
+    checkpoint::write(path, &file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upstreams_files_are_read_and_ours_are_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        assert_eq!(read(&path, "Static").unwrap(), None);
+        // From upstream's own tests, sum included.
+        let text = r#"{"policyName":"static","machineState":{"0":{"numberOfAssignments":0,"memoryMap":{"memory":{"total":2048,"systemReserved":512,"allocatable":1536,"reserved":512,"free":1024}},"cells":[]}},"entries":{"pod":{"container1":[{"numaAffinity":[0],"type":"memory","size":512}]}},"checksum":4215593881}"#;
+        std::fs::write(&path, text).unwrap();
+        let state = read(&path, "static").unwrap().unwrap();
+        assert_eq!(state.nodes[&0].memory_map["memory"].free, 1024);
+        write(&path, "static", &state).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        assert!(matches!(read(&path, "Static"), Err(StateError::Policy { .. })));
+        std::fs::write(&path, text.replace("1536", "1537")).unwrap();
+        assert!(matches!(read(&path, "static"), Err(StateError::Checkpoint(_))));
+    }
+}
