@@ -211,7 +211,10 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let ledger = Ledger::new(given(&machine, &config)?);
     let pulls = Records::new(&config.root_dir);
     let exclusive = Exclusive::load(&config, &machine, tasks)?;
-    let claims = Claims::load(&config.root_dir, client.clone(), &config.node_name, tasks)?;
+    let claims = {
+        let (root, clock) = (&config.root_dir, config.clock.clone());
+        Claims::load(root, client.clone(), &config.node_name, clock, tasks)?
+    };
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -261,9 +264,11 @@ fn serve_plugins(shared: &Arc<Shared>) -> Result<(), KubeletError> {
 /// Lets the workers of pods look again when something that they have is different.
 async fn tell_pods(shared: Arc<Shared>, pods: Pods) {
     loop {
-        for uid in shared.exclusive.devices.concerned().await {
-            pods.wake(&uid);
-        }
+        let uids = tokio::select! {
+            uids = shared.exclusive.devices.concerned() => uids,
+            uids = shared.claims.concerned() => uids,
+        };
+        uids.iter().for_each(|uid| pods.wake(uid));
     }
 }
 
