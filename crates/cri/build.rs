@@ -2,13 +2,14 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "proto/runtime.proto",
     "proto/deviceplugin.proto",
     "proto/pluginregistration.proto",
     "proto/podresources.proto",
     "proto/dra_v1.proto",
     "proto/dra_v1beta1.proto",
+    "proto/drahealth.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

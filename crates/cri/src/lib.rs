@@ -37,4 +37,6 @@ generated! {
     dra_v1 = "k8s.io.kubelet.pkg.apis.dra.v1";
     /// Drivers of dynamic resources as they were before (`dra.v1beta1`).
     dra_v1beta1 = "k8s.io.kubelet.pkg.apis.dra.v1beta1";
+    /// How devices of drivers are (`dra-health.v1alpha1`).
+    dra_health = "v1alpha1";
 }

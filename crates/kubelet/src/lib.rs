@@ -249,7 +249,10 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let pulling = turns(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
     let exclusive = Exclusive::load(&config, &machine, tasks)?;
-    let claims = Claims::load(&config.root_dir, client.clone(), &config.node_name, tasks)?;
+    let claims = {
+        let (root, clock) = (&config.root_dir, config.clock.clone());
+        Claims::load(root, client.clone(), &config.node_name, clock, tasks)?
+    };
     let shared = Arc::new(Shared {
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
@@ -317,9 +320,11 @@ fn serve_plugins(shared: &Arc<Shared>) -> Result<(), KubeletError> {
 /// Lets the workers of pods look again when something that they have is different.
 async fn tell_pods(shared: Arc<Shared>, pods: Pods) {
     loop {
-        for uid in shared.exclusive.devices.concerned().await {
-            pods.wake(&uid);
-        }
+        let uids = tokio::select! {
+            uids = shared.exclusive.devices.concerned() => uids,
+            uids = shared.claims.concerned() => uids,
+        };
+        uids.iter().for_each(|uid| pods.wake(uid));
     }
 }
 

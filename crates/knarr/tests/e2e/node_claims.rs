@@ -75,6 +75,13 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     ]);
     cluster.k("wait --for=condition=Ready pod/user --timeout=30s");
     assert_eq!(cluster.k("exec user -- sh -c 'echo $DRA_DEVICE_1'").trim(), "thing");
+    let health =
+        cluster.k("get pod user -o jsonpath={.status.containerStatuses[0].allocatedResourcesStatus[0]}");
+    let health: serde_json::Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(
+        (&health["name"], &health["resources"][0]["health"]),
+        (&"claim:mine".into(), &"Unknown".into())
+    );
     let claim = cluster.k("get resourceclaim thing -o jsonpath={.metadata.uid}");
     let file = format!("/var/run/cdi/dra.e2e.example.com-{claim}.json");
     assert!(Path::new(&file).exists(), "{file}");

@@ -2,7 +2,7 @@
 //! is made, and given back after its last container has ended.
 //!
 //! `names` says which claims a pod means, `state` who uses which (both pure), `checkpoint` keeps that, `registry` knows
-//! drivers and `drivers` speaks with them, `prepare` does what is to be done, `turns` keeps pods out of each other's
+//! drivers and `drivers` speaks with them, `health` hears how their devices are, `prepare` does what is to be done, `turns` keeps pods out of each other's
 //! way, `slices` takes back what a driver has published that went away. Who allocates claims is not known here.
 //!
 //! Invariant: that a pod uses a claim is on disk before its driver is asked to prepare it, and stays there until the
@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod drivers;
+mod health;
 mod names;
 mod prepare;
 mod registry;
@@ -19,13 +20,13 @@ mod state;
 mod tests;
 mod turns;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Backoff, TaskGroup};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use base::{Backoff, SharedClock, TaskGroup};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -48,7 +49,12 @@ pub struct Claims {
     path: PathBuf,
     client: kube::Client,
     node: String,
+    clock: SharedClock,
     tasks: TaskGroup,
+    health: Mutex<health::Health>,
+    /// Pods with a device whose health is another now.
+    concerned: Mutex<BTreeSet<String>>,
+    concern: Notify,
     state: Mutex<State>,
     drivers: Mutex<Drivers>,
     turns: Turns,
@@ -66,6 +72,7 @@ impl Claims {
         root: &Path,
         client: kube::Client,
         node: &str,
+        clock: SharedClock,
         tasks: &TaskGroup,
     ) -> Result<Arc<Self>, ClaimsError> {
         let path = root.join(checkpoint::NAME);
@@ -74,7 +81,11 @@ impl Claims {
             path,
             client,
             node: node.to_owned(),
+            clock,
             tasks: tasks.clone(),
+            health: Mutex::default(),
+            concerned: Mutex::default(),
+            concern: Notify::new(),
             drivers: Mutex::default(),
             turns: Turns::default(),
             leaving: Mutex::default(),
@@ -111,6 +122,33 @@ impl Claims {
         claims
             .filter_map(|(claim, request)| Some(state.get(pod.namespace(), &claim)?.prepared(&request)))
             .collect()
+    }
+
+    /// How the devices of a pod's claims are, by container.
+    pub fn statuses(&self, pod: &Pod) -> BTreeMap<String, Vec<ResourceStatus>> {
+        let (state, health, now) = (self.state.lock(), self.health.lock(), self.clock.monotonic());
+        let of = |container: &Container| health.of_container(&state, pod, container, now);
+        pod.containers().iter().map(|container| (container.name.clone(), of(container))).collect()
+    }
+
+    /// Until the health of devices changes that pods have; which pods.
+    pub async fn concerned(&self) -> BTreeSet<String> {
+        loop {
+            let uids = std::mem::take(&mut *self.concerned.lock());
+            if !uids.is_empty() {
+                return uids;
+            }
+            self.concern.notified().await;
+        }
+    }
+
+    /// Devices of a driver (pools and names) are other than before.
+    fn concern(&self, driver: &str, changed: &BTreeSet<(String, String)>) {
+        let uids = self.state.lock().users(driver, changed);
+        if !uids.is_empty() {
+            self.concerned.lock().extend(uids);
+            self.concern.notify_one();
+        }
     }
 
     /// Whether a pod uses any claim.

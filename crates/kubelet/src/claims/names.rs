@@ -35,6 +35,12 @@ fn claims(pod: &Pod) -> impl Iterator<Item = &PodResourceClaim> {
     pod.spec().into_iter().flat_map(|spec| spec.resource_claims.iter().flatten())
 }
 
+/// The object of a claim that a pod names so, if there is one by now.
+pub fn of_claim(pod: &Pod, named: &str) -> Option<String> {
+    let claim = claims(pod).find(|claim| claim.name == named)?;
+    name(pod, claim).ok().flatten().map(|found| found.name)
+}
+
 /// The claim that the scheduler made for resources that drivers provide under a plain name.
 fn of_extended(pod: &Pod) -> Option<Name> {
     let status = pod.status.as_ref()?.extended_resource_claim_status.as_ref()?;

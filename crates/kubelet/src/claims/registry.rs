@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
 use super::drivers::Driver;
-use super::{Claims, PrepareError, slices};
+use super::{Claims, PrepareError, health, slices};
 use crate::plugins::Handler;
 
 /// The services that are spoken, the better one first.
@@ -28,12 +28,12 @@ struct Endpoint {
     driver: Driver,
     /// Whether anybody serves there, as far as is known.
     answers: bool,
-    watch: AbortHandle,
+    tasks: [AbortHandle; 2],
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -100,10 +100,12 @@ impl Handler for Registered {
     async fn register(&self, name: &str, endpoint: &Path, versions: &[String]) -> Result<(), String> {
         let service = choose(versions)?;
         let channel = cri::channel(&format!("unix://{}", endpoint.display())).await;
-        let driver = Driver::new(channel.map_err(|error| error.to_string())?, service == SERVICES[0]);
+        let channel = channel.map_err(|error| error.to_string())?;
+        let driver = Driver::new(channel.clone(), service == SERVICES[0]);
         let watch = tokio::spawn(watch(self.0.clone(), name.to_owned(), endpoint.to_owned()));
-        let (path, watch) = (endpoint.to_owned(), watch.abort_handle());
-        self.0.drivers.lock().add(name, Endpoint { path, driver, answers: true, watch });
+        let health = tokio::spawn(health::listen(self.0.clone(), name.to_owned(), channel));
+        let (path, tasks) = (endpoint.to_owned(), [watch.abort_handle(), health.abort_handle()]);
+        self.0.drivers.lock().add(name, Endpoint { path, driver, answers: true, tasks });
         // Whoever is over may have waited for it.
         self.0.left.notify_one();
         Ok(())

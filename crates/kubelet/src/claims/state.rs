@@ -96,6 +96,13 @@ impl State {
         used.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Pods that have any of these devices of a driver.
+    pub fn users(&self, driver: &str, devices: &BTreeSet<(String, String)>) -> BTreeSet<String> {
+        let is_meant = |device: &Device| devices.contains(&(device.pool.clone(), device.name.clone()));
+        let has = |claim: &&Claim| claim.drivers.get(driver).is_some_and(|list| list.iter().any(is_meant));
+        self.claims().filter(has).flat_map(|claim| claim.pods.clone()).collect()
+    }
+
     /// Pods that use claims.
     pub fn pods(&self) -> impl Iterator<Item = String> {
         let all: BTreeSet<String> = self.claims().flat_map(|claim| claim.pods.clone()).collect();

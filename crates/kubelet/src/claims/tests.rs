@@ -2,10 +2,16 @@
 
 use std::path::Path;
 
-use base::Shutdown;
+use base::{Shutdown, SystemClock};
+use cri::dra_health as told;
 use cri::dra_v1 as wire;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use serde_json::json;
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::WatchStream;
+use told::dra_resource_health_server::{DraResourceHealth, DraResourceHealthServer};
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 use wire::dra_plugin_server::{DraPlugin, DraPluginServer};
 
@@ -19,6 +25,21 @@ use crate::socket::listen;
 struct Fake {
     asked: Mutex<Vec<String>>,
     refuses: Mutex<bool>,
+    health: watch::Sender<Vec<told::DeviceHealth>>,
+}
+
+#[tonic::async_trait]
+impl DraResourceHealth for Fake {
+    type NodeWatchResourcesStream = BoxStream<told::NodeWatchResourcesResponse>;
+
+    async fn node_watch_resources(
+        &self,
+        _: Request<told::NodeWatchResourcesRequest>,
+    ) -> Result<Response<Self::NodeWatchResourcesStream>, Status> {
+        let words = WatchStream::new(self.health.subscribe());
+        let words = words.map(|devices| Ok(told::NodeWatchResourcesResponse { devices }));
+        Ok(Response::new(Box::pin(words)))
+    }
 }
 
 impl Fake {
@@ -109,7 +130,7 @@ fn client(object: ResourceClaim) -> kube::Client {
 }
 
 fn begin(root: &Path, tasks: &TaskGroup) -> Arc<Claims> {
-    Claims::load(root, client(claim(true, &["a", "b"])), "node", tasks).unwrap()
+    Claims::load(root, client(claim(true, &["a", "b"])), "node", SystemClock::shared(), tasks).unwrap()
 }
 
 #[tokio::test]
@@ -124,7 +145,9 @@ async fn claims_are_prepared_once_shared_kept_and_given_back() {
     let fake = Arc::new(Fake::default());
     let socket = root.path().join("x.sock");
     let incoming = listen(&socket).unwrap();
-    let server = tonic::transport::Server::builder().add_service(DraPluginServer::from_arc(fake.clone()));
+    let server = tonic::transport::Server::builder()
+        .add_service(DraPluginServer::from_arc(fake.clone()))
+        .add_service(DraResourceHealthServer::from_arc(fake.clone()));
     tasks.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
     let versions = ["v1.DRAPlugin".to_owned()];
     Registered(claims.clone()).register("x.com", &socket, &versions).await.unwrap();
@@ -140,6 +163,18 @@ async fn claims_are_prepared_once_shared_kept_and_given_back() {
     assert_eq!(asked(), ["prepare shared", "prepare shared"]);
     let devices = |claims: &Claims| claims.devices(&pod("b"), &pod("b").containers()[0]).unwrap();
     assert_eq!(devices(&claims), ["x.com/d=shared"]);
+    let health = |claims: &Claims| {
+        let status = claims.statuses(&pod("a")).remove("c").unwrap().remove(0);
+        let device = status.resources.unwrap().remove(0);
+        (status.name, device.resource_id, device.health.unwrap())
+    };
+    let is = |health: &str| ("claim:gpu".to_owned(), "x.com/d=shared".to_owned(), health.to_owned());
+    assert_eq!(health(&claims), is("Unknown"));
+    let device = Some(told::DeviceIdentifier { pool_name: "node".into(), device_name: "d0".into() });
+    let ill = told::HealthStatus::Unhealthy.into();
+    fake.health.send_replace(vec![told::DeviceHealth { device, health: ill, ..Default::default() }]);
+    assert_eq!(claims.concerned().await.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(health(&claims), is("Unhealthy"));
 
     // A kubelet that was killed knows them, and asks again before a new sandbox.
     let claims = begin(root.path(), &tasks);

@@ -154,11 +154,17 @@ impl Worker {
             View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
         let config = &self.shared.config;
         let host_ips = config.node_ips();
+        let mut exclusive = self.shared.exclusive.statuses(pod);
+        for (name, claimed) in
+            self.shared.claims.statuses(pod).into_iter().filter(|(_, list)| !list.is_empty())
+        {
+            exclusive.entry(name).or_default().extend(claimed);
+        }
         let facts = NodeFacts {
             host_ips: &host_ips,
             runtime_name: &self.shared.runtime.name,
             recursive_read_only: self.shared.runtime.recursive_read_only,
-            exclusive: &self.shared.exclusive.statuses(pod),
+            exclusive: &exclusive,
         };
         let status = generate(&view, &decided, &facts);
         if memory.acknowledged.is_none() {
