@@ -44,7 +44,8 @@ pub fn validate(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
     }
 }
 
-fn may(attempt: &Attempt<'_>, verb: &str, signer: &str) -> bool {
+/// Whether the user may do this with a signer, or with all of its domain.
+pub fn may(attempt: &Attempt<'_>, verb: &str, signer: &str) -> bool {
     let domain = signer.split('/').next().unwrap_or_default();
     [signer.to_owned(), format!("{domain}/*")].iter().any(|name| {
         let attributes = Attributes {

@@ -9,6 +9,7 @@ mod namespace;
 mod node;
 mod node_pods;
 mod pod;
+mod pod_certificates;
 mod pod_security;
 mod priority;
 mod resize;
@@ -137,6 +138,7 @@ pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<Strin
     pod_security::validate(attempt, object, warnings)?;
     escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)?;
+    pod_certificates::validate(attempt, object)?;
     resize::validate(attempt, object)
 }
 

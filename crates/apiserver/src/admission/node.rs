@@ -2,10 +2,12 @@
 
 use schema::{Map, Object, Value};
 
-use super::{Attempt, node_pods};
+use super::{Attempt, node_pods, pod_certificates};
 use crate::status::{ApiError, Result};
 use crate::write::admit::Operation;
 
+/// What marks a pod that shows a static one.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
 /// A new node takes no pods before it is known to be ready.
@@ -77,6 +79,9 @@ pub fn restriction(attempt: &Attempt<'_>, object: Option<&Object>) -> Result<()>
             }
         }
         ("", "pods") => node_pods::restrict(attempt, node, object),
+        ("certificates.k8s.io", "podcertificaterequests") => {
+            pod_certificates::restrict(attempt, node, object)
+        }
         ("coordination.k8s.io", "leases") => {
             let namespace = attempt.namespace();
             if namespace != "kube-node-lease" {

@@ -5,10 +5,9 @@ use kinds::Part;
 use schema::{Object, Value};
 
 use super::Attempt;
+use super::node::MIRROR;
 use crate::status::{ApiError, Result};
 use crate::write::admit::Operation;
-
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Checks what a kubelet does to a pod.
 ///

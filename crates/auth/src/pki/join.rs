@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stub_says_nothing_and_is_signed_by_its_own_key() {
+        for key_type in ["ECDSAP256", "ECDSAP384", "ED25519"] {
+            let (mut request, key) = stub_request(key_type).unwrap();
+            assert!(key.starts_with("-----BEGIN PRIVATE KEY"));
+            crate::pki::verify_request(&request).unwrap();
+            *request.last_mut().unwrap() ^= 1;
+            assert!(crate::pki::verify_request(&request).is_err(), "{key_type}");
+        }
+        assert!(stub_request("RSA4096").is_err());
+    }
+
+    #[test]
     fn a_request_says_what_was_asked_for_and_its_certificate_too() {
         let dir = tempfile::tempdir().unwrap();
         let pki = pki(dir.path());

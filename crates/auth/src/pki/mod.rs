@@ -35,7 +35,7 @@ use self::issue::{Authority, Subject};
 pub use self::issue::{CertificateAuthority, Usage};
 pub use self::serving::Serving;
 pub use self::tls::{client_config, server_config, server_config_by};
-pub use self::x509::{Holder, Requested, holder, requested, user_of_certificate};
+pub use self::x509::{Holder, Requested, holder, requested, user_of_certificate, verify_request};
 use crate::token::SigningKey;
 use crate::user::User;
 

@@ -1,3 +1,5 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use testkit::Cluster;
 use testkit::http::Call;
@@ -155,4 +157,52 @@ async fn a_kubelet_makes_mirrors_and_nothing_else() {
     let made = Call::post(PODS, &mirror).send(kubelet).await.expect(201).json();
     assert_eq!(made["metadata"]["labels"], json!({"topology.kubernetes.io/zone": "z"}));
     assert_eq!(made["spec"]["serviceAccountName"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kubelet_asks_for_certificates_of_the_pods_on_its_node_alone() {
+    let cluster = Cluster::start().await;
+    let admin = &cluster.admin();
+    account(admin, "default").await;
+    let _ = SimulatedNode::join(admin, "n", cluster.clock().now()).await;
+    let _ = Call::post(PODS, &pod("p", json!({"nodeName": "n"}))).send(admin).await.expect(201);
+    let _ = Call::post(PODS, &pod("q", json!({"nodeName": "o"}))).send(admin).await.expect(201);
+    let uid = async |path: &str| {
+        let found = Call::get(path).send(admin).await.expect(200).json();
+        found["metadata"]["uid"].as_str().unwrap().to_owned()
+    };
+    let (node, own, other) =
+        (uid("/api/v1/nodes/n").await, uid(&format!("{PODS}/p")).await, uid(&format!("{PODS}/q")).await);
+    let account = uid("/api/v1/namespaces/default/serviceaccounts/default").await;
+    let (stub, _) = auth::pki::join::stub_request("ED25519").unwrap();
+    let request = json!({"metadata": {"name": "r"}, "spec": {
+        "signerName": "example.com/s", "nodeName": "n", "nodeUID": node, "podName": "p", "podUID": own,
+        "serviceAccountName": "default", "serviceAccountUID": account, "maxExpirationSeconds": 3600,
+        "stubPKCS10Request": STANDARD.encode(&stub)}});
+    let with = |changes: Value| {
+        let mut changed = request.clone();
+        for (field, value) in changes.as_object().unwrap() {
+            changed["spec"][field] = value.clone();
+        }
+        changed
+    };
+    let requests = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests";
+    let kubelet = &cluster.client_as("system:node:n", &["system:nodes"]);
+    let mut forged = stub.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for (changes, why) in [
+        (json!({"podName": "q", "podUID": other}), "the pod is not running on the requesting node"),
+        (json!({"nodeName": "o"}), "spec.nodeName is not the requesting node"),
+        (json!({"podUID": other}), "spec.podUID is not the pod's"),
+        (json!({"serviceAccountUID": "x"}), "spec.serviceAccountUID is not the service account's"),
+        (json!({"stubPKCS10Request": STANDARD.encode(forged)}), "spec.stubPKCS10Request: "),
+    ] {
+        let refused = Call::post(requests, &with(changes)).send(kubelet).await.expect(403);
+        assert!(refused.message().contains(why), "{why}: {}", refused.message());
+    }
+    let _ = Call::post(requests, &request).send(kubelet).await.expect(201);
+    // Whoever may not sign for the signer issues nothing, least of all a kubelet.
+    let status = Call::patch(format!("{requests}/r/status"), &json!({"status": {"conditions": []}}));
+    let _ = status.send(kubelet).await.expect(403);
+    let _ = Call::delete(format!("{requests}/r")).send(kubelet).await.expect(403);
 }
