@@ -8,12 +8,13 @@ use schema::{Kind, builtin, json, protobuf, transcode, yaml};
 fn testdata() -> PathBuf {
     let gen_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("gen");
     let out = Command::new("go")
-        .args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/api"])
+        .args(["mod", "download", "-json", "k8s.io/api"])
         .current_dir(gen_dir)
         .output()
         .expect("go must be on the PATH");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    PathBuf::from(String::from_utf8(out.stdout).unwrap().trim()).join("testdata")
+    let module: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    Path::new(module["Dir"].as_str().unwrap()).join("testdata")
 }
 
 struct Golden {
