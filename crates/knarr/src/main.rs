@@ -4,6 +4,7 @@
 //! need as arguments.
 
 mod api;
+mod build;
 mod check;
 mod cluster;
 mod cni;

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Which;
+use super::image_build::Build;
 use crate::cluster::Settings;
 
 /// `knarr image`
@@ -20,6 +21,8 @@ pub struct Image {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Build an image from a Containerfile that copies files, into every node or into an archive
+    Build(Build),
     /// Import an OCI or Docker archive into every node of the cluster on this machine
     Import {
         /// The archive
@@ -39,13 +42,18 @@ enum Command {
     },
 }
 
-fn spec(image: &str) -> Option<cri::v1::ImageSpec> {
+pub(super) fn spec(image: &str) -> Option<cri::v1::ImageSpec> {
     Some(cri::v1::ImageSpec { image: image.to_owned(), ..Default::default() })
 }
 
 impl Image {
     /// Runs the command on every node.
     pub fn run(self) -> Result<()> {
+        if let Command::Build(build) = &self.command
+            && let Some(built) = build.offline()
+        {
+            return built;
+        }
         let paths = self.which.paths();
         let settings = Settings::load(&paths.settings())?;
         let nodes = super::local_nodes(&paths, settings.as_ref())?;
@@ -56,6 +64,9 @@ impl Image {
             );
         }
         super::block_on(async {
+            if let Command::Build(build) = &self.command {
+                return build.run(&paths, &nodes).await;
+            }
             for node in nodes {
                 let socket = paths.cri_socket(&node);
                 self.on_node(&node, &socket).await.with_context(|| format!("on node {node}"))?;
@@ -70,7 +81,7 @@ impl Image {
         }
         let (_, mut images) = cri::connect(&socket.display().to_string()).await?;
         match &self.command {
-            Command::Import { .. } => {}
+            Command::Build(_) | Command::Import { .. } => {}
             Command::Ls => {
                 let list = images.list_images(cri::v1::ListImagesRequest::default()).await?.into_inner();
                 for image in list.images {
@@ -93,7 +104,7 @@ impl Image {
     }
 }
 
-async fn import(node: &str, socket: &std::path::Path, file: &std::path::Path) -> Result<()> {
+pub(super) async fn import(node: &str, socket: &std::path::Path, file: &std::path::Path) -> Result<()> {
     let size = std::fs::metadata(file).with_context(|| format!("reading {}", file.display()))?.len();
     // Draws on a terminal only; quiet in a pipe.
     let bar = ProgressBar::new(size).with_prefix(node.to_owned());

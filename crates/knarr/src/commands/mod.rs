@@ -5,6 +5,7 @@ mod check;
 mod cni;
 mod down;
 mod image;
+mod image_build;
 mod process;
 mod status;
 mod token;

@@ -16,6 +16,7 @@ mod critest;
 mod dra_driver;
 mod faults;
 mod image;
+mod image_build;
 mod join;
 mod kubectl;
 mod kubectl_admin;
