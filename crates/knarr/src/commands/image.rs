@@ -1,6 +1,7 @@
 //! `knarr image`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -90,9 +91,11 @@ impl Image {
                 }
             }
             Command::Pull { image } => {
-                images
-                    .pull_image(cri::v1::PullImageRequest { image: spec(image), ..Default::default() })
-                    .await?;
+                let spinner = waiting(node, image);
+                let request = cri::v1::PullImageRequest { image: spec(image), ..Default::default() };
+                let pulled = images.pull_image(request).await;
+                spinner.finish_and_clear();
+                pulled?;
                 println!("{node}: pulled {image}");
             }
             Command::Rm { image } => {
@@ -102,6 +105,17 @@ impl Image {
         }
         Ok(())
     }
+}
+
+/// Shows for how long a node has been pulling: the runtime does not say how far it is. Quiet in a pipe.
+fn waiting(node: &str, image: &str) -> ProgressBar {
+    let spinner =
+        ProgressBar::new_spinner().with_prefix(node.to_owned()).with_message(format!("pulling {image}"));
+    if let Ok(style) = ProgressStyle::with_template("{prefix} {spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
 }
 
 pub(super) async fn import(node: &str, socket: &std::path::Path, file: &std::path::Path) -> Result<()> {
