@@ -192,8 +192,8 @@ impl Up {
         }
         for _ in 0..RESTARTS {
             self.start_server(paths, settings)?;
-            start_node_processes(paths, settings)?;
-            if super::block_on(wait_for_nodes(kubeconfig, paths, settings))? == Waited::Ready {
+            let found = start_node_processes(paths, settings)?;
+            if super::block_on(wait_for_nodes(kubeconfig, paths, settings, found))? == Waited::Ready {
                 return Ok(());
             }
         }
@@ -215,18 +215,25 @@ fn node_processes(settings: &Settings) -> impl Iterator<Item = (String, &'static
     })
 }
 
-fn start_node_processes(paths: &Paths, settings: &Settings) -> Result<()> {
+/// Processes that were alive, by name, with their pids.
+type Alive = BTreeSet<(String, i32)>;
+
+/// Starts what does not run, and says what does: some of it may be about to end.
+fn start_node_processes(paths: &Paths, settings: &Settings) -> Result<Alive> {
+    let mut found = Alive::new();
     for (process, command, node) in node_processes(settings) {
-        if ProcessRecord::alive(&paths.process(&process)).is_none() {
-            let mut arguments = vec![command, "--name", &settings.name, "--node", &node];
-            let cni = settings.cni.arguments();
-            if command == "node-runtime" {
-                arguments.extend(cni.iter().map(String::as_str));
-            }
-            daemon(&paths.log(&process), &arguments, &paths.data)?;
+        if let Some(record) = ProcessRecord::alive(&paths.process(&process)) {
+            found.insert((process, record.pid));
+            continue;
         }
+        let mut arguments = vec![command, "--name", &settings.name, "--node", &node];
+        let cni = settings.cni.arguments();
+        if command == "node-runtime" {
+            arguments.extend(cni.iter().map(String::as_str));
+        }
+        daemon(&paths.log(&process), &arguments, &paths.data)?;
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The first of the machine's node networks that nobody has.
@@ -285,12 +292,16 @@ enum Waited {
 }
 
 /// Waits until every node says that it is ready, or a process ends.
-async fn wait_for_nodes(kubeconfig: &str, paths: &Paths, settings: &Settings) -> Result<Waited> {
+async fn wait_for_nodes(
+    kubeconfig: &str,
+    paths: &Paths,
+    settings: &Settings,
+    mut seen: Alive,
+) -> Result<Waited> {
     let client = client::connect::kubeconfig(kubeconfig).await?;
     let nodes: kube::Api<Node> = kube::Api::all(client);
     let since = Instant::now();
     // Each writes its record once it runs; one that was there and is gone has ended.
-    let mut seen = BTreeSet::new();
     let mut waiting = settings.node_names();
     loop {
         let mut alive = true;
