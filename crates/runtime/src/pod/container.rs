@@ -1,5 +1,7 @@
 //! One container, from its making to its removal.
 
+mod status;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,10 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1::security_profile::ProfileType;
-use cri::v1::{
-    ContainerConfig, ContainerEventType, ContainerResources, ContainerState as CriState, ContainerStatus,
-    ContainerUser, LinuxContainerResources, LinuxContainerUser, NamespaceMode, Signal,
-};
+use cri::v1::{ContainerConfig, ContainerEventType, LinuxContainerResources, NamespaceMode};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
@@ -155,89 +154,6 @@ impl Container {
         let options = File::options().create(true).append(true).open(path);
         options.map(|file| Some(file.into()))
     }
-
-    /// Its state in the CRI's words.
-    pub fn cri_state(&self) -> CriState {
-        match self.state().phase {
-            ContainerPhase::Created | ContainerPhase::Starting => CriState::ContainerCreated,
-            ContainerPhase::Running { .. } => CriState::ContainerRunning,
-            ContainerPhase::Exited(_) => CriState::ContainerExited,
-        }
-    }
-
-    /// For `ContainerStatus`.
-    pub fn status(&self) -> ContainerStatus {
-        let state = self.state();
-        let exit = match &state.phase {
-            ContainerPhase::Exited(exit) => exit.clone(),
-            ContainerPhase::Running { started_at, .. } => Exit { started_at: *started_at, ..no_exit() },
-            _ => no_exit(),
-        };
-        let (uid, gid, groups) = state.user;
-        ContainerStatus {
-            id: self.id.clone(),
-            metadata: self.config.metadata.clone(),
-            state: self.cri_state() as i32,
-            created_at: state.created_at,
-            started_at: exit.started_at,
-            finished_at: exit.finished_at,
-            exit_code: exit.code,
-            image: self.config.image.clone(),
-            image_ref: state.image_ref,
-            reason: exit.reason,
-            message: exit.message,
-            labels: self.config.labels.clone(),
-            annotations: self.config.annotations.clone(),
-            mounts: self.config.mounts.clone(),
-            log_path: state.log_path,
-            resources: Some(ContainerResources { linux: self.resources.lock().clone(), windows: None }),
-            image_id: state.image_id,
-            user: Some(ContainerUser {
-                linux: Some(LinuxContainerUser {
-                    uid: i64::from(uid),
-                    gid: i64::from(gid),
-                    supplemental_groups: groups.into_iter().map(i64::from).collect(),
-                }),
-            }),
-            stop_signal: cri_signal(state.stop_signal),
-        }
-    }
-
-    /// For `ListContainers`.
-    pub fn summary(&self) -> cri::v1::Container {
-        let state = self.state();
-        cri::v1::Container {
-            id: self.id.clone(),
-            pod_sandbox_id: self.sandbox.clone(),
-            metadata: self.config.metadata.clone(),
-            image: self.config.image.clone(),
-            image_ref: state.image_ref,
-            state: self.cri_state() as i32,
-            created_at: state.created_at,
-            labels: self.config.labels.clone(),
-            annotations: self.config.annotations.clone(),
-            image_id: state.image_id,
-        }
-    }
-}
-
-fn no_exit() -> Exit {
-    Exit { started_at: 0, finished_at: 0, code: 0, reason: String::new(), message: String::new() }
-}
-
-/// The CRI numbers signals by name, in the alphabet's order.
-fn cri_signal(number: i32) -> i32 {
-    let name = match number {
-        34 => "SIGNAL_SIGRTMIN".to_owned(),
-        35..=49 => format!("SIGNAL_SIGRTMINPLUS{}", number - 34),
-        50..=63 => format!("SIGNAL_SIGRTMAXMINUS{}", 64 - number),
-        64 => "SIGNAL_SIGRTMAX".to_owned(),
-        number => match nix::sys::signal::Signal::try_from(number) {
-            Ok(signal) => format!("SIGNAL_{}", signal.as_str()),
-            Err(_) => String::new(),
-        },
-    };
-    Signal::from_str_name(&name).unwrap_or_default() as i32
 }
 
 /// Makes a container. When it fails, nothing of it is left.
@@ -657,7 +573,12 @@ pub async fn stop(core: &Arc<Core>, container: &Arc<Container>, grace: Duration)
         ContainerPhase::Created => {
             let _turn = container.turn.lock().await;
             if matches!(container.state().phase, ContainerPhase::Created) {
-                let exit = Exit { finished_at: core.now(), code: 0, reason: "Completed".into(), ..no_exit() };
+                let exit = Exit {
+                    finished_at: core.now(),
+                    code: 0,
+                    reason: "Completed".into(),
+                    ..status::no_exit()
+                };
                 clean(core, container).await?;
                 container.change(|state| state.phase = ContainerPhase::Exited(exit))?;
                 core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerStoppedEvent);
@@ -784,6 +705,8 @@ pub async fn update(
 
 #[cfg(test)]
 mod tests {
+    use cri::v1::Signal;
+
     use super::*;
 
     #[test]
@@ -797,8 +720,8 @@ mod tests {
 
     #[test]
     fn signals_have_the_protocols_numbers() {
-        assert_eq!(cri_signal(15), Signal::Sigterm as i32);
-        assert_eq!(cri_signal(37), Signal::Sigrtminplus3 as i32);
-        assert_eq!(cri_signal(63), Signal::Sigrtmaxminus1 as i32);
+        assert_eq!(status::cri_signal(15), Signal::Sigterm as i32);
+        assert_eq!(status::cri_signal(37), Signal::Sigrtminplus3 as i32);
+        assert_eq!(status::cri_signal(63), Signal::Sigrtmaxminus1 as i32);
     }
 }
