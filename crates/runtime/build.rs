@@ -17,7 +17,7 @@ fn main() -> Outcome<()> {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let crates = manifest.parent().ok_or("the package has no parent folder")?;
     println!("cargo::rerun-if-changed=proto/images.proto");
-    for watched in ["shim/src", "launcher/src", "launcher/Cargo.toml"] {
+    for watched in ["shim/src", "launcher/src", "launcher/Cargo.toml", "launcher/libcgroups"] {
         println!("cargo::rerun-if-changed={}", crates.join(watched).display());
     }
     let descriptors = protox::compile(["proto/images.proto"], ["proto"])?;

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod clock;
+pub mod memory;
 mod random;
 mod tasks;
 

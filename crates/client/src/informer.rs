@@ -164,7 +164,8 @@ pub struct Informer<T> {
     synced: watch::Sender<bool>,
 }
 
-/// The copies that an informer keeps. They may lag behind the API server, and are never ahead of it.
+/// The copies that an informer keeps, without their managed fields. They may lag behind the API server, and are never
+/// ahead of it.
 pub struct Reflector<T> {
     items: Arc<RwLock<BTreeMap<String, Arc<T>>>>,
     synced: watch::Receiver<bool>,
@@ -368,7 +369,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
             let (meta, items) = wire::list(wire::bare(&body)?)?;
             for item in items {
                 let identity: Identity = schema::serde::from_protobuf(ty, item)?;
-                fresh.insert(identity.metadata.key(), Arc::new(schema::serde::from_protobuf::<T>(ty, item)?));
+                fresh.insert(
+                    identity.metadata.key(),
+                    Arc::new(schema::serde::from_protobuf_lean::<T>(ty, item)?),
+                );
             }
             if meta.continue_token.is_empty() {
                 break meta.resource_version;
@@ -425,7 +429,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         let key = identity.metadata.key();
         match event.kind {
             "ADDED" | "MODIFIED" => {
-                let new = Arc::new(schema::serde::from_protobuf::<T>(ty, raw)?);
+                let new = Arc::new(schema::serde::from_protobuf_lean::<T>(ty, raw)?);
                 let old = self.reflector.items.write().insert(key.clone(), new.clone());
                 self.tell(&Change::Set { key: &key, old: old.as_ref(), new: &new });
             }

@@ -22,6 +22,19 @@ struct Input {
     tty: bool,
     /// Who starts it; libcontainer where this is not said.
     program: Option<Program>,
+    /// Where libcontainer starts it: the cgroups that are ready for it.
+    #[serde(default)]
+    cgroups: Cgroups,
+}
+
+#[derive(Deserialize, Default)]
+struct Cgroups {
+    /// Files that take "0" to move the writer in.
+    doors: Vec<PathBuf>,
+    /// Mount points of version 1.
+    split: Vec<PathBuf>,
+    /// That of version 2.
+    unified: Option<PathBuf>,
 }
 
 /// Creates the container, lets the shim note its pid, and starts it.
@@ -31,6 +44,8 @@ pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
         let console = if input.tty { Some(console_socket(&input.bundle)?) } else { None };
         return program.run(link, Wanted { id: &input.id, bundle: &input.bundle, console });
     }
+    let Cgroups { doors, split, unified } = input.cgroups;
+    libcgroups::give(libcgroups::Given { doors, split, unified });
     let builder =
         ContainerBuilder::new(input.id, SyscallType::default()).with_root_path(&input.state_root)?;
     let (builder, console) = if input.tty {

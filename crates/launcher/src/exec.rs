@@ -38,17 +38,32 @@ pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
     }
     let stdio = if input.tty { None } else { Some([link.stdio(0)?, link.stdio(1)?, link.stdio(2)?]) };
     let proc = File::open("/proc")?;
+    let mut born = None;
     for path in &input.cgroups {
-        // A process that moves only itself is spared the wait for an RCU grace period.
-        std::fs::write(path, "0").map_err(|e| format!("joining cgroup {}: {e}", path.display()))?;
+        let failed = |e: io::Error| format!("joining cgroup {}: {e}", path.display());
+        match path.parent().filter(|_| path.ends_with("cgroup.procs") && !input.own_users) {
+            // To move into a cgroup of version 2 takes an RCU grace period, to be born there does not.
+            Some(folder) => {
+                born = Some((
+                    File::open(folder).map_err(failed)?,
+                    File::options().write(true).open(path).map_err(failed)?,
+                ));
+            }
+            // A process that moves only itself, by "tasks", is spared that.
+            None => std::fs::write(path, "0").map_err(failed)?,
+        }
     }
-    process::join_namespaces(&init, input.own_users)?;
+    process::join_namespaces(&init, input.own_users, born.is_none())?;
 
     let (said, go) = (Pipe::new()?, Pipe::new()?);
     let (terminal_ours, terminal_theirs) = process::socket_pair()?;
-    let child = process::clone_sibling(|| {
+    let child = process::clone_sibling(born.as_ref().map(|(folder, door)| (folder, door)), || {
         let mut say = said.writer()?;
-        if let Err(error) = become_process(&input, stdio.as_ref(), &terminal_theirs, &mut say, &go) {
+        let rest = if born.is_some() { process::join_cgroup_namespace(&init) } else { Ok(()) };
+        if let Err(error) = rest
+            .map_err(Into::into)
+            .and_then(|()| become_process(&input, stdio.as_ref(), &terminal_theirs, &mut say, &go))
+        {
             // What is said after the first byte is an error.
             say.write_all(format!("!{error}").as_bytes())?;
         }

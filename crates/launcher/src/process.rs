@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -38,14 +38,14 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Joins every namespace of a process. Its user namespace is joined where it is not ours already, as its root.
-pub fn join_namespaces(process: &OwnedFd, own_users: bool) -> io::Result<()> {
-    let mut all = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP;
+/// Joins every namespace of a process, or every one but that of cgroups, from inside of which others cannot be entered.
+/// Its user namespace is joined where it is not ours already, as its root.
+pub fn join_namespaces(process: &OwnedFd, own_users: bool, cgroups: bool) -> io::Result<()> {
+    let mut all =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if cgroups {
+        all |= libc::CLONE_NEWCGROUP;
+    }
     if own_users {
         all |= libc::CLONE_NEWUSER;
     }
@@ -60,6 +60,12 @@ pub fn join_namespaces(process: &OwnedFd, own_users: bool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Joins a process's cgroup namespace.
+pub fn join_cgroup_namespace(process: &OwnedFd) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    check(unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWCGROUP) }.into()).map(drop)
 }
 
 /// A pipe whose ends can be taken in a parent and a child.
@@ -106,17 +112,45 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(a), OwnedFd::from_raw_fd(b)) })
 }
 
-/// Forks a process that is a child of this one's parent; `body` runs in it and then it exits.
-pub fn clone_sibling(body: impl FnOnce() -> io::Result<()>) -> io::Result<i32> {
+/// Forks a process that is a child of this one's parent; `body` runs in it and then it exits. It begins in a cgroup of
+/// version 2, if one is given by its folder and its door.
+pub fn clone_sibling(
+    cgroup: Option<(&File, &File)>,
+    body: impl FnOnce() -> io::Result<()>,
+) -> io::Result<i32> {
     // SAFETY: a plain fork: no shared memory, no new stack. This process has one thread, so the
     // child's memory is in order.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) })?;
+    let plain = || check(unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) });
+    let pid = match cgroup {
+        None => plain()?,
+        Some((folder, mut door)) => match clone_into(folder) {
+            Ok(pid) => pid,
+            // A kernel before 5.7, or a profile that hides the system call.
+            Err(_) => {
+                door.write_all(b"0")?;
+                plain()?
+            }
+        },
+    };
     if pid == 0 {
         let code = if body().is_ok() { 127 } else { 126 };
         // SAFETY: ends the process.
         unsafe { libc::_exit(code) };
     }
     Ok(pid as i32)
+}
+
+/// The library's own constant does not fit its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+fn clone_into(cgroup: &File) -> io::Result<i64> {
+    // struct clone_args; with CLONE_PARENT there is no signal of its own.
+    let mut arguments = [0u64; 11];
+    let [flags, .., into] = &mut arguments;
+    *flags = libc::CLONE_PARENT as u64 | CLONE_INTO_CGROUP;
+    *into = cgroup.as_raw_fd() as u64;
+    // SAFETY: as a plain fork; the structure is as long as is said.
+    check(unsafe { libc::syscall(libc::SYS_clone3, arguments.as_mut_ptr(), size_of_val(&arguments)) })
 }
 
 /// A file below an open folder, for when its path means something else by now.

@@ -1,9 +1,12 @@
 //! Control groups of either version: finding them, removing them, killing what is in them, reading
-//! what they used. Limits of a new container are libcontainer's to set; later changes are made here.
+//! what they used. Limits are set before a container starts, and changed while it runs.
 
 mod detail;
+mod devices;
+mod make;
 
 pub use detail::{Pressure, Waited};
+pub use devices::{Devices, Rule};
 
 use std::fs;
 use std::io;
@@ -112,10 +115,15 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Files that take "0" to bring the writer into the cgroups of a process.
-    pub fn doors_of(&self, pid: i32) -> io::Result<Vec<PathBuf>> {
+    /// Files that take "0" to bring a child of `from` into the cgroups of a process, where these are others: to
+    /// enter a cgroup of version 2 takes an RCU grace period, also when one is there already.
+    pub fn doors_of(&self, pid: i32, from: i32) -> io::Result<Vec<PathBuf>> {
         let mut doors = Vec::new();
+        let here = fs::read_to_string(format!("/proc/{from}/cgroup")).unwrap_or_default();
         for line in fs::read_to_string(format!("/proc/{pid}/cgroup"))?.lines() {
+            if here.lines().any(|one| one == line) {
+                continue;
+            }
             let mut fields = line.splitn(3, ':');
             let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
                 continue;

@@ -43,6 +43,7 @@ impl Agent {
     /// Joins if need be, and runs the node until the process is told to stop. Pods go on.
     pub fn run(self) -> Result<()> {
         super::process::log();
+        base::memory::one_heap();
         check::nodes_can_run()?;
         let paths = self.which.paths();
         let name = match &self.node_name {

@@ -137,8 +137,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Apiserver(component) => serve(component.run()),
         Command::Scheduler(component) => serve(component.run()),
         Command::ControllerManager(component) => serve(component.run()),
-        Command::Kubelet(component) => serve(component.run()),
-        Command::Runtime(component) => serve(component.run()),
+        Command::Kubelet(component) => serve_small(component.run()),
+        Command::Runtime(component) => serve_small(component.run()),
         Command::Cni(cni) => cni.run(),
         Command::NodeRuntime(node) => node.run_runtime(),
         Command::Node(node) => node.run_agent(),
@@ -163,6 +163,12 @@ fn version(output: Output) -> Result<()> {
 fn serve(component: impl Future<Output = Result<()>>) -> Result<()> {
     process::log();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(component)
+}
+
+/// The same for what every node has, in little memory.
+fn serve_small(component: impl Future<Output = Result<()>>) -> Result<()> {
+    base::memory::one_heap();
+    serve(component)
 }
 
 #[expect(clippy::disallowed_methods, reason = "configuration is read once, here")]

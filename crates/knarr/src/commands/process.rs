@@ -106,6 +106,7 @@ impl Node {
     /// Runs the container runtime of a node.
     pub fn run_runtime(self) -> Result<()> {
         log();
+        base::memory::one_heap();
         let paths = self.which.paths();
         if !self.host_network {
             node::enter(&paths, &self.node)?;
@@ -117,6 +118,7 @@ impl Node {
     /// Runs kubelet, routes, Services and DNS of a node.
     pub fn run_agent(self) -> Result<()> {
         log();
+        base::memory::one_heap();
         let (paths, settings) = settings(&self.which)?;
         node::enter(&paths, &self.node)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -47,6 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use base::memory::GiveBack;
 use client::{Change, Informer, Reflector, Resource};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -157,6 +158,8 @@ pub struct Pods {
     handles: Arc<Mutex<HashMap<String, Arc<Handle>>>>,
     /// Mirrors by namespace and name, and static pods that wait for the end of one of the same name.
     statics: Arc<Mutex<Statics>>,
+    /// What was needed while they came and went is not needed afterwards.
+    memory: GiveBack,
 }
 
 #[derive(Default)]
@@ -172,7 +175,8 @@ fn key(pod: &Pod) -> (String, String) {
 impl Pods {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, handles: Arc::default(), statics: Arc::default() }
+        let memory = GiveBack::start(&shared.tasks);
+        Self { shared, handles: Arc::default(), statics: Arc::default(), memory }
     }
 
     /// Begins to follow the API and the runtime.
@@ -278,6 +282,7 @@ impl Pods {
     }
 
     fn changed(&self, change: &Change<'_, Pod>) {
+        self.memory.busy();
         match change {
             Change::Set { new, .. } if statics::is_mirror(new) => self.mirror_changed(new, false),
             Change::Removed { old, .. } if statics::is_mirror(old) => self.mirror_changed(old, true),

@@ -204,6 +204,9 @@ fn ranges(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|cidr| !cidr.is_empty()).map(str::to_owned).collect()
 }
 
+/// How long until it is tried again to watch the folder.
+const UNWATCHED: Duration = Duration::from_millis(200);
+
 /// Keeps what is known of the folder true until the group stops.
 async fn follow(network: Arc<Network>) {
     let dir = network.settings.conf_dir.clone();
@@ -211,7 +214,14 @@ async fn follow(network: Arc<Network>) {
         // Anew each time: the folder, or folders in it, may have come or gone.
         let watch = match Watch::start(&dir) {
             Ok(watch) => watch,
-            Err(error) => return tracing::error!(dir = %dir.display(), %error, "CNI's folder is not watched"),
+            Err(error) => {
+                // It went a moment ago: then what is left of the way to it can be watched.
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::error!(dir = %dir.display(), %error, "CNI's folder is not watched; trying again");
+                }
+                tokio::time::sleep(UNWATCHED).await;
+                continue;
+            }
         };
         // Whatever happened before the watch is in what is read now, and whatever happens after it is told.
         let found = folder::read(&dir);
@@ -229,7 +239,8 @@ async fn follow(network: Arc<Network>) {
             *network.found.lock() = Arc::new(found);
         }
         if let Err(error) = watch.changed().await {
-            return tracing::error!(dir = %dir.display(), %error, "CNI's folder is not watched any more");
+            tracing::error!(dir = %dir.display(), %error, "CNI's folder is not watched any more; trying again");
+            tokio::time::sleep(UNWATCHED).await;
         }
     }
 }

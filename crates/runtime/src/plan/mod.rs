@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 pub use mounts::is_bidirectional;
 pub use user::User;
 
+use crate::cgroup;
 use crate::sys::namespace;
 use crate::sys::users::{Range, Users};
 
@@ -140,6 +141,8 @@ pub struct Plan {
     pub user: User,
     /// The signal that asks it to stop.
     pub stop_signal: i32,
+    /// What its processes may use.
+    pub devices: cgroup::Devices,
 }
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -199,7 +202,8 @@ pub fn plan(
         "linux": linux,
     });
     let stop_signal = stop_signal(config, image);
-    Ok(Plan { spec, user, stop_signal })
+    let devices = resources::rules(context.privileged, &around.devices);
+    Ok(Plan { spec, user, stop_signal, devices })
 }
 
 /// The user's groups and those that its devices need.

@@ -68,6 +68,15 @@ pub fn plan(
     resources
 }
 
+/// What may be used, for where we limit that ourselves.
+pub fn rules(privileged: bool, extra: &[(Device, String)]) -> cgroup::Devices {
+    let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+    let allowed = extra.iter().map(|(device, access)| {
+        cgroup::Rule::device(device.kind, number(device.major), number(device.minor), access)
+    });
+    cgroup::Devices { all: privileged, allowed: allowed.collect() }
+}
+
 /// Device nodes to make: those that the container names, or all.
 pub fn devices(privileged: bool, machine: &Machine, extra: &[(Device, String)]) -> Vec<Value> {
     let named = extra.iter().map(|(device, _)| device);

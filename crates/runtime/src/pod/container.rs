@@ -170,10 +170,13 @@ pub async fn create(core: &Arc<Core>, sandbox_id: &str, config: ContainerConfig)
     let (one, two, name) = (core.clone(), sandbox.clone(), id.clone());
     let container = blocking(move || {
         let made = make(&one, &two, &name, config, pid_namespace);
-        if made.is_err()
-            && let Err(error) = discard(&one, &name)
-        {
-            tracing::warn!(container = name, %error, "clearing a container that failed");
+        if made.is_err() {
+            let cgroup = cgroup_of(&two, &name);
+            let removed =
+                one.cgroups.remove(&cgroup).map_err(PodError::io(format!("removing cgroup {cgroup}")));
+            if let Err(error) = removed.and(discard(&one, &name)) {
+                tracing::warn!(container = name, %error, "clearing a container that failed");
+            }
         }
         made
     })
@@ -250,7 +253,7 @@ fn make(
         image_ref: image.digests.first().unwrap_or(&image.id).clone(),
         image_id: image.id.clone(),
         handle: core.new_handle(),
-        cgroup: format!("{}/{id}", sandbox.state().cgroup),
+        cgroup: cgroup_of(sandbox, id),
         log_path,
         stop_signal: 15,
         user: (0, 0, Vec::new()),
@@ -261,12 +264,22 @@ fn make(
     let planned = decide(core, sandbox, &container, &image, pid_namespace)?;
     let json = serde_json::to_vec(&planned.spec).map_err(|e| PodError::Invalid(e.to_string()))?;
     fs::write(container.run_folder.join("config.json"), json).map_err(PodError::io("writing config.json"))?;
+    // Other programs make their own.
+    if program(core, sandbox).is_none() {
+        let (cgroup, limits) = (container.state().cgroup, container.resources());
+        let made = core.cgroups.make(&cgroup, &limits, &planned.devices);
+        made.map_err(PodError::io(format!("making cgroup {cgroup}")))?;
+    }
     state::save_config(&container.root_folder, &container.config)?;
     container.change(|state| {
         state.stop_signal = planned.stop_signal;
         state.user = (planned.user.uid, planned.user.gid, planned.user.groups.clone());
     })?;
     Ok(container)
+}
+
+fn cgroup_of(sandbox: &Sandbox, id: &str) -> String {
+    format!("{}/{id}", sandbox.state().cgroup)
 }
 
 fn mount_root(core: &Core, sandbox: &Sandbox, container: &Container, image: &Image) -> Result<(), PodError> {
@@ -440,12 +453,14 @@ async fn launch(
     let failed = || PodError::io("preparing the container's streams");
     let pipes = pipes(&container.config).map_err(failed())?;
     let log = container.open_log().map_err(PodError::io("opening the log"))?;
+    let program = program(core, sandbox);
     let input = json!({
         "id": container.id,
         "bundle": container.run_folder,
         "state_root": core.launcher_state(),
         "tty": container.config.tty,
-        "program": program(core, sandbox),
+        "cgroups": program.is_none().then(|| core.cgroups.ready(&container.state().cgroup)).unwrap_or_default(),
+        "program": program,
     });
     let input = pipe::memory_file(input.to_string().as_bytes()).map_err(failed())?;
     let launcher = File::open(&core.programs.launcher).map_err(PodError::io("opening the launcher"))?;
@@ -669,14 +684,16 @@ pub async fn reopen_log(core: &Arc<Core>, container: &Arc<Container>) -> Result<
     Ok(())
 }
 
-/// Changes a running container's limits.
+/// Changes a container's limits.
 pub async fn update(
     core: &Arc<Core>,
     container: &Arc<Container>,
     wanted: LinuxContainerResources,
 ) -> Result<(), PodError> {
     let _turn = container.turn.lock().await;
-    if container.process().is_some() {
+    let ready = matches!(container.state().phase, ContainerPhase::Created)
+        && program(core, &*core.need_sandbox(&container.sandbox)?).is_none();
+    if ready || container.process().is_some() {
         let (core, cgroup, wanted) = (core.clone(), container.state().cgroup, wanted.clone());
         blocking(move || core.cgroups.update(&cgroup, &wanted).map_err(PodError::io("changing limits")))
             .await?;

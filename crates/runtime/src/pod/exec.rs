@@ -15,7 +15,7 @@ use super::attach::{Terminal, follow_size};
 use super::container::Container;
 use super::{Core, PodError, blocking};
 use crate::proto::{self, Header, op};
-use crate::shim::Enclosed;
+use crate::shim::{Enclosed, ShimError};
 use crate::sys::pipe;
 use crate::sys::process::{PidFd, Process};
 
@@ -127,7 +127,9 @@ fn input(
             env.push(json!("TERM=xterm"));
         }
     }
-    let cgroups = core.cgroups.doors_of(init.pid).map_err(PodError::io("finding the container's cgroups"))?;
+    let shim = core.need_sandbox(&container.sandbox)?.state().shim.ok_or(ShimError::Gone)?;
+    let cgroups =
+        core.cgroups.doors_of(init.pid, shim.pid).map_err(PodError::io("finding the container's cgroups"))?;
     let input = json!({
         "pid": init.pid,
         "start_time": init.start_time,

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::TaskGroup;
+use base::memory::GiveBack;
 use cri::v1::{ContainerConfig, ContainerEventResponse, ContainerEventType, PodSandboxConfig};
 use parking_lot::Mutex;
 
@@ -112,6 +113,7 @@ pub struct Core {
     pub sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     pub containers: Mutex<HashMap<String, Arc<Container>>>,
     handles: AtomicU64,
+    memory: GiveBack,
 }
 
 impl Core {
@@ -128,6 +130,7 @@ impl Core {
         let boot = process::boot_id().map_err(RuntimeError::setup("reading the boot id"))?;
         // Handles are never used twice in a pod, whichever runtime chose them.
         let start = config.clock.now().as_nanosecond() as u64;
+        let memory = GiveBack::start(&tasks);
         let core = Self {
             config,
             programs,
@@ -140,6 +143,7 @@ impl Core {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             handles: AtomicU64::new(start.max(1)),
+            memory,
         };
         for folder in ["sandboxes", "containers"] {
             for base in [&core.config.root, &core.config.run_dir] {
@@ -202,6 +206,7 @@ impl Core {
 
     /// Tells subscribers what happened to a container, or to a sandbox itself.
     pub fn announce(&self, id: &str, sandbox: &str, kind: ContainerEventType) {
+        self.memory.busy();
         if !self.events.are_wanted() {
             return;
         }

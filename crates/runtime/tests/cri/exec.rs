@@ -45,3 +45,35 @@ async fn a_command_that_is_not_there_says_so_and_a_slow_one_is_killed() {
     assert!(error.message().contains("not running"), "{}", error.message());
     node.finish().await;
 }
+
+/// A command begins in its container's cgroup of version 2, where that is another than the shim's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_born_where_its_container_is() {
+    let beside = std::path::Path::new("/sys/fs/cgroup/unified");
+    if !beside.join("cgroup.procs").exists() {
+        eprintln!(
+            "skipped: no cgroups of version 2 beside version 1, whose containers have one of their own each"
+        );
+        return;
+    }
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("exec-cgroup")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 100; true")).await;
+    let name = format!("knarr-exec-{}", std::process::id());
+    let folder = beside.join(&name);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("cgroup.procs"), node.pid(&id).await.to_string()).unwrap();
+    let seen = node.exec(&id, &["cat", "/proc/self/cgroup", "/proc/1/cgroup"]).await;
+    node.remove_pod(&pod).await;
+    crate::node::eventually(
+        "the cgroup is empty",
+        || async { std::fs::remove_dir(&folder).is_ok() },
+        |&gone| gone,
+    )
+    .await;
+    let text = String::from_utf8(seen.stdout).unwrap();
+    let (own, first) = text.trim().split_at(text.trim().len() / 2);
+    assert!(own.contains(&format!("0::/{name}")), "{text}");
+    assert_eq!(own.trim(), first.trim());
+    node.finish().await;
+}

@@ -19,6 +19,15 @@ pub fn from_protobuf<T: DeserializeOwned>(ty: &StructRef, raw: &[u8]) -> Result<
     T::deserialize(wire::Message::new(ty, raw))
 }
 
+/// The same without `metadata.managedFields`, which take more memory than all the rest and matter to nobody who only
+/// reads.
+pub fn from_protobuf_lean<T: DeserializeOwned>(ty: &StructRef, raw: &[u8]) -> Result<T, DecodeError> {
+    if !ty.has_proto {
+        return Err(DecodeError::NoProtobuf(ty.name.clone()));
+    }
+    T::deserialize(wire::Message::new(ty, raw).without("managedFields"))
+}
+
 /// Reads a serde type from the tree.
 pub fn from_object<'de, T: Deserialize<'de>>(o: &'de Object) -> Result<T, DecodeError> {
     T::deserialize(tree::Tree::new(o))
@@ -90,10 +99,10 @@ fn float<'de, V: ::serde::de::Visitor<'de>>(value: f64, visitor: V) -> Result<V:
 
 /// Hands embedded JSON text to a visitor.
 fn raw<'de, V: ::serde::de::Visitor<'de>>(text: &[u8], visitor: V) -> Result<V::Value, DecodeError> {
-    // The text does not live as long as the target; the values are copied out of it.
-    let value: serde_json::Value =
-        serde_json::from_slice(text).map_err(|e| DecodeError::Serde(e.to_string()))?;
-    ::serde::Deserializer::deserialize_any(value, visitor).map_err(|e| DecodeError::Serde(e.to_string()))
+    // The text does not live as long as the target: a reader lends nothing of it.
+    let mut text = serde_json::Deserializer::from_reader(text);
+    let value = ::serde::Deserializer::deserialize_any(&mut text, visitor);
+    value.and_then(|value| text.end().map(|()| value)).map_err(|e| DecodeError::Serde(e.to_string()))
 }
 
 #[cfg(test)]

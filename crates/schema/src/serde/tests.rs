@@ -58,3 +58,18 @@ fn a_projection_reads_the_same_from_tree_and_bytes() {
     let whole: serde_json::Value = from_object(&object).unwrap();
     assert_eq!(to_object(ty, &whole).unwrap(), object);
 }
+
+#[test]
+fn managed_fields_can_be_left_out() {
+    const MAP: &str = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","managedFields":[
+        {"manager":"m","operation":"Update","apiVersion":"v1","fieldsType":"FieldsV1",
+        "fieldsV1":{"f:data":{"f:x":{}}}}],"uid":"u"},"data":{"managedFields":"kept"}}"#;
+    let ty = &builtin().kind("", "v1", "ConfigMap").unwrap().ty;
+    let bytes = protobuf::encode(&json::decode(ty, MAP.as_bytes()).unwrap().object);
+    let whole: serde_json::Value = from_protobuf(ty, &bytes).unwrap();
+    let mut lean: serde_json::Value = from_protobuf_lean(ty, &bytes).unwrap();
+    assert_eq!(whole["metadata"]["managedFields"][0]["fieldsV1"]["f:data"]["f:x"], serde_json::json!({}));
+    assert_eq!(lean["metadata"].get("managedFields"), None);
+    lean["metadata"]["managedFields"] = whole["metadata"]["managedFields"].clone();
+    assert_eq!(lean, whole);
+}

@@ -39,11 +39,18 @@ pub(super) struct Message<'a> {
     ty: &'a Struct,
     raw: &'a [u8],
     depth: usize,
+    /// A field that is passed over, here and in the messages below.
+    omit: &'static str,
 }
 
 impl<'a> Message<'a> {
     pub fn new(ty: &'a Struct, raw: &'a [u8]) -> Self {
-        Self { ty, raw, depth: 0 }
+        Self { ty, raw, depth: 0, omit: "" }
+    }
+
+    /// The same without a field, by its JSON name.
+    pub fn without(self, omit: &'static str) -> Self {
+        Self { omit, ..self }
     }
 
     fn is_null(&self) -> bool {
@@ -58,7 +65,8 @@ impl<'a> Message<'a> {
         if self.ty.form != Form::Object {
             return form(self.ty, &entries, self.depth, visitor);
         }
-        visitor.visit_map(Fields { ty: self.ty, entries, taken: 0, next: 0, value: None, depth: self.depth })
+        let Self { ty, depth, omit, .. } = self;
+        visitor.visit_map(Fields { ty, entries, taken: 0, next: 0, value: None, depth, omit })
     }
 }
 
@@ -86,7 +94,7 @@ fn form<'de, V: Visitor<'de>>(
         let end = entries.partition_point(|e| e.index <= index);
         let own = entries.get(start..end).unwrap_or_default();
         if !own.is_empty() {
-            return FieldValue { field, own, depth }.any(visitor);
+            return FieldValue { field, own, depth, omit: "" }.any(visitor);
         }
     }
     match ty.form {
@@ -105,6 +113,7 @@ struct Fields<'a> {
     /// The field whose key was given last, and its entries; none for a zero or null.
     value: Option<(&'a Field, usize, usize)>,
     depth: usize,
+    omit: &'static str,
 }
 
 impl<'a> Fields<'a> {
@@ -115,6 +124,9 @@ impl<'a> Fields<'a> {
                 self.taken += 1;
             }
             self.next += 1;
+            if !self.omit.is_empty() && *field.json == *self.omit {
+                continue;
+            }
             let own = self.entries.get(start..self.taken).unwrap_or_default();
             let absent = message::is_absent(field, own).map_err(|e| message::at_field(e, self.ty, field))?;
             if absent && field.when_absent() == Absent::Skip {
@@ -144,7 +156,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
             return Err(DecodeError::Serde("a value was read before its key".into()));
         };
         let own = self.entries.get(start..end).unwrap_or_default();
-        seed.deserialize(FieldValue { field, own, depth: self.depth })
+        seed.deserialize(FieldValue { field, own, depth: self.depth, omit: self.omit })
             .map_err(|e| message::at_field(e, self.ty, field))
     }
 }
@@ -154,6 +166,7 @@ struct FieldValue<'a> {
     field: &'a Field,
     own: &'a [Entry<'a>],
     depth: usize,
+    omit: &'static str,
 }
 
 impl FieldValue<'_> {
@@ -162,7 +175,7 @@ impl FieldValue<'_> {
     }
 
     fn any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let Self { field, own, depth } = self;
+        let Self { field, own, depth, omit } = self;
         let Some(last) = own.last() else {
             return match self.field.when_absent() {
                 Absent::Zero => Zero(&field.ty).any(visitor),
@@ -172,7 +185,7 @@ impl FieldValue<'_> {
         match &field.ty {
             Type::Struct(ty) => {
                 let joined = message::joined(own)?;
-                Message { ty, raw: &joined, depth: depth + 1 }.any(visitor)
+                Message { ty, raw: &joined, depth: depth + 1, omit }.any(visitor)
             }
             Type::List(item) => {
                 let payloads = own.iter().map(|e| e.payload);
@@ -344,7 +357,7 @@ fn delimited<'de, V: Visitor<'de>>(ty: &Type, bytes: &[u8], depth: usize, visito
             Some([]) | None => visitor.visit_unit(),
             Some(text) => raw(text, visitor),
         },
-        Type::Struct(ty) => Message { ty, raw: bytes, depth: depth + 1 }.any(visitor),
+        Type::Struct(ty) => Message { ty, raw: bytes, depth: depth + 1, omit: "" }.any(visitor),
         _ => Err(message::wrong_wire()),
     }
 }
