@@ -33,6 +33,18 @@ pub struct Settings {
     /// Who connects pods of nodes on this machine.
     #[serde(default)]
     pub cni: crate::cni::Cni,
+    /// How many pods a node may have.
+    #[serde(default = "max_pods")]
+    pub max_pods: u32,
+}
+
+/// Upstream's default.
+fn max_pods() -> u32 {
+    110
+}
+
+fn is_usual(pods: &u32) -> bool {
+    *pods == max_pods()
 }
 
 /// What a node must know of its cluster.
@@ -50,12 +62,20 @@ pub struct NodeSettings {
     /// The runtime to use instead of our own.
     #[serde(default)]
     pub runtime_endpoint: Option<String>,
+    /// How many pods it may have.
+    #[serde(default = "max_pods", skip_serializing_if = "is_usual")]
+    pub max_pods: u32,
 }
 
 impl NodeSettings {
     /// The cgroup of a node.
     pub fn cgroup(&self, node: &str) -> String {
         cgroup(&self.name, node)
+    }
+
+    /// The runtime of a node, if it is not our own.
+    pub fn runtime_endpoint_of(&self, node: &str) -> Option<String> {
+        self.runtime_endpoint.as_ref().map(|endpoint| endpoint.replace("{node}", node))
     }
 
     /// The name of the table of Services.
@@ -121,7 +141,15 @@ impl Settings {
             cluster_dns: self.dns_ip(),
             cluster_domain: "cluster.local".to_owned(),
             runtime_endpoint: self.runtime_endpoint.clone(),
+            max_pods: self.max_pods,
         }
+    }
+
+    /// The prefix length of a node's part of the pod network of IPv4: pods that end may keep their addresses while
+    /// others begin, so there are two for each, and at least upstream's /24.
+    pub fn node_cidr_bits(&self) -> u8 {
+        let addresses = self.max_pods.saturating_mul(2).clamp(256, 1 << 16).next_power_of_two();
+        u8::try_from(addresses.leading_zeros() + 1).unwrap_or(24)
     }
 
     /// Reads the settings; `None` when there is no cluster yet.
@@ -253,6 +281,21 @@ fn start_time(pid: i32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_has_two_addresses_for_each_pod_and_no_fewer_than_upstream() {
+        let text = r#"{"name": "a", "index": 0, "port": 6443, "store": "embedded", "nodes": 1,
+            "runtime_endpoint": null, "advertise": "127.0.0.1"}"#;
+        let mut settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!((settings.max_pods, settings.node_cidr_bits()), (110, 24));
+        for (pods, bits) in [(1, 24), (128, 24), (129, 23), (500, 22), (4096, 19)] {
+            settings.max_pods = pods;
+            assert_eq!(settings.node_cidr_bits(), bits, "{pods} pods");
+        }
+        // A machine that joins with an older program is told nothing that it does not know.
+        settings.max_pods = 110;
+        assert!(!serde_json::to_string(&settings.for_nodes()).unwrap().contains("maxPods"));
+    }
 
     #[test]
     fn a_record_is_of_a_process_that_still_runs() {

@@ -145,7 +145,7 @@ impl Parts {
         };
         let settings = controllers::context::Settings {
             cluster_cidr: settings.cluster_cidr(),
-            node_cidr_bits: 24,
+            node_cidr_bits: settings.node_cidr_bits(),
             node_cidr_bits_v6: 64,
             root_ca: pki.ca_pem().to_owned(),
             node_grace_seconds: 50,

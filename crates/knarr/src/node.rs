@@ -272,8 +272,7 @@ fn kubelet_config(
         root_dir: dir.join("kubelet"),
         log_dir: dir.join("logs"),
         cri_endpoint: settings
-            .runtime_endpoint
-            .clone()
+            .runtime_endpoint_of(node)
             .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
         node_ip: IpAddr::V4(identity.ip),
         second_node_ip: identity.ip_v6.map(IpAddr::V6),
@@ -286,7 +285,7 @@ fn kubelet_config(
         cluster_domain: settings.cluster_domain.clone(),
         cgroup_root: settings.cgroup(node),
         capacity: None,
-        max_pods: 110,
+        max_pods: settings.max_pods,
         labels: BTreeMap::new(),
         eviction: kubelet::EvictionSettings::guest(),
         logs: kubelet::LogRotation::default(),

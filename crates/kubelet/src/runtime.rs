@@ -349,9 +349,29 @@ impl Runtime {
             .measured("list_podsandbox_stats", self.runtime.clone().list_pod_sandbox_stats(request(message)))
             .await
         {
+            Ok(answer) => Ok(answer.into_inner().stats),
             Err(status) if status.code() == tonic::Code::Unimplemented => Ok(Vec::new()),
-            other => Ok(other?.into_inner().stats),
+            // One pod that cannot be measured makes containerd tell of none.
+            Err(status) => {
+                tracing::debug!(%status, "the runtime does not measure all pods at once: each is asked for alone");
+                self.each_sandbox_stats().await
+            }
         }
+    }
+
+    /// The same, one by one; those that cannot be measured are left out.
+    async fn each_sandbox_stats(&self) -> Answer<Vec<wire::PodSandboxStats>> {
+        let mut found = Vec::new();
+        let ready = wire::PodSandboxState::SandboxReady as i32;
+        for sandbox in self.sandboxes(None).await?.into_iter().filter(|sandbox| sandbox.state == ready) {
+            let message = wire::PodSandboxStatsRequest { pod_sandbox_id: sandbox.id };
+            let mut runtime = self.runtime.clone();
+            match self.measured("podsandbox_stats", runtime.pod_sandbox_stats(request(message))).await {
+                Ok(answer) => found.extend(answer.into_inner().stats),
+                Err(status) => tracing::debug!(%status, "a pod cannot be measured"),
+            }
+        }
+        Ok(found)
     }
 
     /// Where images are kept.

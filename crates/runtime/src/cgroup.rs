@@ -84,6 +84,15 @@ impl Hierarchies {
         self.unified.is_some()
     }
 
+    /// Whether the kernel has a controller.
+    pub fn has(&self, controller: &str) -> bool {
+        match &self.unified {
+            Some(at) => fs::read_to_string(at.join("cgroup.controllers"))
+                .is_ok_and(|text| text.split_whitespace().any(|name| name == controller)),
+            None => self.split.iter().any(|(names, _)| names.iter().any(|name| name == controller)),
+        }
+    }
+
     /// A cgroup's folder in every hierarchy.
     fn folders(&self, cgroup: &str) -> Vec<PathBuf> {
         let cgroup = cgroup.trim_start_matches('/');
@@ -356,6 +365,7 @@ mod tests {
         assert!(!found.is_unified());
         assert_eq!(found.folder("cpuacct", "/a/b"), Some("/sys/fs/cgroup/cpu/a/b".into()));
         assert_eq!(found.folder("memory", "/a"), None);
+        assert!(found.has("cpuacct") && !found.has("hugetlb"));
         assert_eq!(found.folders("/a").len(), 3);
     }
 

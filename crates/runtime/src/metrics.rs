@@ -20,8 +20,8 @@ struct Row {
 const COUNTER: MetricType = MetricType::Counter;
 const GAUGE: MetricType = MetricType::Gauge;
 
-/// What all of them are told apart by.
-const LABELS: [&str; 4] = ["id", "name", "image", "container"];
+/// What all of them are told apart by: the labels that a kubelet gives to cadvisor's, by which dashboards choose.
+const LABELS: [&str; 6] = ["id", "name", "image", "container", "namespace", "pod"];
 
 const fn row(
     name: &'static str,
@@ -110,7 +110,7 @@ pub fn descriptors() -> Vec<MetricDescriptor> {
 
 /// Values of one container or pod.
 struct Values {
-    labels: [String; 4],
+    labels: [String; LABELS.len()],
     timestamp: i64,
     list: Vec<Metric>,
 }
@@ -130,8 +130,11 @@ impl Values {
 
 /// A pod's values and those of its containers that run. Blocks.
 pub fn of_sandbox(core: &Core, memory: &Memory, sandbox: &Arc<Sandbox>) -> PodSandboxMetrics {
+    let meta = sandbox.config.metadata.clone().unwrap_or_default();
+    let pod = [meta.namespace, meta.name];
+    let [namespace, name] = pod.clone();
     let mut values = Values {
-        labels: [sandbox.state().cgroup, sandbox.id.clone(), String::new(), "POD".into()],
+        labels: [sandbox.state().cgroup, sandbox.id.clone(), String::new(), "POD".into(), namespace, name],
         timestamp: core.now(),
         list: Vec::new(),
     };
@@ -154,16 +157,23 @@ pub fn of_sandbox(core: &Core, memory: &Memory, sandbox: &Arc<Sandbox>) -> PodSa
     PodSandboxMetrics {
         pod_sandbox_id: sandbox.id.clone(),
         metrics: values.list,
-        container_metrics: running.map(|container| of_container(core, memory, container)).collect(),
+        container_metrics: running.map(|container| of_container(core, memory, container, &pod)).collect(),
     }
 }
 
-fn of_container(core: &Core, memory: &Memory, container: &Arc<Container>) -> ContainerMetrics {
+fn of_container(
+    core: &Core,
+    memory: &Memory,
+    container: &Arc<Container>,
+    [namespace, pod]: &[String; 2],
+) -> ContainerMetrics {
     let state = container.state();
     let config = &container.config;
     let name = config.metadata.as_ref().map(|meta| meta.name.clone()).unwrap_or_default();
-    let image = config.image.as_ref().map(|image| image.image.clone()).unwrap_or_default();
-    let labels = [state.cgroup.clone(), container.id.clone(), image, name];
+    let image = config.image.clone().unwrap_or_default();
+    // A kubelet asks for the digest that it has found; whoever reads this knows the name.
+    let asked = Some(image.user_specified_image).filter(|name| !name.is_empty()).unwrap_or(image.image);
+    let labels = [state.cgroup.clone(), container.id.clone(), asked, name, namespace.clone(), pod.clone()];
     let mut values = Values { labels, timestamp: core.now(), list: Vec::new() };
     resources(&mut values, core, container);
     processes(&mut values, core, &state.cgroup);
@@ -253,7 +263,7 @@ mod tests {
 
     #[test]
     fn values_have_as_many_labels_as_their_descriptor() {
-        let labels = ["a", "b", "c", "d"].map(str::to_owned);
+        let labels = ["a", "b", "c", "d", "e", "f"].map(str::to_owned);
         let mut values = Values { labels, timestamp: 1, list: Vec::new() };
         values.add("container_memory_failures_total", &["pgfault", "container"], Some(3));
         values.add("container_memory_rss", &[], None);

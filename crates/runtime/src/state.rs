@@ -83,6 +83,9 @@ pub struct ContainerState {
     pub image_id: String,
     /// The image as it was asked for, or its digest where it has one.
     pub image_ref: String,
+    /// The image's name with its tag; empty where it has none, or was not written down.
+    #[serde(default)]
+    pub image_name: String,
     /// Its name within its shim.
     pub handle: u64,
     /// Its cgroup, complete.

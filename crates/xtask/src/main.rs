@@ -17,7 +17,7 @@ enum Command {
     /// Check the layering of crates, the sizes of files and functions, and the links of the documentation
     Tidy,
     /// Measure the design's budgets, beside another API server if there is one
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
 }
 
 fn main() -> Result<()> {

@@ -69,18 +69,26 @@ impl Image {
                 return build.run(&paths, &nodes).await;
             }
             for node in nodes {
-                let socket = paths.cri_socket(&node);
-                self.on_node(&node, &socket).await.with_context(|| format!("on node {node}"))?;
+                let external =
+                    settings.as_ref().and_then(|settings| settings.for_nodes().runtime_endpoint_of(&node));
+                let runtime = match (&self.command, external) {
+                    (Command::Import { .. }, Some(endpoint)) => bail!(
+                        "the runtime at {endpoint} is not Knarr's: import with its own tool, as with `ctr --namespace k8s.io images import`"
+                    ),
+                    (_, Some(endpoint)) => endpoint,
+                    (_, None) => paths.cri_socket(&node).display().to_string(),
+                };
+                self.on_node(&node, &runtime).await.with_context(|| format!("on node {node}"))?;
             }
             Ok(())
         })
     }
 
-    async fn on_node(&self, node: &str, socket: &std::path::Path) -> Result<()> {
+    async fn on_node(&self, node: &str, runtime: &str) -> Result<()> {
         if let Command::Import { file } = &self.command {
-            return import(node, socket, file).await;
+            return import(node, std::path::Path::new(runtime), file).await;
         }
-        let (_, mut images) = cri::connect(&socket.display().to_string()).await?;
+        let (_, mut images) = cri::connect(runtime).await?;
         match &self.command {
             Command::Build(_) | Command::Import { .. } => {}
             Command::Ls => {

@@ -30,6 +30,9 @@ pub struct Server {
     /// Give pods addresses of IPv6, too; nodes that join need one of each family
     #[arg(long)]
     dual_stack: bool,
+    /// How many pods a node may have
+    #[arg(long, default_value_t = 110, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_pods: u32,
 }
 
 /// `knarr runtime`, and the rest of a node, of a cluster on this machine.
@@ -82,6 +85,7 @@ impl Server {
             listen_all: true,
             dual_stack: self.dual_stack,
             cni: crate::cni::Cni::default(),
+            max_pods: self.max_pods,
         };
         settings.save(&paths.settings())?;
         Ok(settings)

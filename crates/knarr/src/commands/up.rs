@@ -49,9 +49,12 @@ pub struct Up {
     /// Give nodes and pods addresses of IPv6, too
     #[arg(long)]
     dual_stack: bool,
-    /// A container runtime to use instead of our own
+    /// A container runtime to use instead of our own; `{node}` stands for a node's name
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
+    /// How many pods a node may have
+    #[arg(long, default_value_t = 110, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_pods: u32,
     #[command(flatten)]
     cni: crate::cni::Cni,
 }
@@ -102,6 +105,7 @@ impl Up {
             listen_all: false,
             dual_stack: self.dual_stack,
             cni: self.cni.clone(),
+            max_pods: self.max_pods,
         };
         settings.save(&paths.settings())?;
         Ok(settings)

@@ -1,9 +1,13 @@
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::containerd::Containerd;
+use crate::upstream::{self, Upstream};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -23,16 +27,66 @@ pub struct Cluster {
     name: String,
     dir: tempfile::TempDir,
     flags: Vec<String>,
+    /// What runs its pods, where that is not our own runtime.
+    containerds: RefCell<Vec<Containerd>>,
+    /// What looks after its pods, where that is not our own kubelet.
+    upstream: RefCell<Vec<Upstream>>,
 }
 
 impl Cluster {
     pub fn up(flags: &[&str]) -> Self {
+        let cluster = Self::new(flags);
+        cluster.again();
+        cluster
+    }
+
+    fn new(flags: &[&str]) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("e2e-{}-{number}", std::process::id());
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let cluster = Self { name, dir: tempfile::tempdir().unwrap(), flags };
-        cluster.again();
+        Self {
+            name,
+            dir: tempfile::tempdir().unwrap(),
+            flags,
+            containerds: RefCell::default(),
+            upstream: RefCell::default(),
+        }
+    }
+
+    /// The same with so many nodes that run on `containerd`.
+    pub fn up_on(containerd: &Path, nodes: usize, flags: &[&str]) -> Self {
+        let mut cluster = Self::new(flags);
+        let endpoint = format!("unix:///run/knarr/{}/nodes/{{node}}/runtime/cri.sock", cluster.name);
+        cluster.flags.extend(["--container-runtime-endpoint".to_owned(), endpoint]);
+        // It makes the nodes' namespaces, and then waits for their runtimes.
+        let up = cluster.up_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        for number in 1..=nodes {
+            let node = format!("{}-{number}", cluster.name);
+            let started = Containerd::start(containerd, (&cluster.name, &node), &cluster.data());
+            cluster.containerds.borrow_mut().push(started);
+        }
+        let output = up.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "knarr up: {said}\n{}", cluster.logs());
         cluster
+    }
+
+    /// Gives so many nodes upstream's kubelet.
+    pub fn use_kubelet(&self, program: &Path, nodes: usize) {
+        for number in 1..=nodes {
+            let node = format!("{}-{number}", self.name);
+            let upstream = Upstream::replace(program, (&self.name, &node), &self.data());
+            self.upstream.borrow_mut().push(upstream);
+        }
+    }
+
+    /// Imports an archive into every node.
+    pub fn import(&self, archive: &str) {
+        let containerds = self.containerds.borrow();
+        if containerds.is_empty() {
+            self.knarr(&["image", "import", archive]);
+        }
+        containerds.iter().for_each(|containerd| containerd.import(archive));
     }
 
     pub fn dir(&self) -> &Path {
@@ -49,18 +103,26 @@ impl Cluster {
 
     /// `knarr up`, for the first time or again.
     pub fn again(&self) {
-        let kubeconfig = self.kubeconfig();
-        let mut arguments = vec!["up", "--port", "0", "--kubeconfig", kubeconfig.as_str()];
-        arguments.extend(self.flags.iter().map(String::as_str));
-        self.knarr(&arguments);
+        // A node has one kubelet.
+        let replaced = self.upstream.take().len();
+        let output = self.up_command().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "knarr up: {said}\n{}", self.logs());
+        if let Some(program) = upstream::wanted().filter(|_| replaced > 0) {
+            self.use_kubelet(&program, replaced);
+        }
+    }
+
+    fn up_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        command.arg("up").arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
+        command.args(["--port", "0"]).arg("--kubeconfig").arg(self.kubeconfig()).args(&self.flags);
+        command
     }
 
     /// `knarr up` that is not waited for.
     pub fn begin_up(&self) -> std::process::Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
-        command.arg("up").arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
-        command.arg("--kubeconfig").arg(self.kubeconfig()).args(&self.flags);
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
+        self.up_command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     pub fn kubeconfig(&self) -> String {
@@ -167,6 +229,9 @@ impl Cluster {
 
     /// `knarr down --purge`, and what is left afterwards: mounts, processes, directories.
     pub fn down(&self) -> Vec<String> {
+        self.upstream.take();
+        // Nobody else ends their pods.
+        self.containerds.take();
         let output = self.run_knarr(&["down", "--purge"]);
         let mut left = Vec::new();
         if !output.status.success() {

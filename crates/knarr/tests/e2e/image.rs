@@ -14,17 +14,31 @@ pub fn busybox(dir: &Path, name: &str) -> String {
         symlink("busybox", work.join("root/bin").join(tool)).unwrap();
     }
     client(&work.join("root"));
-    run(Command::new("tar").arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
+    let config = serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]});
+    save(&work, name, &config)
+}
+
+/// The same of an image whose containers sleep: the pause containers of other runtimes.
+pub fn pause(dir: &Path, name: &str) -> String {
+    let work = dir.join("pause");
+    fs::create_dir_all(work.join("root/bin")).unwrap();
+    fs::copy("/bin/busybox", work.join("root/bin/busybox")).unwrap();
+    save(&work, name, &serde_json::json!({"Entrypoint": ["/bin/busybox", "sleep", "2147483647"]}))
+}
+
+fn save(work: &Path, name: &str, config: &serde_json::Value) -> String {
+    let tar = || Command::new("tar");
+    run(tar().arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
     let sum = run(Command::new("sha256sum").arg(work.join("layer.tar")));
     let sum = sum.split_whitespace().next().unwrap();
-    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
     fs::write(work.join("config.json"), config.to_string()).unwrap();
     let manifest =
         serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
     fs::write(work.join("manifest.json"), manifest.to_string()).unwrap();
-    let archive = dir.join("busybox.tar");
-    run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(&archive).args([
+    let archive = work.with_extension("archive.tar");
+    run(tar().arg("-C").arg(work).arg("-cf").arg(&archive).args([
         "manifest.json",
         "config.json",
         "layer.tar",

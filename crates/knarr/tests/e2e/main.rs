@@ -11,6 +11,7 @@
 mod chaos;
 mod cluster;
 mod cni;
+mod containerd;
 mod critest;
 #[path = "../../../kubelet/examples/dra-driver/driver.rs"]
 mod dra_driver;
@@ -26,6 +27,7 @@ mod kubectl_rollout;
 mod kubectl_write;
 mod node_api;
 mod node_claims;
+mod node_containerd;
 mod node_cpus;
 mod node_devices;
 mod node_fields;
@@ -33,6 +35,9 @@ mod node_kubectl;
 mod node_network;
 mod node_pods;
 mod node_settings;
+#[path = "../../../xtask/src/bench/peers/config.rs"]
+mod peer_config;
+mod upstream;
 mod volume_claims;
 
 use cluster::Cluster;
@@ -77,13 +82,7 @@ fn a_custom_resource_is_served_pruned_and_validated() {
 
 #[test]
 fn pods_run_and_outlive_every_knarr_process() {
-    if !cluster::is_root() {
-        eprintln!("skipped: nodes need root");
-        return;
-    }
-    let cluster = Cluster::up(&["--nodes", "1"]);
-    let archive = image::busybox(cluster.dir(), "docker.io/library/busybox:test");
-    cluster.knarr(&["image", "import", &archive]);
+    let Some(cluster) = node_pods::nodes("1") else { return };
     cluster.apply(include_str!("pod.yaml"));
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
     assert_eq!(cluster.kubectl(&["exec", "web", "--", "cat", "/www/index.html"]), "from a config map");

@@ -185,8 +185,10 @@ fn drain(cluster: &Cluster) {
     cluster.shows("get pods -l app=web", "Pending");
     cluster.k(&format!("uncordon {node}"));
     cluster.k("wait --for=condition=Available deployment/web --timeout=30s");
+    let runtime = if crate::containerd::wanted().is_some() { "containerd" } else { "knarr" };
+    let runtime = format!("Container Runtime Version:  {runtime}://");
     cluster.says(
         &format!("describe node {node}"),
-        &["Ready            True", "KubeletReady", "Container Runtime Version:  knarr://", "PodCIDR:"],
+        &["Ready            True", "KubeletReady", &runtime, "PodCIDR:"],
     );
 }

@@ -1,6 +1,7 @@
 //! Containers: how they start, end, start again, are looked after, and are told to stop.
 
 use crate::cluster::{Cluster, is_root};
+use crate::{containerd, image, upstream};
 
 /// A cluster with nodes and an image on them; `None` where nodes cannot be.
 pub fn nodes(count: &str) -> Option<Cluster> {
@@ -13,9 +14,16 @@ pub fn nodes_with(flags: &[&str]) -> Option<Cluster> {
         eprintln!("skipped: nodes need root");
         return None;
     }
-    let cluster = Cluster::up(flags);
-    let archive = crate::image::busybox(cluster.dir(), "docker.io/library/busybox:test");
-    cluster.knarr(&["image", "import", &archive]);
+    let count = flags.iter().skip_while(|flag| **flag != "--nodes").nth(1);
+    let count = count.map_or(1, |count| count.parse().unwrap());
+    let cluster = match containerd::wanted() {
+        None => Cluster::up(flags),
+        Some(program) => Cluster::up_on(&program, count, flags),
+    };
+    if let Some(program) = upstream::wanted() {
+        cluster.use_kubelet(&program, count);
+    }
+    cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));
     Some(cluster)
 }
 

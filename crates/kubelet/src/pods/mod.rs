@@ -351,18 +351,27 @@ impl Pods {
         orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
         let mut events = None;
         let mut asked = false;
+        // One that knows no events is not asked again until it was away: another may have come in its place.
+        let mut has_none = false;
+        let knows_none = |status: &tonic::Status| status.code() == tonic::Code::Unimplemented;
         loop {
-            if events.is_none() {
-                events = self.shared.runtime.events().await.ok();
-                asked |= events.is_some();
+            if events.is_none() && !has_none {
+                match self.shared.runtime.events().await {
+                    Ok(stream) => (events, asked) = (Some(stream), true),
+                    Err(status) => has_none = knows_none(&status),
+                }
             }
-            self.relist(&mut known).await;
+            has_none &= self.relist(&mut known).await;
             let pause = if events.is_some() { RELIST } else { RELIST_WITHOUT_EVENTS };
             let until = tokio::time::Instant::now() + pause;
             while let Some(stream) = events.as_mut() {
                 match tokio::time::timeout_at(until, stream.message()).await {
                     Ok(Ok(Some(event))) => self.told(&event),
-                    Ok(Ok(None) | Err(_)) => events = None,
+                    Ok(Ok(None)) => events = None,
+                    Ok(Err(status)) => {
+                        has_none = knows_none(&status);
+                        (events, asked) = (None, !has_none);
+                    }
                     Err(_) => break,
                 }
             }
@@ -382,8 +391,9 @@ impl Pods {
         }
     }
 
-    /// Wakes the workers of pods of which anything changed, and clears away pods that nobody wants.
-    async fn relist(&self, known: &mut BTreeMap<String, Vec<(String, i32)>>) {
+    /// Wakes the workers of pods of which anything changed, and clears away pods that nobody wants. Says whether the
+    /// runtime answered.
+    async fn relist(&self, known: &mut BTreeMap<String, Vec<(String, i32)>>) -> bool {
         let runtime = &self.shared.runtime;
         let begun = self.shared.config.clock.monotonic();
         let (sandboxes, containers) =
@@ -391,7 +401,7 @@ impl Pods {
                 Ok(both) => both,
                 Err(status) => {
                     tracing::warn!(%status, "the runtime does not list its containers");
-                    return;
+                    return false;
                 }
             };
         self.shared.counts.relisted(self.shared.config.clock.monotonic().saturating_sub(begun));
@@ -423,6 +433,7 @@ impl Pods {
             }
         }
         *known = now;
+        true
     }
 }
 

@@ -22,6 +22,9 @@ const DATA_DIR: &str = "/var/lib/cni/knarr";
 pub struct Config {
     #[serde(rename = "cniVersion")]
     pub version: String,
+    /// The name by which the plugin is called.
+    #[serde(rename = "type")]
+    pub kind: String,
     name: String,
     #[serde(rename = "podCIDR")]
     pod_cidr: String,

@@ -4,6 +4,7 @@
 //! process that is killed at any point leaves nothing that the DEL of the same pod does not find.
 
 mod config;
+mod loopback;
 mod result;
 
 use std::path::PathBuf;
@@ -79,6 +80,9 @@ pub async fn run(call: &Call, stdin: &[u8]) -> Result<Option<Value>> {
         return Ok(Some(json!({"cniVersion": config::NEWEST, "supportedVersions": config::VERSIONS})));
     }
     let config = Config::parse(stdin)?;
+    if config.kind == "loopback" {
+        return loopback::run(call, &config.version).await;
+    }
     let links = PodLinks::new(config.data_dir())?;
     match call.command.as_str() {
         "ADD" => add(call, &config, &links).await.map(Some),

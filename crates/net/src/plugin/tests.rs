@@ -69,6 +69,26 @@ fn a_pod_from_add_to_del() {
 }
 
 #[test]
+fn loopback_is_brought_up() {
+    alone(|| {
+        let runtime = Runtime::new();
+        let is_up = || {
+            let flags =
+                runtime.pod.run(|| std::fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap());
+            flags.contains("127.0.0.1")
+        };
+        assert!(!is_up());
+        let config = json!({"cniVersion": "0.3.1", "name": "cni-loopback", "type": "loopback"});
+        let result = runtime.call("ADD", "c1", config.clone()).unwrap().unwrap();
+        assert_eq!(result["interfaces"][0]["name"], "lo");
+        assert_eq!(result["ips"][0], json!({"address": "127.0.0.1/8", "interface": 0, "version": "4"}));
+        assert!(is_up());
+        assert_eq!(runtime.addresses(), Vec::<String>::new());
+        assert_eq!(runtime.call("DEL", "c1", config).unwrap(), None);
+    });
+}
+
+#[test]
 fn processes_at_once_do_not_meet() {
     alone(|| {
         let runtime = Runtime::new();

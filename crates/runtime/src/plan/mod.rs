@@ -76,6 +76,8 @@ pub struct ImageConfig {
 pub struct Machine {
     /// Version 2 of cgroups alone.
     pub unified_cgroups: bool,
+    /// Whether the kernel can limit huge pages.
+    pub hugetlb: bool,
     /// Capabilities that we can pass on, as bits.
     pub capabilities: u64,
     /// The lowest OOM score that we may give.

@@ -41,9 +41,12 @@ pub fn plan(
         }
         set("memory", memory.into());
     }
+    // A kubelet names every size of the machine, most of them with 0. Where nothing counts huge pages, there is nothing
+    // to be said of them; containerd leaves them out as well.
     let pages: Vec<Value> = wanted
         .hugepage_limits
         .iter()
+        .filter(|_| machine.hugetlb)
         .map(|limit| json!({"pageSize": limit.page_size, "limit": limit.limit}))
         .collect();
     if !pages.is_empty() {
@@ -100,6 +103,15 @@ mod tests {
     fn unlimited_is_left_out() {
         let none = plan(&LinuxContainerResources::default(), false, &Machine::default(), &[]);
         assert_eq!(none, json!({"devices": [{"allow": false, "access": "rwm"}]}));
+    }
+
+    #[test]
+    fn huge_pages_are_limited_where_the_kernel_can() {
+        let limit = cri::v1::HugepageLimit { page_size: "2MB".into(), limit: 0 };
+        let wanted = LinuxContainerResources { hugepage_limits: vec![limit], ..Default::default() };
+        assert_eq!(plan(&wanted, false, &Machine::default(), &[]).get("hugepageLimits"), None);
+        let able = plan(&wanted, false, &Machine { hugetlb: true, ..Machine::default() }, &[]);
+        assert_eq!(able["hugepageLimits"], json!([{"pageSize": "2MB", "limit": 0}]));
     }
 
     #[test]

@@ -239,6 +239,9 @@ fn make(
     pid_namespace: Option<PathBuf>,
 ) -> Result<Container, PodError> {
     let image = find_image(core, &config)?;
+    let spec = config.image.clone().unwrap_or_default();
+    // A kubelet asks for the id that it has found, and says beside it what the pod asks for.
+    let asked = if spec.user_specified_image.is_empty() { spec.image } else { spec.user_specified_image };
     let mut config = config;
     volumes::resolve(core, &mut config)?;
     // Not what a client says of the pod again: what it was made by.
@@ -250,8 +253,9 @@ fn make(
     let state = ContainerState {
         sandbox: sandbox.id.clone(),
         created_at: core.now(),
-        image_ref: image.digests.first().unwrap_or(&image.id).clone(),
+        image_ref: image.digest(&asked).to_owned(),
         image_id: image.id.clone(),
+        image_name: image.called(&asked).unwrap_or_default(),
         handle: core.new_handle(),
         cgroup: cgroup_of(sandbox, id),
         log_path,

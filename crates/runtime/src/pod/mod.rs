@@ -257,6 +257,7 @@ fn machine(cgroups: &Hierarchies, root: &Path) -> io::Result<Machine> {
     let lowest = if capabilities & CAP_SYS_RESOURCE != 0 { -1000 } else { process::oom_score_adj()? };
     Ok(Machine {
         unified_cgroups: cgroups.is_unified(),
+        hugetlb: cgroups.has("hugetlb"),
         capabilities,
         lowest_oom_score: lowest,
         apparmor: fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with(b"Y")),

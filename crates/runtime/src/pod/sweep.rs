@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Core, PodError};
-use crate::sys::mount;
+use crate::sys::{mount, process};
 
 /// Sweeps once, after everything that has a record was found.
 pub fn sweep(core: &Core) -> Result<(), PodError> {
@@ -21,15 +21,12 @@ pub fn sweep(core: &Core) -> Result<(), PodError> {
     end_shims(core).map_err(PodError::io("looking for shims that nobody has"))
 }
 
-/// A shim is written down before anything runs below it: one that is not can be ended.
+/// A shim is written down before anything runs below it: one that is not can be ended. The first process of a pid
+/// namespace that a pod's containers share is of the same program, and all of them end with it.
 fn end_shims(core: &Core) -> io::Result<()> {
-    let ours: Vec<i32> = core
-        .sandboxes
-        .lock()
-        .values()
-        .filter_map(|sandbox| sandbox.state().shim)
-        .map(|shim| shim.pid)
-        .collect();
+    let states: Vec<_> = core.sandboxes.lock().values().map(|sandbox| sandbox.state()).collect();
+    let recorded = states.iter().flat_map(|state| [&state.shim, &state.pid_init]);
+    let ours: Vec<i32> = recorded.flatten().map(|process| process.pid).collect();
     // One of an earlier version is a shim, too.
     let programs = core.programs.shim.parent();
     let is_shim = |exe: &Path| {
@@ -42,7 +39,9 @@ fn end_shims(core: &Core) -> io::Result<()> {
         };
         // A process may end while it is looked at, and others' are none of our business.
         let shim = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| is_shim(&exe));
-        if !shim || ours.contains(&pid) {
+        // What a shim is about to start has its program for a moment, and is its own to end.
+        let below = || process::parent(pid).is_some_and(|parent| ours.contains(&parent));
+        if !shim || ours.contains(&pid) || below() {
             continue;
         }
         tracing::warn!(pid, "ending a shim that no sandbox has");

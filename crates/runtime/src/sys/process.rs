@@ -27,6 +27,14 @@ pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// The parent of a process; `None` when there is no such process any more.
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, spaces and parentheses included.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// When a process started; `None` when there is none of that number.
 pub fn start_time(pid: i32) -> io::Result<Option<i64>> {
     let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {

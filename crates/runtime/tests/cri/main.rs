@@ -19,4 +19,5 @@ mod measure;
 mod node;
 mod restart;
 mod streams;
+mod upstream;
 mod users;

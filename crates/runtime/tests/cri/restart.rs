@@ -55,6 +55,30 @@ async fn a_container_does_not_notice_that_the_runtime_was_restarted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn containers_that_share_their_processes_do_not_notice_either() {
+    let mut node = Node::new().await;
+    let mut config = node.pod("shared");
+    let mut shell = Node::shell("c", "while [ ! -e /tmp/stop ]; do sleep 0.02; done; exit 9");
+    let options = NamespaceOption { pid: NamespaceMode::Pod as i32, ..NamespaceOption::default() };
+    let context =
+        LinuxSandboxSecurityContext { namespace_options: Some(options.clone()), ..Default::default() };
+    config.linux.as_mut().unwrap().security_context = Some(context);
+    shell.linux.as_mut().unwrap().security_context.as_mut().unwrap().namespace_options = Some(options);
+    let pod = node.run_pod(config).await;
+    let id = node.run(&pod, shell).await;
+    let pid = node.pid(&id).await;
+    for _ in 0..2 {
+        node.restart().await;
+        assert_eq!(node.status(&id).await.state(), ContainerState::ContainerRunning);
+        assert_eq!(node.pid(&id).await, pid);
+    }
+    // The first process of their namespace, which all others end with, is there as well.
+    assert!(node.output(&id, "cat /proc/1/comm; touch /tmp/stop").await != "sh");
+    assert_eq!(node.wait_exited(&id).await.exit_code, 9);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_outlives_its_shim_and_its_logs_go_on() {
     let mut node = Node::new().await;
     let pod = node.run_pod(node.pod("shimless")).await;

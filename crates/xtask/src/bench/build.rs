@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::image::run;
-use super::table::{Limit, Line};
+use super::table::{Limit, Line, OURS};
 
 /// Builds into a directory of its own, and says how long it took.
 ///
@@ -20,5 +20,5 @@ pub(super) fn clean(root: &Path) -> Result<Line> {
     run(Command::new("cargo").args(arguments).arg(dir.path()).current_dir(root))?;
     let minutes = since.elapsed().as_secs_f64() / 60.0;
     let about = ("clean-build", "clean debug build of everything, tests included but not run");
-    Ok(Line::new(about, &[("min", Limit::AtMost(15.0))], [&[vec![("min", minutes)]], &[]], Vec::new()))
+    Ok(Line::new(about, &[("min", Limit::AtMost(15.0))], &[(OURS, vec![vec![("min", minutes)]])], Vec::new()))
 }

@@ -62,14 +62,14 @@ pub(super) fn pod(name: &str, scheduler: &str) -> Bytes {
     Bytes::from(object.to_string())
 }
 
-/// A Pod that runs and does nothing.
-pub(super) fn sleeper(name: &str) -> Bytes {
+/// A Pod that runs and does nothing, and needs all of its grace period, in seconds.
+pub(super) fn sleeper(name: &str, grace: u32) -> Bytes {
     let object = json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name},
         "spec": {
-            "terminationGracePeriodSeconds": 0,
+            "terminationGracePeriodSeconds": grace,
             "containers": [{"name": "main", "image": super::image::NAME,
                 "command": ["/bin/busybox", "sleep", "86400"]}],
         },

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the budgets of the design, measured; beside another API server, in turn with it, if one
-//! is given.
+//! `cargo xtask bench`: the budgets of the design, measured; beside another API server, and nodes of other programs, in
+//! turn with them, if they are given.
 //!
 //! The first figure of a row is the processor time that all server processes together took for one operation:
 //! other load on the machine hardly moves it. Throughput and latency come second, and a busy machine spoils
@@ -15,6 +15,7 @@ mod image;
 mod kubeconfig;
 mod load;
 mod manifests;
+mod peers;
 mod process;
 mod rows;
 mod run;
@@ -54,6 +55,8 @@ pub struct Bench {
     /// Leave our own out: measure the other API server alone
     #[arg(long, requires = "against")]
     only_against: bool,
+    #[command(flatten)]
+    programs: peers::Programs,
     /// The program to measure [default: target/release/knarr, built first]
     #[arg(long)]
     knarr: Option<PathBuf>,

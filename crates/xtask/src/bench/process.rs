@@ -1,6 +1,7 @@
 //! What `/proc` tells of processes.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -49,14 +50,22 @@ pub(super) fn pss(pids: &[u32]) -> u64 {
 /// # Errors
 /// When `/proc` cannot be read.
 pub(super) fn by_name(names: &[String]) -> Result<Vec<u32>> {
+    let named = |pid: &u32| {
+        let comm = read(*pid, "comm").unwrap_or_default();
+        // The kernel keeps the first 15 bytes of a name.
+        names.iter().any(|name| name.get(..15).unwrap_or(name) == comm.trim_end())
+    };
+    Ok(all()?.into_iter().filter(named).collect())
+}
+
+/// Every process.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(super) fn all() -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("reading /proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(comm) = read(pid, "comm") else { continue };
-        // The kernel keeps the first 15 bytes of a name.
-        if names.iter().any(|name| name.get(..15).unwrap_or(name) == comm.trim_end()) {
-            found.push(pid);
-        }
+        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     Ok(found)
 }
@@ -64,6 +73,30 @@ pub(super) fn by_name(names: &[String]) -> Result<Vec<u32>> {
 /// The cgroups of a process, a line each; nothing when it has ended.
 pub(super) fn cgroups(pid: u32) -> String {
     read(pid, "cgroup").unwrap_or_default()
+}
+
+/// The command line of a process, its words parted by spaces; nothing when it has ended.
+pub(super) fn command_line(pid: u32) -> String {
+    read(pid, "cmdline").unwrap_or_default().replace('\0', " ")
+}
+
+/// The children of a process, the oldest first; none when it has ended.
+pub(super) fn children(pid: u32) -> Vec<u32> {
+    let text = read(pid, &format!("task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Unmounts everything below a folder, the innermost first, as far as it goes.
+pub(super) fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let paths = mounts.lines().filter_map(|line| line.split_whitespace().nth(1));
+    let mut paths: Vec<&str> = paths.filter(|path| Path::new(path).starts_with(folder)).collect();
+    paths.sort_unstable();
+    for path in paths.into_iter().rev().filter(|path| Path::new(path) != folder) {
+        if let Err(error) = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
+            eprintln!("unmounting {path}: {error}");
+        }
+    }
 }
 
 /// What the kernel itself has taken for page tables, stacks and its own objects, in bytes.

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::peers::Peer;
 use super::rows::{self, Needs, Row};
-use super::table::{self, Line, Sample};
+use super::table::{self, Column, Line, Sample};
 use super::target::{CONNECTIONS, Target};
 use super::{Bench, Output};
 
@@ -55,38 +56,49 @@ async fn lines(bench: &Bench, knarr: &Path, rows: Vec<Row>) -> Vec<Line> {
             continue;
         }
         eprintln!("{}: {}", row.name, row.what);
-        let (mut samples, mut problems) = ([Vec::new(), Vec::new()], Vec::new());
-        if let Err(error) = samples_of(bench, knarr, &row, &mut samples).await {
+        let mut problems = Vec::new();
+        let mut columns = Vec::new();
+        if let Err(error) = measured(bench, knarr, &row, &mut columns).await {
             eprintln!("  {error:#}");
             problems.push(format!("{error:#}"));
         }
-        let [ours, other] = &samples;
-        lines.push(Line::new((row.name, row.what), &row.budgets, [ours, other], problems));
+        lines.push(Line::new((row.name, row.what), &row.budgets, &columns, problems));
     }
     lines
 }
 
-async fn samples_of(bench: &Bench, knarr: &Path, row: &Row, samples: &mut [Vec<Sample>; 2]) -> Result<()> {
+/// The servers of a row, each with its column.
+async fn targets(bench: &Bench, knarr: &Path, row: &Row) -> Result<Vec<(&'static str, Target)>> {
     let mut targets = Vec::new();
+    let node = row.needs == Needs::Node;
     if !bench.only_against {
-        let ours = Target::ours(knarr, row.needs == Needs::Node).await.context("ours")?;
-        targets.push((0, "ours", ours));
+        let ours = Target::ours(knarr, node.then(Peer::default)).await.context("ours")?;
+        targets.push((table::OURS, ours));
+    }
+    for (name, peer) in bench.programs.peers().into_iter().filter(|_| node) {
+        targets.push((name, Target::ours(knarr, Some(peer)).await.context(name)?));
     }
     if let (Some(kubeconfig), Needs::Api | Needs::Scheduler) = (&bench.against, row.needs) {
         let other =
             Target::other(kubeconfig, &bench.against_pids, &bench.against_comm).await.context("other")?;
         // A run that was interrupted may have left something.
         row.measure.clean(&other).await.context("cleaning other")?;
-        targets.push((1, "other", other));
+        targets.push(("other", other));
     }
-    for (_, name, target) in &targets {
+    Ok(targets)
+}
+
+async fn measured(bench: &Bench, knarr: &Path, row: &Row, columns: &mut Vec<Column>) -> Result<()> {
+    let mut targets = targets(bench, knarr, row).await?;
+    columns.extend(targets.iter().map(|(name, _)| (*name, Vec::new())));
+    for (name, target) in &targets {
         row.measure.prepare(target).await.with_context(|| format!("preparing {name}"))?;
     }
     let rounds = if row.once { 1 } else { bench.pairs.max(1) };
-    let measured = rounds_of(row, rounds, &mut targets, samples).await;
+    let measured = rounds_of(row, rounds, &mut targets, columns).await;
     // Our own goes with its cluster.
     let mut cleaned = Ok(());
-    for (_, name, target) in targets.iter_mut().filter(|(.., target)| target.cluster.is_none()) {
+    for (name, target) in targets.iter_mut().filter(|(_, target)| target.cluster.is_none()) {
         target.connect_again().await?;
         cleaned = row.measure.clean(target).await.with_context(|| format!("cleaning {name}"));
     }
@@ -96,17 +108,17 @@ async fn samples_of(bench: &Bench, knarr: &Path, row: &Row, samples: &mut [Vec<S
 async fn rounds_of(
     row: &Row,
     rounds: usize,
-    targets: &mut [(usize, &'static str, Target)],
-    samples: &mut [Vec<Sample>; 2],
+    targets: &mut [(&'static str, Target)],
+    columns: &mut [Column],
 ) -> Result<()> {
     for round in 0..rounds {
-        for (at, name, target) in targets.iter_mut() {
-            if round > 0 || *at > 0 {
+        for (at, ((name, target), (_, samples))) in targets.iter_mut().zip(columns.iter_mut()).enumerate() {
+            if round > 0 || at > 0 {
                 target.connect_again().await?;
             }
             let sample = row.measure.measure(target, round).await.with_context(|| (*name).to_owned())?;
-            eprintln!("  {name} {}", show(&sample));
-            samples.get_mut(*at).context("two targets")?.push(sample);
+            eprintln!("  {name}: {}", show(&sample));
+            samples.push(sample);
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::cluster::Cluster;
 use super::http::{Call, Client};
 use super::kubeconfig::{self, Endpoint};
+use super::peers::Peer;
 use super::process::{self, Usage};
 
 /// So many connections share the load.
@@ -27,11 +28,11 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// A new cluster of our own.
+    /// A new cluster of our own, with a node or not.
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn ours(knarr: &Path, node: bool) -> Result<Self> {
+    pub async fn ours(knarr: &Path, node: Option<Peer>) -> Result<Self> {
         let cluster = Cluster::new(knarr, node)?;
         cluster.up()?;
         let endpoint = kubeconfig::load(&cluster.kubeconfig())?;

@@ -1,8 +1,8 @@
 //! What is told of a container, in the CRI's words.
 
 use cri::v1::{
-    ContainerResources, ContainerState as CriState, ContainerStatus, ContainerUser, LinuxContainerUser,
-    Signal,
+    ContainerResources, ContainerState as CriState, ContainerStatus, ContainerUser, ImageSpec,
+    LinuxContainerUser, Signal,
 };
 
 use super::Container;
@@ -35,7 +35,10 @@ impl Container {
             started_at: exit.started_at,
             finished_at: exit.finished_at,
             exit_code: exit.code,
-            image: self.config.image.clone(),
+            image: self.config.image.clone().map(|spec| ImageSpec {
+                image: if state.image_name.is_empty() { spec.image } else { state.image_name },
+                ..spec
+            }),
             image_ref: state.image_ref,
             reason: exit.reason,
             message: exit.message,

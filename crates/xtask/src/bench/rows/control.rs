@@ -18,7 +18,7 @@ pub(super) struct Up;
 #[async_trait(?Send)]
 impl Measure for Up {
     async fn measure(&self, target: &Target, _: usize) -> Result<Sample> {
-        let took = target.cluster()?.another(true)?.up()?;
+        let took = target.cluster()?.another()?.up()?;
         Ok(vec![("s", took.as_secs_f64())])
     }
 }

@@ -117,21 +117,24 @@ fn nodes() -> Vec<Row> {
             [("PSS MiB", AtMost(100.0)), ("% of a core", AtMost(1.0)), ("written B/s", AtMost(1024.0))],
             idle::Idle,
         )),
-        once(row(
+        row(
             ("pod-start", "pod created to ready, image present, one at a time"),
             Node,
             [(P50, AtMost(80.0)), (P99, AtMost(250.0))],
             pods::OneByOne,
-        )),
-        once(row(
-            ("pod-burst", "100 pods at once to ready, and what they take"),
+        ),
+        row(
+            ("pod-burst", "100 pods at once to ready, what they take, and away again"),
             Node,
-            [
-                ("pods/s", AtLeast(50.0)),
-                ("PSS KiB/pod", AtMost(64.0)),
-                ("with kernel KiB/pod", AtMost(256.0)),
-            ],
-            pods::Burst,
+            burst_budgets(),
+            pods::Burst { pods: 100 },
+        ),
+        row(("pod-burst-200", "the same with 200 pods"), Node, burst_budgets(), pods::Burst { pods: 200 }),
+        once(row(
+            ("pod-idle", "a node with 500 pods that do nothing, for 30 s"),
+            Node,
+            [("% of a core", AtMost(1.0))],
+            pods::Idle { pods: 500 },
         )),
         once(row(
             ("exec", "kubectl exec over a plain get"),
@@ -139,6 +142,21 @@ fn nodes() -> Vec<Row> {
             [("over get ms", AtMost(10.0))],
             pods::Exec,
         )),
+        row(
+            ("unpack", "an archive of 256 MiB in four layers, packed by gzip, imported and unpacked"),
+            Node,
+            [("MB/s", AtLeast(300.0))],
+            pods::Unpack,
+        ),
+    ]
+}
+
+fn burst_budgets() -> [(&'static str, Limit); 4] {
+    [
+        ("pods/s", AtLeast(50.0)),
+        ("PSS KiB/pod", AtMost(64.0)),
+        ("with kernel KiB/pod", AtMost(256.0)),
+        ("deleted, s beyond grace", AtMost(5.0)),
     ]
 }
 
