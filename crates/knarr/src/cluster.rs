@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::kubelet_files::KubeletFiles;
+
 /// What is fixed when a cluster is made, and read by each of its processes.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,9 @@ pub struct Settings {
     /// Who connects pods of nodes on this machine.
     #[serde(default)]
     pub cni: crate::cni::Cni,
+    /// What kubelets of nodes on this machine are told.
+    #[serde(default)]
+    pub kubelet: KubeletFiles,
 }
 
 /// What a node must know of its cluster.
@@ -50,6 +55,9 @@ pub struct NodeSettings {
     /// The runtime to use instead of our own.
     #[serde(default)]
     pub runtime_endpoint: Option<String>,
+    /// What its kubelet is told; of this machine, and nobody else's to know.
+    #[serde(skip)]
+    pub kubelet: KubeletFiles,
 }
 
 impl NodeSettings {
@@ -121,6 +129,7 @@ impl Settings {
             cluster_dns: self.dns_ip(),
             cluster_domain: "cluster.local".to_owned(),
             runtime_endpoint: self.runtime_endpoint.clone(),
+            kubelet: self.kubelet.clone(),
         }
     }
 

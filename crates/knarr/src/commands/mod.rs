@@ -137,7 +137,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Apiserver(component) => serve(component.run()),
         Command::Scheduler(component) => serve(component.run()),
         Command::ControllerManager(component) => serve(component.run()),
-        Command::Kubelet(component) => serve(component.run()),
+        Command::Kubelet(component) => {
+            let verbosity = process::log();
+            on_all_processors(component.run(verbosity))
+        }
         Command::Runtime(component) => serve(component.run()),
         Command::Cni(cni) => cni.run(),
         Command::NodeRuntime(node) => node.run_runtime(),
@@ -162,6 +165,10 @@ fn version(output: Output) -> Result<()> {
 /// Runs a component on all processors, with its log on standard error.
 fn serve(component: impl Future<Output = Result<()>>) -> Result<()> {
     process::log();
+    on_all_processors(component)
+}
+
+fn on_all_processors(component: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(component)
 }
 

@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Node;
 use super::Which;
 use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
+use crate::kubelet_files::KubeletFiles;
 use crate::node::Identity;
 use crate::paths::Paths;
 
@@ -54,6 +55,8 @@ pub struct Up {
     container_runtime_endpoint: Option<String>,
     #[command(flatten)]
     cni: crate::cni::Cni,
+    #[command(flatten)]
+    kubelet: KubeletFiles,
 }
 
 impl Up {
@@ -68,6 +71,8 @@ impl Up {
         };
         if settings.nodes > 0 {
             check::nodes_can_run()?;
+            // What is wrong with it is said here, and not only in a node's log.
+            settings.kubelet.load(serde_json::Map::new())?;
             super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
         }
         self.start_server(&paths, &settings)?;
@@ -102,6 +107,7 @@ impl Up {
             listen_all: false,
             dual_stack: self.dual_stack,
             cni: self.cni.clone(),
+            kubelet: self.kubelet.absolute()?,
         };
         settings.save(&paths.settings())?;
         Ok(settings)

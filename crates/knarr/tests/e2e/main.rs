@@ -32,6 +32,7 @@ mod node_fields;
 mod node_kubectl;
 mod node_network;
 mod node_pods;
+mod node_refusals;
 mod node_settings;
 mod volume_claims;
 
