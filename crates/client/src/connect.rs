@@ -4,6 +4,8 @@ use http::{Request, Response};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::reach::watched;
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -34,5 +36,5 @@ where
 pub async fn kubeconfig(yaml: &str) -> Result<kube::Client, ConnectError> {
     let kubeconfig = Kubeconfig::from_yaml(yaml)?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(kube::Client::try_from(config)?)
+    Ok(watched(kube::Client::try_from(config)?))
 }

@@ -1,6 +1,6 @@
 //! Events about objects. The same event again raises the count of the first (`client-go/tools/record`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use base::SharedClock;
@@ -26,6 +26,7 @@ pub struct Recorder {
 struct Occurrence {
     component: Arc<str>,
     about: ObjectReference,
+    annotations: BTreeMap<String, String>,
     warning: bool,
     reason: String,
     message: String,
@@ -66,17 +67,36 @@ impl Recorder {
 
     /// Something normal happened.
     pub fn normal(&self, about: ObjectReference, reason: &str, message: impl Into<String>) {
-        self.record(about, false, reason, message.into());
+        self.record(about, BTreeMap::new(), false, reason, message.into());
     }
 
     /// Something went wrong.
     pub fn warning(&self, about: ObjectReference, reason: &str, message: impl Into<String>) {
-        self.record(about, true, reason, message.into());
+        self.record(about, BTreeMap::new(), true, reason, message.into());
     }
 
-    fn record(&self, about: ObjectReference, warning: bool, reason: &str, message: String) {
-        let component = self.component.clone();
-        let occurrence = Occurrence { component, about, warning, reason: reason.to_owned(), message };
+    /// Something went wrong, and programs are told more of it.
+    pub fn annotated(
+        &self,
+        about: ObjectReference,
+        annotations: BTreeMap<String, String>,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        self.record(about, annotations, true, reason, message.into());
+    }
+
+    fn record(
+        &self,
+        about: ObjectReference,
+        annotations: BTreeMap<String, String>,
+        warning: bool,
+        reason: &str,
+        message: String,
+    ) {
+        let (component, reason) = (self.component.clone(), reason.to_owned());
+        let occurrence = Occurrence { component, about, annotations, warning, reason, message };
+        let reason = &occurrence.reason.clone();
         if self.sender.try_send(occurrence).is_err() {
             tracing::debug!(reason, "an event was dropped: too many wait");
         }
@@ -130,6 +150,7 @@ impl Writer {
             metadata: ObjectMeta {
                 name: Some(name),
                 namespace: Some(namespace.to_owned()),
+                annotations: Some(occurrence.annotations).filter(|annotations| !annotations.is_empty()),
                 ..ObjectMeta::default()
             },
             involved_object: occurrence.about,

@@ -303,6 +303,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
             match ended {
                 Ok(()) => continue,
                 Err(Broken::Expired) => from = None,
+                // That the server is away its client tells, once for all informers.
+                Err(Broken::Client(error)) if !matches!(error, kube::Error::Api(_)) => {
+                    tracing::debug!(resource = %self.resource.plural, %error, "list and watch broke; trying again");
+                }
                 Err(error) => {
                     tracing::warn!(resource = %self.resource.plural, %error, "list and watch broke; trying again");
                 }

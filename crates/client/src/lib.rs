@@ -9,6 +9,7 @@ pub mod events;
 pub mod informer;
 pub mod leader;
 pub mod queue;
+pub mod reach;
 pub mod replace;
 mod wire;
 

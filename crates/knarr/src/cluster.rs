@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::kubelet_files::KubeletFiles;
+
 /// What is fixed when a cluster is made, and read by each of its processes.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +38,9 @@ pub struct Settings {
     /// How many pods a node may have.
     #[serde(default = "max_pods")]
     pub max_pods: u32,
+    /// What kubelets of nodes on this machine are told.
+    #[serde(default)]
+    pub kubelet: KubeletFiles,
 }
 
 /// Upstream's default.
@@ -65,6 +70,9 @@ pub struct NodeSettings {
     /// How many pods it may have.
     #[serde(default = "max_pods", skip_serializing_if = "is_usual")]
     pub max_pods: u32,
+    /// What its kubelet is told; of this machine, and nobody else's to know.
+    #[serde(skip)]
+    pub kubelet: KubeletFiles,
 }
 
 impl NodeSettings {
@@ -142,6 +150,7 @@ impl Settings {
             cluster_domain: "cluster.local".to_owned(),
             runtime_endpoint: self.runtime_endpoint.clone(),
             max_pods: self.max_pods,
+            kubelet: self.kubelet.clone(),
         }
     }
 

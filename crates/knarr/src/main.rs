@@ -12,6 +12,7 @@ mod commands;
 mod component;
 mod control_plane;
 mod join;
+mod kubelet_files;
 mod network;
 mod node;
 mod paths;

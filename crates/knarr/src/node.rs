@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use auth::kubeconfig::Credential;
 use auth::pki::{CertKey, Serving};
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
+use kubelet::Verbosity;
 use kubelet::certificates::Measure;
 use net::cidr::Cidr;
 use nix::sched::{CloneFlags, setns};
@@ -18,9 +19,14 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
+use crate::component;
 use crate::component::kubelet::identity::Keeper;
+use crate::kubelet_files::{self, Fixed};
 use crate::network::Network;
 use crate::paths::Paths;
+
+/// Where kubelets serve their own API.
+const PORT: u16 = 10250;
 
 /// What a node is given when it is made: who it is, and how it reaches the cluster.
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,6 +119,11 @@ fn pki(dir: &Path) -> PathBuf {
     dir.join("pki")
 }
 
+/// Where it is remembered which addresses and ports pods have.
+fn addresses(paths: &Paths, node: &str) -> PathBuf {
+    paths.node_run(node).join("addresses")
+}
+
 /// Moves the calling process into the node's namespace. Only while it has one thread.
 ///
 /// # Errors
@@ -139,7 +150,7 @@ pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
     cni.remember(&paths.node(node))?;
     config.cni = cni.settings(None, config.root.join("cni"));
-    config.network = Arc::new(Network::new(paths.node_run(node).join("addresses"))?);
+    config.network = Arc::new(Network::new(addresses(paths, node))?);
     let shutdown = Shutdown::new();
     record(paths, &["runtime"], node, &format!("runtime-{node}"))?;
     let run = runtime::run(config, shutdown.clone());
@@ -166,7 +177,12 @@ async fn end() -> Result<()> {
 ///
 /// # Errors
 /// What keeps the kubelet from running.
-pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Result<()> {
+pub async fn run_agent(
+    paths: &Paths,
+    settings: &NodeSettings,
+    node: &str,
+    verbosity: Verbosity,
+) -> Result<()> {
     let identity = Identity::load(&paths.node(node))?;
     let shutdown = Shutdown::new();
     let tasks = TaskGroup::new(&shutdown);
@@ -196,10 +212,11 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
         let (table, client, tasks) = (settings.table(), proxy.clone(), tasks.clone());
         async move { net::services::run::run(table, cluster, local, client, &tasks).await }
     });
-    start_dns(settings, proxy, &tasks).await?;
+    start_dns(settings, addresses(paths, node), proxy, &tasks).await?;
     record(paths, &["kubelet", "proxy", "dns"], node, &format!("agent-{node}"))?;
     let certificates = (serving, (shown, Some(served)));
-    let config = kubelet_config(paths, settings, &identity, certificates, (clock, random))?;
+    let mut config = kubelet_config(paths, settings, &identity, certificates, (clock, random))?;
+    config.verbosity = Some(verbosity);
     let run = kubelet::run(config, kubelet_client, &tasks);
     tokio::pin!(run);
     tokio::select! {
@@ -209,12 +226,6 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Re
     shutdown.trigger();
     tasks.stop().await;
     Ok(())
-}
-
-/// Upstream's defaults, except that pods do not wait for each other's images.
-fn configuration() -> Result<kubelet::Configuration> {
-    let own = serde_json::Map::from_iter([("serializeImagePulls".to_owned(), false.into())]);
-    Ok(kubelet::Configuration::merge(&[], own)?.0)
 }
 
 /// The pod network of IPv4, to which Services lead, and that of IPv6, if there is one.
@@ -229,9 +240,16 @@ fn cluster_networks(settings: &NodeSettings) -> Result<((u32, u8), Option<(Ipv6A
     Ok((v4.context("the cluster has no pod network of IPv4")?, v6))
 }
 
-async fn start_dns(settings: &NodeSettings, client: kube::Client, tasks: &TaskGroup) -> Result<()> {
+async fn start_dns(
+    settings: &NodeSettings,
+    addresses: PathBuf,
+    client: kube::Client,
+    tasks: &TaskGroup,
+) -> Result<()> {
     let ip = settings.cluster_dns;
     net::link::Links::open()?.address("lo", ip, 32).await?;
+    // A pod that has port 53 of the node has it of the node, and not of the cluster's DNS.
+    net::pod::PodLinks::new(addresses)?.reserve(&[IpAddr::V4(ip)])?;
     let config = net::dns::run::Config {
         listen: SocketAddr::from((ip, 53)),
         domain: settings.cluster_domain.clone(),
@@ -267,33 +285,51 @@ fn kubelet_config(
 ) -> Result<kubelet::Config> {
     let node = &identity.name;
     let dir = paths.node(node);
+    let (log_dir, manifests) = (dir.join("logs"), dir.join("manifests"));
+    let own_runtime = || format!("unix://{}", paths.cri_socket(node).display());
+    let cri_endpoint = settings.runtime_endpoint_of(node).unwrap_or_else(own_runtime);
+    let cgroup_root = settings.cgroup(node);
+    let configuration = settings.kubelet.load(
+        settings.max_pods,
+        kubelet_files::fixed(&Fixed {
+            address: IpAddr::V4(identity.ip),
+            port: PORT,
+            dns: IpAddr::V4(settings.cluster_dns),
+            domain: &settings.cluster_domain,
+            runtime: &cri_endpoint,
+            cgroup: &cgroup_root,
+            manifests: &manifests,
+            logs: &log_dir,
+        }),
+    )?;
+    let fields = &configuration.fields;
     Ok(kubelet::Config {
         node_name: node.clone(),
         root_dir: dir.join("kubelet"),
-        log_dir: dir.join("logs"),
-        cri_endpoint: settings
-            .runtime_endpoint_of(node)
-            .unwrap_or_else(|| format!("unix://{}", paths.cri_socket(node).display())),
+        log_dir,
+        cri_endpoint,
         node_ip: IpAddr::V4(identity.ip),
         second_node_ip: identity.ip_v6.map(IpAddr::V6),
         hostname: node.clone(),
-        listen: SocketAddr::from((identity.ip, 10250)),
+        listen: SocketAddr::from((identity.ip, PORT)),
         serving,
         renewals,
         client_ca_pem: identity.client_ca.clone(),
         cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],
         cluster_domain: settings.cluster_domain.clone(),
-        cgroup_root: settings.cgroup(node),
+        cgroup_root,
         capacity: None,
-        max_pods: settings.max_pods,
+        max_pods: u32::try_from(fields.max_pods)?,
         labels: BTreeMap::new(),
-        eviction: kubelet::EvictionSettings::guest(),
-        logs: kubelet::LogRotation::default(),
-        configuration: configuration()?,
+        eviction: component::kubelet::eviction(fields)?,
+        logs: component::kubelet::rotation(fields)?,
         shutdown: kubelet::ShutdownPaths::system(),
         credential_providers: kubelet::CredentialProviders::default(),
-        static_pod_dir: Some(dir.join("manifests")),
+        flags: BTreeMap::new(),
+        verbosity: None,
+        static_pod_dir: Some(manifests),
         clock,
         random,
+        configuration,
     })
 }

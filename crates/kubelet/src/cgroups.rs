@@ -107,17 +107,51 @@ impl Cgroups {
         Ok(())
     }
 
+    /// The version of control groups that limits pods.
+    pub fn version(&self) -> u8 {
+        if self.unified.is_some() { 2 } else { 1 }
+    }
+
     /// Bytes of memory that a group uses, caches included; `None` without a memory controller.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn memory_usage(&self, group: &str) -> io::Result<Option<i64>> {
         let file = if self.unified.is_some() { "memory.current" } else { "memory.usage_in_bytes" };
-        let Some(path) = self.folder("memory", group).map(|folder| folder.join(file)) else {
+        Ok(self.read("memory", group, file)?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// Bytes of memory that a group uses, without those pages of files that the kernel would drop first; `None` without
+    /// a memory controller.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub fn working_set(&self, group: &str) -> io::Result<Option<i64>> {
+        let Some(usage) = self.memory_usage(group)? else { return Ok(None) };
+        let key = if self.unified.is_some() { "inactive_file" } else { "total_inactive_file" };
+        let stat = self.read("memory", group, "memory.stat")?.unwrap_or_default();
+        let inactive = stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<i64>().ok());
+        Ok(Some((usage - inactive.unwrap_or(0)).max(0)))
+    }
+
+    /// Bytes of memory that a group may use; `None` for one that is not limited.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn memory_limit(&self, group: &str) -> io::Result<Option<i64>> {
+        let file = if self.unified.is_some() { "memory.max" } else { "memory.limit_in_bytes" };
+        let text = self.read("memory", group, file)?.unwrap_or_default();
+        // Version 1 writes a very large number for none, and version 2 the word `max`.
+        Ok(text.trim().parse().ok().filter(|limit| *limit < 1 << 62))
+    }
+
+    /// A file of a group; `None` when there is none.
+    fn read(&self, controller: &str, group: &str, file: &str) -> io::Result<Option<String>> {
+        let Some(path) = self.folder(controller, group).map(|folder| folder.join(file)) else {
             return Ok(None);
         };
         match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim().parse().ok()),
+            Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(named(&path)(error)),
         }
@@ -311,6 +345,32 @@ mod tests {
                 "hugetlb.2MB.limit_in_bytes=0"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_group_uses_and_may_use_is_read_from_either_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = dir.path().join("kubepods");
+        fs::create_dir_all(&group).unwrap();
+        for (file, text) in [
+            ("memory.current", "1000\n"),
+            ("memory.max", "max\n"),
+            ("memory.usage_in_bytes", "2000\n"),
+            ("memory.limit_in_bytes", "5000\n"),
+            ("memory.stat", "inactive_anon 1\ninactive_file 300\ntotal_inactive_file 400\n"),
+        ] {
+            fs::write(group.join(file), text).unwrap();
+        }
+        let two = Cgroups { unified: Some(dir.path().to_owned()), split: Vec::new() };
+        let one = Cgroups { unified: None, split: vec![(vec!["memory".to_owned()], dir.path().to_owned())] };
+        let of = |cgroups: &Cgroups, group: &str| {
+            (cgroups.working_set(group).unwrap(), cgroups.memory_limit(group).unwrap())
+        };
+        assert_eq!(of(&two, "/kubepods"), (Some(700), None));
+        assert_eq!(of(&one, "/kubepods"), (Some(1600), Some(5000)));
+        assert_eq!(of(&one, "/none"), (None, None));
+        fs::write(group.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        assert_eq!(of(&one, "/kubepods").1, None);
     }
 
     #[test]

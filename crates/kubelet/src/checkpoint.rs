@@ -62,6 +62,36 @@ pub fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Ch
     value.map(Some).map_err(|source| CheckpointError::Decode { path: path.to_owned(), source })
 }
 
+/// What has upstream's checksum in it.
+pub trait Summed: serde::Serialize + serde::de::DeserializeOwned {
+    /// What `spew` prints of it, its checksum as 0.
+    fn dumped(&self) -> String;
+
+    /// Where its checksum stands.
+    fn sum(&mut self) -> &mut u64;
+}
+
+/// Reads a file with a checksum; `None` when there is none.
+///
+/// # Errors
+/// All but [`CheckpointError::Write`].
+pub fn read_summed<T: Summed>(path: &Path) -> Result<Option<T>, CheckpointError> {
+    let Some(mut file) = read::<T>(path)? else { return Ok(None) };
+    let (dumped, expected) = (file.dumped(), *file.sum());
+    verify(path, expected, &dumped)?;
+    Ok(Some(file))
+}
+
+/// Writes a file with its checksum.
+///
+/// # Errors
+/// [`CheckpointError::Write`].
+pub fn write_summed<T: Summed>(path: &Path, mut file: T) -> Result<(), CheckpointError> {
+    let dumped = file.dumped();
+    *file.sum() = checksum(&dumped);
+    write(path, &file)
+}
+
 /// Compares the checksum that stands in a file with that of what is in it; none (0) is accepted, as upstream does.
 ///
 /// # Errors

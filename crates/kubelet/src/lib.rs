@@ -18,6 +18,7 @@
 //! - An API server that is away stops no container and no restart.
 
 mod api;
+mod begin;
 mod cache;
 pub mod certificates;
 mod cgroups;
@@ -62,15 +63,18 @@ use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 use client::{Informer, Reflector, Resource};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
 use crate::claims::{Claims, ClaimsError};
+use crate::counts::Counts;
 use crate::eviction::Pressure;
 use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::machine::Machine;
+use crate::node::view::NodeView;
 use crate::pods::Pods;
+use crate::pods::admission::sysctls::Allowed;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
 use crate::pods::pull_records::Records;
@@ -128,12 +132,31 @@ pub struct Config {
     pub shutdown: ShutdownPaths,
     /// Programs that know who the node, or a pod, is at a registry.
     pub credential_providers: CredentialProviders,
+    /// What was given on the command line, by the flag's name.
+    pub flags: BTreeMap<String, String>,
+    /// How it is changed how much is logged.
+    pub verbosity: Option<Verbosity>,
     /// Manifests of static pods: a folder, or one file.
     pub static_pod_dir: Option<PathBuf>,
     /// The time.
     pub clock: SharedClock,
     /// Randomness.
     pub random: SharedRandom,
+}
+
+/// Changes how much is logged, to a number as klog's.
+#[derive(Clone)]
+pub struct Verbosity(Arc<dyn Fn(i32) -> Result<(), String> + Send + Sync>);
+
+impl Verbosity {
+    /// By this, which says why it cannot.
+    pub fn new(set: impl Fn(i32) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(set))
+    }
+
+    fn set(&self, level: i32) -> Result<(), String> {
+        (self.0)(level)
+    }
 }
 
 impl Config {
@@ -171,6 +194,9 @@ pub enum KubeletError {
     /// Who has what for itself cannot be read.
     #[error(transparent)]
     Exclusive(#[from] ExclusiveError),
+    /// `allowedUnsafeSysctls` names what cannot be.
+    #[error("{0}")]
+    Sysctls(String),
     /// Which claims are used cannot be read.
     #[error(transparent)]
     Claims(#[from] ClaimsError),
@@ -196,6 +222,8 @@ pub enum KubeletError {
 /// What all parts of a kubelet share.
 pub(crate) struct Shared {
     pub config: Config,
+    /// When it began, by the monotonic clock.
+    pub began: Duration,
     pub client: kube::Client,
     pub runtime: Runtime,
     pub recorder: Recorder,
@@ -210,7 +238,7 @@ pub(crate) struct Shared {
     /// Who knows who we are at a registry.
     pub providers: credentials::Providers,
     /// What the metrics tell.
-    pub counts: counts::Counts,
+    pub counts: Arc<Counts>,
     /// What the node is short of.
     pub pressure: Pressure,
     /// Whether the node shuts down.
@@ -219,11 +247,36 @@ pub(crate) struct Shared {
     pub users: Users,
     /// Who has how much of the node.
     pub ledger: Ledger,
+    /// Which settings of the kernel pods may make.
+    pub sysctls: Allowed,
+    /// The node's own object.
+    pub node: Reflector<NodeView>,
+    /// Somebody else changed it.
+    pub node_changed: Arc<Notify>,
     /// Who has what for itself.
     pub exclusive: Exclusive,
     /// Which claims pods use.
     pub claims: Arc<Claims>,
     pub tasks: TaskGroup,
+}
+
+impl Shared {
+    /// Changes control groups, and counts how long that takes.
+    pub fn cgroups<T>(&self, operation: &str, change: impl FnOnce(&Cgroups) -> T) -> T {
+        let begun = self.config.clock.monotonic();
+        let done = change(&self.cgroups);
+        let took = self.config.clock.monotonic().saturating_sub(begun);
+        self.counts.took(&counts::table::CGROUPS, &[operation], took);
+        done
+    }
+
+    /// The node's object as it was seen last; before that, as it is registered.
+    pub fn own_node(&self) -> NodeView {
+        match self.node.get(&self.config.node_name) {
+            Some(node) => NodeView::clone(&node),
+            None => NodeView::from(&node::initial(&self.config)),
+        }
+    }
 }
 
 /// Runs a kubelet until the group stops. Containers go on afterwards.
@@ -237,37 +290,56 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }
     let machine = Machine::read(config.capacity)?;
-    let runtime = connect(&config, tasks).await?;
+    let began = config.clock.monotonic();
+    let counts = Arc::new(Counts::default());
+    let runtime = begin::connect(&config, &counts, tasks).await?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|source| KubeletError::Listen { address: config.listen, source })?;
     let tls = api::tls(&config)?;
     let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
-    let ledger = Ledger::new(given(&machine, &config)?);
+    let ledger = Ledger::new(begin::given(&machine, &config)?);
+    let unsafe_sysctls = &config.configuration.fields.allowed_unsafe_sysctls;
+    let sysctls = Allowed::new(&machine.kernel_version, unsafe_sysctls).map_err(KubeletError::Sysctls)?;
+    let own =
+        Resource::all("", "v1", "Node", "nodes").with_fields(format!("metadata.name={}", config.node_name));
+    let mut own: Informer<NodeView> = Informer::new(client.clone(), own);
+    let node_changed = Arc::new(Notify::new());
+    let changed = node_changed.clone();
+    own.on_change(move |change| {
+        if node::view::concerns(change) {
+            changed.notify_one();
+        }
+    });
     let pulls = Records::new(&config.root_dir);
-    let pulling = turns(&config.configuration);
+    let pulling = begin::turns(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
-    let exclusive = Exclusive::load(&config, &machine, tasks)?;
+    let meter = counts::Meter { counts: counts.clone(), clock: config.clock.clone() };
+    let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
-        let (root, clock) = (&config.root_dir, config.clock.clone());
-        Claims::load(root, client.clone(), &config.node_name, clock, tasks)?
+        let root = &config.root_dir;
+        Claims::load(root, client.clone(), &config.node_name, meter, tasks)?
     };
     let shared = Arc::new(Shared {
+        began,
         users: Users::load(&pods_dir, config.max_pods)?,
         volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
         services: services.start(tasks),
+        node: own.start(tasks),
+        node_changed,
         config,
         client,
         runtime,
         recorder,
         ledger,
+        sysctls,
         exclusive,
         claims,
         pulls,
         pulling,
         providers,
-        counts: counts::Counts::default(),
+        counts,
         pressure: Pressure::default(),
         shutdown: shutdown::Closing::default(),
         cgroups: Cgroups::detect()
@@ -278,14 +350,14 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let fields = &shared.config.configuration.fields;
     let enforced = node::enforce::plan(&shared.machine, fields, &shared.config.cgroup_root);
     tasks.spawn(node::enforce::run(shared.clone(), enforced.map_err(KubeletError::Reserved)?));
-    serve_plugins(&shared)?;
+    begin::serve_plugins(&shared)?;
     let pods = Pods::new(shared.clone());
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
     pod_resources::serve(&shared, pods.clone())?;
     tasks.spawn(exclusive::run(shared.clone()));
-    tasks.spawn(tell_pods(shared.clone(), pods.clone()));
+    tasks.spawn(begin::tell_pods(shared.clone(), pods.clone()));
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));
     tasks.spawn(shutdown::run(shared.clone(), pods.clone()));
     tasks.spawn(collect::images::run(shared.clone()));
@@ -294,62 +366,4 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())
-}
-
-/// `serializeImagePulls` and `maxParallelImagePulls`.
-fn turns(configuration: &Configuration) -> Option<Semaphore> {
-    let fields = &configuration.fields;
-    let most = match fields.serialize_image_pulls {
-        true => Some(1),
-        false => fields.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok()),
-    };
-    most.map(Semaphore::new)
-}
-
-/// Lets plugins register.
-fn serve_plugins(shared: &Arc<Shared>) -> Result<(), KubeletError> {
-    devices::serve(&shared.exclusive.devices)?;
-    let mut handlers = shared.exclusive.handlers();
-    handlers.insert("DRAPlugin", Arc::new(claims::Registered(shared.claims.clone())));
-    let registry = shared.config.root_dir.join("plugins_registry");
-    shared.tasks.spawn(plugins::follow(registry, handlers, shared.tasks.clone()));
-    shared.tasks.spawn(claims::run(shared.claims.clone()));
-    Ok(())
-}
-
-/// Lets the workers of pods look again when something that they have is different.
-async fn tell_pods(shared: Arc<Shared>, pods: Pods) {
-    loop {
-        let uids = tokio::select! {
-            uids = shared.exclusive.devices.concerned() => uids,
-            uids = shared.claims.concerned() => uids,
-        };
-        uids.iter().for_each(|uid| pods.wake(uid));
-    }
-}
-
-/// What pods can be given of the node. Its disk changes, and is the eviction's to watch.
-fn given(machine: &Machine, config: &Config) -> Result<node::allocatable::Amounts, KubeletError> {
-    let fields = &config.configuration.fields;
-    let pods = node::allocatable::pods(machine, config.max_pods, fields.pods_per_core);
-    let mut capacity = node::allocatable::capacity(machine, pods, 0);
-    capacity.remove("ephemeral-storage");
-    node::allocatable::allocatable(&capacity, fields, &config.eviction).map_err(KubeletError::Reserved)
-}
-
-/// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.
-async fn connect(config: &Config, tasks: &TaskGroup) -> Result<Runtime, KubeletError> {
-    loop {
-        match Runtime::connect(&config.cri_endpoint, &config.clock).await {
-            Ok(runtime) => return Ok(runtime),
-            Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
-            Err(error) => {
-                tracing::debug!(%error, "the container runtime does not answer yet");
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
-                    () = tasks.shutdown().wait() => return Err(error.into()),
-                }
-            }
-        }
-    }
 }

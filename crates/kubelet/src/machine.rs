@@ -1,9 +1,37 @@
-//! What the kernel tells of the machine. Read once, at the start.
+//! What the kernel tells of the machine. Read once, at the start; how much memory is left, whenever it is asked.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::KubeletError;
+
+const MEMINFO: &str = "/proc/meminfo";
+
+/// What the kernel tells of memory: lines of `KEY: NUMBER kB`, of the whole machine or of one process.
+#[derive(Debug)]
+pub struct Meminfo(String);
+
+impl Meminfo {
+    /// The machine's, now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read() -> io::Result<Self> {
+        fs::read_to_string(MEMINFO).map(Self)
+    }
+
+    /// In another file of that form.
+    pub fn of(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Bytes, by the key, such as `MemTotal`.
+    pub fn bytes(&self, key: &str) -> Option<u64> {
+        let rest = self.0.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        Some(rest.split_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024))
+    }
+}
 
 /// The machine.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +49,8 @@ pub struct Machine {
     pub huge_pages: Vec<(String, u64)>,
     /// Bytes of swap.
     pub swap: u64,
+    /// Whether the kernel confines by AppArmor profiles.
+    pub apparmor: bool,
 }
 
 impl Machine {
@@ -29,9 +59,10 @@ impl Machine {
         let needed = |path: &'static str| {
             fs::read_to_string(path).map_err(|source| KubeletError::Machine { path, source })
         };
+        let meminfo = Meminfo(needed(MEMINFO)?);
         let (cpu_millis, memory) = match declared {
             Some(capacity) => capacity,
-            None => (cpus(&needed("/proc/cpuinfo")?) * 1000, memory(&needed("/proc/meminfo")?)),
+            None => (cpus(&needed("/proc/cpuinfo")?) * 1000, meminfo.bytes("MemTotal").unwrap_or(0)),
         };
         // These three are missing in many containers and virtual machines; upstream reports them empty then.
         let optional = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -44,7 +75,8 @@ impl Machine {
             kernel_version: needed("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             os_image: os_image(&optional("/etc/os-release")),
             huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages"), declared.is_some()),
-            swap: field(&optional("/proc/meminfo"), "SwapTotal:"),
+            swap: meminfo.bytes("SwapTotal").unwrap_or(0),
+            apparmor: apparmor(Path::new("/sys")),
         })
     }
 }
@@ -54,15 +86,10 @@ fn cpus(cpuinfo: &str) -> u64 {
     u64::try_from(count).unwrap_or(1).max(1)
 }
 
-fn memory(meminfo: &str) -> u64 {
-    field(meminfo, "MemTotal:")
-}
-
-fn field(meminfo: &str, name: &str) -> u64 {
-    let total = meminfo.lines().find_map(|line| line.strip_prefix(name));
-    let kib =
-        total.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+/// As upstream's kubelet finds out: its file system has to be there, too.
+fn apparmor(sys: &Path) -> bool {
+    sys.join("kernel/security/apparmor").exists()
+        && fs::read(sys.join("module/apparmor/parameters/enabled")).is_ok_and(|on| on.starts_with(b"Y"))
 }
 
 /// The sizes that the kernel knows. A node of a declared capacity has none of the machine's pages.
@@ -104,7 +131,8 @@ mod tests {
     #[test]
     fn the_kernels_files_are_understood() {
         assert_eq!(cpus("processor\t: 0\nmodel\t: x\n\nprocessor\t: 1\n"), 2);
-        assert_eq!(memory("MemTotal:       16384 kB\nMemFree: 1 kB\n"), 16 << 20);
+        let meminfo = Meminfo::of("MemTotalX: 1 kB\nMemTotal:       16384 kB\nMemFree: 1 kB\n");
+        assert_eq!((meminfo.bytes("MemTotal"), meminfo.bytes("Swap")), (Some(16 << 20), None));
         let dir = tempfile::tempdir().unwrap();
         for (name, count) in [("hugepages-2048kB", "3\n"), ("hugepages-1048576kB", "0\n")] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -113,5 +141,17 @@ mod tests {
         let pages = [("1Gi".to_owned(), 0), ("2Mi".to_owned(), 6 << 20)];
         assert_eq!(huge_pages(dir.path(), false), pages);
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian 13\"\n"), "Debian 13");
+    }
+    #[test]
+    fn the_kernel_says_whether_it_confines() {
+        let dir = tempfile::tempdir().unwrap();
+        let parameters = dir.path().join("module/apparmor/parameters");
+        fs::create_dir_all(&parameters).unwrap();
+        fs::write(parameters.join("enabled"), "Y\n").unwrap();
+        assert!(!apparmor(dir.path()), "its file system is not mounted");
+        fs::create_dir_all(dir.path().join("kernel/security/apparmor")).unwrap();
+        assert!(apparmor(dir.path()));
+        fs::write(parameters.join("enabled"), "N\n").unwrap();
+        assert!(!apparmor(dir.path()));
     }
 }

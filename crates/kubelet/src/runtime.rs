@@ -9,7 +9,7 @@ use cri::v1 as wire;
 use cri::{ImageClient, RuntimeClient};
 use tonic::Status;
 
-use crate::counts::Operations;
+use crate::counts::Counts;
 
 /// Upstream's `--runtime-request-timeout`.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,10 +27,12 @@ pub struct Runtime {
     pub version: String,
     /// Whether it makes mounts read-only down to the last one.
     pub recursive_read_only: bool,
+    /// Whether it knows `supplementalGroupsPolicy`.
+    pub supplemental_groups: bool,
     /// The handlers whose pods may have users of their own; the empty name is the default's.
     pub user_namespaces: BTreeSet<String>,
     /// How often it was asked, for the metrics.
-    pub operations: Arc<Operations>,
+    counts: Arc<Counts>,
     clock: SharedClock,
 }
 
@@ -48,7 +50,11 @@ type Answer<T> = Result<T, Status>;
 
 impl Runtime {
     /// Connects and asks for its name.
-    pub async fn connect(endpoint: &str, clock: &SharedClock) -> Result<Self, cri::ConnectError> {
+    pub async fn connect(
+        endpoint: &str,
+        counts: &Arc<Counts>,
+        clock: &SharedClock,
+    ) -> Result<Self, cri::ConnectError> {
         let (mut runtime, images) = cri::connect(endpoint).await?;
         let version = loop {
             match runtime.version(request(wire::VersionRequest { version: "v1".to_owned() })).await {
@@ -65,21 +71,23 @@ impl Runtime {
             name: version.runtime_name,
             version: version.runtime_version,
             recursive_read_only: false,
+            supplemental_groups: false,
             user_namespaces: BTreeSet::new(),
-            operations: Arc::default(),
+            counts: counts.clone(),
             clock: clock.clone(),
         };
         // What it can do is asked until it answers: a pod must not be refused because nobody could say.
-        let handlers = loop {
+        let status = loop {
             match runtime.status().await {
-                Ok(status) => break status.runtime_handlers,
+                Ok(status) => break status,
                 Err(status) => {
                     tracing::debug!(%status, "the container runtime does not tell what it can do yet");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
         };
-        for handler in handlers {
+        runtime.supplemental_groups = status.features.is_some_and(|f| f.supplemental_groups_policy);
+        for handler in status.runtime_handlers {
             let Some(features) = handler.features else { continue };
             if handler.name.is_empty() {
                 runtime.recursive_read_only = features.recursive_read_only_mounts;
@@ -103,7 +111,7 @@ impl Runtime {
             let answer = call.await;
             // What is gone is asked for now and then, and no error of the runtime.
             let failed = answer.as_ref().is_err_and(|status| status.code() != tonic::Code::NotFound);
-            self.operations.note(operation, self.clock.monotonic().saturating_sub(begun), failed);
+            self.counts.asked(operation, self.clock.monotonic().saturating_sub(begun), failed);
             answer
         }
     }
@@ -374,8 +382,8 @@ impl Runtime {
         Ok(found)
     }
 
-    /// Where images are kept.
-    pub async fn image_filesystem(&self) -> Answer<Option<String>> {
+    /// Where images are kept, and where containers' own layers are.
+    pub async fn filesystems(&self) -> Answer<(Option<String>, Option<String>)> {
         let answer = self
             .measured(
                 "image_fs_info",
@@ -383,8 +391,11 @@ impl Runtime {
             )
             .await?
             .into_inner();
-        let first = answer.image_filesystems.into_iter().next();
-        Ok(first.and_then(|usage| usage.fs_id).map(|id| id.mountpoint))
+        let first = |usages: Vec<wire::FilesystemUsage>| {
+            let id = usages.into_iter().next().and_then(|usage| usage.fs_id);
+            id.map(|id| id.mountpoint).filter(|path| !path.is_empty())
+        };
+        Ok((first(answer.image_filesystems), first(answer.container_filesystems)))
     }
 
     /// Removes an image. One that is gone is no error.

@@ -1,5 +1,8 @@
 //! Which addresses are given to whom: files in a directory, named by the address and holding the owner. They survive
 //! every process, several processes can give addresses of one directory, and one that is killed leaves no lock behind.
+//!
+//! Addresses are given in rotation, as upstream's `host-local` gives them: whoever still speaks to a pod that is gone
+//! does not find another one in its place at once.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,6 +11,16 @@ use std::path::{Path, PathBuf};
 
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
+
+/// The file that says which addresses were given last.
+const LAST: &str = "last";
+
+/// The first free address behind the one that was given last, or from the beginning again.
+fn next(network: &Cidr, last: Option<&IpAddr>, is_taken: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let behind = network.hosts().skip_while(|ip| last.is_some_and(|last| ip <= last));
+    let before = network.hosts().take_while(|ip| last.is_some_and(|last| ip <= last));
+    behind.chain(before).find(|ip| !is_taken(ip))
+}
 
 /// The addresses of one node's pods.
 #[derive(Debug)]
@@ -76,25 +89,47 @@ impl Leases {
     pub fn take(&self, networks: &[Cidr], owner: &str) -> Result<Vec<IpAddr>> {
         let _lock = self.lock()?;
         let known = self.all()?;
+        let mut last = self.last()?;
         let mut given = Vec::new();
         for network in networks {
             let ours = known.iter().find(|(ip, found)| found == owner && network.contains(*ip));
             let ip = match ours {
-                Some((ip, _)) => Some(*ip),
-                None => network.hosts().find(|ip| !known.iter().any(|(taken, _)| taken == ip)),
+                Some((ip, _)) => *ip,
+                None => {
+                    let is_taken = |ip: &IpAddr| known.iter().any(|(taken, _)| taken == ip);
+                    let ip = next(network, last.iter().find(|ip| network.contains(**ip)), is_taken);
+                    let none = || NetError::Other(format!("all pod addresses of {network} are taken"));
+                    let ip = ip.ok_or_else(none)?;
+                    last.retain(|ip| !network.contains(*ip));
+                    last.push(ip);
+                    ip
+                }
             };
-            given.push(
-                ip.ok_or_else(|| NetError::Other(format!("all pod addresses of {network} are taken")))?,
-            );
+            given.push(ip);
         }
         for ip in &given {
-            let path = self.dir.join(ip.to_string());
             // Whole or not at all: an address without an owner would be nobody's to free.
-            let new = self.dir.join("new");
-            fs::write(&new, owner).doing(|| format!("writing {}", new.display()))?;
-            fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+            self.write(&ip.to_string(), owner)?;
         }
+        let last: Vec<String> = last.iter().map(ToString::to_string).collect();
+        self.write(LAST, &last.join("\n"))?;
         Ok(given)
+    }
+
+    /// The addresses that were given last, one of each network. A file that says nothing of use only costs the order.
+    fn last(&self) -> Result<Vec<IpAddr>> {
+        let path = self.dir.join(LAST);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).doing(|| format!("reading {}", path.display())),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let (path, new) = (self.dir.join(name), self.dir.join("new"));
+        fs::write(&new, text).doing(|| format!("writing {}", new.display()))?;
+        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))
     }
 
     /// Frees an owner's addresses. Doing it again is no error.
@@ -142,7 +177,26 @@ mod tests {
         let other = Leases::new(dir.path().join("leases"));
         other.release("b").unwrap();
         other.release("b").unwrap();
-        assert_eq!(texts(leases.take(&networks, "f")), ["10.9.1.3", "fd00::3"]);
+        assert_eq!(texts(leases.take(&networks, "f")), ["10.9.1.3", "fd00::7"]);
+    }
+
+    #[test]
+    fn an_address_that_is_free_again_waits_for_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = Leases::new(dir.path().join("leases"));
+        let networks = [Cidr::parse("10.9.1.0/29").unwrap(), Cidr::parse("fd00::/64").unwrap()];
+        let mut seen = Vec::new();
+        for id in ["a", "b", "c", "d", "e", "f", "g"] {
+            seen.push(texts(leases.take(&networks[..1], id)).remove(0));
+            leases.release(id).unwrap();
+        }
+        let wanted = ["10.9.1.2", "10.9.1.3", "10.9.1.4", "10.9.1.5", "10.9.1.6", "10.9.1.2", "10.9.1.3"];
+        assert_eq!(seen, wanted);
+        // Another process goes on where the first was, and the networks do not share their turns.
+        let other = Leases::new(dir.path().join("leases"));
+        assert_eq!(texts(other.take(&networks, "h")), ["10.9.1.4", "fd00::2"]);
+        fs::write(dir.path().join("leases/last"), "nonsense").unwrap();
+        assert_eq!(texts(other.take(&networks[..1], "i")), ["10.9.1.2"]);
     }
 
     #[test]

@@ -87,6 +87,14 @@ impl PodLinks {
         Ok(())
     }
 
+    /// Ports of the node that are on all of its addresses are not on these from now on.
+    ///
+    /// # Errors
+    /// When that cannot be recorded, or the kernel refuses.
+    pub fn reserve(&self, addresses: &[IpAddr]) -> Result<()> {
+        self.ports.reserve(addresses)
+    }
+
     /// Whether pods can be given a network.
     pub fn has_cidr(&self) -> bool {
         !self.cidrs.lock().is_empty()

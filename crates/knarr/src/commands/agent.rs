@@ -37,12 +37,14 @@ pub struct Agent {
     container_runtime_endpoint: Option<String>,
     #[command(flatten)]
     cni: crate::cni::Cni,
+    #[command(flatten)]
+    kubelet: crate::kubelet_files::KubeletFiles,
 }
 
 impl Agent {
     /// Joins if need be, and runs the node until the process is told to stop. Pods go on.
     pub fn run(self) -> Result<()> {
-        super::process::log();
+        let verbosity = super::process::log();
         base::memory::one_heap();
         check::nodes_can_run()?;
         let paths = self.which.paths();
@@ -53,7 +55,7 @@ impl Agent {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let settings = runtime.block_on(self.prepare(&paths, &name))?;
         let runtime_process = self.start_runtime(&paths, &name)?;
-        let ended = runtime.block_on(node::run_agent(&paths, &settings, &name));
+        let ended = runtime.block_on(node::run_agent(&paths, &settings, &name, verbosity));
         drop(runtime_process);
         ended
     }
@@ -83,6 +85,9 @@ impl Agent {
         write_whole(&kept, &serde_json::to_vec(&settings)?)?;
         write_whole(&dir.join("name"), name.as_bytes())?;
         settings.runtime_endpoint = self.container_runtime_endpoint.clone();
+        settings.kubelet = self.kubelet.clone();
+        // Control groups and tables are this machine's, and named as `knarr down` looks for them.
+        settings.name.clone_from(&self.which.name);
         Ok(settings)
     }
 

@@ -47,6 +47,17 @@ pub(super) fn spec(image: &str) -> Option<cri::v1::ImageSpec> {
     Some(cri::v1::ImageSpec { image: image.to_owned(), ..Default::default() })
 }
 
+/// What a runtime answers, as a sentence: the code is for programs.
+pub(super) fn said(status: tonic::Status) -> anyhow::Error {
+    match status.code() {
+        tonic::Code::Unavailable => anyhow::anyhow!(
+            "the node's container runtime does not answer ({}): `knarr status` says whether it runs",
+            status.message()
+        ),
+        _ => anyhow::anyhow!("{}", status.message()),
+    }
+}
+
 impl Image {
     /// Runs the command on every node.
     pub fn run(self) -> Result<()> {
@@ -92,7 +103,8 @@ impl Image {
         match &self.command {
             Command::Build(_) | Command::Import { .. } => {}
             Command::Ls => {
-                let list = images.list_images(cri::v1::ListImagesRequest::default()).await?.into_inner();
+                let request = cri::v1::ListImagesRequest::default();
+                let list = images.list_images(request).await.map_err(said)?.into_inner();
                 for image in list.images {
                     let names = if image.repo_tags.is_empty() { image.repo_digests } else { image.repo_tags };
                     println!("{node}\t{}\t{:.1}M", names.join(" "), image.size as f64 / f64::from(1 << 20));
@@ -103,11 +115,12 @@ impl Image {
                 let request = cri::v1::PullImageRequest { image: spec(image), ..Default::default() };
                 let pulled = images.pull_image(request).await;
                 spinner.finish_and_clear();
-                pulled?;
+                pulled.map_err(said)?;
                 println!("{node}: pulled {image}");
             }
             Command::Rm { image } => {
-                images.remove_image(cri::v1::RemoveImageRequest { image: spec(image) }).await?;
+                let request = cri::v1::RemoveImageRequest { image: spec(image) };
+                images.remove_image(request).await.map_err(said)?;
                 println!("{node}: removed {image}");
             }
         }
@@ -141,4 +154,17 @@ pub(super) async fn import(node: &str, socket: &std::path::Path, file: &std::pat
     bar.finish_and_clear();
     println!("{node}: imported {}", names.join(", "));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said;
+
+    #[test]
+    fn errors_are_sentences() {
+        let status = tonic::Status::not_found("image \"x\" not found");
+        assert_eq!(said(status).to_string(), "image \"x\" not found");
+        let away = said(tonic::Status::unavailable("connection refused")).to_string();
+        assert!(away.contains("does not answer (connection refused)") && !away.contains("code"), "{away}");
+    }
 }

@@ -10,7 +10,7 @@ use base::SystemClock;
 use clap::Args;
 use serde_json::Value;
 
-use super::image::{import, spec};
+use super::image::{import, said, spec};
 use crate::build::{self, Base, Plan, Request, archive};
 use crate::paths::Paths;
 
@@ -151,10 +151,11 @@ async fn base_of(image: &str, paths: &Paths, nodes: &[String]) -> Result<Base> {
 async fn described(image: &str, socket: &Path) -> Result<Value> {
     let (_, mut images) = cri::connect(&socket.display().to_string()).await?;
     let request = || cri::v1::ImageStatusRequest { image: spec(image), verbose: true };
-    let mut status = images.image_status(request()).await?.into_inner();
+    let mut status = images.image_status(request()).await.map_err(said)?.into_inner();
     if status.image.is_none() {
-        images.pull_image(cri::v1::PullImageRequest { image: spec(image), ..Default::default() }).await?;
-        status = images.image_status(request()).await?.into_inner();
+        let pull = cri::v1::PullImageRequest { image: spec(image), ..Default::default() };
+        images.pull_image(pull).await.map_err(said)?;
+        status = images.image_status(request()).await.map_err(said)?.into_inner();
     }
     let info = status.info.get("info").context("the runtime does not describe it")?;
     serde_json::from_str(info).context("the runtime's description of it")

@@ -137,8 +137,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Apiserver(component) => serve(component.run()),
         Command::Scheduler(component) => serve(component.run()),
         Command::ControllerManager(component) => serve(component.run()),
-        Command::Kubelet(component) => serve_small(component.run()),
-        Command::Runtime(component) => serve_small(component.run()),
+        Command::Kubelet(component) => {
+            let verbosity = process::log();
+            base::memory::one_heap();
+            on_all_processors(component.run(verbosity))
+        }
+        Command::Runtime(component) => {
+            base::memory::one_heap();
+            serve(component.run())
+        }
         Command::Cni(cni) => cni.run(),
         Command::NodeRuntime(node) => node.run_runtime(),
         Command::Node(node) => node.run_agent(),
@@ -162,13 +169,11 @@ fn version(output: Output) -> Result<()> {
 /// Runs a component on all processors, with its log on standard error.
 fn serve(component: impl Future<Output = Result<()>>) -> Result<()> {
     process::log();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(component)
+    on_all_processors(component)
 }
 
-/// The same for what every node has, in little memory.
-fn serve_small(component: impl Future<Output = Result<()>>) -> Result<()> {
-    base::memory::one_heap();
-    serve(component)
+fn on_all_processors(component: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(component)
 }
 
 #[expect(clippy::disallowed_methods, reason = "configuration is read once, here")]

@@ -7,6 +7,10 @@ use auth::kubeconfig::Credential;
 use auth::pki::Pki;
 use base::{SystemClock, SystemRandom};
 use clap::Args;
+use kubelet::Verbosity;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Which;
 use crate::cluster::Settings;
@@ -86,6 +90,7 @@ impl Server {
             dual_stack: self.dual_stack,
             cni: crate::cni::Cni::default(),
             max_pods: self.max_pods,
+            kubelet: crate::kubelet_files::KubeletFiles::default(),
         };
         settings.save(&paths.settings())?;
         Ok(settings)
@@ -121,18 +126,34 @@ impl Node {
 
     /// Runs kubelet, routes, Services and DNS of a node.
     pub fn run_agent(self) -> Result<()> {
-        log();
+        let verbosity = log();
         base::memory::one_heap();
         let (paths, settings) = settings(&self.which)?;
         node::enter(&paths, &self.node)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(node::run_agent(&paths, &settings.for_nodes(), &self.node))
+        runtime.block_on(node::run_agent(&paths, &settings.for_nodes(), &self.node, verbosity))
     }
 }
 
-/// Logs to standard error; `KNARR_LOG` chooses what.
-pub fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("KNARR_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,lsm_tree=warn,fjall=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+/// Logs to standard error; `KNARR_LOG` chooses what, and later whoever has what is returned.
+pub fn log() -> Verbosity {
+    // Our clients say when their server is away, once, and theirs each time.
+    let usual = |level: &str| {
+        let clients = if level == "info" { "kube_client=off," } else { "" };
+        EnvFilter::new(format!("{level},{clients}lsm_tree=warn,fjall=warn"))
+    };
+    let filter = EnvFilter::try_from_env("KNARR_LOG").unwrap_or_else(|_| usual("info"));
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Verbosity::new(move |level| handle.reload(usual(named(level))).map_err(|error| error.to_string()))
+}
+
+/// The level of ours that says as much as one of klog's.
+fn named(level: i32) -> &'static str {
+    match level {
+        ..=3 => "info",
+        4..=5 => "debug",
+        6.. => "trace",
+    }
 }

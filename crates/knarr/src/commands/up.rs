@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Node;
 use super::Which;
 use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
+use crate::kubelet_files::KubeletFiles;
 use crate::node::Identity;
 use crate::paths::Paths;
 
@@ -57,6 +58,8 @@ pub struct Up {
     max_pods: u32,
     #[command(flatten)]
     cni: crate::cni::Cni,
+    #[command(flatten)]
+    kubelet: KubeletFiles,
 }
 
 impl Up {
@@ -71,6 +74,8 @@ impl Up {
         };
         if settings.nodes > 0 {
             check::nodes_can_run()?;
+            // What is wrong with it is said here, and not only in a node's log.
+            settings.kubelet.load(settings.max_pods, serde_json::Map::new())?;
             super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
         }
         self.start_server(&paths, &settings)?;
@@ -106,6 +111,7 @@ impl Up {
             dual_stack: self.dual_stack,
             cni: self.cni.clone(),
             max_pods: self.max_pods,
+            kubelet: self.kubelet.absolute()?,
         };
         settings.save(&paths.settings())?;
         Ok(settings)

@@ -13,7 +13,10 @@ use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use clap::Args;
 use kubelet::certificates::Measure;
-use kubelet::{Configuration, ConfigurationFields, CredentialProviders, EvictionSettings, LogRotation};
+use kubelet::{
+    Configuration, ConfigurationFields, CredentialProviders, EvictionSettings, LogRotation, Verbosity,
+};
+use serde::Serialize;
 
 use self::flags::{Settings, label};
 use self::identity::Keeper;
@@ -21,7 +24,8 @@ use super::read;
 use crate::api;
 
 /// `knarr kubelet`
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Kubelet {
     /// How the API server is reached, and as whom
     #[arg(long)]
@@ -57,6 +61,7 @@ pub struct Kubelet {
     #[arg(long, value_delimiter = ',', value_parser = label)]
     node_labels: Vec<(String, String)>,
     #[command(flatten)]
+    #[serde(flatten)]
     settings: Settings,
 }
 
@@ -65,12 +70,14 @@ impl Kubelet {
     ///
     /// # Errors
     /// What keeps it from running, by name.
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self, verbosity: Verbosity) -> Result<()> {
         let shutdown = Shutdown::new();
         let tasks = TaskGroup::new(&shutdown);
         let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let configuration = self.configuration()?;
-        let (config, client) = self.config(configuration, (clock, random), &tasks).await?;
+        let flags = self.flags()?;
+        let (mut config, client) = self.config(configuration, (clock, random), &tasks).await?;
+        (config.flags, config.verbosity) = (flags, Some(verbosity));
         let run = kubelet::run(config, client, &tasks);
         tokio::pin!(run);
         tokio::select! {
@@ -80,6 +87,21 @@ impl Kubelet {
         shutdown.trigger();
         tasks.stop().await;
         Ok(())
+    }
+
+    /// What was given, by the flag's name, as `/flagz` tells it.
+    fn flags(&self) -> Result<BTreeMap<String, String>> {
+        let serde_json::Value::Object(flags) = serde_json::to_value(self)? else {
+            return Ok(BTreeMap::new());
+        };
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let given = flags
+            .into_iter()
+            .filter(|(_, value)| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
+        Ok(given.map(|(name, value)| (name, text(&value))).collect())
     }
 
     fn configuration(&self) -> Result<Configuration> {
@@ -165,6 +187,8 @@ impl Kubelet {
             logs: rotation(fields)?,
             shutdown: kubelet::ShutdownPaths::system(),
             credential_providers: providers,
+            flags: BTreeMap::new(),
+            verbosity: None,
             static_pod_dir: static_pods,
             clock,
             random,
@@ -216,17 +240,22 @@ fn has_swap(swaps: &str) -> bool {
     swaps.lines().skip(1).any(|line| !line.trim().is_empty() && !line.starts_with("/dev/zram"))
 }
 
-fn eviction(fields: &ConfigurationFields) -> Result<EvictionSettings> {
+/// When a node is short of something, as its configuration says.
+///
+/// # Errors
+/// What makes no sense.
+pub fn eviction(fields: &ConfigurationFields) -> Result<EvictionSettings> {
     let mut grace = BTreeMap::new();
     for (signal, period) in &fields.eviction_soft_grace_period {
         let period = super::go_duration(period)
             .map_err(|why| anyhow::anyhow!("evictionSoftGracePeriod {signal}: {why}"))?;
         grace.insert(signal.clone(), period);
     }
-    let (hard, soft) = (&fields.eviction_hard, &fields.eviction_soft);
+    let (hard, soft, more) = (&fields.eviction_hard, &fields.eviction_soft, &fields.eviction_minimum_reclaim);
+    let enforced = fields.enforce_node_allocatable.iter().any(|part| part == "pods");
     let percent = |value: i32| u8::try_from(value);
     Ok(EvictionSettings {
-        thresholds: EvictionSettings::thresholds(hard, soft, &grace, &fields.eviction_minimum_reclaim)?,
+        thresholds: EvictionSettings::thresholds(hard, soft, &grace, more, enforced)?,
         transition: fields.eviction_pressure_transition_period,
         max_grace: i64::from(fields.eviction_max_pod_grace_period),
         image_high: percent(fields.image_gc_high_threshold_percent)?,
@@ -234,7 +263,11 @@ fn eviction(fields: &ConfigurationFields) -> Result<EvictionSettings> {
     })
 }
 
-fn rotation(fields: &ConfigurationFields) -> Result<LogRotation> {
+/// When containers' logs are rotated, likewise.
+///
+/// # Errors
+/// What makes no sense.
+pub fn rotation(fields: &ConfigurationFields) -> Result<LogRotation> {
     let text = &fields.container_log_max_size;
     let size: schema::quantity::Quantity = text
         .parse()

@@ -1,13 +1,18 @@
-//! What was counted, as the families of `/metrics` and `/metrics/probes`, under upstream's names.
+//! What was counted, and what is looked at for a request, as the families of `/metrics` and `/metrics/probes`.
+
+use std::sync::Arc;
 
 use super::exposition::{Family, text};
 use crate::Shared;
+use crate::counts::table::{ALL, Kind};
+use crate::counts::{Counts, Value};
+use crate::pods::Handle;
 
 /// `/metrics/probes`
 pub fn probes(shared: &Shared) -> String {
     let help = "Cumulative number of a liveness, readiness or startup probe for a container by result.";
     let mut family = Family::new("prober_probe_total", "counter", help);
-    for (probed, count) in shared.counts.read().probes {
+    for (probed, count) in shared.counts.probes() {
         let labels = [
             ("container", probed.container.as_str()),
             ("namespace", probed.namespace.as_str()),
@@ -21,90 +26,36 @@ pub fn probes(shared: &Shared) -> String {
     text(&[family])
 }
 
-/// The rest, for `/metrics`.
-pub fn families(shared: &Shared) -> Vec<Family> {
-    let read = shared.counts.read();
-    let counter = |name, help| Family::new(name, "counter", help);
-    let histogram = |name, help| Family::new(name, "histogram", help);
-    let mut evictions = counter("kubelet_evictions", "Cumulative number of pod evictions by eviction signal");
-    for (signal, count) in &read.evictions {
-        evictions.add(&[("eviction_signal", signal)], Some(*count as f64), None);
-    }
-    let mut containers =
-        counter("kubelet_started_containers_total", "Cumulative number of containers started");
-    for (kind, count) in &read.containers {
-        containers.add(&[("container_type", kind)], Some(*count as f64), None);
-    }
-    let help = "Duration in seconds to pull an image.";
-    let mut pulls = histogram("kubelet_image_pull_duration_seconds", help);
-    for (size, taken) in &read.pulls {
-        pulls.histogram(&[("image_size_in_bytes", size)], taken);
-    }
-    let help =
-        "Duration in seconds to sync a single pod. Broken down by operation type: create, update, or sync";
-    let mut rounds = histogram("kubelet_pod_worker_duration_seconds", help);
-    for (operation, taken) in &read.rounds {
-        rounds.histogram(&[("operation_type", operation)], taken);
-    }
-    let help = "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run";
-    let mut starts = histogram("kubelet_pod_start_duration_seconds", help);
-    starts.histogram(&[], &read.pod_starts);
-    let pods = counter("kubelet_started_pods_total", "Cumulative number of pods started")
-        .single(Some(read.pods as f64), None);
-    let mut relists =
-        histogram("kubelet_pleg_relist_duration_seconds", "Duration in seconds for relisting pods in PLEG.");
-    relists.histogram(&[], &read.relists);
-    let mut families = vec![relists, evictions, containers, pulls, rounds, starts, pods];
-    families.extend(operations(shared));
+/// The families of the table, for `/metrics`.
+pub fn families(shared: &Shared, handles: &[Arc<Handle>]) -> Vec<Family> {
+    let seen = Counts::default();
+    super::readings::take(shared, handles, &seen);
+    let mut families = of(&shared.counts, &seen);
     families.extend(certificates(shared));
-    families.extend(shutdown(shared));
     families
 }
 
-/// Of the container runtime.
-fn operations(shared: &Shared) -> [Family; 3] {
-    let mut total = Family::new(
-        "kubelet_runtime_operations_total",
-        "counter",
-        "Cumulative number of runtime operations by operation type.",
-    );
-    let mut errors = Family::new(
-        "kubelet_runtime_operations_errors_total",
-        "counter",
-        "Cumulative number of runtime operation errors by operation type.",
-    );
-    let mut durations = Family::new(
-        "kubelet_runtime_operations_duration_seconds",
-        "histogram",
-        "Duration in seconds of runtime operations. Broken down by operation type.",
-    );
-    for (operation, (taken, failed)) in shared.runtime.operations.read() {
-        let labels = [("operation_type", operation)];
-        total.add(&labels, Some(taken.count() as f64), None);
-        errors.add(&labels, (failed > 0).then_some(failed as f64), None);
-        durations.histogram(&labels, &taken);
-    }
-    [total, errors, durations]
-}
-
-/// Of the last graceful shutdown, if there was one.
-fn shutdown(shared: &Shared) -> Vec<Family> {
-    let last = shared.shutdown.last();
-    let Some(start) = last.start_time else { return Vec::new() };
-    let seconds = |at: jiff::Timestamp| at.as_millisecond() as f64 / 1000.0;
-    let of = |name, help, value| Family::new(name, "gauge", help).single(Some(value), None);
-    vec![
-        of(
-            "kubelet_graceful_shutdown_start_time_seconds",
-            "Last graceful shutdown start time since unix epoch in seconds",
-            seconds(start),
-        ),
-        of(
-            "kubelet_graceful_shutdown_end_time_seconds",
-            "Last graceful shutdown end time since unix epoch in seconds; 0 while it lasts",
-            last.end_time.map_or(0.0, seconds),
-        ),
-    ]
+/// What was counted, and what is seen now.
+fn of(counts: &Counts, seen: &Counts) -> Vec<Family> {
+    let family = |row: &crate::counts::table::Row| {
+        let kind = match row.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let mut family = Family::new(row.name, kind, row.help);
+        let series = seen.known(row).unwrap_or_else(|| counts.read(row));
+        for (values, value) in &series {
+            let labels: Vec<(&'static str, &str)> =
+                row.labels.iter().copied().zip(values.iter().map(String::as_str)).collect();
+            match value {
+                Value::Number(number) => family.add(&labels, Some(*number), None),
+                Value::Histogram(histogram) => family.histogram(&labels, histogram),
+            }
+        }
+        family
+    };
+    ALL.iter().map(family).collect()
 }
 
 /// Of the node's certificates, where they are renewed.
@@ -134,4 +85,30 @@ fn certificates(shared: &Shared) -> Vec<Family> {
         families.push(Family::new(errors, "counter", help).single(Some(failed as f64), None));
     }
     families
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counts::table;
+
+    #[test]
+    fn what_is_seen_now_takes_the_place_of_what_was_counted() {
+        let (counts, seen) = (Counts::default(), Counts::default());
+        counts.count(&table::EVICTIONS, &["memory.available"]);
+        counts.set(&table::RUNNING_PODS, &[], 9.0);
+        seen.set(&table::RUNNING_PODS, &[], 3.0);
+        seen.set(&table::ACTIVE_PODS, &["true"], 1.0);
+        let told = text(&of(&counts, &seen));
+        for line in [
+            "kubelet_evictions{eviction_signal=\"memory.available\"} 1\n",
+            "\nkubelet_running_pods 3\n",
+            "kubelet_active_pods{static=\"true\"} 1\n",
+            "# TYPE kubelet_started_pods_total counter\nkubelet_started_pods_total 0\n",
+            "kubelet_pleg_relist_duration_seconds_count 0\n",
+        ] {
+            assert!(told.contains(line), "{line}: {told}");
+        }
+        assert!(!told.contains("kubelet_preemptions"), "what never happened has no series");
+    }
 }

@@ -1,32 +1,54 @@
-//! `/logs/`: the files below `/var/log`, and lists of its folders.
+//! `/logs/`: the files below `/var/log`, and lists of its folders; questions are `query`'s.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use futures::stream;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
+use super::query::{self, Question};
 use super::{Body, Refusal, decode, full};
 use crate::Shared;
 
-const ROOT: &str = "/var/log";
+pub(super) const ROOT: &str = "/var/log";
 /// How much is read at once.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
 
-/// Answers a request for a path that begins with `/logs`.
-pub fn handle(shared: &Shared, path: &str) -> Result<Response<Body>, Refusal> {
-    if !shared.config.configuration.fields.enable_system_log_handler {
-        return Err(Refusal(http::StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.".to_owned()));
+/// Answers a request for a path that begins with `/logs`, with these parameters.
+pub async fn handle(
+    shared: &Shared,
+    path: &str,
+    parameters: &[(String, String)],
+) -> Result<Response<Body>, Refusal> {
+    let fields = &shared.config.configuration.fields;
+    if !fields.enable_system_log_handler {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n".to_owned()));
     }
-    answer(Path::new(ROOT), &decode(path.trim_start_matches("/logs")))
+    let path = decode(path.trim_start_matches("/logs"));
+    if !fields.enable_system_log_query {
+        return answer(Path::new(ROOT), &path);
+    }
+    let asked = Question::parse(parameters).map_err(|why| query::refuse(StatusCode::BAD_REQUEST, why))?;
+    let Some(question) = asked else { return answer(Path::new(ROOT), &path) };
+    if !path.trim_matches('/').is_empty() {
+        return Err(query::refuse(StatusCode::NOT_ACCEPTABLE, "path not allowed in query mode".to_owned()));
+    }
+    let exists =
+        |file: &str| below(Path::new(ROOT), &file.replace('\\', "/")).is_some_and(|path| path.exists());
+    question.check(exists).map_err(|why| query::refuse(StatusCode::NOT_ACCEPTABLE, why))?;
+    match question.file() {
+        Some(file) => answer(Path::new(ROOT), &file),
+        None => query::services(&question).await,
+    }
 }
 
 /// Where a path leads below a root; never out of it by its own words.
-fn below(root: &Path, path: &str) -> Option<PathBuf> {
+pub(super) fn below(root: &Path, path: &str) -> Option<PathBuf> {
     let mut found = root.to_owned();
     for part in Path::new(path).components() {
         match part {
@@ -52,22 +74,32 @@ fn answer(root: &Path, path: &str) -> Result<Response<Body>, Refusal> {
         return Err(missing());
     }
     let file = File::open(&found).map_err(Refusal::internal)?;
-    let chunks = stream::unfold(Some(file), |file| async move {
-        let mut file = file?;
-        let mut chunk = vec![0; CHUNK];
-        match file.read(&mut chunk) {
-            Ok(0) => None,
-            Ok(count) => {
-                chunk.truncate(count);
-                Some((Ok(Frame::data(Bytes::from(chunk))), Some(file)))
-            }
-            Err(error) => Some((Err(error), None)),
-        }
-    });
     Response::builder()
         .header("content-type", "text/plain; charset=utf-8")
-        .body(StreamBody::new(chunks).boxed_unsync())
+        .body(all(vec![Box::new(file)]))
         .map_err(Refusal::internal)
+}
+
+/// Something to read.
+pub(super) type Source = Box<dyn Read + Send>;
+
+/// All of these, one after the other, in pieces: nobody holds a large file in memory.
+pub(super) fn all(sources: Vec<Source>) -> Body {
+    let chunks = stream::unfold(VecDeque::from(sources), |mut sources| async move {
+        loop {
+            let source = sources.front_mut()?;
+            let mut chunk = vec![0; CHUNK];
+            match source.read(&mut chunk) {
+                Ok(0) => drop(sources.pop_front()),
+                Ok(count) => {
+                    chunk.truncate(count);
+                    return Some((Ok(Frame::data(Bytes::from(chunk))), sources));
+                }
+                Err(error) => return Some((Err(error), VecDeque::new())),
+            }
+        }
+    });
+    StreamBody::new(chunks).boxed_unsync()
 }
 
 /// As Go's file server writes it.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{Refusal, Server};
 use crate::Shared;
 use crate::eviction::tree;
+use crate::machine::Meminfo;
 use crate::pods::Handle;
 use crate::pods::observed::{CONTAINER_NAME, Instance, Observed, POD_UID};
 
@@ -154,13 +155,14 @@ pub fn node(shared: &Shared, pods: &[PodMeasure]) -> std::io::Result<NodeMeasure
             rss: None,
         });
     }
-    let (stat, meminfo) = (std::fs::read_to_string("/proc/stat")?, std::fs::read_to_string("/proc/meminfo")?);
+    let (stat, meminfo) = (std::fs::read_to_string("/proc/stat")?, Meminfo::read()?);
     Ok(NodeMeasure {
         cpu: processor(&stat),
-        working_set: memory(&meminfo, "MemTotal")
-            .zip(memory(&meminfo, "MemAvailable"))
+        working_set: meminfo
+            .bytes("MemTotal")
+            .zip(meminfo.bytes("MemAvailable"))
             .map(|(all, free)| all.saturating_sub(free)),
-        rss: memory(&meminfo, "AnonPages"),
+        rss: meminfo.bytes("AnonPages"),
     })
 }
 
@@ -171,12 +173,6 @@ fn processor(stat: &str) -> Option<u64> {
     let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks.as_slice() else { return None };
     // The kernel's tick is a hundredth of a second for every program.
     Some((user + nice + system + irq + softirq + steal) * 10_000_000)
-}
-
-/// Bytes.
-pub fn memory(meminfo: &str, key: &str) -> Option<u64> {
-    let rest = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    Some(rest.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// A file system, and how much of it something uses.
@@ -225,7 +221,6 @@ mod tests {
     fn the_kernels_counters_are_read() {
         assert_eq!(processor("cpu  1 2 3 100 200 4 5 6 7 8\ncpu0 1\n"), Some(21 * 10_000_000));
         assert_eq!(processor("cpu0 1\n"), None);
-        assert_eq!(memory("MemTotal:  10 kB\nMemTotalX: 1 kB\n", "MemTotal"), Some(10 << 10));
     }
 
     #[test]

@@ -1,13 +1,9 @@
 //! `/metrics`, `/metrics/resource` and `/metrics/cadvisor`, under upstream's names.
 
-use k8s_openapi::api::core::v1::Volume;
-
 use super::exposition::{Family, text};
-use super::measures::{ContainerMeasure, PodMeasure, measure, memory, node, number};
-use super::stats::{claim, volume_disk};
+use super::measures::{ContainerMeasure, PodMeasure, measure, node, number};
 use super::{Refusal, Server};
-use crate::pods::observed::State;
-use crate::pods::spec::PodExt;
+use crate::machine::Meminfo;
 use crate::{Shared, VERSION, pods};
 
 fn float(number: u64) -> f64 {
@@ -32,37 +28,7 @@ pub async fn own(server: &Server) -> Result<String, Refusal> {
 }
 
 fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
-    let mut name = Family::new("kubelet_node_name", "gauge", "The node's name. The count is always 1.");
-    name.add(&[("node", &shared.config.node_name)], Some(1.0), None);
-    let mut running_pods = 0_u32;
-    let mut states = [("created", 0_u32), ("exited", 0), ("running", 0), ("unknown", 0)];
-    let handles = pods.list();
-    for handle in &handles {
-        let observed = handle.observed.lock().clone();
-        running_pods += u32::from(observed.sandbox().is_some());
-        for container in &observed.containers {
-            let state = match container.state {
-                State::Created => "created",
-                State::Exited => "exited",
-                State::Running => "running",
-                State::Unknown => "unknown",
-            };
-            states.iter_mut().filter(|(name, _)| *name == state).for_each(|(_, count)| *count += 1);
-        }
-    }
-    let mut containers =
-        Family::new("kubelet_running_containers", "gauge", "Number of containers currently running");
-    for (state, count) in states.iter().filter(|(state, count)| *count > 0 || *state == "running") {
-        containers.add(&[("container_state", state)], Some(f64::from(*count)), None);
-    }
-    let mut families = vec![
-        name,
-        Family::new("kubelet_running_pods", "gauge", "Number of pods that have a running pod sandbox")
-            .single(Some(f64::from(running_pods)), None),
-        containers,
-    ];
-    families.extend(super::counted::families(shared));
-    families.extend(volumes(shared, &handles));
+    let mut families = super::counted::families(shared, &pods.list());
     families.extend(process());
     let mut build =
         Family::new("kubernetes_build_info", "gauge", "The version that is running. The count is always 1.");
@@ -71,41 +37,9 @@ fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
     families
 }
 
-/// Of claims' volumes.
-fn volumes(shared: &Shared, handles: &[std::sync::Arc<pods::Handle>]) -> Vec<Family> {
-    let gauge = |name, help| Family::new(name, "gauge", help);
-    let mut families = [
-        gauge("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume"),
-        gauge("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume"),
-        gauge("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume"),
-        gauge("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume"),
-        gauge("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume"),
-        gauge("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume"),
-    ];
-    let mut seen = std::collections::BTreeSet::new();
-    for pod in handles.iter().map(|handle| handle.pod()) {
-        let list: &[Volume] = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-        for volume in list {
-            let Some(name) = claim(pod.name(), volume) else { continue };
-            // Several pods may share a claim, of which each series is told once.
-            if !seen.insert((pod.namespace().to_owned(), name.clone())) {
-                continue;
-            }
-            let Some(disk) = volume_disk(shared, pod.uid(), volume) else { continue };
-            let labels = [("namespace", pod.namespace()), ("persistentvolumeclaim", name.as_str())];
-            let values =
-                [disk.capacity, disk.available, disk.used, disk.inodes, disk.inodes_free, disk.inodes_used];
-            for (family, value) in families.iter_mut().zip(values) {
-                family.add(&labels, Some(float(value)), None);
-            }
-        }
-    }
-    families.into()
-}
-
 /// Of this process. What the kernel does not tell is left out.
 fn process() -> Vec<Family> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = Meminfo::of(std::fs::read_to_string("/proc/self/status").unwrap_or_default());
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The program's name stands in parentheses, and may hold anything.
     let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -125,7 +59,7 @@ fn process() -> Vec<Family> {
             "process_resident_memory_bytes",
             "gauge",
             "Resident memory size in bytes.",
-            memory(&status, "VmRSS").map(float),
+            status.bytes("VmRSS").map(float),
         ),
         of(
             "process_start_time_seconds",
@@ -137,7 +71,7 @@ fn process() -> Vec<Family> {
             "process_virtual_memory_bytes",
             "gauge",
             "Virtual memory size in bytes.",
-            memory(&status, "VmSize").map(float),
+            status.bytes("VmSize").map(float),
         ),
     ]
 }

@@ -4,6 +4,7 @@
 mod access;
 mod attributes;
 mod counted;
+mod debug;
 mod exposition;
 mod files;
 mod health;
@@ -11,8 +12,12 @@ pub mod logs;
 mod measures;
 mod metrics;
 mod pages;
+mod query;
+mod readings;
 mod stats;
 mod streams;
+mod traffic;
+mod zpages;
 
 pub use health::serve as serve_health;
 
@@ -33,6 +38,9 @@ use tokio_rustls::TlsAcceptor;
 use crate::pods::Pods;
 use crate::{Config, KubeletError, Shared};
 
+/// The most bytes that a request may carry to whoever reads it whole.
+const MOST_BODY: usize = 64 * 1024;
+
 /// A body that may stream.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -46,6 +54,10 @@ impl Refusal {
 
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, message.into())
+    }
+
+    pub fn bad_request_of(error: impl std::fmt::Display) -> Self {
+        Self::bad_request(format!("error reading request body: {error}"))
     }
 
     pub fn internal(message: impl std::fmt::Display) -> Self {
@@ -115,14 +127,17 @@ pub struct Server {
 
 impl Server {
     async fn answer(&self, request: Request<Incoming>, user: Option<auth::user::User>) -> Response<Body> {
-        match self.route(request, user).await {
+        let counted = traffic::Counted::begin(&self.shared, request.method(), request.uri().path());
+        let answer = match self.route(request, user).await {
             Ok(response) => response,
             Err(Refusal(code, message)) => {
                 let mut response = Response::new(full(message));
                 *response.status_mut() = code;
                 response
             }
-        }
+        };
+        counted.end();
+        answer
     }
 
     async fn route(
@@ -133,8 +148,15 @@ impl Server {
         access::check(self, &request, user).await?;
         let path = request.uri().path().to_owned();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        if pages::is_debugging(&parts) && !self.shared.config.configuration.fields.enable_debugging_handlers {
-            return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.".to_owned()));
+        if !self.shared.config.configuration.fields.enable_debugging_handlers {
+            match pages::debugging(&parts) {
+                pages::Debugging::No => {}
+                pages::Debugging::Disabled => {
+                    let message = "Debug endpoints are disabled.\n".to_owned();
+                    return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, message));
+                }
+                pages::Debugging::Missing => return Err(Refusal::not_found("404 page not found\n")),
+            }
         }
         if let Some(page) = self.page(&request, &parts).await {
             return page;
@@ -143,7 +165,14 @@ impl Server {
             (&Method::GET, ["containerLogs", namespace, pod, container]) => {
                 logs::handle(self, (namespace, pod, container), &query(&request)).await
             }
-            (&Method::GET, ["logs", ..]) => files::handle(&self.shared, &path),
+            (&Method::GET, ["logs", ..]) => files::handle(&self.shared, &path, &query(&request)).await,
+            (&Method::GET, ["debug", "pprof", rest @ ..]) => debug::profile(self, rest),
+            (_, ["debug", "flags", "v"]) => {
+                let method = request.method().clone();
+                let body = http_body_util::Limited::new(request.into_body(), MOST_BODY).collect().await;
+                let body = body.map_err(Refusal::bad_request_of)?.to_bytes();
+                debug::verbosity(self, &method, &String::from_utf8_lossy(&body))
+            }
             (&Method::POST, ["run", namespace, pod, rest @ ..]) if matches!(rest.len(), 1 | 2) => {
                 pages::run(self, (namespace, pod, rest), &query(&request)).await
             }
@@ -175,7 +204,10 @@ impl Server {
             ["pods"] => json(&pages::pods(self)),
             ["runningpods"] => json(&pages::running_pods(self)),
             ["configz"] => json(&self.shared.config.configuration.shown()),
-            ["statusz"] => Ok(text(pages::statusz(&self.shared))),
+            ["statusz"] => {
+                zpages::accept(request.headers()).map(|()| plain_text(zpages::status(&self.shared)))
+            }
+            ["flagz"] => zpages::accept(request.headers()).map(|()| plain_text(zpages::flags(&self.shared))),
             ["metrics"] => metrics::own(self).await.map(text),
             ["metrics", "resource"] => Ok(text(metrics::resource(self).await)),
             ["metrics", "probes"] => Ok(text(counted::probes(&self.shared))),
@@ -192,6 +224,13 @@ impl Server {
             _ => return None,
         })
     }
+}
+
+fn plain_text(text: String) -> Response<Body> {
+    let mut response = Response::new(full(text));
+    let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert("content-type", kind);
+    response
 }
 
 fn text(text: String) -> Response<Body> {

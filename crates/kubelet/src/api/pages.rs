@@ -10,17 +10,26 @@ use super::{Body, Refusal, Server, full};
 use crate::pods::Handle;
 use crate::pods::observed::{Instance, State};
 use crate::pods::spec::PodExt;
-use crate::{Shared, VERSION};
 
-/// Whether `enableDebuggingHandlers` is needed for a path.
-pub fn is_debugging(parts: &[&str]) -> bool {
-    matches!(
-        parts,
-        [
-            "run" | "exec" | "attach" | "portForward" | "containerLogs" | "runningpods" | "logs" | "configz",
-            ..
-        ]
-    )
+/// What a path comes to when `enableDebuggingHandlers` is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debugging {
+    /// It is answered all the same.
+    No,
+    /// It is said that it is off.
+    Disabled,
+    /// There is no such path.
+    Missing,
+}
+
+/// Which of a path is meant for debugging.
+pub fn debugging(parts: &[&str]) -> Debugging {
+    match parts {
+        ["run" | "exec" | "attach" | "portForward" | "containerLogs" | "runningpods" | "logs", ..]
+        | ["debug", "pprof", ..] => Debugging::Disabled,
+        ["configz" | "checkpoint" | "statusz" | "flagz" | "debug", ..] => Debugging::Missing,
+        _ => Debugging::No,
+    }
 }
 
 fn list(items: Vec<Value>) -> Value {
@@ -56,15 +65,6 @@ pub fn running_pods(server: &Server) -> Value {
         })
     });
     list(pods.collect())
-}
-
-/// `/statusz`
-pub fn statusz(shared: &Shared) -> String {
-    let up = shared.config.clock.monotonic().as_secs();
-    format!(
-        "\nkubelet statusz\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\nUp: {up}s\nBinary version: {VERSION}\nNode: {}\n",
-        shared.config.node_name
-    )
 }
 
 fn find(server: &Server, namespace: &str, name: &str) -> Result<std::sync::Arc<Handle>, Refusal> {
@@ -133,10 +133,19 @@ mod tests {
 
     #[test]
     fn statistics_and_health_are_no_debugging() {
-        for (path, debugging) in
-            [("exec", true), ("logs", true), ("pods", false), ("metrics", false), ("healthz", false)]
-        {
-            assert_eq!(is_debugging(&[path]), debugging, "{path}");
+        use Debugging::{Disabled, Missing, No};
+        for (path, wanted) in [
+            ("exec", Disabled),
+            ("logs", Disabled),
+            ("pods", No),
+            ("metrics", No),
+            ("healthz", No),
+            ("configz", Missing),
+            ("statusz", Missing),
+        ] {
+            assert_eq!(debugging(&[path]), wanted, "{path}");
         }
+        assert_eq!(debugging(&["debug", "pprof", "heap"]), Disabled);
+        assert_eq!(debugging(&["debug", "flags", "v"]), Missing);
     }
 }

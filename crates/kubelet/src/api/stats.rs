@@ -17,24 +17,25 @@ use crate::pods::spec::PodExt;
 /// The summary; with `only_cpu_and_memory` just these.
 pub async fn summary(server: &Server, only_cpu_and_memory: bool) -> Result<Value, Refusal> {
     let pods = measure(server).await?;
-    let images = match server.shared.runtime.image_filesystem().await {
-        Ok(found) => found,
+    let (images, containers) = match server.shared.runtime.filesystems().await {
+        Ok((images, containers)) => (images.clone(), containers.or(images)),
         Err(status) => {
             tracing::debug!(%status, "the runtime does not tell of its images' disk");
-            None
+            (None, None)
         }
     };
     let shared = server.shared.clone();
     // Counting files takes its time.
-    let made =
-        tokio::task::spawn_blocking(move || whole(&shared, &pods, images.as_deref(), only_cpu_and_memory));
+    let made = tokio::task::spawn_blocking(move || {
+        whole(&shared, &pods, (images.as_deref(), containers.as_deref()), only_cpu_and_memory)
+    });
     made.await.map_err(Refusal::internal)?.map_err(Refusal::internal)
 }
 
 fn whole(
     shared: &Arc<Shared>,
     pods: &[PodMeasure],
-    images: Option<&str>,
+    (images, containers): (Option<&str>, Option<&str>),
     only_cpu_and_memory: bool,
 ) -> std::io::Result<Value> {
     let now = time(shared.config.clock.now());
@@ -50,14 +51,12 @@ fn whole(
     });
     if let (false, Value::Object(node)) = (only_cpu_and_memory, &mut node) {
         node.insert("fs".to_owned(), fs(disk(&shared.config.root_dir), &now));
-        let images = images.and_then(|path| disk(Path::new(path)));
-        node.insert(
-            "runtime".to_owned(),
-            json!({"imageFs": fs(images, &now), "containerFs": fs(images, &now)}),
-        );
+        let of = |mountpoint: Option<&str>| fs(mountpoint.and_then(|path| disk(Path::new(path))), &now);
+        let runtime = json!({"imageFs": of(images), "containerFs": of(containers)});
+        node.insert("runtime".to_owned(), runtime);
         node.insert("rlimit".to_owned(), rlimit(&now));
     }
-    let context = Context { shared, now: &now, images, brief: only_cpu_and_memory };
+    let context = Context { shared, now: &now, layers: containers, brief: only_cpu_and_memory };
     let pods: Vec<Value> = pods.iter().map(|pod| context.pod(pod)).collect();
     let mut summary = json!({"node": node, "pods": pods});
     prune(&mut summary);
@@ -163,7 +162,8 @@ fn network(usage: Option<&wire::NetworkUsage>) -> Value {
 struct Context<'a> {
     shared: &'a Shared,
     now: &'a str,
-    images: Option<&'a str>,
+    /// Where containers' own layers are.
+    layers: Option<&'a str>,
     brief: bool,
 }
 
@@ -223,7 +223,7 @@ impl Context<'_> {
             return out;
         }
         let layer = stats.writable_layer.as_ref();
-        let rootfs = self.images.and_then(|path| disk(Path::new(path))).map(|disk| Disk {
+        let rootfs = self.layers.and_then(|path| disk(Path::new(path))).map(|disk| Disk {
             used: layer.and_then(|layer| number(layer.used_bytes.as_ref())).unwrap_or(0),
             inodes_used: layer.and_then(|layer| number(layer.inodes_used.as_ref())).unwrap_or(0),
             ..disk

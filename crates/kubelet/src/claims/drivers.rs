@@ -63,6 +63,14 @@ impl Driver {
         }
     }
 
+    /// The version that it speaks.
+    pub fn version(&self) -> &'static str {
+        match self {
+            Self::V1(_) => "v1",
+            Self::V1Beta1(_) => "v1beta1",
+        }
+    }
+
     /// Has claims prepared; their devices.
     pub async fn prepare(&mut self, claims: &[Asked]) -> Result<Answers<Vec<Device>>, Status> {
         match self {

@@ -113,7 +113,7 @@ pub async fn listen(claims: Arc<Claims>, driver: String, channel: Channel) {
             Ok(stream) => {
                 let mut stream = stream.into_inner();
                 while let Ok(Some(told)) = stream.message().await {
-                    let now = claims.clock.monotonic();
+                    let now = claims.meter.clock.monotonic();
                     let changed = claims.health.lock().told(&driver, told.devices, now);
                     claims.concern(&driver, &changed);
                 }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Backoff, SharedClock, TaskGroup};
+use base::{Backoff, TaskGroup};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -38,6 +38,7 @@ use state::State;
 pub use state::{Device, Prepared};
 use turns::Turns;
 
+use crate::counts::Meter;
 use crate::pods::spec::PodExt;
 
 /// Between attempts to give claims back.
@@ -49,7 +50,7 @@ pub struct Claims {
     path: PathBuf,
     client: kube::Client,
     node: String,
-    clock: SharedClock,
+    meter: Meter,
     tasks: TaskGroup,
     health: Mutex<health::Health>,
     /// Pods with a device whose health is another now.
@@ -72,7 +73,7 @@ impl Claims {
         root: &Path,
         client: kube::Client,
         node: &str,
-        clock: SharedClock,
+        meter: Meter,
         tasks: &TaskGroup,
     ) -> Result<Arc<Self>, ClaimsError> {
         let path = root.join(checkpoint::NAME);
@@ -81,7 +82,7 @@ impl Claims {
             path,
             client,
             node: node.to_owned(),
-            clock,
+            meter,
             tasks: tasks.clone(),
             health: Mutex::default(),
             concerned: Mutex::default(),
@@ -126,7 +127,7 @@ impl Claims {
 
     /// How the devices of a pod's claims are, by container.
     pub fn statuses(&self, pod: &Pod) -> BTreeMap<String, Vec<ResourceStatus>> {
-        let (state, health, now) = (self.state.lock(), self.health.lock(), self.clock.monotonic());
+        let (state, health, now) = (self.state.lock(), self.health.lock(), self.meter.clock.monotonic());
         let of = |container: &Container| health.of_container(&state, pod, container, now);
         pod.containers().iter().map(|container| (container.name.clone(), of(container))).collect()
     }
@@ -149,6 +150,11 @@ impl Claims {
             self.concerned.lock().extend(uids);
             self.concern.notify_one();
         }
+    }
+
+    /// How many claims pods use, by driver, and of all of them under `<any>`.
+    pub fn in_use(&self) -> BTreeMap<String, usize> {
+        self.state.lock().in_use()
     }
 
     /// Whether a pod uses any claim.

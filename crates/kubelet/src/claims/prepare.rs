@@ -12,6 +12,7 @@ use super::names::{Name, of_pod};
 use super::state::{Claim, Device};
 use super::{Claims, checkpoint};
 use crate::checkpoint::CheckpointError;
+use crate::counts::table;
 use crate::plugins::described;
 use crate::pods::spec::PodExt;
 
@@ -116,6 +117,19 @@ impl Claims {
         if names.is_empty() {
             return Ok(());
         }
+        self.measured("PrepareResources", self.prepare_all(pod, names)).await
+    }
+
+    async fn measured(
+        &self,
+        operation: &str,
+        work: impl Future<Output = Result<(), PrepareError>>,
+    ) -> Result<(), PrepareError> {
+        let labels = |done: &Result<(), _>| [done.is_err().to_string(), operation.to_owned()];
+        self.meter.time(&table::CLAIMS_DURATION, labels, work).await
+    }
+
+    async fn prepare_all(&self, pod: &Pod, names: Vec<Name>) -> Result<(), PrepareError> {
         let keys = names.iter().map(|name| (pod.namespace().to_owned(), name.name.clone())).collect();
         let _turns = self.turns.take(keys).await;
         // Nothing is noted before all is there: a pod whose driver never comes can still be deleted.
@@ -135,7 +149,8 @@ impl Claims {
         let mut prepared = Vec::new();
         for (name, claims) in batches {
             let mut driver: Driver = self.drivers.lock().get(&name)?;
-            let answers = driver.prepare(&claims).await;
+            let named = (name.as_str(), driver.version(), PREPARE);
+            let answers = self.called(named, driver.prepare(&claims)).await;
             let answers = answers.map_err(|source| PrepareError::Call { call: PREPARE, source })?;
             for (claim, devices) in check(PREPARE, &claims, answers)? {
                 self.devices_are(&claim, &name, devices);
@@ -189,6 +204,27 @@ impl Claims {
     /// # Errors
     /// [`PrepareError`]; it is to be tried again.
     pub async fn unprepare(&self, uid: &str) -> Result<(), PrepareError> {
+        match self.is_used_by(uid) {
+            true => self.measured("UnprepareResources", self.unprepare_all(uid)).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Calls a driver, and counts how long it takes.
+    async fn called<T>(
+        &self,
+        (driver, version, method): (&str, &str, &str),
+        call: impl Future<Output = Result<T, tonic::Status>>,
+    ) -> Result<T, tonic::Status> {
+        let labels = |answer: &Result<T, tonic::Status>| {
+            let code = answer.as_ref().err().map_or(tonic::Code::Ok, tonic::Status::code);
+            let method = format!("/k8s.io.kubelet.pkg.apis.dra.{version}.DRAPlugin/{method}");
+            [driver.to_owned(), format!("{code:?}"), method]
+        };
+        self.meter.time(&table::CLAIMS_CALLS, labels, call).await
+    }
+
+    async fn unprepare_all(&self, uid: &str) -> Result<(), PrepareError> {
         let keys = self.state.lock().used_by(uid);
         let _turns = self.turns.take(keys).await;
         let last = self.state.lock().leave(uid);
@@ -200,7 +236,8 @@ impl Claims {
         }
         for (name, claims) in batches {
             let mut driver = self.drivers.lock().get(name)?;
-            let answers = driver.unprepare(&claims).await;
+            let named = (name, driver.version(), UNPREPARE);
+            let answers = self.called(named, driver.unprepare(&claims)).await;
             let answers = answers.map_err(|source| PrepareError::Call { call: UNPREPARE, source })?;
             check(UNPREPARE, &claims, answers)?;
         }

@@ -109,6 +109,16 @@ impl State {
         all.into_iter()
     }
 
+    /// How many claims pods use, by driver, and of all of them under `<any>`.
+    pub fn in_use(&self) -> BTreeMap<String, usize> {
+        let used = || self.claims().filter(|claim| !claim.pods.is_empty());
+        let mut counts = BTreeMap::from([("<any>".to_owned(), used().count())]);
+        for driver in used().flat_map(|claim| claim.drivers.keys()) {
+            *counts.entry(driver.clone()).or_default() += 1;
+        }
+        counts
+    }
+
     /// A pod does not use claims any more that others use, too. Those that only it used.
     pub fn leave(&mut self, uid: &str) -> Vec<Claim> {
         let mut last = Vec::new();
@@ -147,6 +157,7 @@ mod tests {
         let mut state = State::default();
         state.insert(claim);
         assert_eq!(state.pods().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(state.in_use(), [("<any>".to_owned(), 1), ("d".to_owned(), 1)].into());
         assert!(state.leave("a").is_empty() && !state.is_used_by("a"));
         assert_eq!(state.leave("b").len(), 1);
         assert!(state.is_used_by("b"), "until its driver has taken it back");

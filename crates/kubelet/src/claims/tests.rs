@@ -18,6 +18,7 @@ use wire::dra_plugin_server::{DraPlugin, DraPluginServer};
 use super::names::of_pod;
 use super::prepare::usable;
 use super::*;
+use crate::counts::meter;
 use crate::plugins::Handler;
 use crate::socket::listen;
 
@@ -130,7 +131,7 @@ fn client(object: ResourceClaim) -> kube::Client {
 }
 
 fn begin(root: &Path, tasks: &TaskGroup) -> Arc<Claims> {
-    Claims::load(root, client(claim(true, &["a", "b"])), "node", SystemClock::shared(), tasks).unwrap()
+    Claims::load(root, client(claim(true, &["a", "b"])), "node", meter(SystemClock::shared()), tasks).unwrap()
 }
 
 #[tokio::test]

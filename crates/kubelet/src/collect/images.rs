@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::Shared;
+use crate::counts::table;
 
 /// Upstream's period.
 const PERIOD: Duration = Duration::from_secs(300);
@@ -92,10 +93,11 @@ async fn round(shared: &Shared, memory: &mut Memory) -> Result<(), tonic::Status
         for id in outdated(&images, now, maximum) {
             tracing::info!(image = %id, "removing an image that nobody has used for long");
             shared.runtime.remove_image(&id).await?;
+            shared.counts.count(&table::IMAGES_COLLECTED, &["age"]);
             images.retain(|image| image.id != id);
         }
     }
-    let Some(mountpoint) = shared.runtime.image_filesystem().await? else { return Ok(()) };
+    let Some(mountpoint) = shared.runtime.filesystems().await?.0 else { return Ok(()) };
     let disk = nix::sys::statvfs::statvfs(mountpoint.as_str())
         .map_err(|errno| tonic::Status::internal(format!("{mountpoint}: {errno}")))?;
     let capacity = i64::try_from(disk.blocks() * disk.fragment_size()).unwrap_or(i64::MAX);
@@ -108,6 +110,7 @@ async fn round(shared: &Shared, memory: &mut Memory) -> Result<(), tonic::Status
     for id in choose(&images, wanted, now, signed(fields.image_minimum_gc_age)) {
         tracing::info!(image = %id, "removing an image that nobody uses");
         shared.runtime.remove_image(&id).await?;
+        shared.counts.count(&table::IMAGES_COLLECTED, &["space"]);
     }
     Ok(())
 }
@@ -128,8 +131,9 @@ pub async fn free_all(shared: &Shared) -> bool {
     };
     let chosen = choose(&images, i64::MAX, shared.config.clock.now(), SignedDuration::ZERO);
     for id in &chosen {
-        if let Err(status) = shared.runtime.remove_image(id).await {
-            tracing::warn!(image = %id, %status, "an unused image is not removed");
+        match shared.runtime.remove_image(id).await {
+            Ok(()) => shared.counts.count(&table::IMAGES_COLLECTED, &["space"]),
+            Err(status) => tracing::warn!(image = %id, %status, "an unused image is not removed"),
         }
     }
     !chosen.is_empty()

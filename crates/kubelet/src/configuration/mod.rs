@@ -10,7 +10,7 @@ mod validate;
 
 pub use duration::parse as duration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,12 +63,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "kubeAPIBurst",
     "protectKernelDefaults",
     "memorySwap",
-    "allowedUnsafeSysctls",
     "defaultPodSysctls",
     "volumePluginDir",
     "kernelMemcgNotification",
     "logging",
-    "enableSystemLogQuery",
     "seccompDefault",
     "memoryThrottlingFactor",
     "memoryReservationPolicy",
@@ -252,8 +250,12 @@ pub struct Fields {
     #[serde(default)]
     pub shutdown_grace_period_by_pod_priority: Vec<ShutdownPeriod>,
     pub enable_debug_flags_handler: bool,
+    pub enable_profiling_handler: bool,
+    pub local_storage_capacity_isolation: bool,
     pub memory_throttling_factor: f64,
     pub memory_reservation_policy: String,
+    #[serde(default)]
+    pub allowed_unsafe_sysctls: Vec<String>,
     #[serde(default)]
     pub register_with_taints: Vec<Taint>,
     pub register_node: bool,
@@ -338,6 +340,8 @@ pub struct Configuration {
     value: Map<String, Value>,
     /// What is read of it.
     pub fields: Fields,
+    /// The fields that files named.
+    pub named: BTreeSet<String>,
 }
 
 /// A file's text and where it stands.
@@ -359,6 +363,19 @@ impl Configuration {
         folder: Option<&Path>,
         flags: Map<String, Value>,
     ) -> Result<(Self, Vec<String>), ConfigurationError> {
+        Self::load_over(Map::new(), file, folder, flags)
+    }
+
+    /// The same over fields that have other defaults than upstream's: a file that names one has it as a whole.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`].
+    pub fn load_over(
+        own: Map<String, Value>,
+        file: Option<&Path>,
+        folder: Option<&Path>,
+        flags: Map<String, Value>,
+    ) -> Result<(Self, Vec<String>), ConfigurationError> {
         let mut paths: Vec<PathBuf> = file.map(Path::to_owned).into_iter().collect();
         if let Some(folder) = folder {
             let mut found = Vec::new();
@@ -374,7 +391,7 @@ impl Configuration {
                 .map_err(|source| ConfigurationError::Read { path: path.clone(), source })?;
             sources.push(Source { path, text });
         }
-        Self::merge(&sources, flags)
+        Self::merge_over(own, &sources, flags)
     }
 
     /// Merges what was read. Pure.
@@ -385,9 +402,22 @@ impl Configuration {
         sources: &[Source],
         flags: Map<String, Value>,
     ) -> Result<(Self, Vec<String>), ConfigurationError> {
-        let (mut value, mut warnings) = (Map::new(), Vec::new());
+        Self::merge_over(Map::new(), sources, flags)
+    }
+
+    fn merge_over(
+        own: Map<String, Value>,
+        sources: &[Source],
+        flags: Map<String, Value>,
+    ) -> Result<(Self, Vec<String>), ConfigurationError> {
+        let (mut value, mut warnings, mut named) = (own, Vec::new(), BTreeSet::new());
         for source in sources {
             let more = decode(source, &mut warnings)?;
+            for name in more.keys().filter(|name| !named.contains(*name)) {
+                // The first file that names a field names it instead of a default.
+                value.remove(name);
+            }
+            named.extend(more.keys().cloned());
             overlay(&mut value, more);
             complete(&mut value);
         }
@@ -402,10 +432,10 @@ impl Configuration {
         }
         complete(&mut value);
         thresholds(&mut value);
-        Ok((Self::of(value)?, warnings))
+        Ok((Self::of(value, named)?, warnings))
     }
 
-    fn of(value: Map<String, Value>) -> Result<Self, ConfigurationError> {
+    fn of(value: Map<String, Value>, named: BTreeSet<String>) -> Result<Self, ConfigurationError> {
         let read = serde_json::from_value(Value::Object(value.clone()));
         let mut fields: Fields =
             read.map_err(|error| ConfigurationError::Invalid(vec![error.to_string()]))?;
@@ -420,7 +450,7 @@ impl Configuration {
             fields.kube_reserved.remove("cpu");
             fields.system_reserved.insert("cpu".to_owned(), count.to_string());
         }
-        Ok(Self { value, fields })
+        Ok(Self { value, fields, named })
     }
 
     /// The defaults.

@@ -13,6 +13,7 @@ mod set;
 mod state;
 mod take;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -125,17 +126,35 @@ impl Cpus {
         policy.map(|policy| policy.pod_hints(&self.state.lock(), pod)).unwrap_or_default()
     }
 
-    /// Gives a container its own, if it is to have any.
+    /// Gives a container its own, if it is to have any and has none yet; whether it got some.
     ///
     /// # Errors
     /// [`CpuError`].
-    pub fn allocate(&self, pod: &Pod, container: &Container, affinity: Option<Mask>) -> Result<(), CpuError> {
-        let Some(policy) = &self.policy else { return Ok(()) };
+    pub fn allocate(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        affinity: Option<Mask>,
+    ) -> Result<bool, CpuError> {
+        let Some(policy) = &self.policy else { return Ok(false) };
         let changed = policy.allocate(&mut self.state.lock(), pod, container, affinity)?;
         if changed {
             self.write()?;
         }
-        Ok(())
+        Ok(changed)
+    }
+
+    /// The boundaries within which processors are given, as metrics name them.
+    pub fn boundaries(&self) -> Vec<&'static str> {
+        self.policy.as_ref().map(Static::boundaries).unwrap_or_default()
+    }
+
+    /// How many thousandths of a processor all others share, and how many processors are given away on each NUMA node.
+    pub fn used(&self) -> (u64, BTreeMap<i64, usize>) {
+        let Some(policy) = &self.policy else { return (0, BTreeMap::new()) };
+        let state = self.state.lock();
+        let shared = u64::try_from(policy.available(&state).len()).unwrap_or(0) * 1000;
+        (shared, policy.by_node(&state.exclusive()))
     }
 
     /// A pod is over; whether it had any.

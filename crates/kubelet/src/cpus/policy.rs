@@ -1,5 +1,7 @@
 //! The static policy. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 use schema::quantity::Quantity;
 
@@ -136,6 +138,19 @@ impl Static {
     /// What could be given now.
     pub(super) fn available(&self, state: &State) -> CpuSet {
         state.shared.without(&self.reserved)
+    }
+
+    /// Within what whole processors are given, as metrics name it.
+    pub fn boundaries(&self) -> Vec<&'static str> {
+        let options =
+            [(self.options.full_cores_only, "physical_cpu"), (self.options.prefer_uncore, "uncore_cache")];
+        options.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect()
+    }
+
+    /// How many of these are on each NUMA node.
+    pub fn by_node(&self, cpus: &CpuSet) -> BTreeMap<i64, usize> {
+        let nodes = self.layout.groups(Level::Node, &self.layout.all());
+        nodes.into_iter().map(|node| (node, self.layout.within(Level::Node, node, cpus).len())).collect()
     }
 
     fn take(&self, free: &CpuSet, count: usize) -> Result<CpuSet, CpuError> {

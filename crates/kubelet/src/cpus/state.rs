@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::CpuSet;
-use crate::checkpoint::{self, CheckpointError, map};
+use crate::checkpoint::{self, CheckpointError, Summed, map};
 
 /// The file's name.
 pub const NAME: &str = "cpu_manager_state";
@@ -52,7 +52,11 @@ struct File {
     checksum: u64,
 }
 
-impl File {
+impl Summed for File {
+    fn sum(&mut self) -> &mut u64 {
+        &mut self.checksum
+    }
+
     fn dumped(&self) -> String {
         let entries = map(self.entries.iter().map(|(uid, sets)| (uid, map(sets))));
         format!(
@@ -78,8 +82,7 @@ pub enum StateError {
 /// # Errors
 /// [`StateError`].
 pub fn read(path: &Path, policy: &str) -> Result<Option<State>, StateError> {
-    let Some(file) = checkpoint::read::<File>(path)? else { return Ok(None) };
-    checkpoint::verify(path, file.checksum, &file.dumped())?;
+    let Some(file) = checkpoint::read_summed::<File>(path)? else { return Ok(None) };
     if file.policy_name != policy {
         return Err(StateError::Policy { wanted: policy.to_owned(), found: file.policy_name });
     }
@@ -100,14 +103,13 @@ pub fn write(path: &Path, policy: &str, state: &State) -> Result<(), CheckpointE
     let text = |sets: &BTreeMap<String, CpuSet>| {
         sets.iter().map(|(container, set)| (container.clone(), set.to_string())).collect()
     };
-    let mut file = File {
+    let file = File {
         policy_name: policy.to_owned(),
         default_cpu_set: state.shared.to_string(),
         entries: state.given.iter().map(|(uid, sets)| (uid.clone(), text(sets))).collect(),
         checksum: 0,
     };
-    file.checksum = checkpoint::checksum(&file.dumped());
-    checkpoint::write(path, &file)
+    checkpoint::write_summed(path, file)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use wire::device_plugin_client::DevicePluginClient;
 
 use super::Devices;
 use super::state::Options;
+use crate::counts::table;
 
 /// Lists of many devices outgrow tonic's 4 MiB.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -99,6 +100,7 @@ impl Devices {
             pre_start: options.pre_start_required,
             preferred: options.get_preferred_allocation_available,
         };
+        self.meter.counts.count(&table::DEVICE_REGISTRATIONS, &[resource]);
         tracing::info!(resource, socket = %socket.display(), "a device plugin has registered");
         let connection = {
             let mut plugins = self.plugins.lock();
@@ -147,7 +149,7 @@ impl Devices {
             return;
         }
         if self.plugins.lock().by_resource.remove(resource).is_some() {
-            let uids = self.state.lock().stop(resource, self.clock.monotonic());
+            let uids = self.state.lock().stop(resource, self.meter.clock.monotonic());
             self.told(uids);
         }
     }

@@ -23,12 +23,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::{SharedClock, TaskGroup};
+use base::TaskGroup;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceHealth, ResourceStatus};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::checkpoint::CheckpointError;
+use crate::counts::Meter;
 use crate::pods::spec::PodExt;
 use crate::topology::Hints;
 pub use allocate::AllocateError;
@@ -50,7 +51,8 @@ pub struct Devices {
     folder: PathBuf,
     state: Mutex<State>,
     plugins: Mutex<Plugins>,
-    clock: SharedClock,
+    /// What is counted of it.
+    pub meter: Meter,
     tasks: TaskGroup,
     /// What the node has is different now.
     changed: Notify,
@@ -64,16 +66,16 @@ impl Devices {
     ///
     /// # Errors
     /// When the file that says so is there and cannot be understood: to begin without it would give devices twice.
-    pub fn load(root: &Path, clock: SharedClock, tasks: &TaskGroup) -> Result<Arc<Self>, CheckpointError> {
+    pub fn load(root: &Path, meter: Meter, tasks: &TaskGroup) -> Result<Arc<Self>, CheckpointError> {
         let folder = root.join("device-plugins");
         let mut state = checkpoint::read(&folder.join(checkpoint::NAME))?.unwrap_or_default();
-        let now = clock.monotonic();
+        let now = meter.clock.monotonic();
         state.resources.values_mut().for_each(|resource| resource.stopped = Some(now));
         Ok(Arc::new(Self {
             folder,
             state: Mutex::new(state),
             plugins: Mutex::default(),
-            clock,
+            meter,
             tasks: tasks.clone(),
             changed: Notify::new(),
             concerned: Mutex::default(),
@@ -99,7 +101,7 @@ impl Devices {
 
     /// What the node has of each resource, and what of it can be given.
     pub fn amounts(&self) -> BTreeMap<String, (i64, i64)> {
-        let expired = self.state.lock().expire(self.clock.monotonic());
+        let expired = self.state.lock().expire(self.meter.clock.monotonic());
         if expired {
             self.keep();
         }

@@ -20,6 +20,7 @@ use wire::device_plugin_server::{DevicePlugin, DevicePluginServer};
 use wire::registration_client::RegistrationClient;
 
 use super::{Devices, serve};
+use crate::counts::meter;
 use crate::pods::spec::PodExt;
 
 /// What it is asked, and what it tells.
@@ -127,7 +128,7 @@ impl Node {
     pub fn begin(root: &Path) -> Self {
         let tasks = TaskGroup::new(&Shutdown::new());
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let devices = Devices::load(root, clock, &tasks).unwrap();
+        let devices = Devices::load(root, meter(clock), &tasks).unwrap();
         serve(&devices).unwrap();
         Self { devices, tasks }
     }

@@ -1,13 +1,14 @@
 //! The node protects itself: when memory, disk, inodes or process ids run short it says so, frees what nobody uses, and
 //! then gives up pods, one at a time, the least deserving first (`pkg/kubelet/eviction`).
 //!
-//! `settings` says when, `plan` decides what is short and for how long (pure), `rank` whom it meets and in which words
-//! (pure), `usage` measures, `run` acts.
+//! `settings` says when, `signal` what follows from how disks are divided (pure), `plan` decides what is short and for
+//! how long (pure), `rank` whom it meets and in which words (pure), `usage` measures, `run` acts.
 
 mod plan;
 mod rank;
 mod run;
 mod settings;
+mod signal;
 mod usage;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use run::run;
-pub use settings::{Settings, SettingsError, Signal};
+pub use settings::{Settings, SettingsError};
+pub use signal::Signal;
 pub use usage::tree;
 
 /// What a node is short of.

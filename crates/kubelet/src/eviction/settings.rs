@@ -1,58 +1,11 @@
-//! When a node is short of something: thresholds as KubeletConfiguration writes them.
+//! When a node is short of something: thresholds as KubeletConfiguration writes them (`eviction/helpers.go`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schema::quantity::Quantity;
 
-use super::Condition;
-
-/// What is measured; upstream's names stand in [`Signal::name`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Signal {
-    Memory,
-    NodeDisk,
-    NodeInodes,
-    ImageDisk,
-    ImageInodes,
-    Pid,
-}
-
-impl Signal {
-    const ALL: [Self; 6] =
-        [Self::Memory, Self::NodeDisk, Self::NodeInodes, Self::ImageDisk, Self::ImageInodes, Self::Pid];
-
-    /// Such as `memory.available`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory.available",
-            Self::NodeDisk => "nodefs.available",
-            Self::NodeInodes => "nodefs.inodesFree",
-            Self::ImageDisk => "imagefs.available",
-            Self::ImageInodes => "imagefs.inodesFree",
-            Self::Pid => "pid.available",
-        }
-    }
-
-    /// The condition that a node has then.
-    pub fn condition(self) -> Condition {
-        match self {
-            Self::Memory => Condition::Memory,
-            Self::Pid => Condition::Pid,
-            _ => Condition::Disk,
-        }
-    }
-
-    /// The resource that is reclaimed.
-    pub fn resource(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::NodeDisk | Self::ImageDisk => "ephemeral-storage",
-            Self::NodeInodes | Self::ImageInodes => "inodes",
-            Self::Pid => "pids",
-        }
-    }
-}
+use super::signal::Signal;
 
 /// How much has to be left.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,16 +16,6 @@ pub enum Amount {
 }
 
 impl Amount {
-    fn parse(text: &str) -> Option<Self> {
-        match text.strip_suffix('%') {
-            Some(percent) => {
-                let share = percent.parse::<f64>().ok()? / 100.0;
-                (0.0..=1.0).contains(&share).then_some(Self::Share(share))
-            }
-            None => text.parse().ok().map(Self::Quantity),
-        }
-    }
-
     /// In units of the signal.
     pub fn of(&self, capacity: i64) -> i64 {
         match self {
@@ -106,13 +49,23 @@ pub struct Settings {
     pub image_low: u8,
 }
 
-/// A threshold that makes no sense.
+/// A threshold that makes no sense; upstream's words.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingsError {
-    #[error("unsupported eviction signal {0:?}")]
+    #[error("unsupported eviction signal {0}")]
     Signal(String),
-    #[error("eviction threshold {signal} is not a quantity or a percentage: {value:?}")]
+    #[error("eviction threshold {signal}: {value:?} is neither a quantity nor a percentage")]
     Value { signal: String, value: String },
+    #[error("eviction percentage threshold {signal} must be >= 0%: {value}")]
+    Below { signal: String, value: String },
+    #[error("eviction percentage threshold {signal} must be <= 100%: {value}")]
+    Above { signal: String, value: String },
+    #[error("eviction threshold {signal} must be positive: {value}")]
+    NotPositive { signal: String, value: String },
+    #[error("eviction percentage minimum reclaim {signal} must be positive: {value}")]
+    NoReclaim { signal: String, value: String },
+    #[error("negative eviction minimum reclaim specified for {0}")]
+    NegativeReclaim(String),
     #[error("grace period must be specified for the soft eviction threshold {0}")]
     NoGrace(String),
 }
@@ -120,25 +73,17 @@ pub enum SettingsError {
 impl Default for Settings {
     /// Upstream's.
     fn default() -> Self {
-        let share = |signal, percent: f64| Threshold {
-            signal,
-            least: Amount::Share(percent / 100.0),
-            grace: None,
-            reclaim: None,
-        };
-        let memory = Threshold {
-            signal: Signal::Memory,
-            least: Amount::Quantity(Quantity::from_int(100 << 20, schema::quantity::Format::BinarySi)),
-            grace: None,
-            reclaim: None,
-        };
+        let hard = |signal, least| Threshold { signal, least, grace: None, reclaim: None };
+        let share = |percent: f64| Amount::Share(percent / 100.0);
+        let memory = Amount::Quantity(Quantity::from_int(100 << 20, schema::quantity::Format::BinarySi));
         Self {
             thresholds: vec![
-                memory,
-                share(Signal::NodeDisk, 10.0),
-                share(Signal::NodeInodes, 5.0),
-                share(Signal::ImageDisk, 15.0),
-                share(Signal::ImageInodes, 5.0),
+                hard(Signal::Memory, memory.clone()),
+                hard(Signal::NodeDisk, share(10.0)),
+                hard(Signal::NodeInodes, share(5.0)),
+                hard(Signal::ImageDisk, share(15.0)),
+                hard(Signal::ImageInodes, share(5.0)),
+                hard(Signal::PodsMemory, memory),
             ],
             transition: Duration::from_secs(300),
             max_grace: 0,
@@ -149,15 +94,9 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// For nodes that share a machine with other things: its disk is its owner's, and only memory is watched.
-    pub fn guest() -> Self {
-        let mut settings = Self { image_high: 100, ..Self::default() };
-        settings.thresholds.retain(|threshold| threshold.signal == Signal::Memory);
-        settings
-    }
-
     /// From the maps of a KubeletConfiguration: `evictionHard`, `evictionSoft` with its grace periods, and
-    /// `evictionMinimumReclaim`.
+    /// `evictionMinimumReclaim`. What holds for the machine's memory holds for that of all pods, too, if what pods
+    /// get altogether is enforced.
     ///
     /// # Errors
     /// The first entry that makes no sense.
@@ -166,63 +105,165 @@ impl Settings {
         soft: &BTreeMap<String, String>,
         grace: &BTreeMap<String, Duration>,
         reclaim: &BTreeMap<String, String>,
+        enforced: bool,
     ) -> Result<Vec<Threshold>, SettingsError> {
+        let signal = |name: &str| Signal::parse(name).ok_or_else(|| SettingsError::Signal(name.to_owned()));
+        for name in grace.keys() {
+            signal(name)?;
+        }
+        let mut more = BTreeMap::new();
+        for (name, value) in reclaim {
+            more.insert(signal(name)?, minimum(name, value)?);
+        }
         let mut thresholds = Vec::new();
-        for (soft, list) in [(false, hard), (true, soft)] {
+        for (is_soft, list) in [(false, hard), (true, soft)] {
             for (name, value) in list {
-                let signal = Signal::ALL.into_iter().find(|signal| signal.name() == name);
-                let signal = signal.ok_or_else(|| SettingsError::Signal(name.clone()))?;
-                let amount = |value: &String| {
-                    let wrong = || SettingsError::Value { signal: name.clone(), value: value.clone() };
-                    Amount::parse(value).ok_or_else(wrong)
-                };
-                let grace = match (soft, grace.get(name)) {
+                let signal = signal(name)?;
+                let Some(least) = least(name, value)? else { continue };
+                let grace = match (is_soft, grace.get(name)) {
                     (false, _) => None,
-                    (true, Some(grace)) => Some(*grace),
+                    // As upstream: whoever waits for nothing is hard.
+                    (true, Some(grace)) => Some(*grace).filter(|grace| !grace.is_zero()),
                     (true, None) => return Err(SettingsError::NoGrace(name.clone())),
                 };
-                let least = amount(value)?;
-                // 0% and 100% switch a threshold off.
-                if matches!(least, Amount::Share(share) if share == 0.0 || share == 1.0) {
-                    continue;
-                }
-                let reclaim = reclaim.get(name).map(amount).transpose()?;
-                thresholds.push(Threshold { signal, least, grace, reclaim });
+                thresholds.push(Threshold { signal, least, grace, reclaim: more.get(&signal).cloned() });
             }
+        }
+        if enforced {
+            let machine = |one: &&Threshold| one.signal == Signal::Memory && one.grace.is_none();
+            let pods: Vec<Threshold> = thresholds.iter().filter(machine).cloned().collect();
+            thresholds.extend(pods.into_iter().map(|one| Threshold { signal: Signal::PodsMemory, ..one }));
         }
         Ok(thresholds)
     }
+}
+
+/// 0% and 100% switch a threshold off.
+fn least(signal: &str, value: &str) -> Result<Option<Amount>, SettingsError> {
+    let (signal, text) = (signal.to_owned(), value.to_owned());
+    let Some(share) = share(value) else {
+        return match value.parse::<Quantity>() {
+            Ok(quantity) if quantity.milli() <= 0 => Err(SettingsError::NotPositive { signal, value: text }),
+            Ok(quantity) => Ok(Some(Amount::Quantity(quantity))),
+            Err(_) => Err(SettingsError::Value { signal, value: text }),
+        };
+    };
+    match share {
+        _ if matches!(value, "0%" | "100%") => Ok(None),
+        None => Err(SettingsError::Value { signal, value: text }),
+        Some(share) if share < 0.0 => Err(SettingsError::Below { signal, value: text }),
+        Some(share) if share > 1.0 => Err(SettingsError::Above { signal, value: text }),
+        Some(share) => Ok(Some(Amount::Share(share))),
+    }
+}
+
+fn minimum(signal: &str, value: &str) -> Result<Amount, SettingsError> {
+    let (name, text) = (signal.to_owned(), value.to_owned());
+    match share(value) {
+        Some(Some(share)) if share > 0.0 => Ok(Amount::Share(share)),
+        Some(Some(_)) => Err(SettingsError::NoReclaim { signal: name, value: text }),
+        Some(None) => Err(SettingsError::Value { signal: name, value: text }),
+        None => match value.parse::<Quantity>() {
+            Ok(quantity) if quantity.milli() < 0 => Err(SettingsError::NegativeReclaim(name)),
+            Ok(quantity) => Ok(Amount::Quantity(quantity)),
+            Err(_) => Err(SettingsError::Value { signal: name, value: text }),
+        },
+    }
+}
+
+/// Of text that ends with `%`; the inner one is `None` when no number stands before it.
+fn share(value: &str) -> Option<Option<f64>> {
+    let percent = value.strip_suffix('%')?;
+    Some(percent.parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number / 100.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn map(list: &[(&str, &str)]) -> BTreeMap<String, String> {
+        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
     #[test]
     fn thresholds_are_read_as_the_configuration_writes_them() {
-        let map = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
-            list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        let seconds = |list: &[(&str, u64)]| -> BTreeMap<String, Duration> {
+            list.iter().map(|(name, s)| ((*name).to_owned(), Duration::from_secs(*s))).collect()
         };
-        let grace = BTreeMap::from([("nodefs.available".to_owned(), Duration::from_secs(90))]);
+        let grace = seconds(&[("nodefs.available", 90), ("pid.available", 0)]);
         let hard = map(&[("memory.available", "200Mi"), ("imagefs.available", "0%")]);
-        let read = Settings::thresholds(
-            &hard,
-            &map(&[("nodefs.available", "20%")]),
-            &grace,
-            &map(&[("memory.available", "1Gi")]),
+        let soft = map(&[("nodefs.available", "20%"), ("pid.available", "10")]);
+        let more = map(&[("memory.available", "1Gi"), ("nodefs.available", "5%")]);
+        let read = Settings::thresholds(&hard, &soft, &grace, &more, true).unwrap();
+        let of = |one: &Threshold| (one.signal.name(), one.least.of(1000), one.grace.map(|g| g.as_secs()));
+        assert_eq!(
+            read.iter().map(of).collect::<Vec<_>>(),
+            [
+                ("memory.available", 200 << 20, None),
+                ("nodefs.available", 200, Some(90)),
+                ("pid.available", 10, None),
+                ("allocatableMemory.available", 200 << 20, None),
+            ],
+            "0% is off, no grace is none, and what holds for the machine holds for pods"
         );
-        let read = read.unwrap();
-        assert_eq!(read.len(), 2, "0% is off");
-        assert_eq!((read[0].signal, read[0].least.of(0)), (Signal::Memory, 200 << 20));
-        assert_eq!(read[0].reclaim.as_ref().unwrap().of(0), 1 << 30);
-        assert_eq!((read[1].least.of(1000), read[1].grace), (200, Some(Duration::from_secs(90))));
-        let none = BTreeMap::new();
-        for (hard, soft) in [
-            (map(&[("x", "1")]), map(&[])),
-            (map(&[("memory.available", "?")]), map(&[])),
-            (map(&[]), map(&[("pid.available", "5%")])),
+        let reclaim: Vec<_> = read.iter().map(|one| one.reclaim.as_ref().map(|r| r.of(1000))).collect();
+        assert_eq!(reclaim, [Some(1 << 30), Some(50), None, Some(1 << 30)]);
+        let without = Settings::thresholds(&hard, &soft, &grace, &more, false).unwrap();
+        assert_eq!(without.len(), 3);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_in_upstreams_words() {
+        let none = map(&[]);
+        for (hard, soft, reclaim, words) in [
+            (map(&[("x", "1")]), none.clone(), none.clone(), "unsupported eviction signal x"),
+            (
+                map(&[("memory.available", "-1Mi")]),
+                none.clone(),
+                none.clone(),
+                "eviction threshold memory.available must be positive: -1Mi",
+            ),
+            (
+                map(&[("memory.available", "0")]),
+                none.clone(),
+                none.clone(),
+                "eviction threshold memory.available must be positive: 0",
+            ),
+            (
+                map(&[("nodefs.available", "101%")]),
+                none.clone(),
+                none.clone(),
+                "eviction percentage threshold nodefs.available must be <= 100%: 101%",
+            ),
+            (
+                map(&[("nodefs.available", "-1%")]),
+                none.clone(),
+                none.clone(),
+                "eviction percentage threshold nodefs.available must be >= 0%: -1%",
+            ),
+            (
+                none.clone(),
+                map(&[("pid.available", "5%")]),
+                none.clone(),
+                "grace period must be specified for the soft eviction threshold pid.available",
+            ),
+            (
+                none.clone(),
+                none.clone(),
+                map(&[("pid.available", "0%")]),
+                "eviction percentage minimum reclaim pid.available must be positive: 0%",
+            ),
+            (
+                none.clone(),
+                none.clone(),
+                map(&[("pid.available", "-1")]),
+                "negative eviction minimum reclaim specified for pid.available",
+            ),
         ] {
-            assert!(Settings::thresholds(&hard, &soft, &none, &map(&[])).is_err(), "{hard:?} {soft:?}");
+            let error = Settings::thresholds(&hard, &soft, &BTreeMap::new(), &reclaim, true).unwrap_err();
+            assert_eq!(error.to_string(), words);
         }
+        let odd = map(&[("memory.available", "?")]);
+        assert!(Settings::thresholds(&odd, &none, &BTreeMap::new(), &none, true).is_err());
     }
 }

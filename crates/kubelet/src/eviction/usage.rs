@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::Pod;
 use schema::quantity::Quantity;
 
 use super::plan::{Observation, Observations};
-use super::rank::{ContainerUse, PodUse};
-use super::settings::Signal;
+use super::rank::{ContainerUse, PodUse, Space};
+use super::signal::Signal;
 use crate::Shared;
+use crate::machine::Meminfo;
 use crate::pods::observed::{CONTAINER_NAME, POD_UID};
 use crate::pods::spec::PodExt;
 use crate::pods::{Handle, log_directory, requests};
@@ -49,40 +50,57 @@ pub async fn observe(shared: &Shared) -> Observations {
         Err(error) => tracing::debug!(signal = signal.name(), %error, "a signal is not measured"),
     };
     note(Signal::Memory, memory(shared));
+    match pods_memory(shared) {
+        Ok(Some(observed)) => note(Signal::PodsMemory, Ok(observed)),
+        Ok(None) => {}
+        Err(error) => note(Signal::PodsMemory, Err(error)),
+    }
     note(Signal::Pid, pids());
     let root = &shared.config.root_dir;
     note(Signal::NodeDisk, disk(root).map(|(bytes, _)| bytes));
     note(Signal::NodeInodes, disk(root).map(|(_, inodes)| inodes));
-    match shared.runtime.image_filesystem().await {
-        Ok(Some(mountpoint)) => {
-            let path = Path::new(&mountpoint);
-            note(Signal::ImageDisk, disk(path).map(|(bytes, _)| bytes));
-            note(Signal::ImageInodes, disk(path).map(|(_, inodes)| inodes));
+    match shared.runtime.filesystems().await {
+        Ok((images, containers)) => {
+            let mut both = |mountpoint: Option<&String>, bytes: Signal, inodes: Signal| {
+                let Some(path) = mountpoint.map(Path::new) else { return };
+                note(bytes, disk(path).map(|(bytes, _)| bytes));
+                note(inodes, disk(path).map(|(_, inodes)| inodes));
+            };
+            both(images.as_ref(), Signal::ImageDisk, Signal::ImageInodes);
+            both(containers.as_ref().or(images.as_ref()), Signal::ContainerDisk, Signal::ContainerInodes);
         }
-        Ok(None) => {}
         Err(status) => tracing::debug!(%status, "the runtime does not tell of its images' disk"),
     }
     observations
 }
 
 fn memory(shared: &Shared) -> io::Result<Observation> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let of = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        let kib = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
-        kib.and_then(|kib| kib.parse::<i64>().ok())
-            .map(|kib| kib * 1024)
-            .ok_or_else(|| io::Error::other(key.to_owned()))
-    };
+    let meminfo = Meminfo::read()?;
+    let of = |key: &str| meminfo.bytes(key).map(number).ok_or_else(|| io::Error::other(key.to_owned()));
     let (total, free) = (of("MemTotal")?, of("MemAvailable")?);
     let capacity = number(shared.machine.memory);
     if capacity >= total {
         return Ok(Observation { available: free, capacity });
     }
     // A node with a declared capacity has no more than that, however much the machine has.
-    let group = format!("{}/kubepods", shared.config.cgroup_root.trim_end_matches('/'));
-    let used = shared.cgroups.memory_usage(&group)?.unwrap_or(0);
+    let used = shared.cgroups.working_set(&pods_group(shared))?.unwrap_or(0);
     Ok(Observation { available: free.min(capacity - used), capacity })
+}
+
+/// Of all pods together, if they are limited together.
+fn pods_memory(shared: &Shared) -> io::Result<Option<Observation>> {
+    let group = pods_group(shared);
+    let limit = shared.cgroups.memory_limit(&group)?;
+    let used = shared.cgroups.working_set(&group)?;
+    // What is left is never less than nothing: pages that go first are not counted as used.
+    Ok(limit.zip(used).map(|(limit, used)| {
+        let available = (limit - used).max(0);
+        Observation { available, capacity: available + used }
+    }))
+}
+
+fn pods_group(shared: &Shared) -> String {
+    format!("{}/kubepods", shared.config.cgroup_root.trim_end_matches('/'))
 }
 
 fn pids() -> io::Result<Observation> {
@@ -134,53 +152,53 @@ pub fn pod(shared: &Shared, handle: &Handle, stats: &[wire::ContainerStats], wit
     let containers = pod.containers().iter().chain(pod.init_containers()).map(|container| {
         let stats = own.get(&container.name);
         let layer = stats.and_then(|stats| stats.writable_layer.as_ref());
-        let logs = if with_disk { tree(&logs.join(&container.name)).0 } else { 0 };
         ContainerUse {
             name: container.name.clone(),
             memory: stats.and_then(|stats| value(stats.memory.as_ref()?.working_set_bytes.as_ref())),
             memory_request: requested(container, "memory"),
-            disk: value(layer.and_then(|layer| layer.used_bytes.as_ref())).map(|layer| layer + logs),
+            layer: layer.map(|layer| Space {
+                bytes: value(layer.used_bytes.as_ref()).unwrap_or(0),
+                inodes: value(layer.inodes_used.as_ref()).unwrap_or(0),
+            }),
+            logs: if with_disk { space(&logs.join(&container.name)) } else { Space::default() },
             disk_request: requested(container, "ephemeral-storage"),
         }
     });
     let containers: Vec<ContainerUse> = containers.collect();
-    let known = !own.is_empty();
-    let sum =
-        |of: fn(&ContainerUse) -> Option<i64>| known.then(|| containers.iter().filter_map(of).sum::<i64>());
-    let volumes = if with_disk { empty_dirs(shared, &pod) } else { (0, 0) };
     let requests = requests(&pod);
     let ask = |name: &str| {
         let text = requests.get(name).map(|text| text.0.as_str());
         text.and_then(|text| text.parse::<Quantity>().ok()).map_or(0, |quantity| quantity.value())
     };
-    let pids = shared.cgroups.pids(&crate::pods::cgroup(shared, &pod));
+    let of_pod = pod.spec().and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("memory"));
     PodUse {
         uid: handle.uid.clone(),
+        name: pod.name().to_owned(),
         priority: pod.spec().and_then(|spec| spec.priority).unwrap_or(0),
-        critical: is_critical(handle, &pod),
-        memory: sum(|container| container.memory),
+        known: !own.is_empty(),
+        memory: containers.iter().filter_map(|container| container.memory).sum(),
         memory_request: ask("memory"),
-        disk: sum(|container| container.disk).map(|bytes| bytes + volumes.0),
+        own_memory_request: of_pod.and_then(|text| text.0.parse().ok()),
+        volumes: if with_disk { empty_dirs(shared, &pod) } else { Space::default() },
         disk_request: ask("ephemeral-storage"),
-        inodes: known.then_some(volumes.1),
-        pids,
+        pids: shared.cgroups.pids(&crate::pods::cgroup(shared, &pod)).unwrap_or(0),
         containers,
     }
 }
 
+fn space(folder: &Path) -> Space {
+    let (bytes, inodes) = tree(folder);
+    Space { bytes, inodes }
+}
+
 /// Bytes and inodes of a pod's emptyDirs that are on the disk.
-fn empty_dirs(shared: &Shared, pod: &Pod) -> (i64, i64) {
+fn empty_dirs(shared: &Shared, pod: &Pod) -> Space {
     let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
     let on_disk = volumes.iter().filter(|volume| {
         volume.empty_dir.as_ref().is_some_and(|empty| empty.medium.as_deref().unwrap_or_default().is_empty())
     });
     let folders = on_disk.filter_map(|volume| shared.volumes.empty_dir(pod, &volume.name));
-    folders.map(|folder| tree(&folder)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
-}
-
-/// Whether a pod is never given up: static, mirrored, or critical for the system.
-pub fn is_critical(handle: &Handle, pod: &Pod) -> bool {
-    handle.is_static || pod.is_critical()
+    folders.map(|folder| space(&folder)).fold(Space::default(), |sum, one| sum + one)
 }
 
 #[cfg(test)]

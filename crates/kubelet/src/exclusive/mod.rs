@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 
 use crate::Config;
 use crate::configuration::Fields;
+use crate::counts::{Meter, table};
 use crate::cpus::Cpus;
 use crate::devices::{AllocateError, Devices, Needs};
 use crate::machine::Machine;
@@ -50,6 +51,7 @@ pub struct Exclusive {
     placing: topology::Settings,
     turn: Mutex<()>,
     shares: share::Shares,
+    meter: Meter,
 }
 
 impl Exclusive {
@@ -57,7 +59,12 @@ impl Exclusive {
     ///
     /// # Errors
     /// [`ExclusiveError`], when the files that say so cannot be understood, or the settings do not fit the machine.
-    pub fn load(config: &Config, machine: &Machine, tasks: &TaskGroup) -> Result<Self, ExclusiveError> {
+    pub fn load(
+        config: &Config,
+        machine: &Machine,
+        meter: &Meter,
+        tasks: &TaskGroup,
+    ) -> Result<Self, ExclusiveError> {
         let fields = &config.configuration.fields;
         let plain = fields.cpu_manager_policy == "none"
             && fields.memory_manager_policy == "None"
@@ -73,7 +80,8 @@ impl Exclusive {
         let root = &config.root_dir;
         std::fs::create_dir_all(root)
             .map_err(|source| ExclusiveError::Folder { path: root.clone(), source })?;
-        Self::of(root, fields, &parts, &reserved, Devices::load(root, config.clock.clone(), tasks)?)
+        let devices = Devices::load(root, meter.clone(), tasks)?;
+        Self::of(root, fields, &parts, &reserved, devices)
     }
 
     /// Of a machine that is made of these parts.
@@ -87,6 +95,7 @@ impl Exclusive {
         let placing = topology::Settings::new(fields, parts).map_err(ExclusiveError::Placing)?;
         let cpu = reserved.get("cpu").copied().unwrap_or(0);
         Ok(Self {
+            meter: devices.meter.clone(),
             devices,
             cpus: Cpus::load(root, fields, parts, cpu, placing.policy)?,
             memory: Memory::load(root, fields, parts, reserved)?,
@@ -101,6 +110,15 @@ impl Exclusive {
     /// # Errors
     /// [`Refusal`].
     pub async fn admit(&self, pod: &Pod) -> Result<(), Refusal> {
+        let begun = self.meter.clock.monotonic();
+        let given = self.admit_one(pod).await;
+        self.meter.counts.count(&table::PLACEMENTS, &[]);
+        let took = self.meter.clock.monotonic().saturating_sub(begun);
+        self.meter.counts.observe(&table::PLACEMENT, &[], took.as_secs_f64() * 1000.0);
+        given
+    }
+
+    async fn admit_one(&self, pod: &Pod) -> Result<(), Refusal> {
         if !self.devices.concerns(pod) && !self.cpus.concerns(pod) && !self.memory.concerns(pod) {
             return Ok(());
         }
@@ -130,22 +148,28 @@ impl Exclusive {
     async fn give(&self, pod: &Pod) -> Result<(), AdmitError> {
         let placing = &self.placing;
         let of_pod = match placing.policy != Policy::None && placing.whole_pods {
-            true => Some(self.best(&[
-                self.devices.pod_hints(pod, &placing.numa.nodes),
-                self.cpus.pod_hints(pod),
-                self.memory.pod_hints(pod),
-            ])?),
+            true => Some(self.best(
+                "pod",
+                &[
+                    self.devices.pod_hints(pod, &placing.numa.nodes),
+                    self.cpus.pod_hints(pod),
+                    self.memory.pod_hints(pod),
+                ],
+            )?),
             false => None,
         };
         for container in pod.init_containers().iter().chain(pod.containers()) {
             let place = match (placing.policy, of_pod) {
                 (Policy::None, _) => ANYWHERE,
                 (_, Some(place)) => place,
-                (_, None) => self.best(&[
-                    self.devices.hints(pod, container, &placing.numa.nodes),
-                    self.cpus.hints(pod, container),
-                    self.memory.hints(pod, container),
-                ])?,
+                (_, None) => self.best(
+                    "container",
+                    &[
+                        self.devices.hints(pod, container, &placing.numa.nodes),
+                        self.cpus.hints(pod, container),
+                        self.memory.hints(pod, container),
+                    ],
+                )?,
             };
             self.devices.allocate(pod, container, place.affinity).await?;
             self.place(pod, container, place)?;
@@ -153,14 +177,46 @@ impl Exclusive {
         Ok(())
     }
 
-    fn best(&self, providers: &[topology::Hints]) -> Result<Hint, AdmitError> {
+    fn best(&self, scope: &str, providers: &[topology::Hints]) -> Result<Hint, AdmitError> {
         let (place, fits) = merge(self.placing.policy, &self.placing.numa, providers);
-        if fits { Ok(place) } else { Err(AdmitError::Topology) }
+        // Only this policy promises that all is on one node.
+        if self.placing.policy == Policy::SingleNumaNode {
+            let row = if fits { &table::ALIGNED } else { &table::ALIGNED_ERRORS };
+            self.meter.counts.count(row, &["numa_node", scope]);
+        }
+        if !fits {
+            self.meter.counts.count(&table::PLACEMENT_ERRORS, &[]);
+            return Err(AdmitError::Topology);
+        }
+        Ok(place)
     }
 
     fn place(&self, pod: &Pod, container: &Container, place: Hint) -> Result<(), AdmitError> {
-        self.cpus.allocate(pod, container, place.affinity)?;
-        Ok(self.memory.allocate(pod, container, place)?)
+        let cpus = self.cpus.allocate(pod, container, place.affinity);
+        self.note(&cpus, (&table::CPU_PINNING, &table::CPU_PINNING_ERRORS));
+        for boundary in self.cpus.boundaries() {
+            let row = match &cpus {
+                Ok(true) => &table::ALIGNED,
+                Ok(false) => continue,
+                Err(_) => &table::ALIGNED_ERRORS,
+            };
+            self.meter.counts.count(row, &[boundary, "container"]);
+        }
+        cpus?;
+        let memory = self.memory.allocate(pod, container, place);
+        self.note(&memory, (&table::MEMORY_PINNING, &table::MEMORY_PINNING_ERRORS));
+        memory?;
+        Ok(())
+    }
+
+    /// Counts whether a container that was to have something for itself got it.
+    fn note<E>(&self, given: &Result<bool, E>, (asked, failed): (&table::Row, &table::Row)) {
+        if !matches!(given, Ok(false)) {
+            self.meter.counts.count(asked, &[]);
+        }
+        if given.is_err() {
+            self.meter.counts.count(failed, &[]);
+        }
     }
 
     /// What a container is started with.
@@ -194,15 +250,18 @@ impl Exclusive {
         }
     }
 
-    /// Why a pod cannot be given other resources while it runs.
-    pub fn fixed(&self, pod: &Pod) -> Option<&'static str> {
+    /// Why a pod cannot be given other resources while it runs, as metrics and as messages say it; `changes` says
+    /// whether one is to change.
+    pub fn fixed(&self, pod: &Pod, changes: impl Fn(&str) -> bool) -> Option<(&'static str, &'static str)> {
         match qos(pod) == "Guaranteed" {
-            true if self.cpus.is_static() => {
-                Some("Resize is infeasible for Guaranteed Pods alongside CPU Manager static policy")
-            }
-            true if self.memory.is_static() => {
-                Some("Resize is infeasible for Guaranteed Pods alongside Memory Manager static policy")
-            }
+            true if self.cpus.is_static() && changes("cpu") => Some((
+                "guaranteed_pod_cpu_manager_static_policy",
+                "Resize is infeasible for Guaranteed Pods alongside CPU Manager policy \"static\"",
+            )),
+            true if self.memory.is_static() && changes("memory") => Some((
+                "guaranteed_pod_memory_manager_static_policy",
+                "Resize is infeasible for Guaranteed Pods alongside Memory Manager policy \"Static\"",
+            )),
             _ => None,
         }
     }

@@ -112,19 +112,19 @@ impl Memory {
         if self.is_static { self.state.lock().pod_hints(pod) } else { Hints::new() }
     }
 
-    /// Gives a container its own, if it is to have any.
+    /// Gives a container its own, if it is to have any and has none yet; whether it got some.
     ///
     /// # Errors
     /// [`MemoryError`].
-    pub fn allocate(&self, pod: &Pod, container: &Container, place: Hint) -> Result<(), MemoryError> {
+    pub fn allocate(&self, pod: &Pod, container: &Container, place: Hint) -> Result<bool, MemoryError> {
         if !self.is_static {
-            return Ok(());
+            return Ok(false);
         }
         let changed = self.state.lock().allocate(pod, container, place)?;
         if changed {
             self.write()?;
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// A pod is over.

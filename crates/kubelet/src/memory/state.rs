@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, CheckpointError, list, map};
+use crate::checkpoint::{self, CheckpointError, Summed, list, map};
 
 /// The file's name.
 pub const NAME: &str = "memory_manager_state";
@@ -95,7 +95,11 @@ impl Block {
     }
 }
 
-impl File {
+impl Summed for File {
+    fn sum(&mut self) -> &mut u64 {
+        &mut self.checksum
+    }
+
     fn dumped(&self) -> String {
         let nodes = map(self.machine_state.iter().map(|(id, node)| (id, node.dumped())));
         let blocks = |blocks: &Vec<Block>| list(blocks.iter().map(Block::dumped));
@@ -124,8 +128,7 @@ pub enum StateError {
 /// # Errors
 /// [`StateError`].
 pub fn read(path: &Path, policy: &str) -> Result<Option<State>, StateError> {
-    let Some(file) = checkpoint::read::<File>(path)? else { return Ok(None) };
-    checkpoint::verify(path, file.checksum, &file.dumped())?;
+    let Some(file) = checkpoint::read_summed::<File>(path)? else { return Ok(None) };
     if file.policy_name != policy {
         return Err(StateError::Policy { wanted: policy.to_owned(), found: file.policy_name });
     }
@@ -137,14 +140,13 @@ pub fn read(path: &Path, policy: &str) -> Result<Option<State>, StateError> {
 /// # Errors
 /// [`CheckpointError`].
 pub fn write(path: &Path, policy: &str, state: &State) -> Result<(), CheckpointError> {
-    let mut file = File {
+    let file = File {
         policy_name: policy.to_owned(),
         machine_state: state.nodes.clone(),
         entries: state.given.clone(),
         checksum: 0,
     };
-    file.checksum = checkpoint::checksum(&file.dumped());
-    checkpoint::write(path, &file)
+    checkpoint::write_summed(path, file)
 }
 
 #[cfg(test)]

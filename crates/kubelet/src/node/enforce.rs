@@ -77,8 +77,8 @@ pub async fn run(shared: Arc<Shared>, mut enforced: Vec<Enforced>) {
 
 fn set(shared: &Shared, Enforced { group, limits, is_pods }: &Enforced) -> bool {
     let done = match is_pods {
-        true => shared.cgroups.make(group, limits),
-        false => shared.cgroups.apply(group, limits),
+        true => shared.cgroups("create", |cgroups| cgroups.make(group, limits)),
+        false => shared.cgroups("update", |cgroups| cgroups.apply(group, limits)),
     };
     match done {
         Ok(()) => {

@@ -61,6 +61,13 @@ pub fn between(old: Option<&NodeStatus>, new: &NodeStatus, first: bool) -> Vec<N
     events
 }
 
+/// What is to be told when pods may be placed on the node no more, or again.
+pub fn schedulable(was_unschedulable: bool, is_unschedulable: bool) -> Option<NodeEvent> {
+    let reason = if is_unschedulable { "NodeNotSchedulable" } else { "NodeSchedulable" };
+    let event = NodeEvent { warning: false, reason, message: Message::Now };
+    (was_unschedulable != is_unschedulable).then_some(event)
+}
+
 impl NodeEvent {
     /// Tells it.
     pub fn record(self, shared: &Shared) {
@@ -118,5 +125,13 @@ mod tests {
         assert_eq!(reasons(Some(&ready), &ready, false), [""; 0]);
         assert_eq!(reasons(Some(&ready), &short, false), ["NodeHasInsufficientMemory", "NodeNotReady"]);
         assert_eq!(reasons(Some(&ready), &again, true), ["Starting", "Rebooted"]);
+    }
+
+    #[test]
+    fn cordoning_is_told_once() {
+        let reason = |was, is| schedulable(was, is).map(|event| event.reason);
+        assert_eq!(reason(false, true), Some("NodeNotSchedulable"));
+        assert_eq!(reason(true, false), Some("NodeSchedulable"));
+        assert_eq!((reason(true, true), reason(false, false)), (None, None));
     }
 }

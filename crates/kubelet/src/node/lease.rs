@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::Backoff;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
@@ -12,20 +13,27 @@ use kube::api::{Patch, PatchParams, PostParams};
 use crate::Shared;
 
 const NAMESPACE: &str = "kube-node-lease";
-const RETRY: Duration = Duration::from_millis(500);
+/// Pauses after a lease could not be renewed: the first, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(7));
 /// A lease is renewed when so much of its time is over: after 10 seconds of 40.
 const RENEWALS: u32 = 4;
+/// By so much more, at most, so that nodes which started together do not renew together.
+const JITTER: f64 = 0.04;
 
 /// Renews the lease, forever.
 pub async fn run(shared: Arc<Shared>) {
     let seconds = shared.config.configuration.fields.node_lease_duration_seconds;
     let period = Duration::from_secs(u64::try_from(seconds).unwrap_or(40)) / RENEWALS;
+    let mut retry = Backoff::new(RETRY.0, RETRY.1);
     loop {
         let pause = match renew(&shared).await {
-            Ok(()) => period,
+            Ok(()) => {
+                retry.reset();
+                period.mul_f64(1.0 + JITTER * shared.config.random.below(1001) as f64 / 1000.0)
+            }
             Err(error) => {
                 tracing::debug!(%error, "the node's lease is not renewed yet");
-                RETRY
+                retry.next_pause()
             }
         };
         tokio::time::sleep(pause).await;

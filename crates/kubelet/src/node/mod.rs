@@ -5,7 +5,10 @@ pub mod enforce;
 mod events;
 pub mod lease;
 mod plan;
+mod startup;
+pub mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,20 +18,36 @@ use kube::api::{Patch, PatchParams, PostParams};
 
 use crate::Shared;
 use plan::Facts;
+use startup::Startup;
+use view::NodeView;
 
-/// While the runtime is not ready, and while the node has no pod network or cannot be reported. After that
-/// `nodeStatusUpdateFrequency` says how often.
+/// While a node that starts is not ready.
 const POLL_STARTING: Duration = Duration::from_millis(100);
+/// How long a node starts, as upstream's `nodeReadyGracePeriod`.
+const STARTING: Duration = Duration::from_secs(120);
+/// While the runtime is not ready later, and while it does not take the node's pod network or the node cannot be
+/// reported. After that `nodeStatusUpdateFrequency` says how often.
 const POLL_WAITING: Duration = Duration::from_secs(1);
 
 /// Registers the node and keeps its status, forever.
 pub async fn run(shared: Arc<Shared>) {
-    let mut reporter = Reporter { shared, reported: None, at: Duration::ZERO, pod_cidr: String::new() };
+    let startup = Startup::new(shared.config.clock.monotonic());
+    let mut reporter = Reporter {
+        shared,
+        reported: None,
+        at: Duration::ZERO,
+        heartbeat: Duration::ZERO,
+        pod_cidr: String::new(),
+        refused: false,
+        unschedulable: false,
+        startup,
+    };
     loop {
         let pause = match reporter.round().await {
-            Ok(true) if reporter.pod_cidr.is_empty() => POLL_WAITING,
+            Ok(true) if reporter.refused => POLL_WAITING,
             Ok(true) => reporter.shared.config.configuration.fields.node_status_update_frequency,
-            Ok(false) => POLL_STARTING,
+            Ok(false) if reporter.is_starting() => POLL_STARTING,
+            Ok(false) => POLL_WAITING,
             Err(error) => {
                 tracing::debug!(%error, "the node's status is not reported yet");
                 // At the start the API server is about to answer; later it has more important things to do.
@@ -41,8 +60,14 @@ pub async fn run(shared: Arc<Shared>) {
             () = shared.pressure.changed() => {}
             () = shared.shutdown.changed() => {}
             () = shared.exclusive.devices.changed() => {}
+            () = shared.node_changed.notified() => {}
         }
     }
+}
+
+/// The node's object before it is known to anybody: what it is registered with.
+pub fn initial(config: &crate::Config) -> Node {
+    plan::node(config, k8s_openapi::api::core::v1::NodeStatus::default())
 }
 
 /// What an event of the node is about.
@@ -60,11 +85,22 @@ struct Reporter {
     shared: Arc<Shared>,
     /// The status that the API server has.
     reported: Option<Node>,
+    /// When it was reported; zero before the first time.
     at: Duration,
+    /// How long after that it is reported again although nothing changed.
+    heartbeat: Duration,
     pod_cidr: String,
+    /// The runtime does not take the pod network.
+    refused: bool,
+    unschedulable: bool,
+    startup: Startup,
 }
 
 impl Reporter {
+    fn is_starting(&self) -> bool {
+        self.shared.config.clock.monotonic().saturating_sub(self.shared.began) < STARTING
+    }
+
     fn api(&self) -> Api<Node> {
         Api::all(self.shared.client.clone())
     }
@@ -72,19 +108,25 @@ impl Reporter {
     /// Looks once; whether the node is ready.
     async fn round(&mut self) -> Result<bool, kube::Error> {
         let name = self.shared.config.node_name.clone();
-        // A node that is ready and known is not read again before something is to be told.
+        // A node that is known is not read again: it is watched.
         let node = match self.reported.take() {
-            Some(node) if !self.pod_cidr.is_empty() => node,
-            _ => self.register(&name).await?,
+            Some(node) => node,
+            None => self.register(&name).await?,
         };
-        self.tell_pod_cidr(&node).await;
+        let view =
+            self.shared.node.get(&name).map_or_else(|| NodeView::from(&node), |view| NodeView::clone(&view));
+        self.keep_labels(&name, &view).await?;
+        self.tell_pod_cidr(&view).await;
+        if let Some(event) = events::schedulable(self.unschedulable, view.spec.unschedulable) {
+            event.record(&self.shared);
+            self.unschedulable = view.spec.unschedulable;
+        }
         let facts = self.facts().await;
         let ready = facts.is_ready();
         let status = plan::status(&self.shared.config, &self.shared.machine, &facts, node.status.as_ref());
         let now = self.shared.config.clock.monotonic();
-        let report = self.shared.config.configuration.fields.node_status_report_frequency;
         let differs = plan::differs(node.status.as_ref(), &status);
-        if !differs && !self.at.is_zero() && now.saturating_sub(self.at) < report {
+        if !differs && !self.at.is_zero() && now.saturating_sub(self.at) < self.heartbeat {
             self.reported = Some(node);
             return Ok(ready);
         }
@@ -95,13 +137,30 @@ impl Reporter {
         let node = self.api().patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
         self.reported = Some(node);
         self.at = now;
+        self.heartbeat = self.heartbeat(differs);
+        if ready {
+            self.startup.ready(now, &self.shared.counts);
+        }
         Ok(ready)
     }
 
-    /// The node as the API server has it; it is made if it is not there, and its labels are set.
-    async fn register(&self, name: &str) -> Result<Node, kube::Error> {
+    /// `nodeStatusReportFrequency`. After a change it is half of it to one and a half, so that nodes which changed
+    /// together do not report together for ever.
+    fn heartbeat(&self, differs: bool) -> Duration {
         let config = &self.shared.config;
+        let frequency = config.configuration.fields.node_status_report_frequency;
+        match differs {
+            true => frequency.mul_f64(0.5 + config.random.below(1001) as f64 / 1000.0),
+            false => frequency,
+        }
+    }
+
+    /// The node as the API server has it; it is made if it is not there, and its labels are set.
+    async fn register(&mut self, name: &str) -> Result<Node, kube::Error> {
+        let shared = self.shared.clone();
+        let config = &shared.config;
         let api = self.api();
+        self.startup.attempt(config.clock.monotonic());
         let found = match config.configuration.fields.register_node {
             true => api.get_opt(name).await?,
             // Somebody else makes the node: until then there is nothing to tell.
@@ -109,26 +168,49 @@ impl Reporter {
         };
         let Some(node) = found else {
             let facts = self.facts().await;
-            let status = plan::status(config, &self.shared.machine, &facts, None);
-            return api.create(&PostParams::default(), &plan::node(config, status)).await;
+            let status = plan::status(config, &shared.machine, &facts, None);
+            let node = api.create(&PostParams::default(), &plan::node(config, status)).await?;
+            self.startup.registered(config.clock.monotonic(), &shared.counts);
+            return Ok(node);
         };
-        let labels = plan::labels(config);
+        // What its administrator asked for is given to a node once; what it is it says whenever it starts.
+        let labels = plan::lasting(plan::labels(config));
         let known = node.metadata.labels.clone().unwrap_or_default();
         if labels.iter().all(|(key, value)| known.get(key) == Some(value)) {
             return Ok(node);
         }
-        let patch = serde_json::json!({"metadata": {"labels": labels}});
-        api.patch(name, &PatchParams::default(), &Patch::Strategic(&patch)).await
+        self.label(name, &labels).await
     }
 
-    async fn tell_pod_cidr(&mut self, node: &Node) {
-        let spec = node.spec.as_ref();
-        let cidrs = spec.and_then(|spec| spec.pod_cidrs.as_ref()).map(|cidrs| cidrs.join(","));
-        let cidr = cidrs.or_else(|| spec.and_then(|spec| spec.pod_cidr.clone())).unwrap_or_default();
+    async fn label(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<Node, kube::Error> {
+        let patch = serde_json::json!({"metadata": {"labels": labels}});
+        self.api().patch(name, &PatchParams::default(), &Patch::Strategic(&patch)).await
+    }
+
+    /// Its system and architecture nobody else may call differently: pods are placed by them.
+    async fn keep_labels(&self, name: &str, view: &NodeView) -> Result<(), kube::Error> {
+        let mut labels = plan::labels(&self.shared.config);
+        labels.retain(|key, value| {
+            matches!(key.as_str(), "kubernetes.io/os" | "kubernetes.io/arch")
+                && view.metadata.labels.get(key) != Some(value)
+        });
+        match labels.is_empty() {
+            true => Ok(()),
+            false => self.label(name, &labels).await.map(drop),
+        }
+    }
+
+    async fn tell_pod_cidr(&mut self, view: &NodeView) {
+        let cidr = match view.spec.pod_cidrs.is_empty() {
+            true => view.spec.pod_cidr.clone(),
+            false => view.spec.pod_cidrs.join(","),
+        };
         if cidr.is_empty() || cidr == self.pod_cidr {
             return;
         }
-        match self.shared.runtime.set_pod_cidr(&cidr).await {
+        let answer = self.shared.runtime.set_pod_cidr(&cidr).await;
+        self.refused = answer.is_err();
+        match answer {
             Ok(()) => self.pod_cidr = cidr,
             Err(status) => tracing::warn!(%status, "the runtime does not take the pod network"),
         }

@@ -83,6 +83,35 @@ pub fn labels(config: &Config) -> BTreeMap<String, String> {
     labels
 }
 
+/// Labels that a kubelet sets on a node that is there already, as upstream's `updateDefaultLabels`.
+const LASTING: [&str; 11] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+];
+
+/// Those of the labels that are set on a node that is there already.
+pub fn lasting(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    labels.retain(|key, _| LASTING.contains(&key.as_str()));
+    labels
+}
+
+/// What a cluster may ask whether the node can do it, by the names of upstream's gates (KEP-5328), in order.
+const DECLARED: [&str; 4] = [
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
+
 /// As Go calls it.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -146,6 +175,7 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
         }),
         images: Some(images(&facts.images, config.configuration.fields.node_status_max_images)),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(facts.supplemental_groups) }),
+        declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
         runtime_handlers: Some(handlers(&facts.handlers)).filter(|handlers| !handlers.is_empty()),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),
@@ -262,6 +292,7 @@ pub fn differs(old: Option<&NodeStatus>, new: &NodeStatus) -> bool {
         || old.runtime_handlers.clone().unwrap_or_default()
             != new.runtime_handlers.clone().unwrap_or_default()
         || old.features != new.features
+        || old.declared_features != new.declared_features
         || old.images.clone().unwrap_or_default() != new.images.clone().unwrap_or_default()
         || old.node_info != new.node_info
         || old.daemon_endpoints != new.daemon_endpoints

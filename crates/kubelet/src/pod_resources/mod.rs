@@ -10,6 +10,7 @@ use wire::pod_resources_lister_server::{PodResourcesLister, PodResourcesListerSe
 
 use crate::Shared;
 use crate::claims::Prepared;
+use crate::counts::table;
 use crate::memory::Block;
 use crate::pods::Pods;
 use crate::pods::spec::{PodExt, is_sidecar};
@@ -17,6 +18,9 @@ use crate::socket::{SocketError, listen};
 
 /// The most calls at once; who asks is on the node, and few.
 const MOST_CALLS: usize = 32;
+
+/// The version that is served, as metrics name it.
+const VERSION: &str = "v1";
 
 struct Calls {
     shared: Arc<Shared>,
@@ -43,12 +47,20 @@ pub fn serve(shared: &Arc<Shared>, pods: Pods) -> Result<(), SocketError> {
     Ok(())
 }
 
+impl Calls {
+    fn asked(&self, row: &table::Row) {
+        self.shared.counts.count(&table::RESOURCES_ASKED, &[VERSION]);
+        self.shared.counts.count(row, &[VERSION]);
+    }
+}
+
 #[tonic::async_trait]
 impl PodResourcesLister for Calls {
     async fn list(
         &self,
         _: Request<wire::ListPodResourcesRequest>,
     ) -> Result<Response<wire::ListPodResourcesResponse>, Status> {
+        self.asked(&table::RESOURCES_LIST);
         let pods = self.pods.list().into_iter().map(|handle| handle.pod());
         let active = pods.filter(|pod| !pod.is_terminal());
         let pod_resources = active.map(|pod| of_pod(&self.shared, &pod)).collect();
@@ -59,10 +71,13 @@ impl PodResourcesLister for Calls {
         &self,
         request: Request<wire::GetPodResourcesRequest>,
     ) -> Result<Response<wire::GetPodResourcesResponse>, Status> {
+        self.asked(&table::RESOURCES_GET);
         let wire::GetPodResourcesRequest { pod_name: name, pod_namespace: namespace } = request.into_inner();
         let found = self.pods.find(&namespace, &name);
-        let handle =
-            found.ok_or_else(|| Status::unknown(format!("pod {name} in namespace {namespace} not found")))?;
+        let handle = found.ok_or_else(|| {
+            self.shared.counts.count(&table::RESOURCES_GET_ERRORS, &[VERSION]);
+            Status::unknown(format!("pod {name} in namespace {namespace} not found"))
+        })?;
         let pod_resources = Some(of_pod(&self.shared, &handle.pod()));
         Ok(Response::new(wire::GetPodResourcesResponse { pod_resources }))
     }
@@ -71,6 +86,7 @@ impl PodResourcesLister for Calls {
         &self,
         _: Request<wire::AllocatableResourcesRequest>,
     ) -> Result<Response<wire::AllocatableResourcesResponse>, Status> {
+        self.asked(&table::RESOURCES_ALLOCATABLE);
         let exclusive = &self.shared.exclusive;
         Ok(Response::new(wire::AllocatableResourcesResponse {
             devices: exclusive.devices.healthy().into_iter().map(device).collect(),

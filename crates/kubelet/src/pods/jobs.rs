@@ -13,6 +13,7 @@ use super::spec::{MINIMUM_GRACE, PodExt};
 use super::{Handle, pulling, resizing, resources, start};
 use crate::Shared;
 use crate::cgroups::Limits;
+use crate::counts::table;
 use crate::probes::hooks;
 use crate::statics;
 
@@ -55,10 +56,17 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         Action::Resize { containers, sandbox } => {
             resizing::resize(shared, handle, pod, containers, sandbox).await
         }
+        Action::Retire { logs } => {
+            give_back(shared, pod, *logs).await?;
+            let mut memory = handle.memory.lock();
+            memory.retired = true;
+            memory.stripped |= *logs;
+            Ok(())
+        }
         Action::Cleanup => {
-            let given_back = shared.claims.unprepare(pod.uid()).await;
-            given_back.map_err(|error| failed("FailedCleanup", error.to_string()))?;
-            cleanup(shared, handle, pod)
+            give_back(shared, pod, true).await?;
+            handle.memory.lock().cleaned = true;
+            Ok(())
         }
         Action::Delete => delete(shared, handle, pod).await,
         Action::TellBackOff { .. } => Ok(()),
@@ -135,6 +143,23 @@ pub fn log_directory(shared: &Shared, pod: &Pod) -> std::path::PathBuf {
 }
 
 async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
+    let own_users = pod.spec().is_some_and(|spec| spec.host_users == Some(false));
+    let counts = &shared.counts;
+    counts.count(&table::STARTED_PODS, &[]);
+    if own_users {
+        counts.count(&table::USER_PODS, &[]);
+    }
+    let made = make_sandbox(shared, pod, attempt).await;
+    if made.is_err() {
+        counts.count(&table::STARTED_PODS_ERRORS, &[]);
+        if own_users {
+            counts.count(&table::USER_PODS_ERRORS, &[]);
+        }
+    }
+    made
+}
+
+async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
     let mut config = sandbox_config(shared, pod, attempt)?;
     let refuse = |message: String| {
         let message = format!("Failed to create pod sandbox: {message}");
@@ -165,13 +190,16 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     if shared.exclusive.has_cpus(pod) {
         limits.cpu_quota = Some(-1);
     }
-    shared.cgroups.make(&group, &limits).map_err(|error| refuse(error.to_string()))?;
-    shared
-        .runtime
-        .run_sandbox(config, &handler)
-        .await
-        .map_err(|status| refuse(status.message().to_owned()))?;
-    Ok(())
+    let made = shared.cgroups("create", |cgroups| cgroups.make(&group, &limits));
+    made.map_err(|error| refuse(error.to_string()))?;
+    let begun = shared.config.clock.monotonic();
+    let made = shared.runtime.run_sandbox(config, &handler).await;
+    let took = shared.config.clock.monotonic().saturating_sub(begun);
+    shared.counts.took(&table::SANDBOX, &[&handler], took);
+    made.map(drop).map_err(|status| {
+        shared.counts.count(&table::SANDBOX_ERRORS, &[&handler]);
+        refuse(status.message().to_owned())
+    })
 }
 
 async fn kill(
@@ -194,12 +222,15 @@ async fn kill(
         let ip = start::pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
         let limit = Duration::from_secs(grace.unsigned_abs());
         let target = hooks::Target { id, ip: &ip, container };
-        match tokio::time::timeout(limit, hooks::run(shared, hook, &target, limit)).await {
+        match tokio::time::timeout(limit, hooks::run(shared, pod, hook, &target, limit)).await {
             Ok(Ok(())) => {}
             Ok(Err(message)) => {
                 shared.recorder.warning(pod.reference(Some(name)), "FailedPreStopHook", message)
             }
             Err(_) => {
+                if hook.sleep.is_some() {
+                    shared.counts.count(&table::SLEEPS_CUT, &[]);
+                }
                 tracing::debug!(pod = %pod.described(), name, "a preStop hook took the whole grace period")
             }
         }
@@ -209,19 +240,24 @@ async fn kill(
     shared.runtime.stop_container(id, left).await.map_err(call("FailedKill"))
 }
 
-fn cleanup(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+/// Gives back what a pod that is over had of the node, its logs only if that is wanted.
+async fn give_back(shared: &Shared, pod: &Pod, logs: bool) -> Result<(), Failed> {
+    let given_back = shared.claims.unprepare(pod.uid()).await;
+    given_back.map_err(|error| failed("FailedCleanup", error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
-    shared.cgroups.remove(&group).map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    let removed = shared.cgroups("destroy", |cgroups| cgroups.remove(&group));
+    removed.map_err(|error| failed("FailedCleanup", error.to_string()))?;
     shared.volumes.remove_pod(pod.uid()).map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    shared.users.release(pod.uid());
+    if !logs {
+        return Ok(());
+    }
     match std::fs::remove_dir_all(log_directory(shared, pod)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed("FailedCleanup", error.to_string()));
+            Err(failed("FailedCleanup", error.to_string()))
         }
-        _ => {}
+        _ => Ok(()),
     }
-    shared.users.release(pod.uid());
-    handle.memory.lock().cleaned = true;
-    Ok(())
 }
 
 fn is_gone(error: &kube::Error) -> bool {
@@ -304,6 +340,11 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
         }
         Err(error) => return Err(failed("Status", error.to_string())),
     }
-    handle.memory.lock().acknowledged = Some(status);
+    let mut memory = handle.memory.lock();
+    if let Some(changed) = memory.changed_at.take() {
+        let took = shared.config.clock.monotonic().saturating_sub(changed);
+        shared.counts.took(&table::POD_STATUS_SYNC, &[], took);
+    }
+    memory.acknowledged = Some(status);
     Ok(())
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
 
-use super::admission::{Demand, Refusal, fits};
+use super::admission::fit::{self, Failure};
+use super::admission::node::Verdict;
+use super::admission::{Demand, preempt::Candidate};
 
 /// See the module.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub struct Ledger {
     /// What the node can give; the processor in thousandths.
     capacity: BTreeMap<String, i64>,
     taken: Mutex<HashMap<String, Demand>>,
+    /// One critical pod at a time takes the place of others, so that two do not count on the same room.
+    pub replacing: tokio::sync::Mutex<()>,
 }
 
 /// Why a pod that runs does not get more.
@@ -19,13 +23,15 @@ pub struct Ledger {
 pub struct Shortage {
     /// Even an empty node would have too little.
     pub hopeless: bool,
+    /// Why, as metrics name it; empty unless it is hopeless.
+    pub kind: &'static str,
     pub message: String,
 }
 
 impl Ledger {
     /// Of a node that can give so much.
     pub fn new(capacity: BTreeMap<String, i64>) -> Self {
-        Self { capacity, taken: Mutex::default() }
+        Self { capacity, taken: Mutex::default(), replacing: tokio::sync::Mutex::default() }
     }
 
     /// Notes what a pod has, whatever the node can give.
@@ -33,16 +39,43 @@ impl Ledger {
         self.taken.lock().insert(uid.to_owned(), demand);
     }
 
-    /// Gives a new pod what it asks for.
+    /// Gives a new pod what it asks for. `more` are resources of which the node's object tells alone, and `verdict` is
+    /// what else stands against the pod.
     ///
     /// # Errors
-    /// [`Refusal`], and nothing is given.
-    pub fn admit(&self, uid: &str, demand: Demand) -> Result<(), Refusal> {
+    /// All that stands against it, in upstream's order; then nothing is given.
+    pub fn admit(
+        &self,
+        uid: &str,
+        demand: &Demand,
+        more: &BTreeMap<String, i64>,
+        verdict: &Verdict,
+    ) -> Result<(), Vec<Failure>> {
         let mut taken = self.taken.lock();
         let others = taken.iter().filter(|(other, _)| *other != uid).map(|(_, demand)| demand);
-        fits(&demand, others, &self.capacity)?;
-        taken.insert(uid.to_owned(), demand);
+        let mut capacity = self.capacity.clone();
+        for (name, amount) in more {
+            capacity.entry(name.clone()).or_insert(*amount);
+        }
+        let mut failures = fit::resources(demand, others.clone(), &capacity);
+        failures.extend(verdict.selected.iter().cloned());
+        failures.extend(fit::ports(demand, others));
+        failures.extend(verdict.tainted.clone());
+        if !failures.is_empty() {
+            return Err(failures);
+        }
+        taken.insert(uid.to_owned(), demand.clone());
         Ok(())
+    }
+
+    /// Of pods that could go: what they would free.
+    pub fn candidates(&self, pods: Vec<(String, &'static str)>) -> Vec<Candidate> {
+        let taken = self.taken.lock();
+        let of = |(uid, qos): (String, &'static str)| {
+            let demand = taken.get(&uid)?.clone();
+            Some(Candidate { uid, qos, demand })
+        };
+        pods.into_iter().filter_map(of).collect()
     }
 
     /// Gives a pod other resources than it had, or says what is missing; then it keeps what it had.
@@ -62,11 +95,12 @@ impl Ledger {
             let message = format!(
                 "Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}"
             );
-            return Err(Shortage { hopeless: true, message });
+            return Err(Shortage { hopeless: true, kind: "insufficient_node_allocatable", message });
         }
         let others = taken.iter().filter(|(other, _)| *other != uid).map(|(_, demand)| demand);
-        fits(&more, others, &self.capacity)
-            .map_err(|refusal| Shortage { hopeless: false, message: refusal.message })?;
+        if let Some(failure) = fit::resources(&more, others, &self.capacity).first() {
+            return Err(Shortage { hopeless: false, kind: "", message: failure.refusal().message });
+        }
         taken.insert(uid.to_owned(), demand);
         Ok(())
     }
@@ -85,12 +119,17 @@ mod tests {
         Demand { amounts: BTreeMap::from([("cpu".to_owned(), milli)]), ports: Vec::new() }
     }
 
+    fn admit(ledger: &Ledger, uid: &str, demand: &Demand) -> Result<(), Vec<String>> {
+        let admitted = ledger.admit(uid, demand, &BTreeMap::new(), &Verdict::default());
+        admitted.map_err(|failures| failures.iter().map(|failure| failure.refusal().reason).collect())
+    }
+
     #[test]
     fn nothing_is_given_twice_and_less_is_always_granted() {
         let ledger = Ledger::new(BTreeMap::from([("cpu".to_owned(), 2000)]));
-        ledger.admit("a", cpu(1500)).unwrap();
-        assert_eq!(ledger.admit("b", cpu(600)).unwrap_err().reason, "OutOfcpu");
-        ledger.admit("b", cpu(500)).unwrap();
+        admit(&ledger, "a", &cpu(1500)).unwrap();
+        assert_eq!(admit(&ledger, "b", &cpu(600)).unwrap_err(), ["OutOfcpu"]);
+        admit(&ledger, "b", &cpu(500)).unwrap();
         let shortage = ledger.exchange("b", cpu(600)).unwrap_err();
         assert_eq!(
             (shortage.hopeless, shortage.message.as_str()),
@@ -101,5 +140,20 @@ mod tests {
         ledger.exchange("b", cpu(8000)).unwrap();
         ledger.release("a");
         ledger.exchange("b", cpu(2000)).unwrap();
+    }
+    #[test]
+    fn what_the_nodes_object_alone_tells_of_is_counted_too() {
+        let ledger = Ledger::new(BTreeMap::from([("cpu".to_owned(), 2000)]));
+        let mut wants = cpu(500);
+        wants.amounts.insert("example.com/dongle".to_owned(), 1);
+        let more = BTreeMap::from([("example.com/dongle".to_owned(), 1), ("cpu".to_owned(), 9000)]);
+        let fine = Verdict::default();
+        ledger.admit("a", &wants, &more, &fine).unwrap();
+        let failures = ledger.admit("b", &wants, &more, &fine).unwrap_err();
+        assert_eq!(failures[0].refusal().reason, "OutOfexample.com/dongle");
+        wants.amounts.insert("cpu".to_owned(), 1900);
+        assert_eq!(ledger.admit("b", &wants, &more, &fine).unwrap_err().len(), 2, "what is known counts");
+        let gone = ledger.candidates(vec![("a".to_owned(), "Burstable"), ("x".to_owned(), "Burstable")]);
+        assert_eq!((gone.len(), gone[0].demand.of("cpu")), (1, 500));
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker remembers between two looks at its pod. It may all be lost: a new kubelet begins without it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
@@ -26,6 +27,7 @@ pub enum Job {
     RemoveSandbox(String),
     RemoveContainer(String),
     Resize,
+    Retire,
     Cleanup,
     Delete,
     Status,
@@ -117,12 +119,22 @@ pub struct Memory {
     pub told: BTreeMap<String, Timestamp>,
     /// The containers that are being killed, by id: with which grace period.
     pub kills: BTreeMap<String, i64>,
+    /// When the first image was asked for, and the last one was there, by the monotonic clock.
+    pub pulled: Option<(Duration, Duration)>,
+    /// Since when the API server does not know the status, likewise.
+    pub changed_at: Option<Duration>,
     /// The status that was made last.
     pub status: Option<PodStatus>,
     /// The status that the API server has.
     pub acknowledged: Option<PodStatus>,
     /// Set when the last status of an ending pod was made: its containers may go now.
     pub frozen: bool,
+    /// It is over, and its volumes, cgroups and claims are gone.
+    pub retired: bool,
+    /// The node needs its disk: once it is over, containers and logs go, too.
+    pub strip: bool,
+    /// They are gone.
+    pub stripped: bool,
     pub cleaned: bool,
     /// The object is deleted.
     pub deleted: bool,

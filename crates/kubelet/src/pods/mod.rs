@@ -20,10 +20,12 @@ mod config;
 pub mod env;
 mod env_file;
 mod fields;
+mod follow;
 mod images;
 mod jobs;
 pub mod ledger;
 pub mod memory;
+mod noted;
 pub mod observed;
 mod orphans;
 pub mod plan;
@@ -35,6 +37,7 @@ mod resources;
 pub mod spec;
 mod start;
 mod status;
+mod take;
 #[cfg(test)]
 mod tests;
 pub mod userns;
@@ -42,32 +45,31 @@ mod worker;
 
 pub use fields::Surroundings;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::memory::GiveBack;
-use client::{Change, Informer, Reflector, Resource};
+use client::{Change, Informer, Resource};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::Shared;
+use crate::counts::table;
 use crate::statics;
 pub use memory::Ending;
 use memory::Memory;
 use observed::Observed;
 use spec::PodExt;
 
-/// How often the runtime is asked for everything, with and without events from it.
-const RELIST: Duration = Duration::from_secs(5);
-const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
-
 /// A pod and its worker's memory.
 pub struct Handle {
     pub uid: String,
+    /// When it was seen first, by the monotonic clock.
+    seen: Duration,
     pod: RwLock<Arc<Pod>>,
     /// It is gone from the API, or its manifest is.
     removed: AtomicBool,
@@ -81,9 +83,10 @@ pub struct Handle {
 }
 
 impl Handle {
-    fn new(uid: &str, pod: Arc<Pod>, is_static: bool) -> Self {
+    fn new(uid: &str, pod: Arc<Pod>, is_static: bool, seen: Duration) -> Self {
         Self {
             uid: uid.to_owned(),
+            seen,
             is_static,
             mirror: RwLock::default(),
             pod: RwLock::new(pod),
@@ -136,6 +139,18 @@ impl Handle {
         }
         *self.mirror.write() = mirror;
         self.wake();
+    }
+
+    /// Whether it has anything that could be given up.
+    pub fn is_active(&self) -> bool {
+        let pod = self.pod();
+        let ending = self.memory.lock().ending.is_some();
+        !self.is_removed() && !pod.is_terminal() && !pod.is_deleting() && !ending
+    }
+
+    /// Whether it is never given up: static, or critical for the system.
+    pub fn is_critical(&self) -> bool {
+        self.is_static || self.pod().is_critical()
     }
 
     /// Ends the pod as failed, for the node's own reasons. The first one counts.
@@ -251,7 +266,12 @@ impl Pods {
     fn static_ended(&self, handle: &Handle) {
         let next = self.statics.lock().waiting.remove(&key(&handle.pod()));
         match (next, handle.mirror()) {
-            (Some(next), _) => self.set_static(next),
+            (Some(next), _) => {
+                if next.uid() == handle.uid {
+                    self.shared.counts.count(&table::RESTARTED_PODS, &["true"]);
+                }
+                self.set_static(next);
+            }
             (None, Some(mirror)) => self.retire(mirror),
             (None, None) => {}
         }
@@ -312,12 +332,13 @@ impl Pods {
             handle.replace(pod);
             return;
         }
-        let handle = Arc::new(Handle::new(pod.uid(), pod.clone(), is_static));
+        let seen = self.shared.config.clock.monotonic();
+        let handle = Arc::new(Handle::new(pod.uid(), pod.clone(), is_static, seen));
         handles.insert(pod.uid().to_owned(), handle.clone());
         drop(handles);
         let (pods, shared) = (self.clone(), self.shared.clone());
         self.shared.tasks.spawn(async move {
-            worker::run(shared.clone(), handle.clone()).await;
+            worker::run(pods.clone(), handle.clone()).await;
             pods.handles.lock().remove(&handle.uid);
             shared.ledger.release(&handle.uid);
             shared.counts.forget(&handle.uid);
@@ -330,6 +351,20 @@ impl Pods {
         });
     }
 
+    /// Lets go of containers and logs of all pods that are over, for the disk is short. Those pods.
+    pub fn strip(&self) -> Vec<Arc<Handle>> {
+        let over = |handle: &Arc<Handle>| {
+            let mut memory = handle.memory.lock();
+            let phase = memory.status.as_ref().and_then(|status| status.phase.as_deref());
+            let over = matches!(phase, Some("Succeeded" | "Failed"));
+            memory.strip |= over;
+            over
+        };
+        let over: Vec<Arc<Handle>> = self.list().into_iter().filter(over).collect();
+        over.iter().for_each(|handle| handle.wake());
+        over
+    }
+
     /// There is room again: whoever waits for it may have it now.
     fn retry_resizes(&self) {
         for handle in self.list() {
@@ -339,101 +374,6 @@ impl Pods {
                 handle.wake();
             }
         }
-    }
-
-    /// Wakes workers as soon as the runtime tells of their containers, and now and then looks whether it forgot to.
-    async fn follow_runtime(self, reflector: Reflector<Pod>) {
-        if !reflector.synced().await {
-            return;
-        }
-        let mut known = BTreeMap::new();
-        self.relist(&mut known).await;
-        orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
-        let mut events = None;
-        let mut asked = false;
-        // One that knows no events is not asked again until it was away: another may have come in its place.
-        let mut has_none = false;
-        let knows_none = |status: &tonic::Status| status.code() == tonic::Code::Unimplemented;
-        loop {
-            if events.is_none() && !has_none {
-                match self.shared.runtime.events().await {
-                    Ok(stream) => (events, asked) = (Some(stream), true),
-                    Err(status) => has_none = knows_none(&status),
-                }
-            }
-            has_none &= self.relist(&mut known).await;
-            let pause = if events.is_some() { RELIST } else { RELIST_WITHOUT_EVENTS };
-            let until = tokio::time::Instant::now() + pause;
-            while let Some(stream) = events.as_mut() {
-                match tokio::time::timeout_at(until, stream.message()).await {
-                    Ok(Ok(Some(event))) => self.told(&event),
-                    Ok(Ok(None)) => events = None,
-                    Ok(Err(status)) => {
-                        has_none = knows_none(&status);
-                        (events, asked) = (None, !has_none);
-                    }
-                    Err(_) => break,
-                }
-            }
-            if events.is_none() {
-                // A runtime that has events is back in a moment; one without is asked every second.
-                let pause = if asked { Duration::from_millis(200) } else { pause };
-                tokio::time::sleep(pause).await;
-            }
-        }
-    }
-
-    fn told(&self, event: &cri::v1::ContainerEventResponse) {
-        let sandbox = event.pod_sandbox_status.as_ref();
-        let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
-        if let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) {
-            handle.wake();
-        }
-    }
-
-    /// Wakes the workers of pods of which anything changed, and clears away pods that nobody wants. Says whether the
-    /// runtime answered.
-    async fn relist(&self, known: &mut BTreeMap<String, Vec<(String, i32)>>) -> bool {
-        let runtime = &self.shared.runtime;
-        let begun = self.shared.config.clock.monotonic();
-        let (sandboxes, containers) =
-            match tokio::try_join!(runtime.sandboxes(None), runtime.containers(None)) {
-                Ok(both) => both,
-                Err(status) => {
-                    tracing::warn!(%status, "the runtime does not list its containers");
-                    return false;
-                }
-            };
-        self.shared.counts.relisted(self.shared.config.clock.monotonic().saturating_sub(begun));
-        let mut now: BTreeMap<String, Vec<(String, i32)>> = BTreeMap::new();
-        let sandboxes =
-            sandboxes.into_iter().map(|s| (s.labels.get(observed::POD_UID).cloned(), s.id, s.state));
-        let containers =
-            containers.into_iter().map(|c| (c.labels.get(observed::POD_UID).cloned(), c.id, c.state + 10));
-        for (uid, id, state) in sandboxes.chain(containers) {
-            // What carries no pod's label was not made by a kubelet.
-            if let Some(uid) = uid {
-                now.entry(uid).or_default().push((id, state));
-            }
-        }
-        for states in now.values_mut() {
-            states.sort();
-        }
-        for (uid, states) in &now {
-            let handle = self.handles.lock().get(uid).cloned();
-            match handle {
-                Some(handle) if known.get(uid) != Some(states) => handle.wake(),
-                Some(_) => {}
-                None => orphans::clear(&self.shared, uid).await,
-            }
-        }
-        for uid in known.keys().filter(|uid| !now.contains_key(*uid)) {
-            if let Some(handle) = self.handles.lock().get(uid) {
-                handle.wake();
-            }
-        }
-        *known = now;
-        true
     }
 }
 

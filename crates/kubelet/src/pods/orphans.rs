@@ -7,6 +7,7 @@ use futures::future::join_all;
 use super::observed::{Cache, GRACE, POD_UID, State, observe};
 use super::resources;
 use crate::Shared;
+use crate::counts::table;
 
 /// Ends and removes all that the runtime has of a pod. What fails is tried again at the next look.
 pub async fn clear(shared: &Shared, uid: &str) {
@@ -64,12 +65,17 @@ pub fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
         }
     }
     found.extend(shared.cgroups.pods(&resources::cgroup_roots(&shared.config.cgroup_root)));
+    let (mut cleaned, mut failed) = (0_u32, 0_u32);
     for uid in found.iter().filter(|uid| !uid.is_empty() && !is_known(uid)) {
         tracing::info!(uid, "removing what is left of a pod that is not known any more");
-        for error in leftovers(shared, uid) {
+        let errors = leftovers(shared, uid);
+        for error in &errors {
             tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
         }
+        if errors.is_empty() { cleaned += 1 } else { failed += 1 }
     }
+    shared.counts.set(&table::ORPHANS_CLEANED, &[], f64::from(cleaned));
+    shared.counts.set(&table::ORPHANS_ERRORS, &[], f64::from(failed));
 }
 
 /// Removes files, logs and cgroups of a pod of which no more than its uid is known. What could not be removed.
@@ -80,7 +86,7 @@ fn leftovers(shared: &Shared, uid: &str) -> Vec<std::io::Error> {
     shared.exclusive.release(uid);
     shared.claims.release(uid);
     for group in resources::cgroups_of(&shared.config.cgroup_root, uid) {
-        failures.extend(shared.cgroups.remove(&group).err());
+        failures.extend(shared.cgroups("destroy", |cgroups| cgroups.remove(&group)).err());
     }
     match std::fs::read_dir(&shared.config.log_dir) {
         Ok(entries) => {

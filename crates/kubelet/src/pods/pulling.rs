@@ -19,8 +19,12 @@ pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> R
     let Some(container) = pod.container(name) else { return Ok(()) };
     let image = container.image.as_deref().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
+    let begun = shared.config.clock.monotonic();
     let reference = ensure(shared, pod, name, image, policy).await?;
-    handle.memory.lock().images.insert(name.to_owned(), reference);
+    let mut memory = handle.memory.lock();
+    memory.images.insert(name.to_owned(), reference);
+    let first = memory.pulled.map_or(begun, |(first, _)| first.min(begun));
+    memory.pulled = Some((first, shared.config.clock.monotonic()));
     Ok(())
 }
 

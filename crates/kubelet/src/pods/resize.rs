@@ -68,6 +68,23 @@ impl Allocation {
         recorded
     }
 
+    /// What each container of both had, and has.
+    pub fn pairs<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a ResourceRequirements>, Option<&'a ResourceRequirements>)> {
+        let both = self.containers.iter().filter_map(|(name, had)| Some((had, other.containers.get(name)?)));
+        both.map(|(had, has)| (had.as_ref(), has.as_ref()))
+    }
+
+    /// Whether a container is to have another amount of a resource.
+    pub fn differs(&self, pod: &Pod, resource: &str) -> bool {
+        pod.init_containers().iter().chain(pod.containers()).any(|container| {
+            let has = self.containers.get(&container.name).and_then(Option::as_ref);
+            resources::request(container.resources.as_ref(), resource) != resources::request(has, resource)
+        })
+    }
+
     /// The pod as it runs here.
     pub fn apply<'p>(&self, pod: &'p Pod) -> Cow<'p, Pod> {
         if *self == Self::wanted(pod) {

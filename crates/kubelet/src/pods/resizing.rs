@@ -8,9 +8,24 @@ use super::resources;
 use super::spec::PodExt;
 use crate::Shared;
 use crate::cgroups::Limits;
+use crate::counts::table;
 
 /// Gives containers (ids and names) what is allocated to them.
 pub async fn resize(
+    shared: &Shared,
+    handle: &Handle,
+    pod: &Pod,
+    containers: &[(String, String)],
+    sandbox: &str,
+) -> Result<(), Failed> {
+    let begun = shared.config.clock.monotonic();
+    let done = give(shared, handle, pod, containers, sandbox).await;
+    let took = shared.config.clock.monotonic().saturating_sub(begun).as_secs_f64() * 1000.0;
+    shared.counts.observe(&table::RESIZE, &[&done.is_ok().to_string()], took);
+    done
+}
+
+async fn give(
     shared: &Shared,
     handle: &Handle,
     pod: &Pod,
@@ -29,7 +44,8 @@ pub async fn resize(
     check_usage(shared, &group, &limits).map_err(&wrong)?;
     // While containers change, neither what they had nor what they get may be refused by the pod's own limit.
     let open = Limits { cpu_quota: Some(-1), memory: Some(-1), ..limits.clone() };
-    shared.cgroups.apply(&group, &open).map_err(|error| wrong(error.to_string()))?;
+    let apply = |limits: &Limits| shared.cgroups("update", |cgroups| cgroups.apply(&group, limits));
+    apply(&open).map_err(|error| wrong(error.to_string()))?;
     for (id, name) in containers {
         let Some(container) = pod.container(name) else { continue };
         let wanted = resources::unbounded(resources::container(pod, &container, shared.machine.memory));
@@ -46,7 +62,7 @@ pub async fn resize(
         .update_sandbox(sandbox, resources::pod(pod))
         .await
         .map_err(|status| wrong(status.message().to_owned()))?;
-    shared.cgroups.apply(&group, &limits).map_err(|error| wrong(error.to_string()))
+    apply(&limits).map_err(|error| wrong(error.to_string()))
 }
 
 /// A limit below what is used already would end in a kill.

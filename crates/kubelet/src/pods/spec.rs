@@ -29,6 +29,8 @@ pub trait PodExt {
     fn ephemeral_containers(&self) -> &[EphemeralContainer];
     /// Any of its containers, of whichever kind.
     fn container(&self, name: &str) -> Option<Cow<'_, Container>>;
+    /// What kind of container it is, as metrics name it: `container`, `init_container` or `ephemeral_container`.
+    fn kind_of(&self, container: &str) -> &'static str;
     fn host_network(&self) -> bool;
     fn security(&self) -> Option<&PodSecurityContext>;
     /// How long its containers have to stop, in seconds.
@@ -90,6 +92,15 @@ impl PodExt for Pod {
         lasting
             .map(Cow::Borrowed)
             .or_else(|| ephemeral().map(|container| Cow::Owned(as_container(container))))
+    }
+
+    fn kind_of(&self, container: &str) -> &'static str {
+        let has = |list: &[Container]| list.iter().any(|one| one.name == container);
+        match (has(self.init_containers()), has(self.containers())) {
+            (true, _) => "init_container",
+            (_, true) => "container",
+            _ => "ephemeral_container",
+        }
     }
 
     fn host_network(&self) -> bool {

@@ -19,6 +19,7 @@ use super::observed::State;
 use super::pulling;
 use super::spec::PodExt;
 use crate::Shared;
+use crate::counts::table;
 use crate::probes::hooks;
 
 /// Which container is started, and where.
@@ -83,9 +84,15 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let container = container.as_ref();
     let refuse = |reason: &str, message: String| {
         shared.recorder.warning(pod.reference(Some(&container.name)), "Failed", format!("Error: {message}"));
+        let labels = [reason, pod.kind_of(&container.name)];
+        shared.counts.count(&table::STARTED_CONTAINERS_ERRORS, &labels);
         failed(reason, message)
     };
     let images = pulling::volumes(shared, pod, container).await?;
+    for _ in &images {
+        shared.counts.count(&table::IMAGE_VOLUMES, &[]);
+    }
+    let mounted = |row: &table::Row| images.iter().for_each(|_| shared.counts.count(row, &[]));
     let config = prepare(shared, handle, pod, container, attempt, &images)
         .await
         .map_err(|message| refuse("CreateContainerConfigError", message))?;
@@ -95,11 +102,13 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     }
     let placed =
         config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|r| r.cpuset_cpus.clone());
-    let id = shared
-        .runtime
-        .create_container(attempt.sandbox, Box::new(config), sandbox)
-        .await
-        .map_err(|status| refuse("CreateContainerError", status.message().to_owned()))?;
+    let id = shared.runtime.create_container(attempt.sandbox, Box::new(config), sandbox).await.map_err(
+        |status| {
+            mounted(&table::IMAGE_VOLUMES_ERRORS);
+            refuse("CreateContainerError", status.message().to_owned())
+        },
+    )?;
+    mounted(&table::IMAGE_VOLUMES_MOUNTED);
     let about = || pod.reference(Some(&container.name));
     shared.recorder.normal(about(), "Created", "Container created");
     if let Err(status) = shared.runtime.start_container(&id).await {
@@ -116,13 +125,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let given = container.resources.clone().unwrap_or_default();
     handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
-    let is_init = pod.init_containers().iter().any(|init| init.name == container.name);
-    let is_main = pod.containers().iter().any(|main| main.name == container.name);
-    shared.counts.started(match (is_init, is_main) {
-        (true, _) => "init_container",
-        (_, true) => "container",
-        _ => "ephemeral_container",
-    });
+    shared.counts.count(&table::STARTED_CONTAINERS, &[pod.kind_of(&container.name)]);
     post_start(shared, handle, pod, container, &id).await
 }
 
@@ -138,7 +141,7 @@ async fn post_start(
     };
     let ip = pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
     let target = hooks::Target { id, ip: &ip, container };
-    let Err(message) = hooks::run(shared, hook, &target, Duration::from_secs(3600)).await else {
+    let Err(message) = hooks::run(shared, pod, hook, &target, Duration::from_secs(3600)).await else {
         return Ok(());
     };
     shared.recorder.warning(pod.reference(Some(&container.name)), "FailedPostStartHook", message);

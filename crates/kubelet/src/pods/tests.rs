@@ -165,6 +165,10 @@ impl Node {
                     self.memory.resize.actuated.insert(id, given);
                 }
             }
+            Action::Retire { logs } => {
+                self.memory.retired = true;
+                self.memory.stripped |= logs;
+            }
             Action::Cleanup => self.memory.cleaned = true,
             Action::Delete => self.memory.deleted = true,
         }

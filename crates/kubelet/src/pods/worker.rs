@@ -8,30 +8,33 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::task::AbortHandle;
 
-use super::admission::{self, Refusal};
+use super::admission;
 use super::ledger::Shortage;
-use super::memory::{Ending, Health, Job, Outcome};
-use super::observed::{Cache, Observed, State, observe};
+use super::memory::{Health, Job, Outcome};
+use super::observed::{Cache, Observed, State};
 use super::plan::{Action, Plan, View, plan};
 use super::resize::{self, Allocation, Progress};
 use super::spec::PodExt;
 use super::status::{NodeFacts, generate};
-use super::{Handle, jobs};
+use super::{Handle, Pods, jobs};
 use crate::Shared;
+use crate::counts::table;
 use crate::{probes, statics};
 
 /// Asking the runtime again after it did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Works until nothing of the pod is left.
-pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
-    let seen = shared.config.clock.monotonic();
-    let mut worker =
-        Worker { shared, handle, cache: Cache::default(), probers: HashMap::new(), starts: Some(seen) };
+pub async fn run(pods: Pods, handle: Arc<Handle>) {
+    let shared = pods.shared.clone();
+    let starts = Some(handle.seen);
+    let (cache, probers) = (Cache::default(), HashMap::new());
+    let mut worker = Worker { shared, pods, handle, cache, probers, starts };
+    worker.note_begin();
     let mut operation = "create";
     loop {
         let ended = worker.handle.memory.lock().ended;
-        match observe(&worker.shared.runtime, &worker.handle.uid, &mut worker.cache).await {
+        match worker.observe().await {
             // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
             Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
@@ -40,7 +43,7 @@ pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
                 worker.admit(&observed).await;
                 let decided = worker.round(observed);
                 let took = worker.shared.config.clock.monotonic().saturating_sub(begun);
-                worker.shared.counts.worked(operation, took);
+                worker.shared.counts.took(&table::POD_WORKER, &[operation], took);
                 operation = "sync";
                 worker.note_start();
                 let Some(wake) = decided else { break };
@@ -55,36 +58,21 @@ pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
     worker.probers.values().for_each(AbortHandle::abort);
 }
 
-struct Worker {
-    shared: Arc<Shared>,
-    handle: Arc<Handle>,
-    cache: Cache,
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    /// Its own pod and the others.
+    pub(super) pods: Pods,
+    pub(super) handle: Arc<Handle>,
+    pub(super) cache: Cache,
     /// By container id.
     probers: HashMap<String, AbortHandle>,
     /// When the pod was seen first, until it runs.
-    starts: Option<Duration>,
+    pub(super) starts: Option<Duration>,
 }
 
 impl Worker {
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.shared.config.clock.now()
-    }
-
-    /// Tells once how long the pod took to run. One that ran before this kubelet looked is not told of.
-    fn note_start(&mut self) {
-        let Some(seen) = self.starts else { return };
-        let before = self.handle.pod().status.as_ref().and_then(|status| status.phase.clone());
-        let memory = self.handle.memory.lock();
-        let phase = memory.status.as_ref().and_then(|status| status.phase.as_deref());
-        match (before.as_deref(), phase) {
-            (_, None) | (None | Some("Pending"), Some("Pending")) => {}
-            (None | Some("Pending"), Some("Running")) => {
-                self.starts = None;
-                let took = self.shared.config.clock.monotonic().saturating_sub(seen);
-                self.shared.counts.runs(took);
-            }
-            _ => self.starts = None,
-        }
     }
 
     async fn wait(&self, wake: Option<Timestamp>) {
@@ -101,7 +89,8 @@ impl Worker {
     /// Decides once. `None` when the worker is done, else when to look again.
     fn round(&mut self, observed: Arc<Observed>) -> Option<Option<Timestamp>> {
         let pod = self.handle.pod();
-        *self.handle.observed.lock() = observed.clone();
+        let before = std::mem::replace(&mut *self.handle.observed.lock(), observed.clone());
+        self.note_ends(&pod, &before, &observed);
         self.forget_gone(&observed);
         let pod = self.allocate(&pod, &observed);
         let decided = self.decide(&pod, &observed);
@@ -171,6 +160,9 @@ impl Worker {
             memory.acknowledged = pod.status.clone();
         }
         if !memory.frozen {
+            if memory.status.as_ref() != Some(&status) {
+                memory.changed_at.get_or_insert(self.shared.config.clock.monotonic());
+            }
             memory.status = Some(status);
             memory.frozen = decided.over && pod.is_deleting();
             if memory.frozen && memory.acknowledged == memory.status {
@@ -199,12 +191,13 @@ impl Worker {
             memory.resize.pending = None;
             return pod.clone();
         }
-        let exchanged = match self.shared.exclusive.fixed(pod) {
-            Some(why) => Err(Shortage { hopeless: true, message: why.to_owned() }),
+        let exchanged = match self.shared.exclusive.fixed(pod, |resource| allocated.differs(pod, resource)) {
+            Some((kind, why)) => Err(Shortage { hopeless: true, kind, message: why.to_owned() }),
             None => self.shared.ledger.exchange(&self.handle.uid, admission::demand(pod)),
         };
         match exchanged {
             Ok(()) => {
+                self.note_resize(&allocated, &wanted, memory.resize.pending.as_ref().map(|(why, _)| *why));
                 memory.resize.allocated = Some(wanted);
                 memory.resize.pending = None;
                 let generation = pod.metadata.generation;
@@ -223,67 +216,14 @@ impl Worker {
                     let summary = resize::summary(pod, pod.metadata.generation, &shortage.message);
                     let message = format!("Pod resize {reason}: {summary}");
                     self.shared.recorder.warning(pod.reference(None), event, message);
+                    if shortage.hopeless {
+                        self.shared.counts.count(&table::RESIZES_INFEASIBLE, &[shortage.kind]);
+                    }
                     memory.resize.pending = pending;
                 }
                 Arc::new(allocated.apply(pod).into_owned())
             }
         }
-    }
-
-    /// Takes the pod when it is seen for the first time, or says why not.
-    async fn admit(&self, observed: &Observed) {
-        let pod = self.handle.pod();
-        if self.handle.memory.lock().resize.allocated.is_some() {
-            return;
-        }
-        let first = Allocation::recorded(&pod);
-        let allocated = first.apply(&pod);
-        let taken = self.take(&allocated, observed).await;
-        let mut memory = self.handle.memory.lock();
-        memory.resize.allocated = Some(first);
-        if let Err(Refusal { reason, message }) = taken {
-            self.shared.exclusive.release(&self.handle.uid);
-            self.shared.recorder.warning(pod.reference(None), &reason, message.clone());
-            let message = format!("Pod was rejected: {message}");
-            memory.ending.get_or_insert(Ending { reason, message, refused: true, ..Ending::default() });
-        }
-    }
-
-    /// Takes a new pod, if the node can. One that a kubelet took before is not asked again.
-    async fn take(&self, pod: &Pod, observed: &Observed) -> Result<(), Refusal> {
-        let demand = admission::demand(pod);
-        let known = pod.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        if known || !observed.sandboxes.is_empty() || pod.is_deleting() {
-            if !pod.is_terminal() {
-                self.shared.ledger.note(&self.handle.uid, demand);
-                tokio::select! {
-                    () = self.shared.exclusive.admit_again(pod) => {}
-                    () = self.leaving() => {}
-                }
-            }
-            return Ok(());
-        }
-        admission::while_closing(self.shared.shutdown.is_begun())?;
-        admission::under_pressure(pod, self.handle.is_static, &self.shared.pressure.now())?;
-        admission::check(pod)?;
-        // A plugin may take its time, or for ever: a pod that is to go does not wait for it.
-        tokio::select! {
-            given = self.shared.exclusive.admit(pod) => given?,
-            () = self.leaving() => {
-                self.shared.exclusive.release(&self.handle.uid);
-                return Ok(());
-            }
-        }
-        self.shared.ledger.admit(&self.handle.uid, demand)
-    }
-
-    /// Until the pod is to go.
-    async fn leaving(&self) {
-        while !self.handle.is_removed() && !self.handle.pod().is_deleting() {
-            self.handle.wake.notified().await;
-        }
-        // Whoever looks next is to see it, too.
-        self.handle.wake();
     }
 
     fn forget_gone(&mut self, observed: &Observed) {

@@ -42,7 +42,7 @@ pub async fn probe(runtime: &Runtime, probe: &Probe, target: &Target<'_>, limit:
         return command(runtime, exec.command.clone().unwrap_or_default(), target, limit).await;
     }
     if let Some(http) = &probe.http_get {
-        return within(limit, get(http, target, "kube-probe/1.37")).await;
+        return within(limit, get(http, target)).await;
     }
     if let Some(tcp) = &probe.tcp_socket {
         let host = tcp.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(target.ip);
@@ -93,7 +93,28 @@ async fn connect(host: &str, port: &IntOrString, target: &Target<'_>) -> Result<
 }
 
 /// Makes a GET request; statuses from 200 to 399 are a success.
-pub async fn get(action: &HTTPGetAction, target: &Target<'_>, agent: &str) -> Result<(), String> {
+async fn get(action: &HTTPGetAction, target: &Target<'_>) -> Result<(), String> {
+    match ask(action, target, "kube-probe/1.37").await.map_err(|failed| failed.message)? {
+        200..=399 => Ok(()),
+        code => Err(format!("HTTP probe failed with statuscode: {code}")),
+    }
+}
+
+/// A GET request that got no answer.
+#[derive(Debug)]
+pub struct Failed {
+    pub message: String,
+    /// Whom it was made to, as `HOST:PORT`.
+    pub authority: String,
+    /// TLS was begun with somebody who speaks without.
+    pub is_plain: bool,
+}
+
+/// Makes a GET request; the status of its answer.
+///
+/// # Errors
+/// When there is none.
+pub async fn ask(action: &HTTPGetAction, target: &Target<'_>, agent: &str) -> Result<u16, Failed> {
     let host = action.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(target.ip);
     let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
     let number = port_number(target.container, &action.port).unwrap_or_default();
@@ -101,7 +122,11 @@ pub async fn get(action: &HTTPGetAction, target: &Target<'_>, agent: &str) -> Re
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let authority =
         if host.contains(':') { format!("[{host}]:{number}") } else { format!("{host}:{number}") };
-    let named = |error: String| format!("Get \"{scheme}://{authority}{path}\": {error}");
+    let named = |error: String| Failed {
+        message: format!("Get \"{scheme}://{authority}{path}\": {error}"),
+        authority: authority.clone(),
+        is_plain: false,
+    };
     let stream = connect(host, &action.port, target).await.map_err(named)?;
     let request = request(action, &path, &authority, agent).map_err(|error| named(error.to_string()))?;
     let status = if scheme == "https" {
@@ -109,15 +134,24 @@ pub async fn get(action: &HTTPGetAction, target: &Target<'_>, agent: &str) -> Re
             .map_err(|error| named(error.to_string()))?;
         let connector =
             tokio_rustls::TlsConnector::from(blind_tls().map_err(|error| named(error.to_string()))?);
-        let stream = connector.connect(name, stream).await.map_err(|error| named(error.to_string()))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| match is_plain(&error) {
+            true => Failed {
+                is_plain: true,
+                ..named("http: server gave HTTP response to HTTPS client".to_owned())
+            },
+            false => named(error.to_string()),
+        })?;
         exchange(stream, request).await
     } else {
         exchange(stream, request).await
     };
-    match status.map_err(|error| named(error.to_string()))? {
-        200..=399 => Ok(()),
-        code => Err(format!("HTTP probe failed with statuscode: {code}")),
-    }
+    status.map_err(|error| named(error.to_string()))
+}
+
+/// Whether the answer to a greeting was no TLS at all.
+fn is_plain(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
 
 fn request(

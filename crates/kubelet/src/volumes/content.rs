@@ -1,6 +1,7 @@
 //! The files of config maps, secrets, the downward API, tokens, and projections of those.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use base::SharedClock;
 use jiff::{SignedDuration, Timestamp};
@@ -109,14 +110,19 @@ pub fn failed(error: kube::Error) -> Cause {
 }
 
 impl Fetcher {
-    pub fn new(client: kube::Client, clock: SharedClock) -> Self {
-        let certificates = PodCertificates::new(clock.clone());
+    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock) -> Self {
+        let certificates = PodCertificates::new(pods, clock.clone());
         Self { client, clock, tokens: Mutex::default(), certificates }
     }
 
     /// Who asks.
     pub fn client(&self) -> &kube::Client {
         &self.client
+    }
+
+    /// How pods' certificates are, by signer.
+    pub fn certificates(&self) -> BTreeMap<(String, &'static str), u32> {
+        self.certificates.states()
     }
 
     /// Forgets a pod's tokens and keys.

@@ -93,7 +93,13 @@ pub struct Volumes {
 impl Volumes {
     /// Volumes below `pods`.
     pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock, recursive_read_only: bool) -> Self {
-        Self { fetcher: Fetcher::new(client, clock.clone()), pods, clock, recursive_read_only }
+        let fetcher = Fetcher::new(client, pods.clone(), clock.clone());
+        Self { fetcher, pods, clock, recursive_read_only }
+    }
+
+    /// How pods' certificates are: how many there are, by signer and state.
+    pub fn certificates(&self) -> BTreeMap<(String, &'static str), u32> {
+        self.fetcher.certificates()
     }
 
     /// Where everything of all pods is.

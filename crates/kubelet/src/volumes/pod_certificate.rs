@@ -1,10 +1,13 @@
 //! The `podCertificate` source of projected volumes (KEP-4317): a key that is made here and never leaves the node, and
 //! a certificate for it that a signer of the cluster issues, renewed from `beginRefreshAt` on.
 //!
-//! Keys are kept in memory only. After a restart of the kubelet there is a new one, and the files are replaced together
-//! as they always are.
+//! Keys are kept in memory, and in the files that pods read. After a restart of the kubelet those are read again: a
+//! certificate that is still good is kept until it is to be renewed. (Upstream's kubelet asks for a new one then, and a
+//! pod whose signer is away does not get its files until it is back.)
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use auth::pki::join::{chain, stub_request};
@@ -15,7 +18,7 @@ use k8s_openapi::api::certificates::v1::{
     PodCertificateRequest as Request, PodCertificateRequestSpec as Spec,
     PodCertificateRequestStatus as Status,
 };
-use k8s_openapi::api::core::v1::{Node, Pod, PodCertificateProjection as Source, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Pod, PodCertificateProjection as Source, ServiceAccount, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
@@ -33,6 +36,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 const AGAIN: SignedDuration = SignedDuration::from_secs(60);
 /// Pods of one deployment do not come together.
 const JITTER_SECONDS: u64 = 300;
+
+/// A certificate that is not renewed for so long is overdue; upstream's.
+const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
+/// The file below a pod's folder that says when which of its certificates is to be renewed.
+const RECORD: &str = "pod-certificates.json";
 
 /// A key and its certificate.
 #[derive(Debug, Clone)]
@@ -54,26 +62,48 @@ struct Asked {
 struct Entry {
     held: Option<Held>,
     asked: Option<Asked>,
-    /// Why there will be none. As with upstream, that is final for the pod.
-    refused: Option<String>,
+    /// How there will be none, and why. As with upstream, that is final for the pod.
+    refused: Option<(&'static str, String)>,
+}
+
+impl Entry {
+    /// How it is, as metrics name it.
+    fn state(&self, now: Timestamp) -> &'static str {
+        match (&self.refused, &self.held) {
+            (Some((how, _)), _) => how,
+            (None, None) => "not_yet_issued",
+            (None, Some(held)) if not_after(&held.chain).is_none_or(|end| end < now) => "expired",
+            (None, Some(held)) if now.duration_since(held.refresh_at) > OVERDUE => "overdue_for_refresh",
+            (None, Some(_)) => "fresh",
+        }
+    }
+}
+
+/// When the first certificate of a chain ends; `None` when there is none to read.
+fn not_after(chain: &str) -> Option<Timestamp> {
+    auth::pki::join::not_after(chain).ok()
 }
 
 /// What an answer says.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    Issued { chain: String, refresh_at: Timestamp },
-    Refused(String),
+    Issued {
+        chain: String,
+        refresh_at: Timestamp,
+    },
+    /// `denied` or `failed`, and why.
+    Refused(&'static str, String),
     Pending,
 }
 
 /// Reads an answer. Pure.
 fn answer(name: &str, status: &Status) -> Result<Answer, Cause> {
     let of = |kind: &str| status.conditions.iter().flatten().find(|known| known.type_ == kind);
-    for (kind, words) in [("Denied", "was denied"), ("Failed", "failed")] {
+    for (kind, how, words) in [("Denied", "denied", "was denied"), ("Failed", "failed", "failed")] {
         if let Some(found) = of(kind) {
             let (reason, message) = (&found.reason, &found.message);
             let why = format!("PodCertificateRequest {name} {words}, reason={reason:?}, message={message:?}");
-            return Ok(Answer::Refused(why));
+            return Ok(Answer::Refused(how, why));
         }
     }
     if of("Issued").is_none() {
@@ -94,14 +124,89 @@ fn jitter(uid: &str) -> SignedDuration {
 
 /// The certificates of all pods, by uid, and by what their source says.
 pub struct PodCertificates {
+    /// `<root>/pods`
+    pods: PathBuf,
     clock: SharedClock,
     known: Mutex<HashMap<String, HashMap<String, Entry>>>,
 }
 
+/// What stands for a source among those of its pod.
+fn key(source: &Source) -> String {
+    serde_json::json!(source).to_string()
+}
+
 impl PodCertificates {
     /// None yet.
-    pub fn new(clock: SharedClock) -> Self {
-        Self { clock, known: Mutex::default() }
+    pub fn new(pods: PathBuf, clock: SharedClock) -> Self {
+        Self { pods, clock, known: Mutex::default() }
+    }
+
+    /// How many there are, by signer and by how they are.
+    pub fn states(&self) -> BTreeMap<(String, &'static str), u32> {
+        let (known, now) = (self.known.lock(), self.clock.now());
+        let mut states = BTreeMap::new();
+        for (key, entry) in known.values().flatten() {
+            let signer = serde_json::from_str::<Source>(key).map(|source| source.signer_name);
+            *states.entry((signer.unwrap_or_default(), entry.state(now))).or_default() += 1;
+        }
+        states
+    }
+
+    fn record(&self, pod: &Pod) -> PathBuf {
+        self.pods.join(pod.uid()).join(RECORD)
+    }
+
+    fn recorded(&self, pod: &Pod) -> BTreeMap<String, Timestamp> {
+        match std::fs::read_to_string(self.record(pod)) {
+            Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| {
+                tracing::warn!(pod = %pod.described(), %error, "when certificates are to be renewed is not known");
+                BTreeMap::new()
+            }),
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    tracing::warn!(pod = %pod.described(), %error, "when certificates are to be renewed is not known");
+                }
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// What the pod has, if it is good: a kubelet before this one put it there.
+    fn kept(&self, pod: &Pod, source: &Source) -> Option<Held> {
+        let refresh_at = *self.recorded(pod).get(&key(source))?;
+        let volumes = pod.spec()?.volumes.as_deref().unwrap_or_default();
+        let is_in = |volume: &&Volume| {
+            let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+            sources.filter_map(|one| one.pod_certificate.as_ref()).any(|one| one == source)
+        };
+        let name = &volumes.iter().find(is_in)?.name;
+        let folder = self.pods.join(pod.uid()).join("volumes/kubernetes.io~projected").join(name);
+        let read = |path: &Option<String>| {
+            let path = path.as_ref().filter(|path| !path.is_empty())?;
+            std::fs::read_to_string(folder.join(path)).ok()
+        };
+        let (key_pem, chain) = match read(&source.credential_bundle_path) {
+            Some(bundle) => {
+                let at = bundle.find("-----BEGIN CERTIFICATE-----")?;
+                let (key, chain) = bundle.split_at(at);
+                (key.to_owned(), chain.to_owned())
+            }
+            None => (read(&source.key_path)?, read(&source.certificate_chain_path)?),
+        };
+        let good = not_after(&chain).is_some_and(|end| self.clock.now() < end);
+        (good && key_pem.contains("PRIVATE KEY")).then_some(Held { key_pem, chain, refresh_at })
+    }
+
+    /// Notes when a certificate is to be renewed. What cannot be noted is asked for anew by the next kubelet.
+    fn note(&self, pod: &Pod, source: &Source, refresh_at: Timestamp) {
+        let mut all = self.recorded(pod);
+        if all.insert(key(source), refresh_at) == Some(refresh_at) {
+            return;
+        }
+        let text = serde_json::json!(all).to_string();
+        if let Err(error) = auth::pki::write_private(&self.record(pod), &text) {
+            tracing::warn!(pod = %pod.described(), %error, "when a certificate is to be renewed is not kept");
+        }
     }
 
     /// Forgets a pod's keys.
@@ -138,17 +243,20 @@ impl PodCertificates {
         pod: &Pod,
         source: &Source,
     ) -> Result<(Held, Option<Timestamp>), Cause> {
-        let key = serde_json::json!(source).to_string();
+        let key = key(source);
         let known = self.known.lock().get(pod.uid()).and_then(|entries| entries.get(&key)).cloned();
-        let mut entry = known.unwrap_or_default();
+        let mut entry = known.unwrap_or_else(|| Entry { held: self.kept(pod, source), ..Entry::default() });
         let now = self.clock.now();
         let renewed = match &entry.held {
-            Some(held) if now < held.refresh_at => return Ok((held.clone(), Some(held.refresh_at))),
+            Some(held) if now < held.refresh_at => Ok(()),
             _ => match entry.refused.clone() {
-                Some(why) => Err(Cause::Certificate(why)),
+                Some((_, why)) => Err(Cause::Certificate(why)),
                 None => renew(client, pod, source, &mut entry).await,
             },
         };
+        if let (Ok(()), Some(held)) = (&renewed, &entry.held) {
+            self.note(pod, source, held.refresh_at);
+        }
         self.known.lock().entry(pod.uid().to_owned()).or_default().insert(key, entry.clone());
         match (renewed, entry.held) {
             (Ok(()), Some(held)) => {
@@ -189,9 +297,9 @@ async fn renew(client: &kube::Client, pod: &Pod, source: &Source, entry: &mut En
                 entry.asked = None;
                 return Ok(());
             }
-            Answer::Refused(why) => {
+            Answer::Refused(how, why) => {
                 entry.asked = None;
-                entry.refused = Some(why.clone());
+                entry.refused = Some((how, why.clone()));
                 return Err(Cause::Certificate(why));
             }
             Answer::Pending => tokio::time::sleep(PAUSE).await,
@@ -304,7 +412,8 @@ mod tests {
 
     fn issued(refresh_at: &str) -> Value {
         let now = Timestamp::UNIX_EPOCH;
-        let cert = auth::pki::join::self_signed("leaf", &[], now, Duration::from_secs(60)).unwrap();
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        let cert = auth::pki::join::self_signed("leaf", &[], now, century).unwrap();
         json!({
             "conditions": [{"type": "Issued", "status": "True", "reason": "r", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
             "certificateChain": format!("between\n{}", cert.cert_pem), "beginRefreshAt": refresh_at,
@@ -339,7 +448,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_is_made_here_and_renewed_when_its_signer_says() {
         let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
-        let certificates = PodCertificates::new(clock.clone());
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = PodCertificates::new(dir.path().to_owned(), clock.clone());
         let cluster = Cluster::default();
         *cluster.statuses.lock() = vec![json!({}), issued("2026-01-01T01:00:00Z")];
         let client = cluster.client();
@@ -372,9 +482,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_next_kubelet_keeps_what_is_good_and_asks_for_what_is_not() {
+        let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::default();
+        *cluster.statuses.lock() = vec![issued("2026-01-01T01:00:00Z")];
+        let (client, source) = (cluster.client(), source());
+        let mut pod = pod();
+        let volume = json!({"name": "v", "projected": {"sources": [{"podCertificate": source}]}});
+        pod.spec.as_mut().unwrap().volumes = Some(vec![serde_json::from_value(volume).unwrap()]);
+        std::fs::create_dir(dir.path().join("u")).unwrap();
+        let first = PodCertificates::new(dir.path().to_owned(), clock.clone());
+        let (files, again) = first.files(&client, &pod, &source, (None, 0o600)).await.unwrap();
+        assert_eq!(first.states(), [(("example.com/s".to_owned(), "fresh"), 1)].into());
+        // As the volume's writer has them.
+        let volume = dir.path().join("u/volumes/kubernetes.io~projected/v");
+        std::fs::create_dir_all(&volume).unwrap();
+        for (path, file) in &files {
+            std::fs::write(volume.join(path), &file.content).unwrap();
+        }
+        let next = || PodCertificates::new(dir.path().to_owned(), clock.clone());
+        let (kept, same) = next().files(&client, &pod, &source, (None, 0o600)).await.unwrap();
+        assert_eq!((text(&kept, "bundle.pem"), same), (text(&files, "bundle.pem"), again));
+        assert_eq!(cluster.asked.lock().len(), 1, "nothing is asked for");
+        // When its time has come and nobody answers, the pod still has its files.
+        clock.jump_to(again.unwrap());
+        let (old, _) = next().files(&client, &pod, &source, (None, 0o600)).await.unwrap();
+        assert_eq!(text(&old, "key.pem"), text(&files, "key.pem"));
+        assert_eq!(cluster.asked.lock().len(), 2);
+        std::fs::write(volume.join("bundle.pem"), "nothing of use").unwrap();
+        let said = next().files(&client, &pod, &source, (None, 0o600)).await.err().unwrap().to_string();
+        assert!(said.contains("is not issued yet"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_denied_is_not_asked_again() {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        let certificates = PodCertificates::new(clock);
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = PodCertificates::new(dir.path().to_owned(), clock);
         let cluster = Cluster::default();
         *cluster.statuses.lock() = vec![denied()];
         let client = cluster.client();

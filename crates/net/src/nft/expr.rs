@@ -224,6 +224,18 @@ impl Expressions {
         })
     }
 
+    /// Leaves the chain: what comes behind in it is not for the packet.
+    pub fn leave(self) -> Self {
+        self.add("immediate", |a| {
+            a.number(1, 0).nest(2, |data| {
+                data.nest(2, |verdict| {
+                    // NFT_RETURN, which is -5.
+                    verdict.number(1, u32::MAX - 4);
+                });
+            });
+        })
+    }
+
     /// Gives the packet the node's own address as its source.
     pub fn masquerade(self) -> Self {
         self.add("masq", |_| {})

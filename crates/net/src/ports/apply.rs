@@ -1,6 +1,7 @@
 //! Writes the tables of both families, each as one transaction.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::plan::{Record, Tables, plan};
 use crate::error::{NetError, Result};
@@ -45,21 +46,22 @@ impl Shape {
     }
 }
 
-/// Makes both tables hold what the records say.
-pub fn write(table: &str, records: &[Record]) -> Result<()> {
+/// Makes both tables hold what the records say. A port without an address is not on those of `reserved`, which are the
+/// cluster's and not the node's.
+pub fn write(table: &str, records: &[Record], reserved: &[IpAddr]) -> Result<()> {
     let failed = |error: crate::nft::NftError| NetError::Other(format!("host ports: {error}"));
     let socket = Socket::open().map_err(failed)?;
     for shape in SHAPES {
-        let wanted = plan(records, shape.family);
+        let wanted = plan(records, reserved, shape.family);
         let mut batch = Batch::of(shape.family, table);
         // Made so that it can be removed, whatever was there.
         batch.table().delete_table();
-        if wanted != Tables::default() {
+        if !wanted.is_empty() {
             everything(&mut batch, shape, &wanted);
         }
         match socket.commit(&batch) {
             // A kernel without IPv6 has no table to remove.
-            Err(_) if shape.family == Family::V6 && wanted == Tables::default() => {}
+            Err(_) if shape.family == Family::V6 && wanted.is_empty() => {}
             done => done.map_err(failed)?,
         }
     }
@@ -73,6 +75,7 @@ fn everything(batch: &mut Batch, shape: Shape, wanted: &Tables) {
     let spec = |key_type, key_len, data| MapSpec { key_type, key_len, data, dynamic: None };
     batch.map("any", spec(concat(&[PROTOCOL, PORT]), 8, to));
     batch.map("one", spec(whole, shape.bytes + 8, to));
+    batch.map("reserved", spec(shape.kind, shape.bytes, None));
     batch.map("targets", spec(whole, shape.bytes + 8, None));
     batch.map("hairpins", spec(concat(&[shape.kind, shape.kind]), shape.bytes * 2, None));
     let nat = |number, priority| Some(Hook { number, priority, kind: "nat" });
@@ -80,6 +83,8 @@ fn everything(batch: &mut Batch, shape: Shape, wanted: &Tables) {
         batch.chain(name, nat(number, -100));
         let one = shape.whole(Expressions::new()).lookup("one", Some(R0));
         batch.rule(name, &one.translate_in(shape.family));
+        let others = shape.destination(Expressions::new(), R0).lookup("reserved", None);
+        batch.rule(name, &others.leave());
         let any = Expressions::new().to_this_machine().protocol(R0).destination_port(R0 + 1);
         batch.rule(name, &any.lookup("any", Some(R0)).translate_in(shape.family));
     }
@@ -100,6 +105,7 @@ fn everything(batch: &mut Batch, shape: Shape, wanted: &Tables) {
     let ours = shape.whole(Expressions::new().translated()).lookup("targets", None);
     batch.rule("postrouting", &shape.source(ours, R0).keep_source(shape.family));
     let list = |set: &BTreeSet<Element>| set.iter().cloned().collect::<Vec<_>>();
+    batch.add("reserved", &list(&wanted.reserved));
     batch.add("any", &list(&wanted.any)).add("one", &list(&wanted.one));
     batch.add("targets", &list(&wanted.targets)).add("hairpins", &list(&wanted.hairpins));
 }

@@ -9,10 +9,14 @@ mod conntrack;
 pub mod plan;
 
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::error::{Doing, NetError, Result};
 use plan::{Protocol, Record, conflict};
+
+/// The file that says on which addresses ports of every address are not.
+const RESERVED: &str = "reserved";
 
 /// The host ports of one node's pods.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ impl HostPorts {
         fs::write(&new, json).doing(|| format!("writing {}", new.display()))?;
         fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
         all.push(record.clone());
-        let written = apply::write(&self.table, &all);
+        let written = apply::write(&self.table, &all, &self.reserved()?);
         if written.is_err() {
             fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
             return written;
@@ -98,7 +102,7 @@ impl HostPorts {
         all.retain(|record| record.owner != owner);
         // The file goes last: whoever finds it tries again.
         let gone = self.of(owner)?;
-        apply::write(&self.table, &all)?;
+        apply::write(&self.table, &all, &self.reserved()?)?;
         gone.iter().for_each(forget);
         let path = self.path(owner);
         fs::remove_file(&path).doing(|| format!("removing {}", path.display()))
@@ -115,13 +119,47 @@ impl HostPorts {
         let _lock = self.lock()?;
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.all()?.into_iter().partition(|record| is_known(&record.owner));
-        apply::write(&self.table, &kept)?;
+        apply::write(&self.table, &kept, &self.reserved()?)?;
         for record in gone {
             forget(&record);
             let path = self.path(&record.owner);
             fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Ports of every address are not on these from now on: they are the cluster's, such as that of its DNS, which
+    /// every node has for itself.
+    ///
+    /// # Errors
+    /// When that cannot be written down, or the kernel refuses.
+    pub fn reserve(&self, addresses: &[IpAddr]) -> Result<()> {
+        let _lock = self.lock()?;
+        if self.reserved()? == addresses {
+            return Ok(());
+        }
+        let path = self.dir.join(RESERVED);
+        let new = path.with_extension("new");
+        let lines: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        fs::write(&new, lines.join("\n")).doing(|| format!("writing {}", new.display()))?;
+        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+        let all = self.all()?;
+        if all.is_empty() { Ok(()) } else { apply::write(&self.table, &all, addresses) }
+    }
+
+    fn reserved(&self) -> Result<Vec<IpAddr>> {
+        let path = self.dir.join(RESERVED);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let parse = |line: &str| {
+                    let damaged = |_| NetError::Other(format!("{} is damaged: remove it", path.display()));
+                    line.parse().map_err(damaged)
+                };
+                text.lines().map(parse).collect()
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).doing(|| format!("reading {}", path.display())),
+        }
     }
 
     /// What a pod has open.

@@ -79,15 +79,26 @@ pub struct Tables {
     pub any: BTreeSet<Element>,
     /// Address, protocol and port.
     pub one: BTreeSet<Element>,
+    /// Addresses on which ports of every address are not.
+    pub reserved: BTreeSet<Element>,
     /// Where they lead: the pod's address, protocol and port.
     pub targets: BTreeSet<Element>,
     /// Pods that may meet themselves: source and destination.
     pub hairpins: BTreeSet<Element>,
 }
 
+impl Tables {
+    /// Whether no port leads anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.any.is_empty() && self.one.is_empty()
+    }
+}
+
 /// What the maps of a family are to hold.
-pub fn plan(records: &[Record], family: Family) -> Tables {
-    let mut tables = Tables::default();
+pub fn plan(records: &[Record], reserved: &[IpAddr], family: Family) -> Tables {
+    let own = reserved.iter().filter(|address| family_of(**address) == family);
+    let element = |address: &IpAddr| Element { key: octets(*address), value: Verdict::None };
+    let mut tables = Tables { reserved: own.map(element).collect(), ..Tables::default() };
     for record in records {
         let Some(&pod) = record.ips.iter().find(|ip| family_of(**ip) == family) else { continue };
         for port in record.ports.iter().filter(|port| port.is_on(family)) {
@@ -151,18 +162,21 @@ mod tests {
     #[test]
     fn a_port_without_address_is_on_both_families() {
         let records = [record("a", &[(None, 8080)])];
-        let four = plan(&records, Family::V4);
+        let reserved = ["10.96.0.10".parse().unwrap()];
+        let four = plan(&records, &reserved, Family::V4);
         let element = Element {
             key: vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0],
             value: Verdict::Data(vec![10, 1, 0, 2, 0, 80, 0, 0]),
         };
         assert_eq!(four.any, BTreeSet::from([element]));
         assert_eq!((four.targets.len(), four.hairpins.len(), four.one.len()), (1, 1, 0));
-        assert_eq!(plan(&records, Family::V6).any.len(), 1);
+        assert_eq!((four.reserved.len(), four.is_empty()), (1, false));
+        let six = plan(&records, &reserved, Family::V6);
+        assert_eq!((six.any.len(), six.reserved.len()), (1, 0));
         let records = [record("a", &[(Some("172.30.0.2"), 8080), (Some("0.0.0.0"), 8081)])];
-        let four = plan(&records, Family::V4);
+        let four = plan(&records, &[], Family::V4);
         assert_eq!((four.any.len(), four.one.len()), (1, 1));
-        assert_eq!(plan(&records, Family::V6), Tables::default());
+        assert_eq!(plan(&records, &[], Family::V6), Tables::default());
     }
 
     #[test]

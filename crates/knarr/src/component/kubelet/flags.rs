@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Flags that stand for a field of KubeletConfiguration; what is not given leaves the field as it is.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Settings {
     /// The container runtime
     #[arg(long)]
@@ -132,6 +134,15 @@ pub struct Settings {
     /// How: prefer-closest-numa-nodes=true,…
     #[arg(long, value_delimiter = ',', value_parser = label)]
     topology_manager_policy_options: Vec<(String, String)>,
+    /// Settings of the kernel that pods may make although they may harm others: kernel.msg*,…
+    #[arg(long, value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
+    /// The most seconds that pods have when they are evicted at a soft threshold
+    #[arg(long)]
+    eviction_max_pod_grace_period: Option<i32>,
+    /// How long a lack of something is told at least
+    #[arg(long)]
+    eviction_pressure_transition_period: Option<String>,
     /// Whether swap keeps the kubelet from running
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     fail_swap_on: Option<bool>,
@@ -222,7 +233,13 @@ impl Settings {
             "topologyManagerScope": self.topology_manager_scope,
             "topologyManagerPolicyOptions": map(&self.topology_manager_policy_options),
         });
-        let Some(object) = value.as_object_mut() else { return Map::new() };
+        let more = json!({
+            "allowedUnsafeSysctls": Some(&self.allowed_unsafe_sysctls).filter(|list| !list.is_empty()),
+            "evictionMaxPodGracePeriod": self.eviction_max_pod_grace_period,
+            "evictionPressureTransitionPeriod": self.eviction_pressure_transition_period,
+        });
+        let (Some(object), Value::Object(more)) = (value.as_object_mut(), more) else { return Map::new() };
+        object.extend(more);
         given(object);
         std::mem::take(object)
     }

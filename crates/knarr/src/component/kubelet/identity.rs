@@ -12,6 +12,7 @@ use auth::pki::{CertKey, Holder, Serving, holder, join};
 use base::{SharedClock, SharedRandom, TaskGroup};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use client::reach::watched;
 use client::replace::{Replacer, replaceable};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kubelet::certificates::{Files, Given, Measure, Renewal, Wanted};
@@ -106,9 +107,9 @@ impl Keeper<'_> {
         let first = match (bootstrap, &begin) {
             (Some(bootstrap), _) => bootstrap,
             (None, Some(client)) => client.clone(),
-            (None, None) => kube::Client::try_from(config.clone()).context(
+            (None, None) => watched(kube::Client::try_from(config.clone()).context(
                 "the kubeconfig shows nothing that is valid: give the kubelet a --bootstrap-kubeconfig",
-            )?,
+            )?),
         };
         let (client, replacer) = replaceable(begin);
         let measure = Arc::new(Measure::default());
@@ -264,7 +265,7 @@ fn showing(config: &kube::Config, cert: &CertKey) -> Result<kube::Client> {
         "client-key-data": STANDARD.encode(&cert.key_pem),
     });
     config.auth_info = serde_json::from_value::<AuthInfo>(encoded)?;
-    Ok(kube::Client::try_from(config)?)
+    Ok(watched(kube::Client::try_from(config)?))
 }
 
 fn show(replacer: &Replacer, config: &kube::Config, cert: &CertKey) -> Result<(), String> {

@@ -72,7 +72,11 @@ impl Planner<'_> {
         for sandbox in &ready {
             self.act(Action::StopSandbox { id: sandbox.id.clone() });
         }
-        if !ready.is_empty() || !deleting {
+        if !ready.is_empty() {
+            return;
+        }
+        if !deleting {
+            self.retire();
             return;
         }
         // The runtime is asked to forget the containers only after the API server knows how they ended.
@@ -94,6 +98,30 @@ impl Planner<'_> {
             self.plan.done = true;
         } else {
             self.act(Action::Delete);
+        }
+    }
+
+    /// A pod that is over and stays in the API gives back what it had of the node. Its containers and logs stay to be
+    /// looked at, unless it was evicted or the node needs its disk.
+    fn retire(&mut self) {
+        let (observed, memory) = (self.view.observed, self.view.memory);
+        let Some(status) =
+            memory.status.as_ref().filter(|status| memory.acknowledged.as_ref() == Some(*status))
+        else {
+            return;
+        };
+        let phase = status.phase.as_deref();
+        if !matches!(phase, Some("Succeeded" | "Failed")) || memory.running.contains(&Job::Volumes) {
+            return;
+        }
+        let evicted = phase == Some("Failed") && status.reason.as_deref() == Some("Evicted");
+        let strip = evicted || memory.strip;
+        if strip && !observed.sandboxes.is_empty() {
+            for sandbox in &observed.sandboxes {
+                self.act(Action::RemoveSandbox { id: sandbox.id.clone() });
+            }
+        } else if !memory.retired || strip && !memory.stripped {
+            self.act(Action::Retire { logs: strip });
         }
     }
 

@@ -69,6 +69,10 @@ pub enum Action {
         container: String,
         failed_at: Timestamp,
     },
+    /// Remove what a pod that is over has no use for: volumes and cgroups, and its logs, too, if its containers are gone.
+    Retire {
+        logs: bool,
+    },
     /// Remove volumes, directories and logs.
     Cleanup,
     /// Remove the object.
@@ -88,6 +92,7 @@ impl Action {
             Self::Kill { id, grace, .. } => Job::Kill(id.clone(), *grace),
             Self::RemoveContainer { id } => Job::RemoveContainer(id.clone()),
             Self::Resize { .. } => Job::Resize,
+            Self::Retire { .. } => Job::Retire,
             Self::Cleanup => Job::Cleanup,
             Self::Delete => Job::Delete,
             Self::TellBackOff { .. } => return None,

@@ -1,0 +1,36 @@
+//! Which of upstream's metrics are here, and why the others are not.
+
+use std::collections::BTreeSet;
+
+use super::table::ALL;
+
+/// Those of `pkg/kubelet/metrics`, its collectors and `pkg/kubelet/server/metrics`, by name.
+const UPSTREAM: &str = include_str!("upstream.txt");
+
+/// What is not told, and why.
+const ABSENT: &[(&str, &str)] = &[
+    ("kubelet_memory_qos_node_memory_low_bytes", "behind the feature gate MemoryQoS, which is off"),
+    ("kubelet_memory_qos_node_memory_min_bytes", "behind the feature gate MemoryQoS, which is off"),
+    ("kubelet_pleg_discard_events", "there is no queue of events that could be full: workers are woken"),
+    ("kubelet_pod_resources_endpoint_errors_get_allocatable", "that answer cannot fail here"),
+    ("kubelet_pod_resources_endpoint_errors_list", "that answer cannot fail here"),
+    ("kubelet_pod_watch_events_dropped_total", "of an API of pods on a socket, which is not served"),
+    ("kubelet_started_host_process_containers_errors_total", "of Windows"),
+    ("kubelet_started_host_process_containers_total", "of Windows"),
+    ("kubelet_volume_stats_health_status_abnormal", "of CSI drivers that watch their volumes' health"),
+    ("resource_manager_allocation_errors_total", "behind PodLevelResourceManagers, which is off"),
+    ("resource_manager_allocations_total", "behind PodLevelResourceManagers, which is off"),
+    ("resource_manager_container_assignments", "behind PodLevelResourceManagers, which is off"),
+];
+
+#[test]
+fn every_metric_of_upstreams_is_told_or_there_is_a_reason() {
+    let upstream: BTreeSet<&str> = UPSTREAM.lines().collect();
+    let ours: BTreeSet<&str> = ALL.iter().map(|row| row.name).collect();
+    let absent: BTreeSet<&str> = ABSENT.iter().map(|(name, _)| *name).collect();
+    assert_eq!(ours.len(), ALL.len(), "each name once");
+    let missing: Vec<_> = upstream.iter().filter(|name| !ours.contains(*name)).copied().collect();
+    assert_eq!(missing, absent.into_iter().collect::<Vec<_>>());
+    let invented: Vec<_> = ours.difference(&upstream).collect();
+    assert!(invented.is_empty(), "{invented:?}");
+}

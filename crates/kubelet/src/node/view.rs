@@ -1,0 +1,73 @@
+//! What is watched of the node's own object: others change it.
+
+use std::collections::BTreeMap;
+
+use client::Change;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use serde::Deserialize;
+
+/// What decides over pods, and what the node is given.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeView {
+    pub metadata: NodeMeta,
+    pub spec: NodeSpecView,
+    pub status: NodeStatusView,
+}
+
+/// Its name and labels.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeMeta {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Its taints, and the pod networks that it was given.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NodeSpecView {
+    pub taints: Vec<Taint>,
+    #[serde(rename = "podCIDR")]
+    pub pod_cidr: String,
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
+    pub unschedulable: bool,
+}
+
+/// Whether a change is one of others. The node's status is this kubelet's own.
+pub fn concerns(change: &Change<'_, NodeView>) -> bool {
+    match change {
+        Change::Set { old: Some(old), new, .. } => old.metadata != new.metadata || old.spec != new.spec,
+        Change::Set { .. } | Change::Removed { .. } => true,
+    }
+}
+
+/// What pods can be given of it: quantities by resource.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatusView {
+    pub allocatable: BTreeMap<String, String>,
+}
+
+impl From<&Node> for NodeView {
+    fn from(node: &Node) -> Self {
+        let (spec, status) = (node.spec.clone().unwrap_or_default(), node.status.as_ref());
+        let allocatable = status.and_then(|status| status.allocatable.as_ref()).into_iter().flatten();
+        Self {
+            metadata: NodeMeta {
+                name: node.metadata.name.clone().unwrap_or_default(),
+                labels: node.metadata.labels.clone().unwrap_or_default(),
+            },
+            spec: NodeSpecView {
+                taints: spec.taints.unwrap_or_default(),
+                pod_cidr: spec.pod_cidr.unwrap_or_default(),
+                pod_cidrs: spec.pod_cidrs.unwrap_or_default(),
+                unschedulable: spec.unschedulable.unwrap_or_default(),
+            },
+            status: NodeStatusView {
+                allocatable: allocatable.map(|(name, text)| (name.clone(), text.0.clone())).collect(),
+            },
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Follows the runtime: workers are woken as soon as it tells of their containers, and now and then it is looked
+//! whether it forgot to. One that tells nothing is asked for everything each second, as upstream's kubelet does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use client::Reflector;
+use cri::v1 as wire;
+use k8s_openapi::api::core::v1::Pod;
+use tonic::{Code, Status, Streaming};
+
+use super::{Pods, observed, orphans};
+use crate::counts::table;
+
+/// How often the runtime is asked for everything, with and without events from it.
+const RELIST: Duration = Duration::from_secs(5);
+const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
+/// A runtime that has events, and whose stream has ended, is back in a moment.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// By pod: the ids of its sandboxes and containers, and how each is.
+type Known = BTreeMap<String, Vec<(String, i32)>>;
+
+/// Whether a runtime tells what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tells {
+    /// It was not asked since it answered again.
+    Unknown,
+    Yes,
+    /// It does not know how: it is asked again when it was away, for then it may be another one.
+    Never,
+}
+
+impl Tells {
+    /// After it was asked for its events.
+    fn asked(self, answer: Result<(), &Status>) -> Self {
+        match answer {
+            Ok(()) => Self::Yes,
+            Err(status) if status.code() == Code::Unimplemented => Self::Never,
+            Err(_) => self,
+        }
+    }
+}
+
+impl Pods {
+    /// Follows for ever, once the API has told which pods there are.
+    pub(super) async fn follow_runtime(self, reflector: Reflector<Pod>) {
+        if !reflector.synced().await {
+            return;
+        }
+        let mut known = Known::new();
+        let mut last = None;
+        self.relist(&mut known, &mut last).await;
+        orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
+        let (mut events, mut tells) = (None, Tells::Unknown);
+        loop {
+            if events.is_none() && tells != Tells::Never {
+                let answer = self.ask_for_events().await;
+                tells = tells.asked(answer.as_ref().map(drop));
+                events = answer.ok();
+            }
+            if !self.relist(&mut known, &mut last).await {
+                tells = Tells::Unknown;
+            }
+            let pause = if events.is_some() { RELIST } else { RELIST_WITHOUT_EVENTS };
+            let until = tokio::time::Instant::now() + pause;
+            while let Some(stream) = events.as_mut() {
+                match tokio::time::timeout_at(until, stream.message()).await {
+                    Ok(Ok(Some(event))) => self.told(&event),
+                    Ok(Ok(None)) => events = None,
+                    // Some say only now that they do not know how.
+                    Ok(Err(status)) => {
+                        tells = tells.asked(Err(&status));
+                        events = None;
+                    }
+                    Err(_) => break,
+                }
+            }
+            if events.is_none() {
+                tokio::time::sleep(if tells == Tells::Yes { AGAIN } else { pause }).await;
+            }
+        }
+    }
+
+    async fn ask_for_events(&self) -> Result<Streaming<wire::ContainerEventResponse>, Status> {
+        let answer = self.shared.runtime.events().await;
+        let row = if answer.is_ok() { &table::EVENTS_CONNECTED } else { &table::EVENTS_REFUSED };
+        self.shared.counts.count(row, &[]);
+        answer
+    }
+
+    fn told(&self, event: &wire::ContainerEventResponse) {
+        let now = self.shared.config.clock.now().as_nanosecond();
+        let late = now.saturating_sub(i128::from(event.created_at));
+        let late = Duration::from_nanos(u64::try_from(late).unwrap_or(0));
+        self.shared.counts.took(&table::EVENTS_LATENCY, &[], late);
+        let sandbox = event.pod_sandbox_status.as_ref();
+        let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
+        if let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) {
+            handle.wake();
+        }
+    }
+
+    /// Wakes the workers of pods of which anything changed, and clears away pods that nobody wants. Whether the runtime
+    /// answered; `last` is when it did before, by the monotonic clock.
+    async fn relist(&self, known: &mut Known, last: &mut Option<Duration>) -> bool {
+        let runtime = &self.shared.runtime;
+        let begun = self.shared.config.clock.monotonic();
+        if let Some(last) = last.replace(begun) {
+            self.shared.counts.took(&table::RELIST_INTERVAL, &[], begun.saturating_sub(last));
+        }
+        let (sandboxes, containers) =
+            match tokio::try_join!(runtime.sandboxes(None), runtime.containers(None)) {
+                Ok(both) => both,
+                Err(status) => {
+                    tracing::warn!(%status, "the runtime does not list its containers");
+                    return false;
+                }
+            };
+        let took = self.shared.config.clock.monotonic().saturating_sub(begun);
+        self.shared.counts.took(&table::RELIST, &[], took);
+        let now = self.shared.config.clock.now().as_millisecond() as f64 / 1000.0;
+        self.shared.counts.set(&table::RELIST_LAST, &[], now);
+        let now = by_pod(sandboxes, containers);
+        for (uid, states) in &now {
+            let handle = self.handles.lock().get(uid).cloned();
+            match handle {
+                Some(handle) if known.get(uid) != Some(states) => handle.wake(),
+                Some(_) => {}
+                None => {
+                    self.shared.counts.count(&table::ORPHANED_PODS, &[]);
+                    orphans::clear(&self.shared, uid).await;
+                }
+            }
+        }
+        for uid in known.keys().filter(|uid| !now.contains_key(*uid)) {
+            if let Some(handle) = self.handles.lock().get(uid) {
+                handle.wake();
+            }
+        }
+        *known = now;
+        true
+    }
+}
+
+fn by_pod(sandboxes: Vec<wire::PodSandbox>, containers: Vec<wire::Container>) -> Known {
+    let mut now = Known::new();
+    let sandboxes = sandboxes.into_iter().map(|s| (s.labels.get(observed::POD_UID).cloned(), s.id, s.state));
+    let containers =
+        containers.into_iter().map(|c| (c.labels.get(observed::POD_UID).cloned(), c.id, c.state + 10));
+    for (uid, id, state) in sandboxes.chain(containers) {
+        // What carries no pod's label was not made by a kubelet.
+        if let Some(uid) = uid {
+            now.entry(uid).or_default().push((id, state));
+        }
+    }
+    for states in now.values_mut() {
+        states.sort();
+    }
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_cannot_tell_is_asked_once() {
+        let never = Status::unimplemented("no events");
+        let away = Status::unavailable("away");
+        assert_eq!(Tells::Unknown.asked(Err(&never)), Tells::Never);
+        assert_eq!(Tells::Unknown.asked(Ok(())), Tells::Yes);
+        assert_eq!(Tells::Yes.asked(Err(&away)), Tells::Yes, "it will be back in a moment");
+        assert_eq!(Tells::Unknown.asked(Err(&away)), Tells::Unknown);
+    }
+
+    #[test]
+    fn only_what_a_kubelet_made_is_a_pods() {
+        let labelled = |uid: &str| [(observed::POD_UID.to_owned(), uid.to_owned())].into();
+        let sandbox = |id: &str, uid: &str, state| wire::PodSandbox {
+            id: id.to_owned(),
+            labels: labelled(uid),
+            state,
+            ..Default::default()
+        };
+        let stranger = wire::Container { id: "x".to_owned(), ..Default::default() };
+        let own =
+            wire::Container { id: "c".to_owned(), labels: labelled("a"), state: 1, ..Default::default() };
+        let known = by_pod(vec![sandbox("s", "a", 1), sandbox("r", "a", 0)], vec![own, stranger]);
+        let states = vec![("c".to_owned(), 11), ("r".to_owned(), 0), ("s".to_owned(), 1)];
+        assert_eq!(known, Known::from([("a".to_owned(), states)]));
+    }
+}
