@@ -46,7 +46,12 @@ impl Containerd {
         let run = Path::new("/run/knarr").join(cluster).join("nodes").join(node);
         let dir = data.join(format!("containerd-{node}"));
         let netns = run.join("netns");
-        until(&netns.display().to_string(), || netns.exists());
+        // The file is there a moment before the namespace is.
+        let is_mounted = || {
+            let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+            mounts.lines().any(|line| line.split(' ').nth(1) == netns.to_str())
+        };
+        until(&netns.display().to_string(), is_mounted);
         for folder in [dir.join("cni/bin"), dir.join("cni/net.d"), run.join("runtime"), data.join("logs")] {
             fs::create_dir_all(folder).unwrap();
         }

@@ -46,6 +46,10 @@ fn drive(cluster: &Cluster, runtime: &tokio::runtime::Runtime, node: &str) {
 
 #[test]
 fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
+    if crate::containerd::wanted().is_some() {
+        eprintln!("skipped: containerd 1.6 gives containers no devices by CDI");
+        return;
+    }
     let Some(cluster) = nodes("1") else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let node = cluster.k("get node -o jsonpath={.items[0].metadata.name}").trim().to_owned();

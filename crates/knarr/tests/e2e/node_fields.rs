@@ -9,6 +9,10 @@ fn ready(cluster: &Cluster, pod: &str) {
 
 #[test]
 fn node_fields_are_seen_from_inside() {
+    if crate::containerd::wanted().is_some() {
+        eprintln!("skipped: containerd 1.6 has no image volumes");
+        return;
+    }
     let Some(cluster) = nodes("1") else { return };
     cluster.apply(include_str!("manifests/fields.yaml"));
     ready(&cluster, "fields");

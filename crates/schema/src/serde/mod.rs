@@ -56,6 +56,28 @@ macro_rules! self_describing {
             if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
         }
 
+        // Go reads null into a list or a map as an empty one, and writes an empty one as null where its tag does not
+        // leave it out.
+        fn deserialize_seq<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            if self.is_null() {
+                return visitor.visit_seq(crate::serde::NOTHING);
+            }
+            self.any(visitor)
+        }
+
+        fn deserialize_map<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            if self.is_null() {
+                return visitor.visit_map(crate::serde::NOTHING);
+            }
+            self.any(visitor)
+        }
+
         fn deserialize_newtype_struct<V: ::serde::de::Visitor<'de>>(
             self,
             _name: &'static str,
@@ -83,11 +105,45 @@ macro_rules! self_describing {
 
         ::serde::forward_to_deserialize_any! {
             bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
-            bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+            bytes byte_buf unit unit_struct tuple tuple_struct struct identifier
         }
     };
 }
 use self_describing;
+
+/// A list, or a map, in which nothing is.
+struct Nothing;
+
+const NOTHING: Nothing = Nothing;
+
+impl<'de> ::serde::de::SeqAccess<'de> for Nothing {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: ::serde::de::DeserializeSeed<'de>>(
+        &mut self,
+        _: T,
+    ) -> Result<Option<T::Value>, DecodeError> {
+        Ok(None)
+    }
+}
+
+impl<'de> ::serde::de::MapAccess<'de> for Nothing {
+    type Error = DecodeError;
+
+    fn next_key_seed<K: ::serde::de::DeserializeSeed<'de>>(
+        &mut self,
+        _: K,
+    ) -> Result<Option<K::Value>, DecodeError> {
+        Ok(None)
+    }
+
+    fn next_value_seed<V: ::serde::de::DeserializeSeed<'de>>(
+        &mut self,
+        _: V,
+    ) -> Result<V::Value, DecodeError> {
+        Err(DecodeError::Serde("nothing has no value".into()))
+    }
+}
 
 /// A whole number is one in JSON, whatever it is here.
 fn float<'de, V: ::serde::de::Visitor<'de>>(value: f64, visitor: V) -> Result<V::Value, DecodeError> {

@@ -116,3 +116,36 @@ fn a_list_is_made_of_encoded_items() {
     assert_eq!((unknown.api_version.as_str(), unknown.kind.as_str()), ("v1", "PodList"));
     assert_eq!(&wrapped[unknown.raw], bytes.as_slice());
 }
+
+/// As Go reads them: an image without names is written with null for its names.
+#[test]
+fn a_list_that_is_null_is_read_as_an_empty_one() {
+    #[derive(::serde::Deserialize, Debug, Default, PartialEq)]
+    #[serde(default)]
+    struct Node {
+        status: Status,
+    }
+    #[derive(::serde::Deserialize, Debug, Default, PartialEq)]
+    #[serde(default)]
+    struct Status {
+        images: Vec<Image>,
+    }
+    #[derive(::serde::Deserialize, Debug, Default, PartialEq)]
+    #[serde(default)]
+    struct Image {
+        names: Vec<String>,
+    }
+    let kind = builtin().kind("", "v1", "Node").unwrap();
+    let text =
+        br#"{"status": {"images": [{"names": [], "sizeBytes": 5}, {"names": ["a"], "sizeBytes": 6}]}}"#;
+    let object = json::decode(&kind.ty, text).unwrap().object;
+    let stored = protobuf::encode(&object);
+    let node: Node = serde::from_protobuf(&kind.ty, &stored).unwrap();
+    let names = |node: &Node| node.status.images.iter().map(|image| image.names.len()).collect::<Vec<_>>();
+    assert_eq!(names(&node), [0, 1]);
+    let back = protobuf::decode(&kind.ty, &stored).unwrap();
+    assert_eq!(names(&serde::from_object(&back).unwrap()), [0, 1]);
+    // Whoever asks for JSON still sees what it says.
+    let value: serde_json::Value = serde::from_protobuf(&kind.ty, &stored).unwrap();
+    assert!(value["status"]["images"][0]["names"].is_null());
+}

@@ -100,7 +100,8 @@ impl Cluster {
         let file = std::fs::File::create(&log)?;
         let mut up = self.command(arguments).stdout(file.try_clone()?).stderr(file).spawn()?;
         let said = || std::fs::read_to_string(&log).unwrap_or_default();
-        peers::until("the node's namespace", Some(&mut up), || place.netns().exists()).with_context(said)?;
+        peers::until("the node's namespace", Some(&mut up), || process::is_mount(&place.netns()))
+            .with_context(said)?;
         let containerd = Containerd::start((program, &self.knarr, pause), &place, &self.account)?;
         self.containerd.replace(Some(containerd));
         let status = up.wait()?;

@@ -86,6 +86,12 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
+/// Whether something is mounted at a path.
+pub(super) fn is_mount(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split_whitespace().nth(1) == path.to_str())
+}
+
 /// Unmounts everything below a folder, the innermost first, as far as it goes.
 pub(super) fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
