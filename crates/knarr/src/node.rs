@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
+use crate::cluster::{NodeSettings, ProcessRecord, Settings, alone, write_whole};
 use crate::component::kubelet::identity::Keeper;
 use crate::network::Network;
 use crate::paths::Paths;
@@ -134,6 +135,7 @@ fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<
 /// # Errors
 /// What keeps it from running.
 pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::cni::Cni) -> Result<()> {
+    let _alone = alone(&paths.process(&format!("runtime-{node}"))).await?;
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
@@ -154,6 +156,12 @@ pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::
     }
 }
 
+/// Whether every built-in runtime of the cluster's nodes is served.
+pub fn runtimes_answer(paths: &Paths, settings: &Settings) -> bool {
+    let answers = |node: &String| UnixStream::connect(paths.cri_socket(node)).is_ok();
+    settings.runtime_endpoint.is_some() || settings.node_names().iter().all(answers)
+}
+
 async fn end() -> Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -167,6 +175,7 @@ async fn end() -> Result<()> {
 /// # Errors
 /// What keeps the kubelet from running.
 pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str) -> Result<()> {
+    let _alone = alone(&paths.process(&format!("agent-{node}"))).await?;
     let identity = Identity::load(&paths.node(node))?;
     let shutdown = Shutdown::new();
     let tasks = TaskGroup::new(&shutdown);

@@ -6,6 +6,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
+
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
 
@@ -92,7 +94,9 @@ impl Leases {
             // Whole or not at all: an address without an owner would be nobody's to free.
             let new = self.dir.join("new");
             fs::write(&new, owner).doing(|| format!("writing {}", new.display()))?;
+            failpoint::hit("net.address.written");
             fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+            failpoint::hit("net.address.taken");
         }
         Ok(given)
     }
@@ -109,6 +113,7 @@ impl Leases {
         for ip in self.of(owner)? {
             let path = self.dir.join(ip.to_string());
             fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+            failpoint::hit("net.address.freed");
         }
         Ok(())
     }

@@ -55,9 +55,20 @@ impl Cluster {
         self.knarr(&arguments);
     }
 
+    /// Where the places are named at which its processes are to die (`base::failpoint`).
+    pub fn failpoints(&self) -> PathBuf {
+        self.dir().join("failpoints")
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        command.env("KNARR_FAILPOINTS", self.failpoints());
+        command
+    }
+
     /// `knarr up` that is not waited for.
     pub fn begin_up(&self) -> std::process::Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        let mut command = self.program();
         command.arg("up").arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(&self.flags);
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
@@ -67,8 +78,8 @@ impl Cluster {
         self.dir().join("kubeconfig").display().to_string()
     }
 
-    fn run_knarr(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+    pub fn run_knarr(&self, arguments: &[&str]) -> Output {
+        let mut command = self.program();
         command.args(arguments.first());
         command.arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
         command.args(arguments.get(1..).unwrap_or_default()).output().unwrap()

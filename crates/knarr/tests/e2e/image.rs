@@ -15,20 +15,36 @@ pub fn busybox(dir: &Path, name: &str) -> String {
     }
     client(&work.join("root"));
     run(Command::new("tar").arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
-    let sum = run(Command::new("sha256sum").arg(work.join("layer.tar")));
-    let sum = sum.split_whitespace().next().unwrap();
+    archive(dir, &work, name, &["layer.tar"])
+}
+
+/// The same with a small layer above it, which no other image has. [`busybox`] has to be made in `dir` before.
+pub fn busybox_with(dir: &Path, name: &str, mark: &str) -> String {
+    let work = dir.join("image");
+    fs::write(work.join("mark"), mark).unwrap();
+    run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(work.join("mark.tar")).arg("mark"));
+    archive(dir, &work, name, &["layer.tar", "mark.tar"])
+}
+
+fn archive(dir: &Path, work: &Path, name: &str, layers: &[&str]) -> String {
+    let digest = |layer: &&str| {
+        let sum = run(Command::new("sha256sum").arg(work.join(layer)));
+        format!("sha256:{}", sum.split_whitespace().next().unwrap())
+    };
+    let diff_ids: Vec<String> = layers.iter().map(digest).collect();
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     fs::write(work.join("config.json"), config.to_string()).unwrap();
-    let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": layers}]);
     fs::write(work.join("manifest.json"), manifest.to_string()).unwrap();
     let archive = dir.join("busybox.tar");
-    run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(&archive).args([
-        "manifest.json",
-        "config.json",
-        "layer.tar",
-    ]));
+    run(Command::new("tar")
+        .arg("-C")
+        .arg(work)
+        .arg("-cf")
+        .arg(&archive)
+        .args(["manifest.json", "config.json"])
+        .args(layers));
     archive.display().to_string()
 }
 

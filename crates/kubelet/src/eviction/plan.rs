@@ -35,7 +35,8 @@ pub struct Verdict {
 }
 
 impl State {
-    /// Looks.
+    /// Looks. `now` is a steady time: pressure that lasts for minutes must not last for as long as somebody sets the clock
+    /// back.
     pub fn look(&mut self, settings: &Settings, observations: &Observations, now: Timestamp) -> Verdict {
         let mut due = Vec::new();
         for (place, threshold) in settings.thresholds.iter().enumerate() {

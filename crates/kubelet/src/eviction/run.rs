@@ -35,7 +35,7 @@ pub async fn run(shared: Arc<Shared>, pods: Pods) {
 async fn round(shared: &Shared, pods: &Pods, state: &mut State) -> Result<(), tonic::Status> {
     let settings = &shared.config.eviction;
     let observations = usage::observe(shared).await;
-    let verdict = state.look(settings, &observations, shared.config.clock.now());
+    let verdict = state.look(settings, &observations, shared.config.clock.steady());
     shared.pressure.set(verdict.conditions);
     let active: Vec<Arc<Handle>> = pods.list().into_iter().filter(|handle| is_active(handle)).collect();
     let limited = active.iter().any(|handle| has_local_limits(handle));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::failpoint;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -166,6 +167,7 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
         limits.cpu_quota = Some(-1);
     }
     shared.cgroups.make(&group, &limits).map_err(|error| refuse(error.to_string()))?;
+    failpoint::hit("kubelet.sandbox.cgroup_made");
     shared
         .runtime
         .run_sandbox(config, &handler)
@@ -210,15 +212,19 @@ async fn kill(
 }
 
 fn cleanup(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Failed> {
+    failpoint::hit("kubelet.cleanup.begun");
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     shared.cgroups.remove(&group).map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    failpoint::hit("kubelet.cleanup.cgroup_removed");
     shared.volumes.remove_pod(pod.uid()).map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    failpoint::hit("kubelet.cleanup.volumes_removed");
     match std::fs::remove_dir_all(log_directory(shared, pod)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(failed("FailedCleanup", error.to_string()));
         }
         _ => {}
     }
+    failpoint::hit("kubelet.cleanup.logs_removed");
     shared.users.release(pod.uid());
     handle.memory.lock().cleaned = true;
     Ok(())
@@ -235,11 +241,13 @@ async fn delete(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Faile
         preconditions: Some(Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
+    failpoint::hit("kubelet.delete.asked");
     match api.delete(pod.name(), &params).await {
         Ok(_) => {}
         Err(error) if is_gone(&error) => {}
         Err(error) => return Err(failed("FailedDelete", error.to_string())),
     }
+    failpoint::hit("kubelet.delete.answered");
     // With finalizers the object stays on; the kubelet has nothing more to do with it.
     handle.memory.lock().deleted = true;
     Ok(())
@@ -296,6 +304,7 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
     let uid = shown.filter(|_| handle.is_static).unwrap_or_else(|| pod.uid().to_owned());
     let patch = serde_json::json!({"metadata": {"uid": uid}, "status": value});
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.namespace());
+    failpoint::hit("kubelet.status.asked");
     match api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await {
         Ok(_) => {}
         Err(error) if is_gone(&error) => {
@@ -304,6 +313,7 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
         }
         Err(error) => return Err(failed("Status", error.to_string())),
     }
+    failpoint::hit("kubelet.status.answered");
     handle.memory.lock().acknowledged = Some(status);
     Ok(())
 }

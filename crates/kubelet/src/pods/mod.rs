@@ -16,6 +16,7 @@
 //! Nothing of this is kept on disk: the runtime knows what runs, the API server what should.
 
 pub mod admission;
+mod clock_set;
 mod config;
 pub mod env;
 mod env_file;
@@ -48,7 +49,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client::{Change, Informer, Reflector, Resource};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -346,10 +347,15 @@ impl Pods {
         orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
         let mut events = None;
         let mut asked = false;
+        let mut lost = None;
         loop {
             if events.is_none() {
                 events = self.shared.runtime.events().await.ok();
                 asked |= events.is_some();
+                if let (Some(_), Some(since)) = (&events, lost) {
+                    lost = None;
+                    self.retry_since(since);
+                }
             }
             self.relist(&mut known).await;
             let pause = if events.is_some() { RELIST } else { RELIST_WITHOUT_EVENTS };
@@ -357,7 +363,10 @@ impl Pods {
             while let Some(stream) = events.as_mut() {
                 match tokio::time::timeout_at(until, stream.message()).await {
                     Ok(Ok(Some(event))) => self.told(&event),
-                    Ok(Ok(None) | Err(_)) => events = None,
+                    Ok(Ok(None) | Err(_)) => {
+                        events = None;
+                        lost.get_or_insert(self.shared.config.clock.now());
+                    }
                     Err(_) => break,
                 }
             }
@@ -366,6 +375,16 @@ impl Pods {
                 let pause = if asked { Duration::from_millis(200) } else { pause };
                 tokio::time::sleep(pause).await;
             }
+        }
+    }
+
+    /// The runtime was gone and is back: nobody waits for having asked it in vain.
+    fn retry_since(&self, lost: Timestamp) {
+        // Calls may have broken off a moment before it was noticed.
+        let since = lost.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(lost);
+        for handle in self.list() {
+            handle.memory.lock().retry_since(since);
+            handle.wake();
         }
     }
 

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::AbortHandle;
 
 use super::admission::{self, Refusal};
+use super::clock_set::ClockSet;
 use super::ledger::Shortage;
 use super::memory::{Ending, Health, Job, Outcome};
 use super::observed::{Cache, Observed, State, observe};
@@ -26,10 +27,20 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Works until nothing of the pod is left.
 pub async fn run(shared: Arc<Shared>, handle: Arc<Handle>) {
     let seen = shared.config.clock.monotonic();
-    let mut worker =
-        Worker { shared, handle, cache: Cache::default(), probers: HashMap::new(), starts: Some(seen) };
+    let mut worker = Worker {
+        cache: Cache::default(),
+        probers: HashMap::new(),
+        starts: Some(seen),
+        set: ClockSet::now(&shared.config.clock),
+        shared,
+        handle,
+    };
     let mut operation = "create";
     loop {
+        // What waits in memory waits no longer, and no shorter, when somebody sets the clock.
+        if let Some(moved) = worker.set.moved(&worker.shared.config.clock) {
+            worker.handle.memory.lock().shift(moved);
+        }
         let ended = worker.handle.memory.lock().ended;
         match observe(&worker.shared.runtime, &worker.handle.uid, &mut worker.cache).await {
             // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
@@ -63,6 +74,8 @@ struct Worker {
     probers: HashMap<String, AbortHandle>,
     /// When the pod was seen first, until it runs.
     starts: Option<Duration>,
+    /// How the wall clock was set when it was looked at last.
+    set: ClockSet,
 }
 
 impl Worker {
@@ -287,7 +300,12 @@ impl Worker {
     }
 
     fn forget_gone(&mut self, observed: &Observed) {
+        let now = self.now();
         let mut memory = self.handle.memory.lock();
+        memory.exits.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+        for ended in observed.containers.iter().filter(|c| c.state == State::Exited) {
+            memory.exits.entry(ended.id.clone()).or_insert(now);
+        }
         memory
             .kills
             .retain(|id, _| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running));
