@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 /// Where a component gets the time from.
@@ -11,6 +11,13 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Time since an arbitrary fixed point; never goes back.
     fn monotonic(&self) -> Duration;
+
+    /// The same as a timestamp, for what reckons with those and must not notice that the wall clock is set. It is no
+    /// date, and means nothing to anybody else.
+    fn steady(&self) -> Timestamp {
+        let since = SignedDuration::try_from(self.monotonic()).unwrap_or(SignedDuration::MAX);
+        Timestamp::UNIX_EPOCH.saturating_add(since).unwrap_or(Timestamp::MAX)
+    }
 }
 
 /// A clock that many owners hold.

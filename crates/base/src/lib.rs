@@ -1,10 +1,11 @@
-//! What every other crate may lean on: a clock, randomness, back-off, shutdown and task groups.
+//! What every other crate may lean on: a clock, randomness, back-off, shutdown and task groups, failpoints.
 //!
 //! Nothing here knows of Kubernetes. Time and randomness are values that are passed in, so that a
 //! pure `plan` can be tested without either.
 
 mod backoff;
 mod clock;
+pub mod failpoint;
 pub mod memory;
 mod random;
 mod tasks;

@@ -1,9 +1,11 @@
 //! The settings of a cluster, and the records of its processes.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::kubelet_files::KubeletFiles;
@@ -274,6 +276,34 @@ impl ProcessRecord {
     }
 }
 
+/// How often a process looks whether it is the only one of its name by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Keeps a second process of the same name from running beside this one, until it is dropped. One that was killed is gone
+/// in a moment. A process is known by its record only once it is up: whoever starts another before that, because it
+/// could not see the first one, would else have two kubelets for one node.
+///
+/// # Errors
+/// When another one runs, or the lock cannot be had.
+pub async fn alone(record: &Path) -> Result<Flock<File>> {
+    if let Some(dir) = record.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let path = record.with_extension("lock");
+    let mut file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, nix::Error::EAGAIN)) => file = again,
+            Err((_, errno)) => return Err(errno).with_context(|| format!("locking {}", path.display())),
+        }
+        if let Some(other) = ProcessRecord::alive(record) {
+            bail!("process {} does this already", other.pid);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// When a process started; `None` when there is none.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -316,5 +346,20 @@ mod tests {
         let other = ProcessRecord { start_time: record.start_time + 1, ..record };
         write_whole(&path, &serde_json::to_vec(&other).unwrap()).unwrap();
         assert_eq!(ProcessRecord::alive(&path), None);
+    }
+
+    #[tokio::test]
+    async fn a_second_process_of_a_name_waits_for_the_first_to_be_gone_or_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.json");
+        let first = alone(&path).await.unwrap();
+        let second = alone(&path);
+        tokio::pin!(second);
+        assert!(tokio::time::timeout(LOOK_AGAIN * 3, &mut second).await.is_err(), "it is not known yet");
+        let record = ProcessRecord::of_self(&["apiserver"], None).unwrap();
+        write_whole(&path, &serde_json::to_vec(&record).unwrap()).unwrap();
+        assert!(second.await.unwrap_err().to_string().contains("does this already"));
+        drop(first);
+        alone(&path).await.unwrap();
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use store::Store;
 
 use crate::api::{self, Api};
-use crate::cluster::{ProcessRecord, Settings, write_whole};
+use crate::cluster::{ProcessRecord, Settings, alone, write_whole};
 use crate::component::{elect, wait_for_end};
 use crate::paths::Paths;
 use crate::signer::OfCluster;
@@ -28,6 +28,7 @@ pub const NODE_SETTINGS: &str = "knarr-node-settings";
 /// # Errors
 /// What keeps it from starting, by name.
 pub async fn run(paths: &Paths, settings: &Settings) -> Result<()> {
+    let _alone = alone(&paths.process("server")).await?;
     let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
     let shutdown = Shutdown::new();
     let store = open_store(paths, settings, &clock).await?;

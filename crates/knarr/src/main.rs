@@ -23,6 +23,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    #[cfg(debug_assertions)]
+    look_for_failpoints();
     let arguments = commands::Arguments::parse_from(commands::by_program_name(std::env::args_os()));
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,5 +32,14 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Where a test of a debug build says at which places this process is to die.
+#[cfg(debug_assertions)]
+#[expect(clippy::disallowed_methods, reason = "configuration is read once, here")]
+fn look_for_failpoints() {
+    if let Some(folder) = std::env::var_os("KNARR_FAILPOINTS") {
+        base::failpoint::look_in(folder.into());
     }
 }

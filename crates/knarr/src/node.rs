@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cluster::{NodeSettings, ProcessRecord, write_whole};
+use crate::cluster::{NodeSettings, ProcessRecord, Settings, alone, write_whole};
 use crate::component;
 use crate::component::kubelet::identity::Keeper;
 use crate::kubelet_files::{self, Fixed};
@@ -145,6 +146,7 @@ fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<
 /// # Errors
 /// What keeps it from running.
 pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::cni::Cni) -> Result<()> {
+    let _alone = alone(&paths.process(&format!("runtime-{node}"))).await?;
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
@@ -165,6 +167,12 @@ pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::
     }
 }
 
+/// Whether every built-in runtime of the cluster's nodes is served.
+pub fn runtimes_answer(paths: &Paths, settings: &Settings) -> bool {
+    let answers = |node: &String| UnixStream::connect(paths.cri_socket(node)).is_ok();
+    settings.runtime_endpoint.is_some() || settings.node_names().iter().all(answers)
+}
+
 async fn end() -> Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -183,6 +191,7 @@ pub async fn run_agent(
     node: &str,
     verbosity: Verbosity,
 ) -> Result<()> {
+    let _alone = alone(&paths.process(&format!("agent-{node}"))).await?;
     let identity = Identity::load(&paths.node(node))?;
     let shutdown = Shutdown::new();
     let tasks = TaskGroup::new(&shutdown);

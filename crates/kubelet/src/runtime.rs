@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::SharedClock;
+use base::{SharedClock, failpoint};
 use cri::v1 as wire;
 use cri::{ImageClient, RuntimeClient};
 use tonic::Status;
@@ -108,7 +108,9 @@ impl Runtime {
         let call = Box::pin(call);
         async move {
             let begun = self.clock.monotonic();
+            failpoint::hit_of("kubelet", operation, "asked");
             let answer = call.await;
+            failpoint::hit_of("kubelet", operation, "answered");
             // What is gone is asked for now and then, and no error of the runtime.
             let failed = answer.as_ref().is_err_and(|status| status.code() != tonic::Code::NotFound);
             self.counts.asked(operation, self.clock.monotonic().saturating_sub(begun), failed);

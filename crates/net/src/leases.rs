@@ -9,6 +9,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
+
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
 
@@ -110,6 +112,7 @@ impl Leases {
         for ip in &given {
             // Whole or not at all: an address without an owner would be nobody's to free.
             self.write(&ip.to_string(), owner)?;
+            failpoint::hit("net.address.taken");
         }
         let last: Vec<String> = last.iter().map(ToString::to_string).collect();
         self.write(LAST, &last.join("\n"))?;
@@ -144,6 +147,7 @@ impl Leases {
         for ip in self.of(owner)? {
             let path = self.dir.join(ip.to_string());
             fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+            failpoint::hit("net.address.freed");
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
 use parking_lot::Mutex;
 
 use crate::cidr::Cidr;
@@ -118,6 +119,7 @@ impl PodLinks {
             let file = File::open(netns).doing(|| format!("opening {}", netns.display()))?;
             links.veth_into(&outer, HARDWARE, file.as_raw_fd(), &wish.interface).await?;
         }
+        failpoint::hit("net.pod.linked");
         let (given, interface) = (ips.clone(), wish.interface.clone());
         namespace::run_in(&wish.netns, move || async move { inside(&interface, &given).await }).await?;
         // The node answers every other question on this link with its own: no address of its own is needed.
@@ -127,10 +129,12 @@ impl PodLinks {
             forward_v6()?;
             links.address(&outer, GATEWAY_V6, 64).await?;
         }
+        failpoint::hit("net.pod.furnished");
         links.up(&outer).await?;
         for &ip in &ips {
             links.route_link(ip, width(ip), &outer).await?;
         }
+        failpoint::hit("net.pod.routed");
         shape::apply(&links, &outer, &device_name(&wish.owner), wish.limits).await?;
         if !wish.ports.is_empty() {
             // So that the node's own loopback leads there, too.
@@ -138,6 +142,7 @@ impl PodLinks {
         }
         let record = Record { owner: wish.owner.clone(), ips: ips.clone(), ports: wish.ports.clone() };
         self.ports.open(&record)?;
+        failpoint::hit("net.pod.ports_open");
         Ok(ips)
     }
 
@@ -147,9 +152,11 @@ impl PodLinks {
     /// When the kernel refuses.
     pub async fn teardown(&self, owner: &str) -> Result<()> {
         self.ports.close(owner)?;
+        failpoint::hit("net.pod.ports_closed");
         let links = Links::open()?;
         links.remove(&link_name(owner)).await?;
         links.remove(&device_name(owner)).await?;
+        failpoint::hit("net.pod.unlinked");
         self.leases.release(owner)
     }
 

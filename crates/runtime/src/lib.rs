@@ -29,6 +29,7 @@ mod pod;
 #[path = "../../shim/src/proto.rs"]
 #[expect(dead_code, reason = "the shim and the launcher use the rest")]
 mod proto;
+mod root;
 mod service;
 mod shim;
 mod state;
@@ -83,6 +84,9 @@ pub enum RuntimeError {
         /// Why.
         source: io::Error,
     },
+    /// Its folders do not belong together.
+    #[error(transparent)]
+    Root(#[from] root::RootError),
     /// Its images.
     #[error(transparent)]
     Images(#[from] ImageError),
@@ -121,6 +125,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown) -> Result<(), RuntimeEr
         fs::create_dir_all(folder).map_err(RuntimeError::setup(format!("making {}", folder.display())))?;
     }
     let _only = lock(&config.run_dir).await?;
+    root::claim(&config)?;
     let tasks = EndTasks(TaskGroup::new(&shutdown));
     let socket = config.socket.clone();
     if let Some(cni) = &config.cni {
@@ -129,6 +134,7 @@ pub async fn run(mut config: Config, shutdown: Shutdown) -> Result<(), RuntimeEr
     let core = Core::new(config, tasks.0.clone()).await?;
     pod::recover::recover(&core).await.map_err(RuntimeError::Recover)?;
     pod::sweep::sweep(&core).map_err(RuntimeError::Recover)?;
+    core.collect_layers();
     let streaming = streaming_server::Server::start(core.clone())
         .await
         .map_err(RuntimeError::setup("listening for exec, attach and port-forward on loopback"))?;

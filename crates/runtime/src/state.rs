@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use base::failpoint;
 use prost::Message;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -180,5 +181,6 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     name.push(".new");
     let temporary = path.with_file_name(name);
     fs::write(&temporary, bytes)?;
+    failpoint::hit("runtime.record.written");
     fs::rename(&temporary, path)
 }

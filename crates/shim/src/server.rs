@@ -387,6 +387,10 @@ impl Shim {
                 self.launcher_gone(index);
                 if let Some(slot) = self.slots.get_mut(index) {
                     slot.launcher = 0;
+                    // It was killed, perhaps before it let the container begin, which would wait for ever.
+                    if status != 0 && slot.state == proto::STATE_RUNNING && !slot.is_exec() {
+                        sys::kill(slot.pid, sys::SIGKILL);
+                    }
                 }
             } else {
                 if let Some(stray) = self.strays.get_mut(self.next_stray % STRAYS) {

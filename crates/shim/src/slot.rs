@@ -7,6 +7,11 @@ use crate::log::{self, CHUNK, Writer};
 use crate::proto;
 use crate::sys;
 
+/// Bytes that a pipe holds at most, whatever its users ask for (`/proc/sys/fs/pipe-max-size`).
+const LARGEST_PIPE: usize = 1 << 20;
+/// Bytes that are read of a pipe at once, at least.
+const SMALLEST_READ: usize = 4096;
+
 /// A descriptor that is closed when it is replaced; 0 stands for none.
 #[repr(transparent)]
 pub struct Fd(i32);
@@ -86,7 +91,7 @@ impl Slot {
         let Some(stream) = self.streams.get_mut(which) else { return false };
         let Some(source) = stream.source.get() else { return false };
         // A pipe that polls writable takes 4096 bytes whole.
-        let want = if stream.sink.is_open() { 4096 } else { CHUNK };
+        let want = if stream.sink.is_open() { SMALLEST_READ } else { CHUNK };
         let Some(buf) = shared.input.get_mut(..want) else { return false };
         let read = match sys::read(source, buf) {
             Ok(n) if n > 0 => n,
@@ -112,10 +117,15 @@ impl Slot {
         true
     }
 
-    /// Everything that is in the pipes already; what attached clients cannot take at once is lost to them.
+    /// Everything that is in the pipes already; what attached clients cannot take at once is lost to them. Somebody else
+    /// may go on writing, faster than is read: no more is taken at once than a pipe can hold.
     pub fn drain(&mut self, shared: &mut Shared) {
         for which in 0..2 {
-            while self.pump(which, shared) {}
+            for _ in 0..LARGEST_PIPE / SMALLEST_READ {
+                if !self.pump(which, shared) {
+                    break;
+                }
+            }
         }
     }
 }

@@ -1,11 +1,11 @@
 //! `knarr up`: returns when the cluster is ready; does nothing that is done already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +24,8 @@ use crate::paths::Paths;
 
 /// How long the control plane may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer of the API server is waited for, before it is asked again.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How often processes that end while the cluster comes up are started again.
 const RESTARTS: usize = 5;
 
@@ -200,10 +202,12 @@ impl Up {
         for (number, node) in numbered() {
             give_identity(&pki, paths, settings, &node, number)?;
         }
+        let mut children = Children::new();
         for _ in 0..RESTARTS {
             self.start_server(paths, settings)?;
-            let found = start_node_processes(paths, settings)?;
-            if super::block_on(wait_for_nodes(kubeconfig, paths, settings, found))? == Waited::Ready {
+            let found = start_node_processes(paths, settings, &mut children)?;
+            let waited = wait_for_nodes(kubeconfig, paths, settings, found, &mut children);
+            if super::block_on(waited)? == Waited::Ready {
                 return Ok(());
             }
         }
@@ -228,12 +232,20 @@ fn node_processes(settings: &Settings) -> impl Iterator<Item = (String, &'static
 /// Processes that were alive, by name, with their pids.
 type Alive = BTreeSet<(String, i32)>;
 
+/// Processes that this one started, by name: they may not have written their records yet.
+type Children = BTreeMap<String, Child>;
+
 /// Starts what does not run, and says what does: some of it may be about to end.
-fn start_node_processes(paths: &Paths, settings: &Settings) -> Result<Alive> {
+fn start_node_processes(paths: &Paths, settings: &Settings, children: &mut Children) -> Result<Alive> {
     let mut found = Alive::new();
     for (process, command, node) in node_processes(settings) {
         if let Some(record) = ProcessRecord::alive(&paths.process(&process)) {
             found.insert((process, record.pid));
+            continue;
+        }
+        if let Some(child) = children.get_mut(&process)
+            && child.try_wait()?.is_none()
+        {
             continue;
         }
         let mut arguments = vec![command, "--name", &settings.name, "--node", &node];
@@ -241,7 +253,8 @@ fn start_node_processes(paths: &Paths, settings: &Settings) -> Result<Alive> {
         if command == "node-runtime" {
             arguments.extend(cni.iter().map(String::as_str));
         }
-        daemon(&paths.log(&process), &arguments, &paths.data)?;
+        let child = daemon(&paths.log(&process), &arguments, &paths.data)?;
+        children.insert(process, child);
     }
     Ok(found)
 }
@@ -307,6 +320,7 @@ async fn wait_for_nodes(
     paths: &Paths,
     settings: &Settings,
     mut seen: Alive,
+    children: &mut Children,
 ) -> Result<Waited> {
     let client = client::connect::kubeconfig(kubeconfig).await?;
     let nodes: kube::Api<Node> = kube::Api::all(client);
@@ -320,22 +334,34 @@ async fn wait_for_nodes(
             match ProcessRecord::alive(&paths.process(&process)) {
                 Some(record) => drop(seen.insert((process, record.pid))),
                 None if seen.iter().any(|(known, _)| *known == process) => return Ok(Waited::Ended),
-                None => alive = false,
+                None => {
+                    if let Some(child) = children.get_mut(&process)
+                        && child.try_wait()?.is_some()
+                        && ProcessRecord::alive(&paths.process(&process)).is_none()
+                    {
+                        return Ok(Waited::Ended);
+                    }
+                    alive = false;
+                }
             }
         }
-        if waiting.is_empty() && alive {
+        if waiting.is_empty() && alive && crate::node::runtimes_answer(paths, settings) {
             return Ok(Waited::Ready);
         }
         let mut left = Vec::new();
         let mut trouble = String::new();
         for name in waiting {
-            match nodes.get_opt(&name).await {
-                Ok(node) if is_ready(node.as_ref()) => {}
+            match tokio::time::timeout(ANSWER, nodes.get_opt(&name)).await {
+                Ok(Ok(node)) if is_ready(node.as_ref()) => {}
                 // Its plugins come by way of the cluster.
-                Ok(Some(_)) if settings.cni.waits_for_plugins() => {}
-                Ok(_) => left.push(name),
-                Err(error) => {
+                Ok(Ok(Some(_))) if settings.cni.waits_for_plugins() => {}
+                Ok(Ok(_)) => left.push(name),
+                Ok(Err(error)) => {
                     trouble = format!(" ({error})");
+                    left.push(name);
+                }
+                Err(_) => {
+                    trouble = format!(" (the API server does not answer within {ANSWER:?})");
                     left.push(name);
                 }
             }
@@ -357,7 +383,7 @@ fn is_ready(node: Option<&Node>) -> bool {
 }
 
 /// Starts a process of our own program that outlives this one.
-pub fn daemon(log: &Path, arguments: &[&str], data: &Path) -> Result<std::process::Child> {
+pub fn daemon(log: &Path, arguments: &[&str], data: &Path) -> Result<Child> {
     if let Some(dir) = log.parent() {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     }

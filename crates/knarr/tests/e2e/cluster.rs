@@ -114,9 +114,20 @@ impl Cluster {
     }
 
     fn up_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        let mut command = self.program();
         command.arg("up").arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
         command.args(["--port", "0"]).arg("--kubeconfig").arg(self.kubeconfig()).args(&self.flags);
+        command
+    }
+
+    /// Where the places are named at which its processes are to die (`base::failpoint`).
+    pub fn failpoints(&self) -> PathBuf {
+        self.dir().join("failpoints")
+    }
+
+    fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+        command.env("KNARR_FAILPOINTS", self.failpoints());
         command
     }
 
@@ -129,8 +140,8 @@ impl Cluster {
         self.dir().join("kubeconfig").display().to_string()
     }
 
-    fn run_knarr(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
+    pub fn run_knarr(&self, arguments: &[&str]) -> Output {
+        let mut command = self.program();
         command.args(arguments.first());
         command.arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
         command.args(arguments.get(1..).unwrap_or_default()).output().unwrap()

@@ -127,7 +127,9 @@ fn one_that_is_killed_leaves_nothing_that_is_not_found() {
             child.kill().unwrap();
             child.wait().unwrap();
             if milliseconds % 16 == 0 {
-                assert_eq!(pod.succeed("ADD")["ips"][0]["address"], "10.9.1.2/32");
+                let added = pod.succeed("ADD");
+                let address = added["ips"][0]["address"].as_str().unwrap();
+                assert!(address.starts_with("10.9.1.") && address.ends_with("/32"), "{address}");
             }
             pod.succeed("DEL");
             assert_eq!(pod.left(), Vec::<String>::new(), "killed after {milliseconds} ms");

@@ -14,35 +14,47 @@ pub fn busybox(dir: &Path, name: &str) -> String {
         symlink("busybox", work.join("root/bin").join(tool)).unwrap();
     }
     client(&work.join("root"));
-    let config = serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]});
-    save(&work, name, &config)
+    run(Command::new("tar").arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
+    save(&work, name, &shell(), &["layer.tar"])
 }
 
-/// The same of an image whose containers sleep: the pause containers of other runtimes.
+fn shell() -> serde_json::Value {
+    serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["sh"]})
+}
+
+/// The same with a small layer above it, which no other image has. [`busybox`] has to be made in `dir` before.
+pub fn busybox_with(dir: &Path, name: &str, mark: &str) -> String {
+    let work = dir.join("image");
+    fs::write(work.join("mark"), mark).unwrap();
+    run(Command::new("tar").arg("-C").arg(&work).arg("-cf").arg(work.join("mark.tar")).arg("mark"));
+    save(&work, name, &shell(), &["layer.tar", "mark.tar"])
+}
+
+/// An image whose containers sleep: the pause containers of other runtimes.
 pub fn pause(dir: &Path, name: &str) -> String {
     let work = dir.join("pause");
     fs::create_dir_all(work.join("root/bin")).unwrap();
     fs::copy("/bin/busybox", work.join("root/bin/busybox")).unwrap();
-    save(&work, name, &serde_json::json!({"Entrypoint": ["/bin/busybox", "sleep", "2147483647"]}))
+    run(Command::new("tar").arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
+    let config = serde_json::json!({"Entrypoint": ["/bin/busybox", "sleep", "2147483647"]});
+    save(&work, name, &config, &["layer.tar"])
 }
 
-fn save(work: &Path, name: &str, config: &serde_json::Value) -> String {
-    let tar = || Command::new("tar");
-    run(tar().arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
-    let sum = run(Command::new("sha256sum").arg(work.join("layer.tar")));
-    let sum = sum.split_whitespace().next().unwrap();
+/// The archive of an image of layers that lie in `work`.
+fn save(work: &Path, name: &str, config: &serde_json::Value, layers: &[&str]) -> String {
+    let digest = |layer: &&str| {
+        let sum = run(Command::new("sha256sum").arg(work.join(layer)));
+        format!("sha256:{}", sum.split_whitespace().next().unwrap())
+    };
+    let diff_ids: Vec<String> = layers.iter().map(digest).collect();
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     fs::write(work.join("config.json"), config.to_string()).unwrap();
-    let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": layers}]);
     fs::write(work.join("manifest.json"), manifest.to_string()).unwrap();
     let archive = work.with_extension("archive.tar");
-    run(tar().arg("-C").arg(work).arg("-cf").arg(&archive).args([
-        "manifest.json",
-        "config.json",
-        "layer.tar",
-    ]));
+    let files = ["manifest.json", "config.json"];
+    run(Command::new("tar").arg("-C").arg(work).arg("-cf").arg(&archive).args(files).args(layers));
     archive.display().to_string()
 }
 

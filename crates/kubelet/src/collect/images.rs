@@ -66,7 +66,7 @@ pub async fn run(shared: Arc<Shared>) {
 
 async fn list(shared: &Shared, memory: &mut Memory) -> Result<Vec<Image>, tonic::Status> {
     let (images, containers) = tokio::try_join!(shared.runtime.images(), shared.runtime.containers(None))?;
-    let now = shared.config.clock.now();
+    let now = shared.config.clock.steady();
     let used: BTreeSet<String> =
         containers.iter().flat_map(|c| [c.image_ref.clone(), c.image_id.clone()]).collect();
     memory.0.retain(|id, _| images.iter().any(|image| image.id == *id));
@@ -88,7 +88,7 @@ async fn round(shared: &Shared, memory: &mut Memory) -> Result<(), tonic::Status
     let mut images = list(shared, memory).await?;
     let settings = &shared.config.eviction;
     let fields = &shared.config.configuration.fields;
-    let (now, maximum) = (shared.config.clock.now(), signed(fields.image_maximum_gc_age));
+    let (now, maximum) = (shared.config.clock.steady(), signed(fields.image_maximum_gc_age));
     if !maximum.is_zero() {
         for id in outdated(&images, now, maximum) {
             tracing::info!(image = %id, "removing an image that nobody has used for long");
@@ -129,7 +129,7 @@ pub async fn free_all(shared: &Shared) -> bool {
             return false;
         }
     };
-    let chosen = choose(&images, i64::MAX, shared.config.clock.now(), SignedDuration::ZERO);
+    let chosen = choose(&images, i64::MAX, shared.config.clock.steady(), SignedDuration::ZERO);
     for id in &chosen {
         match shared.runtime.remove_image(id).await {
             Ok(()) => shared.counts.count(&table::IMAGES_COLLECTED, &["space"]),

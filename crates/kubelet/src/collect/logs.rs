@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::failpoint;
 use jiff::Timestamp;
 
 use crate::Shared;
@@ -40,12 +41,25 @@ pub async fn run(shared: Arc<Shared>, pods: Pods) {
             let directory = log_directory(&shared, &handle.pod());
             for instance in observed.containers.iter().filter(|c| c.state == State::Running) {
                 let path = directory.join(&instance.name).join(format!("{}.log", instance.restarts));
-                let grown = fs::metadata(&path).is_ok_and(|file| file.len() > shared.config.logs.max_size);
-                if grown && let Err(error) = rotate(&shared, &instance.id, &path).await {
+                if let Err(error) = look(&shared, &instance.id, &path).await {
                     tracing::warn!(path = %path.display(), %error, "a log is not rotated");
                 }
             }
         }
+    }
+}
+
+/// Rotates a log that has grown. One that is not there was moved away by a kubelet that died before the container was
+/// told, as upstream knows: the container writes to the old file until it is.
+async fn look(shared: &Shared, id: &str, path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if file.len() > shared.config.logs.max_size => rotate(shared, id, path).await,
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let reopened = shared.runtime.reopen_log(id).await;
+            reopened.map_err(|status| io::Error::other(status.message().to_owned()))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -60,6 +74,7 @@ async fn rotate(shared: &Shared, id: &str, path: &Path) -> io::Result<()> {
     })
     .await
     .map_err(io::Error::other)??;
+    failpoint::hit("kubelet.log.moved");
     if let Err(status) = shared.runtime.reopen_log(id).await {
         // The container goes on writing to the file that it has: it gets its name back.
         fs::rename(&moved, path)?;

@@ -53,7 +53,8 @@ pub fn is_enough(thresholds: &[Threshold], observations: &Observations) -> bool 
 }
 
 impl State {
-    /// Looks. A condition lasts for `transition` after it was seen last.
+    /// Looks. A condition lasts for `transition` after it was seen last. `now` is a steady time: pressure that lasts for
+    /// minutes must not last for as long as somebody sets the clock back.
     pub fn look(
         &mut self,
         thresholds: &[Threshold],

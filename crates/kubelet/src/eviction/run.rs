@@ -87,7 +87,7 @@ async fn round(
     };
     let at = shared.config.clock.now();
     let observations = usage::observe(shared).await;
-    let verdict = state.look(thresholds, settings.transition, &observations, at);
+    let verdict = state.look(thresholds, settings.transition, &observations, shared.config.clock.steady());
     shared.pressure.set(verdict.conditions);
     let active: Vec<Arc<Handle>> = pods.list().into_iter().filter(|handle| handle.is_active()).collect();
     let limited: Vec<&Arc<Handle>> =

@@ -53,11 +53,16 @@ impl Pods {
         self.relist(&mut known, &mut last).await;
         orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
         let (mut events, mut tells) = (None, Tells::Unknown);
+        let mut lost = None;
         loop {
             if events.is_none() && tells != Tells::Never {
                 let answer = self.ask_for_events().await;
                 tells = tells.asked(answer.as_ref().map(drop));
                 events = answer.ok();
+                if let (Some(_), Some(since)) = (&events, lost) {
+                    lost = None;
+                    self.retry_since(since);
+                }
             }
             if !self.relist(&mut known, &mut last).await {
                 tells = Tells::Unknown;
@@ -67,11 +72,15 @@ impl Pods {
             while let Some(stream) = events.as_mut() {
                 match tokio::time::timeout_at(until, stream.message()).await {
                     Ok(Ok(Some(event))) => self.told(&event),
-                    Ok(Ok(None)) => events = None,
+                    Ok(Ok(None)) => {
+                        events = None;
+                        lost.get_or_insert_with(|| self.shared.config.clock.now());
+                    }
                     // Some say only now that they do not know how.
                     Ok(Err(status)) => {
                         tells = tells.asked(Err(&status));
                         events = None;
+                        lost.get_or_insert_with(|| self.shared.config.clock.now());
                     }
                     Err(_) => break,
                 }

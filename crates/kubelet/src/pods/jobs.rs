@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::failpoint;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -192,6 +193,7 @@ async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Fa
     }
     let made = shared.cgroups("create", |cgroups| cgroups.make(&group, &limits));
     made.map_err(|error| refuse(error.to_string()))?;
+    failpoint::hit("kubelet.sandbox.cgroup_made");
     let begun = shared.config.clock.monotonic();
     let made = shared.runtime.run_sandbox(config, &handler).await;
     let took = shared.config.clock.monotonic().saturating_sub(begun);
@@ -242,12 +244,15 @@ async fn kill(
 
 /// Gives back what a pod that is over had of the node, its logs only if that is wanted.
 async fn give_back(shared: &Shared, pod: &Pod, logs: bool) -> Result<(), Failed> {
+    failpoint::hit("kubelet.cleanup.begun");
     let given_back = shared.claims.unprepare(pod.uid()).await;
     given_back.map_err(|error| failed("FailedCleanup", error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     let removed = shared.cgroups("destroy", |cgroups| cgroups.remove(&group));
     removed.map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    failpoint::hit("kubelet.cleanup.cgroup_removed");
     shared.volumes.remove_pod(pod.uid()).map_err(|error| failed("FailedCleanup", error.to_string()))?;
+    failpoint::hit("kubelet.cleanup.volumes_removed");
     shared.users.release(pod.uid());
     if !logs {
         return Ok(());
@@ -271,11 +276,13 @@ async fn delete(shared: &Shared, handle: &Handle, pod: &Pod) -> Result<(), Faile
         preconditions: Some(Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
+    failpoint::hit("kubelet.delete.asked");
     match api.delete(pod.name(), &params).await {
         Ok(_) => {}
         Err(error) if is_gone(&error) => {}
         Err(error) => return Err(failed("FailedDelete", error.to_string())),
     }
+    failpoint::hit("kubelet.delete.answered");
     // With finalizers the object stays on; the kubelet has nothing more to do with it.
     handle.memory.lock().deleted = true;
     Ok(())
@@ -332,6 +339,7 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
     let uid = shown.filter(|_| handle.is_static).unwrap_or_else(|| pod.uid().to_owned());
     let patch = serde_json::json!({"metadata": {"uid": uid}, "status": value});
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.namespace());
+    failpoint::hit("kubelet.status.asked");
     match api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(&patch)).await {
         Ok(_) => {}
         Err(error) if is_gone(&error) => {
@@ -340,6 +348,7 @@ pub async fn write_status(shared: &Shared, handle: &Handle, pod: &Pod) -> Result
         }
         Err(error) => return Err(failed("Status", error.to_string())),
     }
+    failpoint::hit("kubelet.status.answered");
     let mut memory = handle.memory.lock();
     if let Some(changed) = memory.changed_at.take() {
         let took = shared.config.clock.monotonic().saturating_sub(changed);

@@ -117,6 +117,8 @@ pub struct Memory {
     pub health: BTreeMap<String, Health>,
     /// Failures that were told already, by container: when they happened.
     pub told: BTreeMap<String, Timestamp>,
+    /// When containers were first seen to have ended, by id.
+    pub exits: BTreeMap<String, Timestamp>,
     /// The containers that are being killed, by id: with which grace period.
     pub kills: BTreeMap<String, i64>,
     /// When the first image was asked for, and the last one was there, by the monotonic clock.
@@ -168,6 +170,25 @@ impl Memory {
         self.failures.insert(job.clone(), Failure { reason, message, at: now, retry_at, count });
     }
 
+    /// What failed after `since` may be tried again at once: whoever it was asked of is back.
+    pub fn retry_since(&mut self, since: Timestamp) {
+        for failure in self.failures.values_mut().filter(|failure| failure.at >= since) {
+            failure.retry_at = failure.at;
+        }
+    }
+
+    /// The wall clock was set by so much: what was to happen in ten seconds still happens in ten seconds.
+    pub fn shift(&mut self, by: SignedDuration) {
+        let moved = |at: &mut Timestamp| *at = at.saturating_add(by).unwrap_or(*at);
+        for failure in self.failures.values_mut() {
+            moved(&mut failure.at);
+            moved(&mut failure.retry_at);
+        }
+        self.pauses.values_mut().for_each(|pause| moved(&mut pause.updated));
+        self.told.values_mut().chain(self.exits.values_mut()).for_each(moved);
+        self.mounted.iter_mut().flatten().for_each(moved);
+    }
+
     /// Whether anything is under way that ends with a sandbox or container that is not observed yet.
     pub fn is_creating(&self) -> bool {
         self.running.iter().any(|job| matches!(job, Job::Sandbox | Job::Start(_)))
@@ -216,5 +237,34 @@ mod tests {
         assert_eq!(memory.may(&job, now), Err(Some(now + SignedDuration::from_secs(20))));
         memory.finish(&job, Outcome::default(), now);
         assert_eq!(memory.may(&job, now), Ok(()));
+    }
+
+    #[test]
+    fn pauses_last_as_long_when_the_clock_is_set() {
+        let (day, second) = (SignedDuration::from_hours(24), SignedDuration::from_secs(1));
+        for by in [day, -day] {
+            let now = Timestamp::UNIX_EPOCH + day * 30;
+            let (job, mut memory) = (Job::Sandbox, Memory::default());
+            memory.finish(&job, Outcome { failure: Some(("a".into(), "b".into())) }, now);
+            memory.mounted = Some(Some(now + second));
+            memory.shift(by);
+            let now = now + by;
+            assert_eq!(memory.may(&job, now), Err(Some(now + SignedDuration::from_millis(250))));
+            assert_eq!(memory.may(&job, now + second), Ok(()));
+            assert_eq!(memory.mounted, Some(Some(now + second)));
+        }
+    }
+
+    #[test]
+    fn what_failed_for_want_of_a_runtime_is_tried_when_it_is_back() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (before, after, mut memory) = (Job::Start("a".into()), Job::Start("b".into()), Memory::default());
+        let fail = || Outcome { failure: Some(("a".into(), "b".into())) };
+        memory.finish(&before, fail(), now);
+        memory.finish(&after, fail(), now + SignedDuration::from_secs(2));
+        memory.retry_since(now + SignedDuration::from_secs(1));
+        let now = now + SignedDuration::from_secs(3);
+        assert!(memory.may(&before, now).is_err());
+        assert_eq!(memory.may(&after, now), Ok(()));
     }
 }

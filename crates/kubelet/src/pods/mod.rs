@@ -16,6 +16,7 @@
 //! Nothing of this is kept on disk: the runtime knows what runs, the API server what should.
 
 pub mod admission;
+mod clock_set;
 mod config;
 pub mod env;
 mod env_file;
@@ -52,7 +53,7 @@ use std::time::Duration;
 
 use base::memory::GiveBack;
 use client::{Change, Informer, Resource};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -373,6 +374,16 @@ impl Pods {
             if waits {
                 handle.wake();
             }
+        }
+    }
+
+    /// The runtime was gone and is back: nobody waits for having asked it in vain.
+    fn retry_since(&self, lost: Timestamp) {
+        // Calls may have broken off a moment before it was noticed.
+        let since = lost.saturating_sub(SignedDuration::from_secs(1)).unwrap_or(lost);
+        for handle in self.list() {
+            handle.memory.lock().retry_since(since);
+            handle.wake();
         }
     }
 }

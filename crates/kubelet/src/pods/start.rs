@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::failpoint;
 use cri::v1 as wire;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -294,6 +295,7 @@ fn own_files(
         let path = root.join("etc-hosts");
         std::fs::create_dir_all(&root)?;
         std::fs::write(&path, text)?;
+        failpoint::hit("kubelet.start.hosts_written");
         mounts.push(wire::Mount {
             container_path: "/etc/hosts".to_owned(),
             host_path: path.display().to_string(),
@@ -304,6 +306,7 @@ fn own_files(
     std::fs::create_dir_all(&directory)?;
     let path = directory.join(attempt.restarts.to_string());
     std::fs::write(&path, "")?;
+    failpoint::hit("kubelet.start.message_file_made");
     // Whatever user the container has, it may leave a message.
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
     mounts.push(wire::Mount {

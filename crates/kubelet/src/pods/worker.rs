@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::AbortHandle;
 
 use super::admission;
+use super::clock_set::ClockSet;
 use super::ledger::Shortage;
 use super::memory::{Health, Job, Outcome};
 use super::observed::{Cache, Observed, State};
@@ -29,10 +30,15 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
     let shared = pods.shared.clone();
     let starts = Some(handle.seen);
     let (cache, probers) = (Cache::default(), HashMap::new());
-    let mut worker = Worker { shared, pods, handle, cache, probers, starts };
+    let set = ClockSet::now(&shared.config.clock);
+    let mut worker = Worker { shared, pods, handle, cache, probers, starts, set };
     worker.note_begin();
     let mut operation = "create";
     loop {
+        // What waits in memory waits no longer, and no shorter, when somebody sets the clock.
+        if let Some(moved) = worker.set.moved(&worker.shared.config.clock) {
+            worker.handle.memory.lock().shift(moved);
+        }
         let ended = worker.handle.memory.lock().ended;
         match worker.observe().await {
             // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
@@ -68,6 +74,8 @@ pub(super) struct Worker {
     probers: HashMap<String, AbortHandle>,
     /// When the pod was seen first, until it runs.
     pub(super) starts: Option<Duration>,
+    /// How the wall clock was set when it was looked at last.
+    set: ClockSet,
 }
 
 impl Worker {
@@ -227,7 +235,12 @@ impl Worker {
     }
 
     fn forget_gone(&mut self, observed: &Observed) {
+        let now = self.now();
         let mut memory = self.handle.memory.lock();
+        memory.exits.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+        for ended in observed.containers.iter().filter(|c| c.state == State::Exited) {
+            memory.exits.entry(ended.id.clone()).or_insert(now);
+        }
         memory
             .kills
             .retain(|id, _| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running));

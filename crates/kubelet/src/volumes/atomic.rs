@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
+use base::failpoint;
 use jiff::Timestamp;
 
 /// A file's content, mode and, if it is not the kubelet's, owner.
@@ -36,10 +37,14 @@ pub fn write(dir: &Path, files: &Files, group: Option<i64>, now: Timestamp) -> i
         chown(dir, None, Some(group))?;
     }
     let current = fs::read_link(dir.join(DATA)).ok();
-    if let Some(current) = &current
-        && is_same(&dir.join(current), files)?
-    {
-        return Ok(());
+    if let Some(current) = &current {
+        match is_same(&dir.join(current), files) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // Somebody removed what the link names, or removes it just now: it is written anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     let name = now.strftime("..%Y_%m_%d_%H_%M_%S.%9f").to_string();
     let fresh = dir.join(&name);
@@ -48,10 +53,13 @@ pub fn write(dir: &Path, files: &Files, group: Option<i64>, now: Timestamp) -> i
     for (path, file) in files {
         put(&fresh, path, file, group)?;
     }
+    failpoint::hit("kubelet.volume.files_written");
     let temporary = dir.join(NEW_DATA);
     super::absent_is_fine(fs::remove_file(&temporary))?;
     symlink(&name, &temporary)?;
+    failpoint::hit("kubelet.volume.link_made");
     fs::rename(&temporary, dir.join(DATA))?;
+    failpoint::hit("kubelet.volume.link_moved");
     let tops: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
     for top in &tops {
         let link = dir.join(top);
@@ -136,5 +144,16 @@ mod tests {
             fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         assert_eq!(left, ["..1970_01_01_00_00_03.000000000", "..data", "a"]);
+    }
+
+    #[test]
+    fn what_somebody_removed_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = files(&[("a", "1", 0o644)]);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        write(dir.path(), &wanted, None, at(1)).unwrap();
+        fs::remove_dir_all(dir.path().join(fs::read_link(dir.path().join(DATA)).unwrap())).unwrap();
+        write(dir.path(), &wanted, None, at(2)).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
     }
 }

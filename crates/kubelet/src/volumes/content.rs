@@ -36,6 +36,7 @@ pub struct Wanted {
 
 struct Token {
     text: String,
+    /// A steady time: a clock that is set back must not let it outlive what the API server grants.
     refresh_at: Timestamp,
 }
 
@@ -242,11 +243,12 @@ impl Fetcher {
     ) -> Result<(String, Timestamp), Cause> {
         let seconds = source.expiration_seconds.unwrap_or(TOKEN_SECONDS);
         let key = (source.audience.clone().unwrap_or_default(), seconds);
-        let now = self.clock.now();
+        let (now, steady) = (self.clock.now(), self.clock.steady());
+        let due = |life: SignedDuration| now.checked_add(life).unwrap_or(now);
         if let Some(token) = self.tokens.lock().get(pod.uid()).and_then(|tokens| tokens.get(&key))
-            && now < token.refresh_at
+            && steady < token.refresh_at
         {
-            return Ok((token.text.clone(), token.refresh_at));
+            return Ok((token.text.clone(), due(token.refresh_at.duration_since(steady))));
         }
         let account =
             pod.spec().and_then(|spec| spec.service_account_name.as_deref()).filter(|name| !name.is_empty());
@@ -272,12 +274,12 @@ impl Fetcher {
         let status = answer.map_err(failed)?.status.unwrap_or_default();
         let expires = status.expiration_timestamp.map_or(now, |time| time.0);
         // Four fifths of its life, but never more than a day.
-        let life = expires.duration_since(now);
-        let refresh_at = now.checked_add((life * 4 / 5).min(SignedDuration::from_hours(24))).unwrap_or(now);
+        let life = (expires.duration_since(now) * 4 / 5).min(SignedDuration::from_hours(24));
+        let refresh_at = steady.checked_add(life).unwrap_or(steady);
         let text = status.token.unwrap_or_default();
         let token = Token { text: text.clone(), refresh_at };
         self.tokens.lock().entry(pod.uid().to_owned()).or_default().insert(key, token);
-        Ok((text, refresh_at))
+        Ok((text, due(life)))
     }
 }
 

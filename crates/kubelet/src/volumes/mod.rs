@@ -19,7 +19,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use base::SharedClock;
+use base::{SharedClock, failpoint};
 use cri::v1 as wire;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
@@ -169,7 +169,7 @@ impl Volumes {
         fs::create_dir_all(&dir).map_err(Cause::io(&dir))?;
         if wanted.secret {
             // Secrets do not reach a disk.
-            empty::in_memory(&dir, None)?;
+            empty::in_memory(&dir, None, None)?;
         }
         atomic::write(&dir, &wanted.files, fs_group, self.clock.now()).map_err(Cause::io(&dir))?;
         Ok(Some(wanted.again))
@@ -298,6 +298,7 @@ impl Volumes {
                 list(&container)?.iter().try_for_each(|bound| subpath::unbind(bound))?;
             }
         }
+        failpoint::hit("kubelet.cleanup.subpaths_unbound");
         for plugin in list(&dir.join("volumes"))? {
             for volume in list(&plugin)? {
                 if fs::symlink_metadata(&volume)?.is_dir() && is_mount_point(&volume)? {
@@ -305,6 +306,7 @@ impl Volumes {
                 }
             }
         }
+        failpoint::hit("kubelet.cleanup.volumes_unmounted");
         absent_is_fine(fs::remove_dir_all(&dir))
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use base::failpoint;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags};
@@ -90,9 +91,11 @@ pub fn bind(volume: &Path, sub: &str, target: &Path) -> Result<PathBuf, Cause> {
         false => fs::File::create(target).map(drop),
     }
     .map_err(Cause::io(target))?;
+    failpoint::hit("kubelet.volume.subpath_made");
     let source = format!("/proc/self/fd/{}", found.as_raw_fd());
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     nix::mount::mount(Some(source.as_str()), target, None::<&str>, flags, None::<&str>).map_err(failed)?;
+    failpoint::hit("kubelet.volume.subpath_bound");
     Ok(target.to_owned())
 }
 

@@ -118,6 +118,9 @@ impl Applier {
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
             self.parent = None;
+            if matches!(hidden, b"" | b"." | b"..") {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a whiteout of no name"));
+            }
             return remove(parent.as_fd(), OsStr::from_bytes(hidden));
         }
         self.create(entry, &parent, name, kind)?;

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use sha2::{Digest, Sha256};
 
@@ -58,6 +59,7 @@ pub fn unpack(
 ) -> Result<(), ImageError> {
     let setup = ImageError::store(format!("preparing layer {}", layer.diff));
     let (mut unfinished, target) = prepare(layers, below).map_err(setup)?;
+    failpoint::hit("runtime.image.layer_prepared");
     let name = layer.name;
     let mut transported = Hashing::new(reader);
     let mut content = Hashing::new(decompress(&mut transported).map_err(|e| unpack_error(name, "", e))?);
@@ -86,6 +88,7 @@ pub fn unpack(
         });
     }
     let finish = ImageError::store(format!("finishing layer {}", layer.diff));
+    failpoint::hit("runtime.image.layer_unpacked");
     finish_layer(layers, layer.chain, &mut unfinished, bytes, inodes).map_err(finish)
 }
 
@@ -127,6 +130,7 @@ fn finish_layer(
     let place = layers.join(chain);
     fs::create_dir_all(&place)?;
     fs::write(place.join("size"), format!("{bytes} {inodes}"))?;
+    failpoint::hit("runtime.image.layer_measured");
     match fs::rename(from.join("fs"), place.join("fs")) {
         // Somebody else was faster, with the same content.
         Err(error) if error.raw_os_error() == Some(libc::ENOTEMPTY) => Ok(()),
@@ -152,7 +156,10 @@ pub fn remove(layers: &Path, chain: &str) -> io::Result<()> {
     match fs::rename(layers.join(chain), &gone) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => fs::remove_dir_all(&gone),
+        Ok(()) => {
+            failpoint::hit("runtime.image.layer_renamed");
+            fs::remove_dir_all(&gone)
+        }
     }
 }
 

@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -48,6 +49,15 @@ impl Image {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Index {
     images: Vec<Image>,
+    /// Layers of images that were removed: they go as soon as no container has them.
+    #[serde(default)]
+    leaving: Vec<String>,
+}
+
+impl Index {
+    fn has(&self, chain: &String) -> bool {
+        self.images.iter().any(|image| image.chain.contains(chain))
+    }
 }
 
 /// The configuration, as far as the store needs it.
@@ -154,7 +164,10 @@ impl Store {
         let path = self.root.join("images/index.json");
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::default()),
+            // Without its folder it is not that there are no images: the disk is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.blobs().exists() => {
+                return Ok(Index::default());
+            }
             Err(source) => {
                 return Err(ImageError::Store { what: format!("reading {}", path.display()), source });
             }
@@ -256,6 +269,7 @@ impl Store {
         let folder = File::open(self.layers()).map_err(ImageError::store("opening layers"))?;
         nix::unistd::syncfs(&folder)
             .map_err(|e| ImageError::Store { what: "syncing".into(), source: e.into() })?;
+        failpoint::hit("runtime.image.synced");
         self.change(|index| {
             let tags: Vec<String> = incoming.names.iter().filter_map(Name::by_tag).collect();
             for image in &mut index.images {
@@ -292,11 +306,11 @@ impl Store {
         state::replace(&path, bytes).map_err(ImageError::store(format!("writing {}", path.display())))
     }
 
-    /// Removes an image with all its names, and the layers that no other image has and that
-    /// `in_use` does not name. An image that is not there is removed already.
-    pub fn remove(&self, wanted: &Wanted, in_use: &[String]) -> Result<(), ImageError> {
-        let unused = self.change(|index| {
-            let Some(id) = find(index, wanted).map(|image| image.id.clone()) else { return Ok(Vec::new()) };
+    /// Removes an image with all its names. The layers that no other image has go with [`Self::collect`]. An image that is
+    /// not there is removed already.
+    pub fn remove(&self, wanted: &Wanted) -> Result<(), ImageError> {
+        self.change(|index| {
+            let Some(id) = find(index, wanted).map(|image| image.id.clone()) else { return Ok(()) };
             let mut removed = Vec::new();
             index.images.retain_mut(|image| {
                 let goes = image.id == id;
@@ -305,17 +319,45 @@ impl Store {
                 }
                 !goes
             });
-            let needed = |chain: &String| {
-                in_use.contains(chain) || index.images.iter().any(|image| image.chain.contains(chain))
-            };
-            removed.retain(|chain| !needed(chain));
-            Ok(removed)
+            removed.retain(|chain| !index.has(chain) && !index.leaving.contains(chain));
+            index.leaving.append(&mut removed);
+            Ok(())
         })?;
-        for chain in unused {
-            layer::remove(&self.layers(), &chain)
+        failpoint::hit("runtime.image.unindexed");
+        Ok(())
+    }
+
+    /// Removes the layers of removed images that nobody has any more, also those that a killed runtime did not get to.
+    pub fn collect(&self, in_use: &[String]) -> Result<(), ImageError> {
+        let index = self.index()?;
+        if index.leaving.is_empty() {
+            return Ok(());
+        }
+        let goes = |chain: &&String| !in_use.contains(chain) && !index.has(chain);
+        let gone: Vec<String> = index.leaving.iter().filter(goes).cloned().collect();
+        for chain in &gone {
+            layer::remove(&self.layers(), chain)
                 .map_err(ImageError::store(format!("removing layer {chain}")))?;
         }
-        Ok(())
+        self.change(|index| {
+            let mut leaving = std::mem::take(&mut index.leaving);
+            leaving.retain(|chain| !gone.contains(chain) && !index.has(chain));
+            index.leaving = leaving;
+            Ok(())
+        })
+    }
+
+    /// The layers of some images, which may have been removed since somebody began to use them.
+    pub fn layers_of(&self, images: &[String]) -> Result<Vec<String>, ImageError> {
+        let index = self.index()?;
+        let mut layers = Vec::new();
+        for id in images {
+            match index.images.iter().find(|image| image.id == *id) {
+                Some(image) => layers.extend(image.chain.iter().cloned()),
+                None => layers.extend(Self::chain(&self.blob(id)?)?.into_iter().map(|(_, chain)| chain)),
+            }
+        }
+        Ok(layers)
     }
 
     /// Bytes and inodes of all layers.

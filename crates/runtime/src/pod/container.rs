@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::failpoint;
 use cri::v1::security_profile::ProfileType;
 use cri::v1::{ContainerConfig, ContainerEventType, LinuxContainerResources, NamespaceMode};
 use parking_lot::Mutex;
@@ -265,9 +266,11 @@ fn make(
     };
     let container = Container::new(core, id.to_owned(), config, state);
     mount_root(core, sandbox, &container, &image)?;
+    failpoint::hit("runtime.container.root_mounted");
     let planned = decide(core, sandbox, &container, &image, pid_namespace)?;
     let json = serde_json::to_vec(&planned.spec).map_err(|e| PodError::Invalid(e.to_string()))?;
     fs::write(container.run_folder.join("config.json"), json).map_err(PodError::io("writing config.json"))?;
+    failpoint::hit("runtime.container.planned");
     // Other programs make their own.
     if program(core, sandbox).is_none() {
         let (cgroup, limits) = (container.state().cgroup, container.resources());
@@ -275,10 +278,12 @@ fn make(
         made.map_err(PodError::io(format!("making cgroup {cgroup}")))?;
     }
     state::save_config(&container.root_folder, &container.config)?;
+    failpoint::hit("runtime.container.config_saved");
     container.change(|state| {
         state.stop_signal = planned.stop_signal;
         state.user = (planned.user.uid, planned.user.gid, planned.user.groups.clone());
     })?;
+    failpoint::hit("runtime.container.made");
     Ok(container)
 }
 
@@ -419,6 +424,7 @@ pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
         return Err(PodError::State(format!("sandbox {} is not ready", sandbox.id)));
     }
     container.change(|state| state.phase = ContainerPhase::Starting)?;
+    failpoint::hit("runtime.container.starting");
     match launch(core, &sandbox, &container).await {
         Ok(process) => {
             let started_at = core.now();
@@ -428,6 +434,7 @@ pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
                     state.phase = ContainerPhase::Running { process, started_at };
                 }
             })?;
+            failpoint::hit("runtime.container.running");
             core.announce(&container.id, &sandbox.id, ContainerEventType::ContainerStartedEvent);
             Ok(())
         }
@@ -481,7 +488,9 @@ async fn launch(
         .maybe(proto::HAS_LOG, log.as_ref());
     let flags = if container.config.tty { proto::FLAG_TTY } else { 0 };
     let header = Header { kind: op::START, handle: container.state().handle, flags, ..Header::default() };
+    failpoint::hit("runtime.container.launching");
     let mut reply = shim.ask(header, b"knarr-launcher\0create\0", enclosed).await?;
+    failpoint::hit("runtime.container.launched");
     let mut held = pipes.held.clone();
     held.master = reply.fds.take(proto::HAS_TTY).map(Arc::new);
     container.hold(held);
@@ -519,13 +528,16 @@ pub(super) async fn ended(
         let (core, cgroup) = (core.clone(), state.cgroup.clone());
         blocking(move || Ok(core.cgroups.oom_kills(&cgroup) > 0)).await?
     };
+    failpoint::hit("runtime.container.end_seen");
     clean(core, container).await?;
     let (code, reason) = outcome(status, oom);
     // A short one can be over before whoever started it looks at the clock.
     let finished_at = finished_at.max(started_at);
     let message = if status.is_none() { "nobody could see the container's exit status" } else { "" };
     let exit = Exit { started_at, finished_at, code, reason: reason.into(), message: message.into() };
+    failpoint::hit("runtime.container.cleaned");
     container.change(|state| state.phase = ContainerPhase::Exited(exit))?;
+    failpoint::hit("runtime.container.ended");
     core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerStoppedEvent);
     Ok(())
 }
@@ -549,8 +561,11 @@ async fn clean(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodEr
     blocking(move || {
         let cgroup = container.state().cgroup;
         kill_all(&core, &cgroup)?;
+        failpoint::hit("runtime.container.emptied");
         core.cgroups.remove(&cgroup).map_err(PodError::io(format!("removing cgroup {cgroup}")))?;
+        failpoint::hit("runtime.container.cgroup_removed");
         mount::detach(&container.rootfs()).map_err(PodError::io("unmounting the container's root"))?;
+        failpoint::hit("runtime.container.root_unmounted");
         volumes::unmount_all(&container.run_folder)?;
         remove_folder(&core.launcher_state().join(&container.id))
     })
@@ -620,11 +635,13 @@ pub async fn stop(core: &Arc<Core>, container: &Arc<Container>, grace: Duration)
     let send = |signal| handle.signal(signal).map(drop).map_err(PodError::io("signalling the container"));
     if !grace.is_zero() {
         send(container.state().stop_signal)?;
+        failpoint::hit("runtime.container.asked_to_stop");
         if tokio::time::timeout(grace, container.wait_ended()).await.is_ok() {
             return Ok(());
         }
     }
     send(libc::SIGKILL)?;
+    failpoint::hit("runtime.container.killed");
     wait_recorded(container).await
 }
 
@@ -654,6 +671,7 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
                 Err(error) => return Err(error.into()),
             }
         }
+        failpoint::hit("runtime.container.forgotten");
         match fs::remove_file(sandbox.records().join(format!("{:016x}", state.handle))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(PodError::io("removing an exit record")(error));
@@ -663,9 +681,15 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     }
     let (one, id) = (core.clone(), container.id.clone());
     blocking(move || discard(&one, &id)).await?;
+    failpoint::hit("runtime.container.removed");
     core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerDeletedEvent);
     core.containers.lock().remove(&container.id);
-    Ok(())
+    let core = core.clone();
+    blocking(move || {
+        core.collect_layers();
+        Ok(())
+    })
+    .await
 }
 
 /// Unmounts and removes its folders; the record goes last.
@@ -674,6 +698,7 @@ fn discard(core: &Core, id: &str) -> Result<(), PodError> {
     mount::detach(&run.join("rootfs")).map_err(PodError::io("unmounting the container's root"))?;
     volumes::unmount_all(&run)?;
     remove_folder(&run)?;
+    failpoint::hit("runtime.container.folder_removed");
     remove_folder(&core.config.root.join("containers").join(id))
 }
 

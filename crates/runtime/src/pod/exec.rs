@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::failpoint;
 use serde_json::{Value, json};
 use streaming::remotecommand::{Outcome, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,8 @@ use crate::sys::process::{PidFd, Process};
 
 /// The most output that `ExecSync` gives back of each stream, as upstream.
 const SYNC_LIMIT: usize = 16 << 20;
+/// What the answer says beside the output.
+const AROUND: usize = 4096;
 /// How long after a process's end its output may stay open, held by processes that it left behind.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -97,6 +100,7 @@ pub async fn start(
             return Err(error.into());
         }
     };
+    failpoint::hit("runtime.exec.launched");
     let process = Process { pid: reply.header.a as i32, start_time: reply.header.b, boot: core.boot.clone() };
     let handle = PidFd::open(&process).map_err(PodError::io("finding the process"))?;
     let master = reply.fds.take(proto::HAS_TTY);
@@ -170,6 +174,9 @@ pub async fn sync(
         Some(timeout) => match tokio::time::timeout(timeout, Running::code(exit)).await {
             Ok(code) => code,
             Err(_) => {
+                // What it left behind finds nobody who reads on for ever.
+                out_task.abort();
+                err_task.abort();
                 if let Some(handle) = handle {
                     handle.signal(libc::SIGKILL).map_err(PodError::io("killing a command"))?;
                 }
@@ -186,8 +193,17 @@ pub async fn sync(
             task.abort();
         }
     }
-    let (stdout, stderr) = (std::mem::take(&mut *out.lock().await), std::mem::take(&mut *err.lock().await));
+    let (mut stdout, mut stderr) =
+        (std::mem::take(&mut *out.lock().await), std::mem::take(&mut *err.lock().await));
+    fit(&mut stdout, &mut stderr);
     Ok(Output { stdout, stderr, code })
+}
+
+/// Cuts output so that both streams fit into one answer, of which each may have half, and what the other leaves.
+fn fit(stdout: &mut Vec<u8>, stderr: &mut Vec<u8>) {
+    let room = SYNC_LIMIT - AROUND;
+    stdout.truncate((room / 2).max(room.saturating_sub(stderr.len())));
+    stderr.truncate(room - stdout.len().min(room));
 }
 
 async fn read_all(fd: Option<OwnedFd>, into: Arc<tokio::sync::Mutex<Vec<u8>>>) {

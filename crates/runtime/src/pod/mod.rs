@@ -204,6 +204,24 @@ impl Core {
         self.containers.lock().values().filter(|c| c.sandbox == sandbox).cloned().collect()
     }
 
+    /// The layers that containers have, and the volumes of containers.
+    pub fn layers_in_use(&self) -> Result<Vec<String>, ImageError> {
+        let containers: Vec<_> = self.containers.lock().values().cloned().collect();
+        let images = containers.iter().flat_map(|c| volumes::images(&c.config));
+        let mut images: Vec<String> = containers.iter().map(|c| c.state().image_id).chain(images).collect();
+        images.sort();
+        images.dedup();
+        self.images.layers_of(&images)
+    }
+
+    /// Removes layers that the last container of a removed image had. It can be done later, too.
+    pub fn collect_layers(&self) {
+        let collected = self.layers_in_use().and_then(|in_use| self.images.collect(&in_use));
+        if let Err(error) = collected {
+            tracing::warn!(%error, "layers of removed images stay for now");
+        }
+    }
+
     /// Tells subscribers what happened to a container, or to a sandbox itself.
     pub fn announce(&self, id: &str, sandbox: &str, kind: ContainerEventType) {
         self.memory.busy();

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use base::failpoint;
 use prost::Message;
 use serde::de::DeserializeOwned;
 
@@ -11,9 +13,14 @@ use super::container::{self, Container, Held};
 use super::sandbox::{self, Sandbox};
 use super::{Core, Loaded, LoadedContainer, LoadedSandbox, PodError, watch};
 use crate::proto::{self, event};
-use crate::shim::{Reply, Shim};
+use crate::shim::{Reply, Shim, ShimError};
 use crate::state::{self, ContainerPhase, SandboxPhase};
 use crate::sys::process::{PidFd, Process};
+
+/// How long the start of a runtime waits for one pod's shim. Later it is asked again, while others are served.
+const SHIM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a launcher may take.
+const LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds every sandbox and container below the root, and brings what is known of them up to date.
 pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
@@ -27,6 +34,7 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
         let container = Arc::new(Container::new(core, id.clone(), config, state));
         core.containers.lock().insert(id, container);
     }
+    failpoint::hit("runtime.recover.loaded");
     let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
     for sandbox in all {
         match sandbox.state().phase {
@@ -41,16 +49,25 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
             SandboxPhase::Ready | SandboxPhase::Stopping if lost(core, &sandbox) => {
                 lose(core, &sandbox).await?
             }
-            SandboxPhase::Ready => reattach(core, &sandbox).await?,
-            SandboxPhase::Stopping => {
-                reattach(core, &sandbox).await?;
-                if let Err(error) = sandbox::stop_now(core, &sandbox).await {
+            phase @ (SandboxPhase::Ready | SandboxPhase::Stopping) => {
+                let reached = tokio::time::timeout(SHIM_PATIENCE, reattach(core, &sandbox)).await;
+                if let Err(error) = reached.unwrap_or(Err(ShimError::Silent.into())) {
+                    // One pod that does not answer keeps no other from being found.
+                    tracing::error!(sandbox = sandbox.id, %error, "a pod cannot be reached yet");
+                    let (core, sandbox) = (core.clone(), sandbox.clone());
+                    core.tasks.clone().spawn(async move { watch::take_over(&core, &sandbox).await });
+                    continue;
+                }
+                if phase == SandboxPhase::Stopping
+                    && let Err(error) = sandbox::stop_now(core, &sandbox).await
+                {
                     leave(&sandbox, &error)?;
                 }
             }
             SandboxPhase::Stopped => {}
         }
     }
+    failpoint::hit("runtime.recover.settled");
     settle_networks(core).await;
     Ok(())
 }
@@ -70,6 +87,7 @@ async fn settle_networks(core: &Arc<Core>) {
     if let Err(error) = core.config.network.collect(&ids).await {
         tracing::error!(%error, "what gone pods had is not freed");
     }
+    failpoint::hit("runtime.recover.networks_settled");
     let network = core.config.network.clone();
     core.tasks.spawn(async move {
         for sandbox in ready {
@@ -124,6 +142,28 @@ async fn reattach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodErr
     settle_all(core, sandbox, &shim).await
 }
 
+/// What a shim has, once no container is being launched: what an earlier runtime asked for comes to be or not.
+async fn listed(core: &Arc<Core>, sandbox: &Arc<Sandbox>, shim: &Shim) -> Result<Vec<Reply>, ShimError> {
+    let handles: Vec<u64> = core.containers_of(&sandbox.id).iter().map(|c| c.state().handle).collect();
+    let is_launching =
+        |slot: &Reply| phase_of(slot) == proto::STATE_LAUNCHING && handles.contains(&slot.header.handle);
+    let until = tokio::time::Instant::now() + LAUNCH_PATIENCE;
+    loop {
+        let slots = shim.list().await?;
+        if !slots.iter().any(is_launching) {
+            return Ok(slots);
+        }
+        if tokio::time::Instant::now() > until {
+            return Err(ShimError::Silent);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn phase_of(slot: &Reply) -> u64 {
+    slot.header.flags >> proto::STATE_SHIFT
+}
+
 /// Brings what is known of a sandbox's containers up to date with what a shim says, after a time
 /// in which nobody listened to it.
 pub(super) async fn settle_all(
@@ -131,7 +171,7 @@ pub(super) async fn settle_all(
     sandbox: &Arc<Sandbox>,
     shim: &Shim,
 ) -> Result<(), PodError> {
-    let mut slots = shim.list().await?;
+    let mut slots = listed(core, sandbox, shim).await?;
     for container in core.containers_of(&sandbox.id) {
         let handle = container.state().handle;
         let slot = slots.iter().position(|slot| slot.header.handle == handle).map(|at| slots.swap_remove(at));
@@ -155,8 +195,7 @@ async fn settle(
     };
     if let Some(mut slot) = slot {
         debug_assert_eq!(slot.header.kind, event::SLOT);
-        let phase = slot.header.flags >> proto::STATE_SHIFT;
-        if phase == proto::STATE_RUNNING {
+        if phase_of(&slot) == proto::STATE_RUNNING {
             let process =
                 Process { pid: slot.header.a as i32, start_time: slot.header.b, boot: core.boot.clone() };
             if process_runs(&process)? {

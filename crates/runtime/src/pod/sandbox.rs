@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::failpoint;
 use cri::v1::{
     ContainerEventType, DnsConfig, LinuxPodSandboxStatus, Namespace, NamespaceMode, NamespaceOption, PodIp,
     PodSandbox, PodSandboxConfig, PodSandboxNetworkStatus, PodSandboxState, PodSandboxStatus, UserNamespace,
@@ -218,7 +219,9 @@ async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
         prepare(&one)?;
         let _runtime = tokio::runtime::Handle::current().enter();
         let pid = crate::shim::spawn(&two.programs, &one.socket(), &one.records())?;
+        failpoint::hit("runtime.sandbox.shim_spawned");
         remember_shim(&two, &one, pid)?;
+        failpoint::hit("runtime.sandbox.shim_recorded");
         Ok(pid)
     })
     .await?;
@@ -229,11 +232,14 @@ async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
         blocking(move || isolate(&sandbox))
     };
     isolate.await?;
+    failpoint::hit("runtime.sandbox.isolated");
     let PodIps(ips) = match sandbox.netns() {
         Some(netns) => core.config.network.setup(&netns, &sandbox.meta()).await?,
         None => PodIps::default(),
     };
+    failpoint::hit("runtime.sandbox.networked");
     super::watch::connect(core, sandbox).await?;
+    failpoint::hit("runtime.sandbox.connected");
     sheltered
         .await
         .map_err(|e| PodError::io("moving the shim")(io::Error::other(e)))?
@@ -241,7 +247,10 @@ async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
     sandbox.change(|state| {
         state.ips = ips.iter().map(ToString::to_string).collect();
     })?;
-    sandbox.change(|state| state.phase = SandboxPhase::Ready)
+    failpoint::hit("runtime.sandbox.addressed");
+    sandbox.change(|state| state.phase = SandboxPhase::Ready)?;
+    failpoint::hit("runtime.sandbox.ready");
+    Ok(())
 }
 
 pub(super) fn remember_shim(core: &Core, sandbox: &Sandbox, pid: i32) -> Result<(), PodError> {
@@ -254,8 +263,10 @@ pub(super) fn remember_shim(core: &Core, sandbox: &Sandbox, pid: i32) -> Result<
 fn prepare(sandbox: &Sandbox) -> Result<(), PodError> {
     let failed = || PodError::io("making the sandbox's folders");
     fs::create_dir_all(&sandbox.root_folder).map_err(failed())?;
+    failpoint::hit("runtime.sandbox.begun");
     state::save_config(&sandbox.root_folder, &sandbox.config)?;
     sandbox.change(|_| {})?;
+    failpoint::hit("runtime.sandbox.recorded");
     fs::create_dir_all(sandbox.records()).map_err(failed())?;
     if !sandbox.config.log_directory.is_empty() {
         fs::create_dir_all(&sandbox.config.log_directory).map_err(PodError::io("making the log folder"))?;
@@ -290,6 +301,7 @@ fn isolate(sandbox: &Sandbox) -> Result<(), PodError> {
         let options = format!("mode=1777,size=65536k,uid={uid},gid={gid}");
         mount::tmpfs(&shm, &options).map_err(PodError::io("mounting /dev/shm"))?;
         plan.kinds.push(Kind::Ipc);
+        failpoint::hit("runtime.sandbox.shm_mounted");
     }
     if state.own_network {
         plan.kinds.extend([Kind::Net, Kind::Uts]);
@@ -330,15 +342,18 @@ pub(super) async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result
         return Ok(());
     }
     sandbox.change(|state| state.phase = SandboxPhase::Stopping)?;
+    failpoint::hit("runtime.sandbox.stopping");
     for container in core.containers_of(&sandbox.id) {
         super::container::stop(core, &container, Duration::ZERO).await?;
     }
     clear(core, sandbox).await?;
+    failpoint::hit("runtime.sandbox.cleared");
     sandbox.change(|state| {
         state.phase = SandboxPhase::Stopped;
         state.shim = None;
         state.pid_init = None;
     })?;
+    failpoint::hit("runtime.sandbox.stopped");
     core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
     Ok(())
 }
@@ -348,13 +363,16 @@ pub(super) async fn clear(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<()
     if let Some(netns) = sandbox.netns() {
         core.config.network.teardown(&netns, &sandbox.meta()).await?;
     }
+    failpoint::hit("runtime.sandbox.disconnected");
     end_shim(core, sandbox).await?;
+    failpoint::hit("runtime.sandbox.shim_ended");
     let (core, sandbox) = (core.clone(), sandbox.clone());
     blocking(move || {
         for name in ["shm", Kind::Net.name(), Kind::Ipc.name(), Kind::Uts.name(), namespace::USER] {
             mount::detach(&sandbox.run_folder.join(name))
                 .map_err(PodError::io(format!("unmounting the sandbox's {name}")))?;
         }
+        failpoint::hit("runtime.sandbox.unmounted");
         let cgroups = [core.shim_cgroup(&sandbox.id), own_cgroup(&core, &sandbox)];
         for cgroup in cgroups.iter().filter(|cgroup| !cgroup.is_empty()) {
             core.cgroups.remove(cgroup).map_err(PodError::io(format!("removing cgroup {cgroup}")))?;
@@ -421,7 +439,9 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     for container in core.containers_of(&sandbox.id) {
         super::container::remove(core, &container.id).await?;
     }
+    failpoint::hit("runtime.sandbox.emptied");
     discard(core, &sandbox).await?;
+    failpoint::hit("runtime.sandbox.removed");
     core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerDeletedEvent);
     core.sandboxes.lock().remove(&sandbox.id);
     Ok(())
@@ -438,6 +458,7 @@ pub(super) async fn discard(_core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result
                 }
                 _ => {}
             }
+            failpoint::hit("runtime.sandbox.folder_removed");
         }
         Ok(())
     })

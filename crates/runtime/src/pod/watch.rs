@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::failpoint;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
@@ -37,6 +38,7 @@ async fn reach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<Shim, PodErro
             let (one, two) = (core.clone(), sandbox.clone());
             blocking(move || {
                 let pid = shim::spawn(&one.programs, &two.socket(), &two.records())?;
+                failpoint::hit("runtime.shim.spawned_again");
                 sandbox::remember_shim(&one, &two, pid)?;
                 one.cgroups
                     .shelter(pid, &one.shim_cgroup(&two.id))
@@ -45,6 +47,7 @@ async fn reach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<Shim, PodErro
             .await?;
             let shim = Shim::connect(&sandbox.socket(), sender).await?;
             adopt(core, sandbox, &shim).await?;
+            failpoint::hit("runtime.shim.adopted");
             shim
         }
         other => other?,
@@ -97,11 +100,13 @@ async fn listen(core: Arc<Core>, sandbox: Arc<Sandbox>, mut news: mpsc::Unbounde
     }
 }
 
+/// The longest pause before an end that could not be recorded is recorded again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often another shim is tried before the pod is left without one.
 const TAKEOVERS: u32 = 5;
 
 /// Finds another shim for the pod. One that could not start is tried again: the machine may be busy.
-async fn take_over(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
+pub async fn take_over(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
     for attempt in 1..=TAKEOVERS {
         let taken_over = async {
             let shim = connect(core, sandbox).await?;
@@ -139,9 +144,23 @@ async fn exited(core: &Arc<Core>, sandbox: &Arc<Sandbox>, handle: u64, status: i
 }
 
 async fn report(core: &Arc<Core>, container: &Arc<Container>, status: Option<i32>, finished_at: i64) {
-    if let Err(error) = container::ended(core, container, status, finished_at).await {
-        tracing::error!(container = container.id, %error, "recording a container's end");
-    }
+    let Err(error) = container::ended(core, container, status, finished_at).await else { return };
+    tracing::error!(container = container.id, %error, "recording a container's end");
+    // A disk that is full, say, has room again some time. Others' ends do not wait for this one.
+    let (core, container) = (core.clone(), container.clone());
+    core.tasks.clone().spawn(async move {
+        let mut pause = Duration::from_millis(200);
+        while core.container(&container.id).is_some() {
+            tokio::time::sleep(pause).await;
+            match container::ended(&core, &container, status, finished_at).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(container = container.id, %error, "its end is not recorded yet")
+                }
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    });
 }
 
 /// Waits for the end of a container that is nobody's child of ours.

@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status};
 use super::image_status;
 use crate::SharedCore;
 use crate::images::{self, Auth, ImageError, Name, Wanted};
-use crate::pod::volumes;
 use crate::stats;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -116,17 +115,10 @@ impl ImageService for ImageCalls {
     async fn remove_image(&self, request: Request<RemoveImageRequest>) -> Answer<RemoveImageResponse> {
         let name = name(request.into_inner().image)?;
         self.blocking(move |core| {
-            // A container's layers stay until it is gone, even if its image is not.
-            let containers: Vec<_> = core.containers.lock().values().cloned().collect();
-            let volumes = containers.iter().flat_map(|c| volumes::images(&c.config));
-            let used: Vec<String> = containers.iter().map(|c| c.state().image_id).chain(volumes).collect();
-            let all = core.images.list()?;
-            let in_use: Vec<String> = all
-                .into_iter()
-                .filter(|image| used.contains(&image.id))
-                .flat_map(|image| image.chain)
-                .collect();
-            core.images.remove(&Wanted::parse(&name)?, &in_use)
+            core.images.remove(&Wanted::parse(&name)?)?;
+            // A container's layers stay until it is gone, even if its image is not. Who has them is looked at only now: the
+            // last container that goes later sees that they are to go.
+            core.images.collect(&core.layers_in_use()?)
         })
         .await?;
         Ok(Response::new(RemoveImageResponse {}))

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
+use base::failpoint;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::mount;
@@ -88,6 +89,7 @@ fn furnish(plan: &Plan, folder: &Path) -> io::Result<()> {
     }
     for kind in &plan.kinds {
         pin(&Path::new("/proc/thread-self/ns").join(kind.name()), &folder.join(kind.name()))?;
+        failpoint::hit("runtime.sandbox.namespace_pinned");
     }
     Ok(())
 }

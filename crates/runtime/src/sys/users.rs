@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
 use nix::sched::CloneFlags;
 
 /// A row of `/proc/<pid>/uid_map`: `length` users from `inside` on are those from `outside` on.
@@ -59,17 +60,21 @@ pub struct Holder(libc::pid_t);
 impl Holder {
     /// `kinds` are made beside the user namespace and belong to it.
     pub fn new(users: &Users, kinds: CloneFlags) -> io::Result<Self> {
-        let flags = i64::from((kinds | CloneFlags::CLONE_NEWUSER).bits() | libc::SIGCHLD);
+        let holder = Self::fork(kinds | CloneFlags::CLONE_NEWUSER, nix::unistd::getpid().as_raw())?;
+        failpoint::hit("runtime.users.held");
+        fs::write(holder.file("uid_map"), table(&users.uids))?;
+        fs::write(holder.file("gid_map"), table(&users.gids))?;
+        Ok(holder)
+    }
+
+    /// Forks the child of `parent`, which is this process.
+    fn fork(kinds: CloneFlags, parent: libc::pid_t) -> io::Result<Self> {
+        let flags = i64::from(kinds.bits() | libc::SIGCHLD);
         // SAFETY: a plain fork: no shared memory, no new stack.
         let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
         match pid {
-            0 => wait(),
-            pid if pid > 0 => {
-                let holder = Self(pid as libc::pid_t);
-                fs::write(holder.file("uid_map"), table(&users.uids))?;
-                fs::write(holder.file("gid_map"), table(&users.gids))?;
-                Ok(holder)
-            }
+            0 => wait(parent),
+            pid if pid > 0 => Ok(Self(pid as libc::pid_t)),
             _ => Err(io::Error::last_os_error()),
         }
     }
@@ -94,11 +99,16 @@ impl Drop for Holder {
     }
 }
 
-/// The child's half: a copy of one thread of many, in which only system calls are safe.
-fn wait() -> ! {
-    // SAFETY: these touch no memory. Without its parent nobody would end it.
+/// The child's half: a copy of one thread of many, in which only system calls are safe. Without its parent nobody would
+/// end it, and it would keep whatever that had open, its lock above all.
+fn wait(parent: libc::pid_t) -> ! {
+    // SAFETY: these touch no memory.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // One that was killed before it could be asked for a signal sends none.
+        if libc::getppid() != parent {
+            libc::_exit(1);
+        }
         loop {
             libc::poll(std::ptr::null_mut(), 0, -1);
         }
@@ -170,4 +180,24 @@ pub fn supported(folder: &Path) -> io::Result<()> {
     let range = vec![Range { inside: 0, outside: 65_536, length: 65_536 }];
     let holder = Holder::new(&Users { uids: range.clone(), gids: range }, CloneFlags::empty())?;
     mapped_tree(folder, &File::open(holder.namespace("user"))?).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[test]
+    fn a_holder_whose_parent_was_gone_before_it_looked_does_not_stay() {
+        let orphan = Holder::fork(CloneFlags::empty(), 1).unwrap();
+        let pid = Pid::from_raw(orphan.0);
+        assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 1));
+        std::mem::forget(orphan);
+        let held = Holder::fork(CloneFlags::empty(), nix::unistd::getpid().as_raw()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let seen = waitpid(Pid::from_raw(held.0), Some(WaitPidFlag::WNOHANG)).unwrap();
+        assert_eq!(seen, WaitStatus::StillAlive);
+    }
 }

@@ -52,7 +52,7 @@ async fn blob(
 }
 
 /// Serves an image as `<address>/test/busybox:1`.
-async fn registry(built: &Built, spoil: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> String {
+pub async fn registry(built: &Built, spoil: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> String {
     let blobs = built.blobs.iter().map(|blob| (digest(blob), spoil(&digest(blob), blob.clone()))).collect();
     let state = Arc::new(Registry { blobs, tag: built.manifest.clone() });
     let router = Router::new()
@@ -70,7 +70,7 @@ fn named(image: &str) -> Option<ImageSpec> {
     Some(ImageSpec { image: image.into(), ..ImageSpec::default() })
 }
 
-async fn pull(node: &mut Node, image: &str) -> Result<String, tonic::Status> {
+pub async fn pull(node: &mut Node, image: &str) -> Result<String, tonic::Status> {
     let request = PullImageRequest { image: named(image), auth: None, sandbox_config: None };
     Ok(node.images.pull_image(request).await?.into_inner().image_ref)
 }
@@ -80,7 +80,7 @@ async fn find(node: &mut Node, image: &str) -> Option<Image> {
     node.images.image_status(request).await.unwrap().into_inner().image
 }
 
-fn is_empty(node: &Node, folder: &str) -> bool {
+pub fn is_empty(node: &Node, folder: &str) -> bool {
     fs::read_dir(node.config.root.join(folder)).unwrap().next().is_none()
 }
 
@@ -220,6 +220,21 @@ async fn a_name_moves_to_the_newer_image() {
     assert_ne!(new.id, old);
     assert_eq!(new.uid.unwrap().value, 7);
     assert_eq!(find(&mut node, &old).await.unwrap().repo_tags, Vec::<String>::new());
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_of_a_removed_image_go_with_its_last_container() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("last")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 1000")).await;
+    node.images.remove_image(RemoveImageRequest { image: named(IMAGE) }).await.unwrap();
+    assert!(!is_empty(&node, "layers"), "the container's layers are gone");
+    assert_eq!(node.output(&id, "echo still here").await, "still here");
+    node.restart().await;
+    assert!(!is_empty(&node, "layers"), "the container's layers are gone");
+    node.runtime.remove_container(RemoveContainerRequest { container_id: id }).await.unwrap();
+    assert!(is_empty(&node, "layers"), "layers are left");
     node.finish().await;
 }
 

@@ -12,8 +12,10 @@
 mod cni;
 mod confinement;
 mod exec;
+mod faults;
 mod handlers;
 mod image;
+mod image_faults;
 mod lifecycle;
 mod measure;
 mod node;

@@ -1,5 +1,7 @@
 //! kill -9, fifty times: while writers note what was acknowledged and watchers what they saw, and a container runs.
 
+mod failpoints;
+mod footprint;
 mod history;
 mod node;
 mod watcher;

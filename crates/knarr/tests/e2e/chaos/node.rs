@@ -1,21 +1,21 @@
 //! kill -9 of whatever runs a node, while pods of every phase come and go: no container runs twice, none is lost, and
 //! nothing is left behind: mounts, links, addresses, cgroups, processes and folders are counted before and after.
 //!
-//! `KNARR_CHAOS_ROUNDS` and `KNARR_CHAOS_SEED` set another number of rounds and another course.
+//! `KNARR_CHAOS_ROUNDS` and `KNARR_CHAOS_SEED` set another number of rounds and another course;
+//! `KNARR_CHAOS_FAILPOINTS=1` also kills launchers, and processes at failpoints.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use base::{Random, SeededRandom};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::Target;
+use super::failpoints::places;
+use super::footprint::{footprint, kill, pid_of, programs, shims};
 use crate::cluster::Cluster;
 use crate::image;
 
@@ -23,96 +23,61 @@ const ROUNDS: u64 = 40;
 /// Pods at one time.
 const CROWD: usize = 10;
 
-/// What the node holds: how many of each.
-fn footprint(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
-    let run = PathBuf::from("/run/knarr").join(cluster.name());
-    let data = cluster.dir().join("data");
-    let node = format!("{}-1", cluster.name());
-    let (run_mark, data_mark) = (run.display().to_string(), data.display().to_string());
-    let runtime = pid_of(cluster, "runtime").map_or("self".to_owned(), |pid| pid.to_string());
-    let mounts = std::fs::read_to_string(format!("/proc/{runtime}/mountinfo")).unwrap_or_default();
-    let mounts = mounts.lines().filter(|line| line.contains(&run_mark) || line.contains(&data_mark)).count();
-    let netns = run.join("nodes").join(&node).join("netns");
-    let links =
-        output(Command::new("nsenter").arg(format!("--net={}", netns.display())).args(["ip", "-o", "link"]));
-    let links = links.lines().count();
-    let count = |path: PathBuf| std::fs::read_dir(path).map_or(0, Iterator::count);
-    let node_data = data.join("nodes").join(&node);
-    BTreeMap::from([
-        ("mounts", mounts),
-        ("links", links),
-        ("addresses", count(run.join("nodes").join(&node).join("addresses"))),
-        ("cgroups", pod_cgroups(cluster.name())),
-        ("shims", shims(&data).len()),
-        ("sandboxes", count(run.join("nodes").join(&node).join("runtime/sandboxes"))),
-        ("containers", count(run.join("nodes").join(&node).join("runtime/containers"))),
-        ("kept sandboxes", count(node_data.join("runtime/sandboxes"))),
-        ("kept containers", count(node_data.join("runtime/containers"))),
-        ("pod folders", count(node_data.join("kubelet/pods"))),
-        ("log folders", count(node_data.join("logs"))),
-    ])
+/// What was killed, and where.
+#[derive(Debug, Default)]
+struct Struck {
+    shims: usize,
+    launchers: usize,
+    failpoints: usize,
 }
 
-fn output(command: &mut Command) -> String {
-    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
-}
-
-/// Groups of pods in any hierarchy.
-fn pod_cgroups(cluster: &str) -> usize {
-    fn below(dir: &Path) -> usize {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        folders
-            .map(|entry| {
-                let is_pod = entry.file_name().to_string_lossy().starts_with("pod");
-                usize::from(is_pod) + below(&entry.path())
-            })
-            .sum()
-    }
-    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().filter_map(Result::ok);
-    let roots = hierarchies.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
-    roots.map(|root| below(&root.join("knarr").join(cluster))).sum()
-}
-
-fn shims(data: &Path) -> Vec<i32> {
-    let mark = format!("{}/", data.display());
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        line.starts_with(&mark) && line.contains("/shim-")
-    })
-    .collect()
-}
-
-fn pid_of(cluster: &Cluster, process: &str) -> Option<i32> {
-    let name = format!("{process}-{}-1.json", cluster.name());
-    let path = PathBuf::from("/run/knarr").join(cluster.name()).join(name);
-    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    i32::try_from(record["pid"].as_i64()?).ok()
-}
-
-fn kill(pid: i32) {
-    // It may have ended by itself.
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
-}
-
-/// Kills one or more of what runs the node. Whether a shim was among them.
-fn strike(cluster: &Cluster, random: &dyn Random) -> bool {
-    let mut any_shim = false;
-    for process in ["agent", "runtime"] {
-        if random.below(2) == 0 {
-            pid_of(cluster, process).into_iter().for_each(kill);
+impl Struck {
+    /// Names places at which whoever comes there next, or a little later, is to die.
+    fn arm(cluster: &Cluster, random: &dyn Random, places: &[String]) {
+        let count = if places.is_empty() { 0 } else { random.below(4) };
+        for _ in 0..count {
+            let place = &places[usize::try_from(random.below(places.len() as u64)).unwrap()];
+            std::fs::write(cluster.failpoints().join(place), random.below(4).to_string()).unwrap();
         }
     }
-    let shims = shims(&cluster.dir().join("data"));
-    if !shims.is_empty() && random.below(4) == 0 {
-        let chosen = usize::try_from(random.below(shims.len() as u64)).unwrap();
-        kill(shims[chosen]);
-        any_shim = true;
+
+    /// Takes back what nobody came to.
+    fn disarm(&mut self, cluster: &Cluster) {
+        for entry in std::fs::read_dir(cluster.failpoints()).unwrap() {
+            let path = entry.unwrap().path();
+            self.failpoints += usize::from(path.extension().is_some_and(|extension| extension == "hit"));
+            // It may be hit just now.
+            let _ = std::fs::remove_file(path);
+        }
     }
-    any_shim
+
+    /// Kills some of what runs the node.
+    fn strike(&mut self, cluster: &Cluster, random: &dyn Random, launchers: bool) {
+        for process in ["agent", "runtime"] {
+            if random.below(2) == 0 {
+                pid_of(cluster, process).into_iter().for_each(kill);
+            }
+        }
+        let data = cluster.dir().join("data");
+        let shims = shims(&data);
+        if !shims.is_empty() && random.below(4) == 0 {
+            let chosen = usize::try_from(random.below(shims.len() as u64)).unwrap();
+            kill(shims[chosen]);
+            self.shims += 1;
+        }
+        if launchers && random.below(4) == 0 {
+            // They live for a few milliseconds.
+            let until = Instant::now() + Duration::from_millis(50);
+            while self.launchers_killed(&data) == 0 && Instant::now() < until {}
+        }
+    }
+
+    fn launchers_killed(&mut self, data: &Path) -> usize {
+        let found = programs(data, "launcher-");
+        found.iter().copied().for_each(kill);
+        self.launchers += found.len();
+        found.len()
+    }
 }
 
 fn pod(number: u64, witness: &Path) -> Pod {
@@ -170,8 +135,9 @@ async fn stir(
     }
 }
 
+/// A number that the environment may set.
 #[expect(clippy::disallowed_methods, reason = "whoever runs this test by hand says so in the environment")]
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
 
@@ -205,11 +171,16 @@ fn a_node_whose_processes_are_killed_runs_each_pod_once_and_leaves_nothing() {
     let client = runtime.block_on(target.client());
     let pods: Api<Pod> = Api::namespaced(client, "default");
     let random = SeededRandom::new(seed);
-    let (mut next, mut problems, mut struck_shims) = (0, Vec::new(), 0);
+    let (mut next, mut problems, mut struck) = (0, Vec::new(), Struck::default());
+    let inside = number("KNARR_CHAOS_FAILPOINTS", 0) > 0;
+    let places = if inside { places() } else { Vec::new() };
+    std::fs::create_dir(cluster.failpoints()).unwrap();
     for round in 0..rounds {
+        Struck::arm(&cluster, &random, &places);
         runtime.block_on(stir(&pods, &random, &mut next, &witness, &mut problems));
         std::thread::sleep(Duration::from_millis(random.below(350)));
-        struck_shims += usize::from(strike(&cluster, &random));
+        struck.strike(&cluster, &random, inside);
+        struck.disarm(&cluster);
         cluster.again();
         assert_eq!(problems, Vec::<String>::new(), "round {round} of seed {seed}\n{}", cluster.logs());
     }
@@ -239,7 +210,7 @@ fn a_node_whose_processes_are_killed_runs_each_pod_once_and_leaves_nothing() {
             false
         }
     });
-    println!("{rounds} rounds, {next} pods, {struck_shims} shims killed");
+    println!("{rounds} rounds, {next} pods, {struck:?}");
     assert!(next > CROWD as u64, "no pods came and went");
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
 }

@@ -64,7 +64,9 @@ impl Planner<'_> {
     fn is_paused(&mut self, container: &Container, latest: &Instance) -> bool {
         let Some(pause) = self.view.memory.pauses.get(&container.name) else { return false };
         let Ok(finished) = Timestamp::from_nanosecond(i128::from(latest.finished_at)) else { return false };
-        let Ok(until) = finished.checked_add(pause.pause) else { return false };
+        // A clock that was set back since would have it wait until that time comes again.
+        let seen = self.view.memory.exits.get(&latest.id).copied();
+        let Ok(until) = finished.min(seen.unwrap_or(finished)).checked_add(pause.pause) else { return false };
         if until <= self.view.now {
             return false;
         }
