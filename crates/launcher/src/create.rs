@@ -22,7 +22,7 @@ struct Input {
     tty: bool,
     /// Who starts it; libcontainer where this is not said.
     program: Option<Program>,
-    /// Where libcontainer starts it: the cgroups that are ready for it.
+    /// The cgroups that are ready for it, where libcontainer starts it.
     #[serde(default)]
     cgroups: Cgroups,
 }

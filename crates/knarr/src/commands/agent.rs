@@ -134,6 +134,6 @@ impl Agent {
         let mut arguments =
             vec!["node-runtime", "--name", &self.which.name, "--node", name, "--host-network"];
         arguments.extend(cni.iter().map(String::as_str));
-        super::up::daemon(&paths.log(&process), &arguments, &paths.data).map(Some)
+        super::daemon::start(&paths.log(&process), &arguments, &paths.data).map(Some)
     }
 }

@@ -75,7 +75,7 @@ impl Down {
             if !paths.netns(node).exists() {
                 arguments.push("--host-network");
             }
-            super::up::daemon(&paths.log(&process), &arguments, &paths.data)?;
+            super::daemon::start(&paths.log(&process), &arguments, &paths.data)?;
         }
         super::block_on(remove_pods(&paths.cri_socket(node)))
     }

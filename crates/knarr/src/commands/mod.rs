@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod cni;
+mod daemon;
 mod down;
 mod image;
 mod image_build;

@@ -1,11 +1,10 @@
 //! `knarr up`: returns when the cluster is ready; does nothing that is done already.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +14,7 @@ use base::{SystemClock, SystemRandom};
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 
-use super::Which;
+use super::{Which, daemon};
 use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
 use crate::kubelet_files::KubeletFiles;
@@ -138,13 +137,13 @@ impl Up {
         }
         let _ = fs::remove_file(&record);
         let log = paths.log("server");
-        let mut child = daemon(&log, &["server", "--name", &self.which.name], &paths.data)?;
+        let mut child = daemon::start(&log, &["server", "--name", &self.which.name], &paths.data)?;
         let since = Instant::now();
         while ProcessRecord::alive(&record).is_none() {
             if let Some(status) = child.try_wait()? {
                 bail!(
                     "the control plane ended ({status}):\n{}\nits log is {}",
-                    last_lines(&log),
+                    daemon::last_lines(&log),
                     log.display()
                 );
             }
@@ -253,7 +252,7 @@ fn start_node_processes(paths: &Paths, settings: &Settings, children: &mut Child
         if command == "node-runtime" {
             arguments.extend(cni.iter().map(String::as_str));
         }
-        let child = daemon(&paths.log(&process), &arguments, &paths.data)?;
+        let child = daemon::start(&paths.log(&process), &arguments, &paths.data)?;
         children.insert(process, child);
     }
     Ok(found)
@@ -380,31 +379,4 @@ async fn wait_for_nodes(
 fn is_ready(node: Option<&Node>) -> bool {
     let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Starts a process of our own program that outlives this one.
-pub fn daemon(log: &Path, arguments: &[&str], data: &Path) -> Result<Child> {
-    if let Some(dir) = log.parent() {
-        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    }
-    let file = OpenOptions::new().create(true).append(true).open(log);
-    let file = file.with_context(|| format!("opening {}", log.display()))?;
-    let program = std::env::current_exe().context("finding our own program")?;
-    let child = Command::new(program)
-        .args(arguments)
-        .arg("--data-dir")
-        .arg(data)
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .process_group(0)
-        .spawn()
-        .context("starting a process of the cluster")?;
-    Ok(child)
-}
-
-fn last_lines(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| format!("(its log cannot be read: {error})"));
-    let lines: Vec<&str> = text.lines().collect();
-    lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n")
 }

@@ -470,7 +470,7 @@ async fn launch(
         "bundle": container.run_folder,
         "state_root": core.launcher_state(),
         "tty": container.config.tty,
-        "cgroups": program.is_none().then(|| core.cgroups.ready(&container.state().cgroup)).unwrap_or_default(),
+        "cgroups": core.cgroups.ready(&container.state().cgroup),
         "program": program,
     });
     let input = pipe::memory_file(input.to_string().as_bytes()).map_err(failed())?;

@@ -18,7 +18,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cri", &["base"]),
     ("streaming", &["base"]),
     ("runtime", &["base", "cri", "net", "streaming"]),
-    ("launcher", &[]),
+    ("launcher", &["libcgroups"]),
+    ("libcgroups", &[]),
     ("net", &["base", "client"]),
     ("kubelet", &["client", "kinds", "auth", "cri", "streaming", "base", "schema"]),
 ];
