@@ -52,12 +52,12 @@ impl RuntimeCalls {
     fn sandboxes(&self, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
         let filter = filter.unwrap_or_default();
         let all: Vec<_> = self.core.sandboxes.lock().values().cloned().collect();
-        let mut found: Vec<_> = all.iter().map(|sandbox| sandbox.summary()).collect();
-        found.retain(|item| {
-            is_meant(&filter.id, &item.id)
-                && filter.state.is_none_or(|state| state.state == item.state)
-                && selects(&filter.label_selector, &item.labels)
+        // Most ask for one pod of many: what is told of a pod is made only for those that are meant.
+        let meant = all.iter().filter(|sandbox| {
+            is_meant(&filter.id, &sandbox.id) && selects(&filter.label_selector, &sandbox.config.labels)
         });
+        let mut found: Vec<_> = meant.map(|sandbox| sandbox.summary()).collect();
+        found.retain(|item| filter.state.is_none_or(|state| state.state == item.state));
         found.sort_by_key(|item| item.created_at);
         found
     }
@@ -65,13 +65,13 @@ impl RuntimeCalls {
     fn containers(&self, filter: Option<ContainerFilter>) -> Vec<Container> {
         let filter = filter.unwrap_or_default();
         let all: Vec<_> = self.core.containers.lock().values().cloned().collect();
-        let mut found: Vec<_> = all.iter().map(|container| container.summary()).collect();
-        found.retain(|item| {
-            is_meant(&filter.id, &item.id)
-                && is_meant(&filter.pod_sandbox_id, &item.pod_sandbox_id)
-                && filter.state.is_none_or(|state| state.state == item.state)
-                && selects(&filter.label_selector, &item.labels)
+        let meant = all.iter().filter(|container| {
+            is_meant(&filter.id, &container.id)
+                && is_meant(&filter.pod_sandbox_id, &container.sandbox)
+                && selects(&filter.label_selector, &container.config.labels)
         });
+        let mut found: Vec<_> = meant.map(|container| container.summary()).collect();
+        found.retain(|item| filter.state.is_none_or(|state| state.state == item.state));
         found.sort_by_key(|item| item.created_at);
         found
     }
