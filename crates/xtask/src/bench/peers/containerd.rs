@@ -34,8 +34,10 @@ impl Containerd {
         let dir = place.own.join("containerd");
         fs::create_dir_all(dir.join("cni/bin"))?;
         fs::create_dir_all(dir.join("cni/net.d"))?;
+        // A link is read from where it is.
+        let knarr = std::path::absolute(knarr)?;
         for plugin in ["knarr-cni", "loopback"] {
-            symlink(knarr, dir.join("cni/bin").join(plugin)).context("linking the CNI plugin")?;
+            symlink(&knarr, dir.join("cni/bin").join(plugin)).context("linking the CNI plugin")?;
         }
         fs::write(dir.join("cni/template"), config::conflist(&dir))?;
         fs::write(dir.join("config.toml"), config::toml(&dir, &place.run(), PAUSE))?;
