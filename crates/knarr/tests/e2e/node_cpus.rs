@@ -143,4 +143,7 @@ fn a_guaranteed_container_has_its_processors_for_itself() {
     cluster.k("delete pod pinned --timeout=30s");
     runs("shared", &|set| *set == all);
     cluster.k("delete pod shared greedy --timeout=30s");
+    // Without a grace period an object goes before what the node has of its pod.
+    cluster
+        .until("pods leave nothing", || fs::read_dir(folder.join("kubelet/pods")).unwrap().next().is_none());
 }
