@@ -16,6 +16,7 @@ pub mod field;
 #[cfg(test)]
 mod judged;
 mod limit_range;
+pub mod matching;
 pub mod meta;
 mod node;
 pub mod pod;

@@ -1,6 +1,7 @@
 //! What rules a node out, in upstream's words and order.
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint, Toleration};
+use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint};
+use kinds::matching::{selects, tolerates};
 
 use super::{Candidate, select};
 use crate::snapshot::{NodeInfo, Snapshot, repels};
@@ -47,20 +48,6 @@ fn tolerates_unschedulable(pod: &PodView) -> bool {
     pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, &taint))
 }
 
-/// Whether a toleration bears a taint (`corev1helpers.ToleratesTaint`).
-pub(super) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
-    let same_effect = effect.is_empty() || effect == taint.effect;
-    let same_key = key.is_empty() || key == taint.key;
-    let value = match text(&toleration.operator).as_str() {
-        "" | "Equal" => text(&toleration.value) == text(&taint.value),
-        "Exists" => true,
-        _ => false,
-    };
-    same_effect && same_key && value
-}
-
 fn untolerated<'n>(pod: &PodView, node: &'n NodeView) -> Option<&'n Taint> {
     node.spec
         .taints
@@ -77,7 +64,9 @@ fn fits_affinity(pod: &PodView, node: &NodeView) -> bool {
     let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required =
         affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| select::term(term, node)))
+    required.is_none_or(|required| {
+        required.node_selector_terms.iter().any(|term| selects(term, &node.metadata.name, labels))
+    })
 }
 
 fn host_ports(pod: &PodView) -> impl Iterator<Item = &Port> {

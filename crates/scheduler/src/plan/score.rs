@@ -1,5 +1,7 @@
 //! How good a node is: each rule gives 0 to 100, weighted as upstream weighs it.
 
+use kinds::matching::{selects, tolerates};
+
 use super::{Candidate, filter, select};
 use crate::snapshot::{NodeInfo, Snapshot, likeness};
 use crate::view::PodView;
@@ -88,7 +90,7 @@ fn preferred(pod: &PodView, info: &NodeInfo) -> i64 {
     let all: i64 = terms.iter().map(|term| i64::from(term.weight)).sum();
     let met: i64 = terms
         .iter()
-        .filter(|term| select::term(&term.preference, node))
+        .filter(|term| selects(&term.preference, &node.metadata.name, &node.metadata.labels))
         .map(|term| i64::from(term.weight))
         .sum();
     if all == 0 { 0 } else { met * 100 / all }
@@ -101,7 +103,7 @@ fn untainted(pod: &PodView, info: &NodeInfo) -> i64 {
         .taints
         .iter()
         .filter(|taint| taint.effect == "PreferNoSchedule")
-        .filter(|taint| !pod.spec.tolerations.iter().any(|toleration| filter::tolerates(toleration, taint)))
+        .filter(|taint| !pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
         .count();
     100 - 50 * i64::try_from(disliked).unwrap_or(2).min(2)
 }

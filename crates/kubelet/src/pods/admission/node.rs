@@ -1,6 +1,7 @@
 //! Whether a node's object, as it is now, is one that the pod wants and bears: its labels and its `NoExecute` taints.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Pod, Taint};
+use kinds::matching::{selects, tolerates};
 
 use super::fit::Failure;
 use crate::node::view::NodeView;
@@ -57,43 +58,9 @@ fn fits(pod: &Pod, node: &NodeView) -> bool {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required =
         affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|required| required.node_selector_terms.iter().any(|term| selects(term, node)))
-}
-
-/// An empty term selects nothing.
-fn selects(term: &NodeSelectorTerm, node: &NodeView) -> bool {
-    let labels = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    (!labels.is_empty() || !fields.is_empty())
-        && labels.iter().all(|one| holds(one, node.metadata.labels.get(&one.key).map(String::as_str)))
-        && fields.iter().all(|one| one.key == "metadata.name" && holds(one, Some(&node.metadata.name)))
-}
-
-fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let listed = |value: &str| requirement.values.iter().flatten().any(|known| known == value);
-    let bound = || requirement.values.iter().flatten().next().and_then(|text| text.parse::<i64>().ok());
-    let number = || value.and_then(|text| text.parse::<i64>().ok());
-    match requirement.operator.as_str() {
-        "In" => value.is_some_and(listed),
-        "NotIn" => !value.is_some_and(listed),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => matches!((number(), bound()), (Some(have), Some(bound)) if have > bound),
-        "Lt" => matches!((number(), bound()), (Some(have), Some(bound)) if have < bound),
-        _ => false,
-    }
-}
-
-/// Whether a toleration bears a taint (`corev1helpers.ToleratesTaint`).
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
-    let value = match text(&toleration.operator).as_str() {
-        "" | "Equal" => text(&toleration.value) == text(&taint.value),
-        "Exists" => true,
-        _ => false,
-    };
-    value && (effect.is_empty() || effect == taint.effect) && (key.is_empty() || key == taint.key)
+    required.is_none_or(|required| {
+        required.node_selector_terms.iter().any(|term| selects(term, &node.metadata.name, labels))
+    })
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Pod, Taint};
+use kinds::matching::tolerates;
 
-use super::node::tolerates;
 use super::{Refusal, refuse};
 use crate::eviction::Condition;
 use crate::pods::resources;
