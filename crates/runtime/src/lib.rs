@@ -52,7 +52,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 pub use bandwidth::Bandwidth;
 pub use cni::Settings as CniSettings;
 pub use config::{Config, Registries};
-pub use images::{ImageError, Store as ImageStore, import as import_image};
+pub use images::{ImageError, Source as ArchiveSource, Store as ImageStore, import as import_image};
 pub use import::{ImportError, Progress, import_client};
 pub use network::{Loopback, NetworkError, PodIps, PodNetwork, SandboxMeta};
 pub use sys::namespace::in_network;

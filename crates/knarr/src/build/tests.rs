@@ -2,6 +2,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
+use runtime::ArchiveSource;
 use serde_json::json;
 
 use super::*;
@@ -168,7 +169,8 @@ fn images_can_be_read_back_and_built_upon() {
     if !nix::unistd::geteuid().is_root() {
         return;
     }
-    let names = runtime::import_image(&store, &mut text.as_slice(), &mut |_, _| {}).unwrap();
+    let names =
+        runtime::import_image(&store, ArchiveSource::Stream(&mut text.as_slice()), &mut |_, _| {}).unwrap();
     assert_eq!(names, ["docker.io/library/a:1", "e.org/b:2"]);
     let image = &store.list().unwrap()[0];
     let folders = store.layer_folders(image);
@@ -181,7 +183,8 @@ fn images_can_be_read_back_and_built_upon() {
     let above = build("FROM e.org/b:2\nCOPY --chown=3 run /site", Some(base)).unwrap();
     let mut archive = Vec::new();
     archive::for_nodes(&above, &["e.org/c:1".into()], &mut archive).unwrap();
-    let names = runtime::import_image(&store, &mut archive.as_slice(), &mut |_, _| {}).unwrap();
+    let names = runtime::import_image(&store, ArchiveSource::Stream(&mut archive.as_slice()), &mut |_, _| {})
+        .unwrap();
     assert_eq!(names, ["e.org/c:1"]);
     let images = store.list().unwrap();
     let folders = store.layer_folders(images.iter().find(|image| image.tags == names).unwrap());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -41,12 +41,25 @@ struct Applier {
     seen: HashSet<PathBuf>,
     bytes: u64,
     inodes: u64,
+    /// What lies between reading and writing.
+    buffer: Vec<u8>,
 }
+
+/// Bytes that are written at once.
+const BUFFER: usize = 128 << 10;
 
 impl Applier {
     fn new(target: &Path) -> io::Result<Self> {
         let root = File::open(target)?.into();
-        Ok(Self { root, parent: None, times: Vec::new(), seen: HashSet::new(), bytes: 0, inodes: 0 })
+        Ok(Self {
+            root,
+            parent: None,
+            times: Vec::new(),
+            seen: HashSet::new(),
+            bytes: 0,
+            inodes: 0,
+            buffer: vec![0; BUFFER],
+        })
     }
 
     /// Opens below the root; links cannot lead out of it.
@@ -163,7 +176,7 @@ impl Applier {
                 let flags =
                     OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 let fd = nix::fcntl::openat(parent, name, flags, Mode::from_bits_truncate(0o600))?;
-                self.bytes += io::copy(entry, &mut File::from(fd))?;
+                self.fill(entry, File::from(fd))?;
             }
             EntryType::Symlink => symlinkat(link_target(entry)?.as_path(), parent, name)?,
             EntryType::Link => {
@@ -185,6 +198,17 @@ impl Applier {
             other => return Err(io::Error::other(format!("a tar entry of type {other:?}"))),
         }
         Ok(())
+    }
+
+    fn fill(&mut self, content: &mut impl Read, mut file: File) -> io::Result<()> {
+        loop {
+            let read = content.read(&mut self.buffer)?;
+            let Some(piece) = self.buffer.get(..read).filter(|piece| !piece.is_empty()) else {
+                return Ok(());
+            };
+            file.write_all(piece)?;
+            self.bytes += piece.len() as u64;
+        }
     }
 
     fn attributes(

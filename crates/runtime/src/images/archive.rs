@@ -1,14 +1,18 @@
 //! Images from a file: an OCI layout or what `docker save` writes, in a tar archive that may itself
 //! be compressed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
-use super::layer::{self, Layer};
+use super::decompress::{Decompressing, SIDE_BY_SIDE, decompress, is_compressed};
+use super::layer::Layer;
 use super::pull::{Descriptor, Manifest, choose_platform};
 use super::store::{self, Incoming};
 use super::{ImageError, Name, Store};
@@ -26,15 +30,24 @@ struct DockerEntry {
     layers: Vec<String>,
 }
 
-/// Brings in every image of an archive, and gives their names. `progress` hears what happens and
-/// how many bytes of the archive were read. Blocks; safe beside other processes that use the root.
-pub fn import(
-    store: &Store,
-    reader: &mut dyn Read,
-    progress: &mut dyn FnMut(&str, u64),
-) -> Result<Vec<String>, ImageError> {
+/// Where an archive comes from.
+pub enum Source<'a> {
+    /// A regular file, which is read where it lies.
+    File(File),
+    /// Something that can be read once.
+    Stream(&'a mut dyn Read),
+}
+
+/// Who hears what happens and how many bytes of the archive were read.
+pub type Progress<'a> = &'a mut dyn FnMut(&str, u64);
+
+/// Brings in every image of an archive, and gives their names. Blocks; safe beside other processes that use the root.
+pub fn import(store: &Store, source: Source<'_>, progress: Progress<'_>) -> Result<Vec<String>, ImageError> {
     let _unpacking = store.lock_unpacking()?;
-    let mut archive = Archive::spool(reader, progress)?;
+    let mut archive = match source {
+        Source::Stream(reader) => Archive::spool(reader, progress)?,
+        Source::File(file) => Archive::open(file, progress)?,
+    };
     let mut names = Vec::new();
     if let Some(index) = archive.read_optional("index.json")? {
         for (manifest, name) in archive.oci_manifests(&index)? {
@@ -73,16 +86,33 @@ struct Archive {
 }
 
 impl Archive {
-    fn spool(reader: &mut dyn Read, progress: &mut dyn FnMut(&str, u64)) -> Result<Self, ImageError> {
+    /// One that is compressed as a whole is decompressed first.
+    fn open(mut file: File, progress: Progress<'_>) -> Result<Self, ImageError> {
+        let failed = || ImageError::store("reading the archive");
+        let mut start = [0; 4];
+        let plain = match file.read_exact(&mut start) {
+            Ok(()) => !is_compressed(&start),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => true,
+            Err(error) => return Err(failed()(error)),
+        };
+        file.rewind().map_err(failed())?;
+        if plain { Self::index(file) } else { Self::spool(&mut file, progress) }
+    }
+
+    fn spool(reader: &mut dyn Read, progress: Progress<'_>) -> Result<Self, ImageError> {
         let failed = || ImageError::store("copying the archive");
         let mut file = tempfile::tempfile().map_err(failed())?;
         let mut counted = Counting { inner: reader, read: 0, told: 0, progress };
-        let mut plain = layer::decompress(&mut counted).map_err(failed())?;
+        let mut plain = decompress(&mut counted).map_err(failed())?;
         let mut writer = BufWriter::with_capacity(1 << 20, &mut file);
         io::copy(&mut plain, &mut writer).map_err(failed())?;
         io::Write::flush(&mut writer).map_err(failed())?;
         drop(writer);
         file.rewind().map_err(failed())?;
+        Self::index(file)
+    }
+
+    fn index(file: File) -> Result<Self, ImageError> {
         let broken = |e: io::Error| ImageError::Archive(e.to_string());
         let mut places = HashMap::new();
         let mut tar = tar::Archive::new(&file);
@@ -113,15 +143,11 @@ impl Archive {
         None
     }
 
-    fn open(&mut self, path: &str) -> Result<io::Take<&File>, ImageError> {
-        let (at, len) = self.locate(path).ok_or_else(|| ImageError::Archive(format!("{path} is missing")))?;
-        self.file.seek(SeekFrom::Start(at)).map_err(ImageError::store("reading the archive"))?;
-        Ok((&self.file).take(len))
-    }
-
     fn read(&mut self, path: &str) -> Result<Vec<u8>, ImageError> {
+        let (at, len) = self.locate(path).ok_or_else(|| ImageError::Archive(format!("{path} is missing")))?;
         let mut bytes = Vec::new();
-        self.open(path)?.read_to_end(&mut bytes).map_err(ImageError::store("reading the archive"))?;
+        self.file.seek(SeekFrom::Start(at)).map_err(ImageError::store("reading the archive"))?;
+        (&self.file).take(len).read_to_end(&mut bytes).map_err(ImageError::store("reading the archive"))?;
         Ok(bytes)
     }
 
@@ -169,7 +195,7 @@ impl Archive {
         store: &Store,
         descriptor: &Descriptor,
         name: Option<Name>,
-        progress: &mut dyn FnMut(&str, u64),
+        progress: Progress<'_>,
     ) -> Result<Vec<String>, ImageError> {
         let bytes = self.blob("manifest", &descriptor.digest)?;
         let manifest: Manifest = parse(&descriptor.digest, &bytes)?;
@@ -194,7 +220,7 @@ impl Archive {
         &mut self,
         store: &Store,
         entry: &DockerEntry,
-        progress: &mut dyn FnMut(&str, u64),
+        progress: Progress<'_>,
     ) -> Result<Vec<String>, ImageError> {
         let config = self.read(&entry.config)?;
         let layers: Vec<_> = entry.layers.iter().map(|path| (path.clone(), None)).collect();
@@ -210,7 +236,7 @@ impl Archive {
         store: &Store,
         config: &[u8],
         layers: &[(String, Option<&str>)],
-        progress: &mut dyn FnMut(&str, u64),
+        progress: Progress<'_>,
     ) -> Result<(), ImageError> {
         let chain = Store::chain(config)?;
         if chain.len() != layers.len() {
@@ -220,22 +246,37 @@ impl Archive {
                 chain.len()
             )));
         }
+        let read = Arc::new(AtomicU64::new(0));
+        let mut started = VecDeque::new();
+        let mut next = chain.iter().zip(layers);
         let mut below = Vec::new();
-        for ((diff, id), (path, digest)) in chain.into_iter().zip(layers) {
-            if !store.has_layer(&id) {
-                progress(&format!("unpacking {diff}"), 0);
-                let layer = Layer {
-                    name: digest.unwrap_or(&diff),
-                    digest: *digest,
-                    diff: &diff,
-                    chain: &id,
-                    below: &below,
-                };
-                store.unpack(&layer, &mut self.open(path)?)?;
+        for ((diff, id), (_, digest)) in chain.iter().zip(layers) {
+            while started.len() < SIDE_BY_SIDE
+                && let Some(((_, id), (path, digest))) = next.next()
+            {
+                let missing = !store.has_layer(id);
+                started.push_back(if missing {
+                    Some(self.start(path, digest.is_some(), &read)?)
+                } else {
+                    None
+                });
             }
-            below.push(id);
+            if let Some(content) = started.pop_front().flatten() {
+                progress(&format!("unpacking {diff}"), read.load(Ordering::Relaxed));
+                let name = digest.unwrap_or(diff);
+                store.unpack(&Layer { name, digest: *digest, diff, chain: id, below: &below }, content)?;
+            }
+            below.push(id.clone());
         }
         Ok(())
+    }
+
+    /// Has a layer decompressed; `read` grows by what was read of it.
+    fn start(&self, path: &str, digest: bool, read: &Arc<AtomicU64>) -> Result<Decompressing, ImageError> {
+        let (at, len) = self.locate(path).ok_or_else(|| ImageError::Archive(format!("{path} is missing")))?;
+        let failed = || ImageError::store("reading the archive");
+        let file = self.file.try_clone().map_err(failed())?;
+        Decompressing::start(Part { file, at, left: len, read: read.clone() }, digest).map_err(failed())
     }
 }
 
@@ -258,12 +299,31 @@ fn normal(path: &Path) -> PathBuf {
     out
 }
 
+/// A part of a file, which others read at the same time.
+struct Part {
+    file: File,
+    at: u64,
+    left: u64,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Part {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let most = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let read = self.file.read_at(buf.get_mut(..most).unwrap_or_default(), self.at)? as u64;
+        self.at += read;
+        self.left -= read;
+        self.read.fetch_add(read, Ordering::Relaxed);
+        Ok(read as usize)
+    }
+}
+
 /// Tells how much was read, every megabyte.
 struct Counting<'a> {
     inner: &'a mut dyn Read,
     read: u64,
     told: u64,
-    progress: &'a mut dyn FnMut(&str, u64),
+    progress: Progress<'a>,
 }
 
 impl Read for Counting<'_> {

@@ -5,17 +5,16 @@
 //! needs, and resolves links as the finished image will.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use base::failpoint;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
-use sha2::{Digest, Sha256};
 
 use super::ImageError;
 use super::apply::apply;
-use super::store::hex;
+use super::decompress::{Decompressing, Hashing};
 use crate::sys::mount;
 
 /// What a layer is and what it must be.
@@ -55,36 +54,33 @@ pub fn unpack(
     layers: &Path,
     layer: &Layer<'_>,
     below: &[PathBuf],
-    reader: &mut dyn Read,
+    content: Decompressing,
 ) -> Result<(), ImageError> {
     let setup = ImageError::store(format!("preparing layer {}", layer.diff));
     let (mut unfinished, target) = prepare(layers, below).map_err(setup)?;
     failpoint::hit("runtime.image.layer_prepared");
     let name = layer.name;
-    let mut transported = Hashing::new(reader);
-    let mut content = Hashing::new(decompress(&mut transported).map_err(|e| unpack_error(name, "", e))?);
+    let mut content = Hashing::new(content, true);
     let applied = apply(&mut content, &target).and_then(|used| {
         io::copy(&mut content, &mut io::sink()).map_err(|e| (String::new(), e))?;
         Ok(used)
     });
-    let diff = content.digest();
-    // What follows the compressed stream still counts for the digest.
-    let drained = io::copy(&mut transported, &mut io::sink());
-    let digest = transported.digest();
+    let (content, diff) = content.into_parts();
+    let digest = content.finish();
     // A wrong digest explains a broken stream better than the reverse.
-    if drained.is_ok()
-        && let Some(expected) = layer.digest
-        && expected != digest
+    if let (Some(expected), Ok(Some(actual))) = (layer.digest, &digest)
+        && expected != actual
     {
-        return Err(ImageError::Corrupt { what: "layer", expected: expected.to_owned(), actual: digest });
+        let (expected, actual) = (expected.to_owned(), actual.clone());
+        return Err(ImageError::Corrupt { what: "layer", expected, actual });
     }
     let (bytes, inodes) = applied.map_err(|(path, e)| unpack_error(name, &path, e))?;
-    drained.map_err(|e| unpack_error(name, "", e))?;
-    if diff != layer.diff {
+    digest.map_err(|e| unpack_error(name, "", e))?;
+    if diff.as_deref() != Some(layer.diff) {
         return Err(ImageError::Corrupt {
             what: "layer content",
             expected: layer.diff.to_owned(),
-            actual: diff,
+            actual: diff.unwrap_or_default(),
         });
     }
     let finish = ImageError::store(format!("finishing layer {}", layer.diff));
@@ -192,41 +188,4 @@ pub fn usage(layers: &Path) -> io::Result<(u64, u64)> {
         }
     }
     Ok(total)
-}
-
-/// Reads through, and knows the digest of what was read.
-struct Hashing<R> {
-    inner: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Hashing<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, hash: Sha256::new() }
-    }
-
-    fn digest(self) -> String {
-        format!("sha256:{}", hex(&self.hash.finalize()))
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.hash.update(buf.get(..n).unwrap_or_default());
-        Ok(n)
-    }
-}
-
-/// Decompresses by what the stream begins with, whatever its media type says.
-pub fn decompress<'a>(reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut reader = BufReader::with_capacity(128 * 1024, reader);
-    let start = reader.fill_buf()?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)));
-    }
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(reader)?));
-    }
-    Ok(Box::new(reader))
 }

@@ -13,6 +13,8 @@
 mod apply;
 mod archive;
 mod auth;
+mod cache;
+mod decompress;
 mod fetch;
 mod hosts;
 mod layer;
@@ -23,7 +25,7 @@ mod store;
 
 use std::io;
 
-pub use archive::import;
+pub use archive::{Source, import};
 pub use auth::Auth;
 pub use name::{Name, Wanted};
 pub use pull::pull;

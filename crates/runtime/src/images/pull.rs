@@ -1,13 +1,13 @@
 //! Images from a registry.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 
 use super::auth::Auth;
+use super::decompress::Decompressing;
 use super::fetch::fetch;
 use super::hosts;
 use super::layer::Layer;
@@ -182,12 +182,14 @@ impl Puller<'_> {
         Ok(bytes)
     }
 
-    /// A layer's file; `None` when it is here already, unpacked.
-    async fn arrival(&self, layer: &Descriptor, chain: &str) -> Result<Option<File>, ImageError> {
+    /// A layer that has arrived and is being decompressed; `None` when it is here already, unpacked.
+    async fn arrival(&self, layer: &Descriptor, chain: &str) -> Result<Option<Decompressing>, ImageError> {
         if self.store.has_layer(chain) {
             return Ok(None);
         }
-        fetch(&self.repository, layer, self.store.root()).await.map(Some)
+        let file = fetch(&self.repository, layer, self.store.root()).await?;
+        // Its digest was checked as it arrived.
+        Decompressing::start(file, false).map(Some).map_err(ImageError::store("decompressing a layer"))
     }
 
     /// Layers arrive side by side, and are unpacked in their order.
@@ -199,8 +201,8 @@ impl Puller<'_> {
         let mut arriving = futures::stream::iter(asked).buffered(AT_ONCE);
         let mut below = Vec::new();
         for ((diff, id), layer) in chain.iter().zip(layers) {
-            if let Some(file) = arriving.try_next().await?.flatten() {
-                self.unpack(file, layer, diff.clone(), id.clone(), below.clone()).await?;
+            if let Some(content) = arriving.try_next().await?.flatten() {
+                self.unpack(content, layer, diff.clone(), id.clone(), below.clone()).await?;
             }
             below.push(id.clone());
         }
@@ -209,7 +211,7 @@ impl Puller<'_> {
 
     async fn unpack(
         &self,
-        mut file: File,
+        content: Decompressing,
         layer: &Descriptor,
         diff: String,
         chain: String,
@@ -218,9 +220,8 @@ impl Puller<'_> {
         let (store, digest) = (self.store.clone(), layer.digest.clone());
         let task = tokio::task::spawn_blocking(move || {
             let _unpacking = store.lock_unpacking()?;
-            // Its digest was checked as it arrived.
             let layer = Layer { name: &digest, digest: None, diff: &diff, chain: &chain, below: &below };
-            store.unpack(&layer, &mut file)
+            store.unpack(&layer, content)
         });
         task.await.map_err(|e| ImageError::Store { what: "unpacking".into(), source: io::Error::other(e) })?
     }

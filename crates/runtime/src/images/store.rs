@@ -1,12 +1,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base::failpoint;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::cache::Cache;
+use super::decompress::Decompressing;
 use super::layer::{self, Layer};
 use super::{ImageError, Name, Wanted};
 use crate::plan::ImageConfig;
@@ -46,8 +49,9 @@ impl Image {
     }
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Index {
+/// What the store knows of its images; a file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Index {
     images: Vec<Image>,
     /// Layers of images that were removed: they go as soon as no container has them.
     #[serde(default)]
@@ -82,10 +86,23 @@ pub struct Incoming<'a> {
     pub names: &'a [Name],
 }
 
+/// Why the index is not known.
+enum Unread {
+    Io(io::Error),
+    Malformed(String),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
 /// The images below one root.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    cache: Arc<Cache>,
 }
 
 /// A lock among processes; dropping it releases it.
@@ -104,7 +121,7 @@ pub fn hex(bytes: &[u8]) -> String {
 impl Store {
     /// Opens (or begins) the store below a root, and clears away what an import left that was cut off.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
-        let store = Self { root: root.to_owned() };
+        let store = Self { root: root.to_owned(), cache: Arc::default() };
         for folder in [store.blobs(), store.layers()] {
             fs::create_dir_all(&folder).map_err(ImageError::store(format!("making {}", folder.display())))?;
         }
@@ -160,36 +177,40 @@ impl Store {
         }
     }
 
-    fn index(&self) -> Result<Index, ImageError> {
+    fn index(&self) -> Result<Arc<Index>, ImageError> {
         let path = self.root.join("images/index.json");
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let failed = |source| ImageError::Store { what: format!("reading {}", path.display()), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
             // Without its folder it is not that there are no images: the disk is gone.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.blobs().exists() => {
-                return Ok(Index::default());
+                return Ok(Arc::default());
             }
-            Err(source) => {
-                return Err(ImageError::Store { what: format!("reading {}", path.display()), source });
-            }
+            Err(source) => return Err(failed(source)),
         };
-        serde_json::from_slice(&bytes)
-            .map_err(|e| ImageError::Malformed { what: path.display().to_string(), reason: e.to_string() })
+        let parse =
+            |bytes: &[u8]| serde_json::from_slice(bytes).map_err(|e| Unread::Malformed(e.to_string()));
+        self.cache.index(file, parse).map_err(|error| match error {
+            Unread::Io(source) => failed(source),
+            Unread::Malformed(reason) => ImageError::Malformed { what: path.display().to_string(), reason },
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Index) -> Result<T, ImageError>) -> Result<T, ImageError> {
         let _lock = self.lock("index.lock", FlockArg::LockExclusive)?;
-        let mut index = self.index()?;
+        let mut index = Index::clone(&*self.index()?);
         let result = change(&mut index)?;
         let json = serde_json::to_vec(&index)
             .map_err(|e| ImageError::Malformed { what: "index".into(), reason: e.to_string() })?;
         state::replace(&self.root.join("images/index.json"), &json)
             .map_err(ImageError::store("writing the index"))?;
+        self.cache.forget_index();
         Ok(result)
     }
 
     /// Every image.
     pub fn list(&self) -> Result<Vec<Image>, ImageError> {
-        Ok(self.index()?.images)
+        Ok(self.index()?.images.clone())
     }
 
     /// The image that is meant; `None` when it is not there.
@@ -199,9 +220,11 @@ impl Store {
     }
 
     /// An image's configuration.
-    pub fn config(&self, image: &Image) -> Result<ImageConfig, ImageError> {
-        let bytes = self.blob(&image.id)?;
-        Ok(parse_config(&image.id, &bytes)?.config.unwrap_or_default())
+    pub fn config(&self, image: &Image) -> Result<Arc<ImageConfig>, ImageError> {
+        self.cache.config(&image.id, || {
+            let bytes = self.blob(&image.id)?;
+            Ok(parse_config(&image.id, &bytes)?.config.unwrap_or_default())
+        })
     }
 
     /// An image's configuration whole, and the chain ids of its layers, as JSON.
@@ -249,9 +272,9 @@ impl Store {
 
     /// Unpacks one layer onto those below it. `digest` is what the bytes of `reader` must have,
     /// where that is known; `diff` what they must have once decompressed. Blocks.
-    pub fn unpack(&self, layer: &Layer<'_>, reader: &mut dyn io::Read) -> Result<(), ImageError> {
+    pub fn unpack(&self, layer: &Layer<'_>, content: Decompressing) -> Result<(), ImageError> {
         let below: Vec<PathBuf> = layer.below.iter().rev().map(|chain| self.layer_folder(chain)).collect();
-        layer::unpack(&self.layers(), layer, &below, reader)
+        layer::unpack(&self.layers(), layer, &below, content)
     }
 
     /// Makes an image known whose layers are all there.
