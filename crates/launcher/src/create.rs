@@ -25,6 +25,9 @@ struct Input {
     /// The cgroups that are ready for it, where libcontainer starts it.
     #[serde(default)]
     cgroups: Cgroups,
+    /// A mount namespace with few mounts, to start from.
+    #[serde(default)]
+    lean: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -43,6 +46,9 @@ pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
     if let Some(program) = &input.program {
         let console = if input.tty { Some(console_socket(&input.bundle)?) } else { None };
         return program.run(link, Wanted { id: &input.id, bundle: &input.bundle, console });
+    }
+    if let Some(lean) = &input.lean {
+        crate::lean::enter(lean, &input.bundle);
     }
     let Cgroups { doors, split, unified } = input.cgroups;
     libcgroups::give(libcgroups::Given { doors, split, unified });

@@ -12,6 +12,7 @@ mod proto;
 
 mod create;
 mod exec;
+mod lean;
 mod link;
 mod process;
 mod program;

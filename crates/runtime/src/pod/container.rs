@@ -24,6 +24,7 @@ use crate::plan::{self, Surroundings};
 use crate::proto::{self, Header, op};
 use crate::shim::{Descriptors, Enclosed, ShimError};
 use crate::state::{self, ContainerPhase, ContainerState, Exit};
+use crate::sys::lean::Lean;
 use crate::sys::process::{PidFd, Process};
 use crate::sys::{mount, pipe};
 
@@ -472,6 +473,7 @@ async fn launch(
         "tty": container.config.tty,
         "cgroups": core.cgroups.ready(&container.state().cgroup),
         "program": program,
+        "lean": core.lean.as_ref().map(Lean::path),
     });
     let input = pipe::memory_file(input.to_string().as_bytes()).map_err(failed())?;
     let launcher = File::open(&core.programs.launcher).map_err(PodError::io("opening the launcher"))?;

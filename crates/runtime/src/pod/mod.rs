@@ -36,6 +36,7 @@ use crate::network::NetworkError;
 use crate::plan::{Device, Machine, PlanError};
 use crate::shim::{Shim, ShimError};
 use crate::state::{ContainerState, RecordError, SandboxState};
+use crate::sys::lean::Lean;
 use crate::sys::{process, users};
 
 pub use container::Container;
@@ -112,6 +113,8 @@ pub struct Core {
     pub events: Events,
     pub sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     pub containers: Mutex<HashMap<String, Arc<Container>>>,
+    /// Where containers are started from, if the kernel lets us make it.
+    pub lean: Option<Lean>,
     handles: AtomicU64,
     memory: GiveBack,
 }
@@ -131,6 +134,9 @@ impl Core {
         // Handles are never used twice in a pod, whichever runtime chose them.
         let start = config.clock.now().as_nanosecond() as u64;
         let memory = GiveBack::start(&tasks);
+        let lean = Lean::new(&[&config.run_dir, &config.root]).inspect_err(|error| {
+            tracing::warn!(%error, "containers are started from among all mounts, which is slower");
+        });
         let core = Self {
             config,
             programs,
@@ -143,6 +149,7 @@ impl Core {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             handles: AtomicU64::new(start.max(1)),
+            lean: lean.ok(),
             memory,
         };
         for folder in ["sandboxes", "containers"] {

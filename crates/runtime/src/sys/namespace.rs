@@ -108,7 +108,8 @@ pub fn in_network<T: Send>(pin: &Path, body: impl FnOnce() -> io::Result<T> + Se
     })
 }
 
-fn on_thread<T: Send>(body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+/// Runs something on a thread of its own, which may leave our namespaces.
+pub(super) fn on_thread<T: Send>(body: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, body)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the namespace's thread panicked")))
