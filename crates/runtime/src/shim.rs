@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -132,10 +132,9 @@ pub fn spawn(programs: &Programs, socket: &Path, records: &Path) -> Result<i32, 
     }
     let listener = packet::listen(socket)?;
     let records = File::open(records)?;
-    let null = || Stdio::null();
     let mut command = tokio::process::Command::new(&programs.shim);
-    command.stdin(null()).stdout(null()).stderr(null()).env_clear().current_dir("/");
-    inherit(&mut command, [(&listener, proto::FD_LISTEN), (&OwnedFd::from(records), proto::FD_RECORDS)])?;
+    // With nothing of ours between fork and exec, no page of this process is copied or marked to be.
+    command.stdin(listener).stdout(records).stderr(Stdio::null()).env_clear().current_dir("/");
     let mut child = command.spawn()?;
     let pid = child.id().ok_or(ShimError::Gone)? as i32;
     // It is no longer ours to end, only to reap, should it end before we do.
@@ -145,29 +144,6 @@ pub fn spawn(programs: &Programs, socket: &Path, records: &Path) -> Result<i32, 
         }
     });
     Ok(pid)
-}
-
-/// Lets a child have descriptors under given numbers.
-#[expect(unsafe_code, reason = "what runs between fork and exec")]
-fn inherit(command: &mut tokio::process::Command, fds: [(&OwnedFd, i32); 2]) -> io::Result<()> {
-    // Above all targets, so that no target is overwritten before it is used.
-    let above = |fd: &OwnedFd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64));
-    let moved = [(above(fds[0].0)?, fds[0].1), (above(fds[1].0)?, fds[1].1)];
-    // SAFETY: after the fork only dup2 runs, which is safe there; the closure owns the numbers' file
-    // descriptors until the command is dropped.
-    unsafe {
-        use std::os::fd::FromRawFd;
-        let owned = moved.map(|(fd, target)| (OwnedFd::from_raw_fd(fd), target));
-        command.pre_exec(move || {
-            for (fd, target) in &owned {
-                if libc::dup2(fd.as_raw_fd(), *target) < 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        });
-    }
-    Ok(())
 }
 
 impl Shim {

@@ -2,11 +2,12 @@
 //! what an earlier one did, or was about to do.
 //!
 //! Each has a folder below the root with two files: `config.pb`, the CRI's message as it came,
-//! written once; and `state.json`, replaced as a whole. Neither is synced to disk: they have to
+//! written once; and `state.json`, whose first line is written over as a whole. Neither is synced to disk: they have to
 //! survive the runtime's death, not the machine's, after which nothing runs anyway.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use base::failpoint;
@@ -134,21 +135,41 @@ pub struct Exit {
     pub message: String,
 }
 
-/// Writes a state, so that a reader sees the old one or the new one.
+/// What the kernel writes to a file in one piece, whatever happens to the writer: a page.
+const ONE_PIECE: usize = 4096;
+
+/// Writes a state, so that a reader sees the old one or the new one. It is the file's first line: what an earlier and
+/// longer one left behind it means nothing, and a file that is there already needs no more room on its disk.
 pub fn save<T: Serialize>(folder: &Path, state: &T) -> Result<(), RecordError> {
     let path = folder.join("state.json");
-    let json = serde_json::to_vec(state)
+    let mut line = serde_json::to_vec(state)
         .map_err(|e| RecordError::Malformed { path: path.display().to_string(), reason: e.to_string() })?;
-    replace(&path, &json).map_err(|source| RecordError::Io { path: path.display().to_string(), source })
+    line.push(b'\n');
+    let written = if line.len() <= ONE_PIECE { overwrite(&path, &line) } else { replace(&path, &line) };
+    written.map_err(|source| RecordError::Io { path: path.display().to_string(), source })
+}
+
+fn overwrite(path: &Path, line: &[u8]) -> io::Result<()> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    match file.write_at(line, 0)? {
+        written if written == line.len() => Ok(()),
+        // A disk that is full took a part of a first record.
+        _ => replace(path, line),
+    }
 }
 
 /// Reads a state; `None` when there is none.
 pub fn load<T: DeserializeOwned>(folder: &Path) -> Result<Option<T>, RecordError> {
-    let Some(bytes) = read(&folder.join("state.json"))? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| RecordError::Malformed {
-        path: folder.join("state.json").display().to_string(),
-        reason: e.to_string(),
-    })
+    let path = folder.join("state.json");
+    let Some(bytes) = read(&path)? else { return Ok(None) };
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.is_empty() {
+        // Its writer was ended before its first record.
+        return Ok(None);
+    }
+    serde_json::from_slice(line)
+        .map(Some)
+        .map_err(|e| RecordError::Malformed { path: path.display().to_string(), reason: e.to_string() })
 }
 
 /// Writes a CRI message.
@@ -183,4 +204,30 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::write(&temporary, bytes)?;
     failpoint::hit("runtime.record.written");
     fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shorter_state_is_read_whole_after_a_longer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load::<String>(folder.path()).unwrap(), None);
+        for text in
+            ["a rather long state", "short", &"x".repeat(2 * ONE_PIECE), "after one in two pieces", ""]
+        {
+            save(folder.path(), &text).unwrap();
+            assert_eq!(load::<String>(folder.path()).unwrap().as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn a_state_that_was_never_written_is_none_and_a_broken_one_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("state.json"), "").unwrap();
+        assert_eq!(load::<String>(folder.path()).unwrap(), None);
+        fs::write(folder.path().join("state.json"), "\"half").unwrap();
+        load::<String>(folder.path()).unwrap_err();
+    }
 }

@@ -36,8 +36,14 @@ unsafe impl Sync for Only {}
 
 static SHIM: Only = Only(UnsafeCell::new(Shim::ZERO));
 
-/// What the entry point calls. The listening socket and the folder of records are open already.
+/// What the entry point calls. The listening socket comes as stdin and the folder of records as stdout: a runtime that
+/// sets nothing but these needs not be copied to start us. Stderr is where stdin and stdout lead from then on.
 fn main() -> ! {
+    for (from, to) in [(0, proto::FD_LISTEN), (1, proto::FD_RECORDS), (2, 0), (2, 1)] {
+        if let Err(errno) = sys::dup_onto(from, to) {
+            sys::exit(errno);
+        }
+    }
     // SAFETY: called once, by the entry point; see `Only`.
     let shim = unsafe { &mut *SHIM.0.get() };
     sys::set_name(b"knarr-shim\0\0\0\0\0\0");

@@ -246,9 +246,8 @@ async fn make(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
         .map_err(PodError::io("moving the shim into its cgroup"))?;
     sandbox.change(|state| {
         state.ips = ips.iter().map(ToString::to_string).collect();
+        state.phase = SandboxPhase::Ready;
     })?;
-    failpoint::hit("runtime.sandbox.addressed");
-    sandbox.change(|state| state.phase = SandboxPhase::Ready)?;
     failpoint::hit("runtime.sandbox.ready");
     Ok(())
 }

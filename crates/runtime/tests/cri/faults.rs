@@ -109,16 +109,16 @@ async fn a_full_disk_is_reported_and_loses_nothing() {
     assert_eq!(images(&mut node).await, 1);
     // Its log gets nothing, and holds nobody up.
     assert_eq!(node.output(&id, "echo still here").await, "still here");
-    // One that ends now is known to have ended once that can be written down, by whichever runtime.
+    // One that ends now is known to have ended, by whichever runtime: its record needs no more room than it has.
     fs::write(node.config.run_dir.join("sandboxes").join(&pod).join("shm/end"), "").unwrap();
     let records = node.config.run_dir.join("sandboxes").join(&pod).join("exits");
     eventually("the exit record", || async { fs::read_dir(&records).unwrap().count() }, |n| *n == 1).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(node.status(&id).await.state(), ContainerState::ContainerRunning);
-    node.restart().await;
+    for _ in 0..2 {
+        let status = node.wait_exited(&id).await;
+        assert_eq!((status.exit_code, status.reason.as_str()), (5, "Error"));
+        node.restart().await;
+    }
     disk.make_room();
-    let status = node.wait_exited(&id).await;
-    assert_eq!((status.exit_code, status.reason.as_str()), (5, "Error"));
     assert!(texts(Path::new(&log)).lines().all(|line| line == "line"), "the log is damaged");
 
     runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();

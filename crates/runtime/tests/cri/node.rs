@@ -422,7 +422,11 @@ impl Drop for Node {
             let folder = self.config.root.join(kind);
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let Ok(text) = fs::read_to_string(entry.path().join("state.json")) else { continue };
-                let Ok(state) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
+                let Ok(state) =
+                    serde_json::from_str::<serde_json::Value>(text.lines().next().unwrap_or_default())
+                else {
+                    continue;
+                };
                 for place in ["/phase/Running/process", "/shim", "/pid_init"] {
                     if let Some(process) = state.pointer(place) {
                         kill(process);
