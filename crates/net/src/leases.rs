@@ -4,12 +4,15 @@
 //! Addresses are given in rotation, as upstream's `host-local` gives them: whoever still speaks to a pod that is gone
 //! does not find another one in its place at once.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 
 use base::failpoint;
+use parking_lot::Mutex;
 
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
@@ -28,12 +31,14 @@ fn next(network: &Cidr, last: Option<&IpAddr>, is_taken: impl Fn(&IpAddr) -> boo
 #[derive(Debug)]
 pub struct Leases {
     dir: PathBuf,
+    /// Owners that were read already, by address and inode: whoever gives an address writes a new file.
+    read: Mutex<HashMap<IpAddr, (u64, String)>>,
 }
 
 impl Leases {
     /// Records addresses in `dir`, which is made when the first is given.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, read: Mutex::default() }
     }
 
     /// Where they are recorded.
@@ -61,12 +66,23 @@ impl Leases {
             Err(error) => return Err(error).doing(|| format!("reading {}", self.dir.display())),
         };
         let mut found = Vec::new();
+        let mut read = self.read.lock();
+        let known = std::mem::take(&mut *read);
         for entry in entries {
-            let path = entry.doing(|| format!("reading {}", self.dir.display()))?.path();
+            let entry = entry.doing(|| format!("reading {}", self.dir.display()))?;
+            let (path, inode) = (entry.path(), entry.ino());
             let ip = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(ip) = ip else { continue };
+            if let Some((_, owner)) = known.get(&ip).filter(|(known, _)| *known == inode) {
+                read.insert(ip, (inode, owner.clone()));
+                found.push((ip, owner.clone()));
+                continue;
+            }
             match fs::read_to_string(&path) {
-                Ok(owner) => found.push((ip, owner)),
+                Ok(owner) => {
+                    read.insert(ip, (inode, owner.clone()));
+                    found.push((ip, owner));
+                }
                 // Freed since the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
@@ -147,6 +163,7 @@ impl Leases {
         for ip in self.of(owner)? {
             let path = self.dir.join(ip.to_string());
             fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
+            self.read.lock().remove(&ip);
             failpoint::hit("net.address.freed");
         }
         Ok(())
@@ -182,6 +199,20 @@ mod tests {
         other.release("b").unwrap();
         other.release("b").unwrap();
         assert_eq!(texts(leases.take(&networks, "f")), ["10.9.1.3", "fd00::7"]);
+    }
+
+    #[test]
+    fn an_address_that_another_process_gave_to_another_owner_is_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (Leases::new(dir.path().to_owned()), Leases::new(dir.path().to_owned()));
+        let networks = [Cidr::parse("10.9.1.0/30").unwrap()];
+        let [ip] = one.take(&networks, "a").unwrap().try_into().unwrap();
+        assert_eq!(two.of("a").unwrap(), [ip]);
+        one.release("a").unwrap();
+        one.take(&networks, "b").unwrap();
+        assert_eq!(two.all().unwrap(), [(ip, "b".to_owned())]);
+        two.release("b").unwrap();
+        assert_eq!(one.all().unwrap(), []);
     }
 
     #[test]
