@@ -7,6 +7,7 @@ use std::time::Duration;
 use base::{SharedClock, failpoint};
 use cri::v1 as wire;
 use cri::{ImageClient, RuntimeClient};
+use parking_lot::Mutex;
 use tonic::Status;
 
 use crate::counts::Counts;
@@ -15,6 +16,12 @@ use crate::counts::Counts;
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Pulls may take long.
 const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long it is believed where a runtime keeps images and containers.
+const PLACES_AGE: Duration = Duration::from_secs(300);
+
+/// The mount points of images and of containers' own layers, as far as they are told.
+type Places = (Option<String>, Option<String>);
 
 /// Both halves of a runtime.
 #[derive(Clone)]
@@ -34,6 +41,7 @@ pub struct Runtime {
     /// How often it was asked, for the metrics.
     counts: Arc<Counts>,
     clock: SharedClock,
+    places: Arc<Mutex<Option<(Duration, Places)>>>,
 }
 
 fn request<T>(message: T) -> tonic::Request<T> {
@@ -75,6 +83,7 @@ impl Runtime {
             user_namespaces: BTreeSet::new(),
             counts: counts.clone(),
             clock: clock.clone(),
+            places: Arc::default(),
         };
         // What it can do is asked until it answers: a pod must not be refused because nobody could say.
         let status = loop {
@@ -384,8 +393,15 @@ impl Runtime {
         Ok(found)
     }
 
-    /// Where images are kept, and where containers' own layers are.
-    pub async fn filesystems(&self) -> Answer<(Option<String>, Option<String>)> {
+    /// Where images are kept, and where containers' own layers are. To answer that a runtime adds up what lies there,
+    /// so it is asked seldom.
+    pub async fn filesystems(&self) -> Answer<Places> {
+        let now = self.clock.monotonic();
+        if let Some((asked, places)) = self.places.lock().as_ref()
+            && now.saturating_sub(*asked) < PLACES_AGE
+        {
+            return Ok(places.clone());
+        }
         let answer = self
             .measured(
                 "image_fs_info",
@@ -397,7 +413,9 @@ impl Runtime {
             let id = usages.into_iter().next().and_then(|usage| usage.fs_id);
             id.map(|id| id.mountpoint).filter(|path| !path.is_empty())
         };
-        Ok((first(answer.image_filesystems), first(answer.container_filesystems)))
+        let places = (first(answer.image_filesystems), first(answer.container_filesystems));
+        *self.places.lock() = Some((now, places.clone()));
+        Ok(places)
     }
 
     /// Removes an image. One that is gone is no error.

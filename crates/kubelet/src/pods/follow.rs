@@ -13,7 +13,7 @@ use super::{Pods, observed, orphans};
 use crate::counts::table;
 
 /// How often the runtime is asked for everything, with and without events from it.
-const RELIST: Duration = Duration::from_secs(5);
+const RELIST: Duration = Duration::from_secs(60);
 const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// A runtime that has events, and whose stream has ended, is back in a moment.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -106,7 +106,7 @@ impl Pods {
         let sandbox = event.pod_sandbox_status.as_ref();
         let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
         if let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) {
-            handle.wake();
+            handle.ask_again();
         }
     }
 
@@ -134,7 +134,7 @@ impl Pods {
         for (uid, states) in &now {
             let handle = self.handles.lock().get(uid).cloned();
             match handle {
-                Some(handle) if known.get(uid) != Some(states) => handle.wake(),
+                Some(handle) if known.get(uid) != Some(states) => handle.ask_again(),
                 Some(_) => {}
                 None => {
                     self.shared.counts.count(&table::ORPHANED_PODS, &[]);
@@ -144,7 +144,7 @@ impl Pods {
         }
         for uid in known.keys().filter(|uid| !now.contains_key(*uid)) {
             if let Some(handle) = self.handles.lock().get(uid) {
-                handle.wake();
+                handle.ask_again();
             }
         }
         *known = now;

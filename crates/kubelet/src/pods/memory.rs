@@ -34,6 +34,13 @@ pub enum Job {
     Mirror,
 }
 
+impl Job {
+    /// Whether the runtime has something else to tell of the pod afterwards.
+    pub fn changes_containers(&self) -> bool {
+        !matches!(self, Self::Volumes | Self::Image(_) | Self::Status | Self::Mirror | Self::Delete)
+    }
+}
+
 /// A job that went wrong, and when it is tried again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {

@@ -79,6 +79,8 @@ pub struct Handle {
     /// The object that shows a static pod.
     mirror: RwLock<Option<Arc<Pod>>>,
     wake: Notify,
+    /// The runtime may have something else to tell of it than when it was asked last.
+    stale: AtomicBool,
     pub memory: Mutex<Memory>,
     pub observed: Mutex<Arc<Observed>>,
 }
@@ -93,6 +95,7 @@ impl Handle {
             pod: RwLock::new(pod),
             removed: AtomicBool::new(false),
             wake: Notify::new(),
+            stale: AtomicBool::new(true),
             memory: Mutex::default(),
             observed: Mutex::default(),
         }
@@ -129,6 +132,12 @@ impl Handle {
     /// Lets the worker look again.
     pub fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Has the worker ask the runtime again.
+    fn ask_again(&self) {
+        self.stale.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// The object that shows it has changed. What stands in its status is all that is known of the past.

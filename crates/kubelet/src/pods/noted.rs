@@ -1,5 +1,8 @@
 //! What a worker counts of its pod.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
@@ -11,13 +14,25 @@ use super::worker::Worker;
 use crate::counts::table;
 
 impl Worker {
-    /// Asks the runtime for the pod, and counts how long that takes.
-    pub(super) async fn observe(&mut self) -> Result<Observed, tonic::Status> {
+    /// What the runtime tells of the pod. It is asked only if that may be something else than last time: because it told
+    /// of a change, or a job was done there.
+    pub(super) async fn observe(&mut self) -> Result<Arc<Observed>, tonic::Status> {
+        if !self.handle.stale.swap(false, Ordering::AcqRel)
+            && let Some(last) = &self.last
+        {
+            return Ok(last.clone());
+        }
         let begun = self.shared.config.clock.monotonic();
         let observed = observe(&self.shared.runtime, &self.handle.uid, &mut self.cache).await;
         let took = self.shared.config.clock.monotonic().saturating_sub(begun);
         self.shared.counts.took(&table::RELIST_POD, &[], took);
-        observed
+        match observed {
+            Ok(observed) => Ok(self.last.insert(Arc::new(observed)).clone()),
+            Err(status) => {
+                self.handle.stale.store(true, Ordering::Release);
+                Err(status)
+            }
+        }
     }
 
     /// It begins.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,7 +17,7 @@ use super::observed::{Cache, Observed, State};
 use super::plan::{Action, Plan, View, plan};
 use super::resize::{self, Allocation, Progress};
 use super::spec::PodExt;
-use super::status::{NodeFacts, generate};
+use super::status::{NodeFacts, generate, news};
 use super::{Handle, Pods, jobs};
 use crate::Shared;
 use crate::counts::table;
@@ -31,7 +32,7 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
     let starts = Some(handle.seen);
     let (cache, probers) = (Cache::default(), HashMap::new());
     let set = ClockSet::now(&shared.config.clock);
-    let mut worker = Worker { shared, pods, handle, cache, probers, starts, set };
+    let mut worker = Worker { shared, pods, handle, cache, last: None, probers, starts, set };
     worker.note_begin();
     let mut operation = "create";
     loop {
@@ -45,7 +46,6 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
             Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
                 let begun = worker.shared.config.clock.monotonic();
-                let observed = Arc::new(observed);
                 worker.admit(&observed).await;
                 let decided = worker.round(observed);
                 let took = worker.shared.config.clock.monotonic().saturating_sub(begun);
@@ -70,6 +70,8 @@ pub(super) struct Worker {
     pub(super) pods: Pods,
     pub(super) handle: Arc<Handle>,
     pub(super) cache: Cache,
+    /// What the runtime told last.
+    pub(super) last: Option<Arc<Observed>>,
     /// By container id.
     probers: HashMap<String, AbortHandle>,
     /// When the pod was seen first, until it runs.
@@ -122,7 +124,7 @@ impl Worker {
         let mut wake = decided.wake;
         if write {
             // Bound first: a lock in the head of a match is held through its arms, and these take it again.
-            let allowed = self.handle.memory.lock().may(&Job::Status, self.now());
+            let allowed = self.may_tell(&pod);
             match allowed {
                 Ok(()) => self.spawn(Job::Status, None, &pod),
                 Err(again) => wake = wake.into_iter().chain(again).min(),
@@ -135,6 +137,21 @@ impl Worker {
             }
         }
         Some(wake)
+    }
+
+    /// Whether the status is written now; else, when it is.
+    fn may_tell(&self, pod: &Pod) -> Result<(), Option<Timestamp>> {
+        let memory = self.handle.memory.lock();
+        memory.may(&Job::Status, self.now())?;
+        let (Some(status), Some(since)) = (&memory.status, memory.changed_at) else { return Ok(()) };
+        if !news::is_step(pod, memory.acknowledged.as_ref(), status) {
+            return Ok(());
+        }
+        let waited = self.shared.config.clock.monotonic().saturating_sub(since);
+        match news::PATIENCE.checked_sub(waited).filter(|left| !left.is_zero()) {
+            Some(left) => Err(Some(self.now().saturating_add(left).unwrap_or(Timestamp::MAX))),
+            None => Ok(()),
+        }
     }
 
     fn decide(&self, pod: &Arc<Pod>, observed: &Observed) -> Plan {
@@ -316,6 +333,10 @@ impl Worker {
                 tracing::debug!(pod = %pod.described(), ?job, %reason, %message, "a job failed");
             }
             let now = shared.config.clock.now();
+            // Before it counts as ended: whoever sees that it has is to ask the runtime again.
+            if job.changes_containers() {
+                handle.stale.store(true, Ordering::Release);
+            }
             {
                 let mut memory = handle.memory.lock();
                 if let (Job::Kill(id, _), true) = (&job, failure.is_err()) {

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod container;
+pub mod news;
 mod phase;
 
 use std::collections::BTreeMap;
