@@ -262,6 +262,7 @@ fn make(
         log_path,
         stop_signal: 15,
         user: (0, 0, Vec::new()),
+        shim: None,
         phase: ContainerPhase::Created,
     };
     let container = Container::new(core, id.to_owned(), config, state);
@@ -423,7 +424,10 @@ pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     if !sandbox.is_ready() {
         return Err(PodError::State(format!("sandbox {} is not ready", sandbox.id)));
     }
-    container.change(|state| state.phase = ContainerPhase::Starting)?;
+    container.change(|state| {
+        state.shim = sandbox.state().shim;
+        state.phase = ContainerPhase::Starting;
+    })?;
     failpoint::hit("runtime.container.starting");
     match launch(core, &sandbox, &container).await {
         Ok(process) => {
@@ -540,6 +544,22 @@ pub(super) async fn ended(
     failpoint::hit("runtime.container.ended");
     core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerStoppedEvent);
     Ok(())
+}
+
+/// An earlier runtime was about to start a container, and did not come to it: it can be started still. A launcher that
+/// was killed may have left something of it.
+pub(super) async fn not_started(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodError> {
+    let _turn = container.turn.lock().await;
+    if !matches!(container.state().phase, ContainerPhase::Starting) {
+        return Ok(());
+    }
+    let (one, two) = (core.clone(), container.clone());
+    blocking(move || {
+        kill_all(&one, &two.state().cgroup)?;
+        remove_folder(&one.launcher_state().join(&two.id))
+    })
+    .await?;
+    container.change(|state| state.phase = ContainerPhase::Created)
 }
 
 /// Exit code and reason for a wait status.
