@@ -277,6 +277,7 @@ fn make(
         let (cgroup, limits) = (container.state().cgroup, container.resources());
         let made = core.cgroups.make(&cgroup, &limits, &planned.devices);
         made.map_err(PodError::io(format!("making cgroup {cgroup}")))?;
+        failpoint::hit("runtime.container.cgroup_made");
     }
     state::save_config(&container.root_folder, &container.config)?;
     failpoint::hit("runtime.container.config_saved");
