@@ -103,6 +103,19 @@ async fn a_cgroup_goes_of_which_a_killed_runtime_wrote_nothing_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_goes_of_which_a_killed_runtime_made_no_image() {
+    let mut node = Node::new().await;
+    let layers = node.config.root.join("layers");
+    let known = std::fs::read_dir(&layers).unwrap().count();
+    let lost = layers.join("b".repeat(64));
+    std::fs::create_dir_all(lost.join("fs")).unwrap();
+    node.restart().await;
+    assert!(!lost.exists() && known > 0);
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), known);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn containers_that_share_their_processes_do_not_notice_either() {
     let mut node = Node::new().await;
     let mut config = node.pod("shared");
