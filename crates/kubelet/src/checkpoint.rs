@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
+
 /// Why a file tells nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -121,7 +123,9 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = File::create(&temporary)?;
     file.write_all(text)?;
     file.sync_all()?;
+    failpoint::hit("kubelet.checkpoint.written");
     fs::rename(&temporary, path)?;
+    failpoint::hit("kubelet.checkpoint.replaced");
     File::open(folder)?.sync_all()
 }
 

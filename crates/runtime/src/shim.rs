@@ -180,6 +180,11 @@ impl Shim {
         Ok(shim)
     }
 
+    /// Its process, as it says itself.
+    pub fn pid(&self) -> i32 {
+        self.inner.pid
+    }
+
     /// Whether its connection still stands.
     pub fn is_connected(&self) -> bool {
         !self.inner.waiting.lock().gone

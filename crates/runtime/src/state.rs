@@ -98,6 +98,9 @@ pub struct ContainerState {
     pub stop_signal: i32,
     /// Its user, as the process has it.
     pub user: (u32, u32, Vec<u32>),
+    /// The shim that its sandbox had when it was started: that one knows whether it came to run.
+    #[serde(default)]
+    pub shim: Option<Process>,
     /// Where it is.
     pub phase: ContainerPhase,
 }

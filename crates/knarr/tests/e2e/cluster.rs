@@ -113,7 +113,7 @@ impl Cluster {
         }
     }
 
-    fn up_command(&self) -> Command {
+    pub fn up_command(&self) -> Command {
         let mut command = self.program();
         command.arg("up").arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
         command.args(["--port", "0"]).arg("--kubeconfig").arg(self.kubeconfig()).args(&self.flags);
@@ -140,11 +140,17 @@ impl Cluster {
         self.dir().join("kubeconfig").display().to_string()
     }
 
-    pub fn run_knarr(&self, arguments: &[&str]) -> Output {
+    /// Our own program, for this cluster.
+    pub fn own_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.program();
         command.args(arguments.first());
         command.arg("--name").arg(&self.name).arg("--data-dir").arg(self.data());
-        command.args(arguments.get(1..).unwrap_or_default()).output().unwrap()
+        command.args(arguments.get(1..).unwrap_or_default());
+        command
+    }
+
+    pub fn run_knarr(&self, arguments: &[&str]) -> Output {
+        self.own_command(arguments).output().unwrap()
     }
 
     pub fn knarr(&self, arguments: &[&str]) -> String {

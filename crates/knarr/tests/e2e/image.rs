@@ -58,14 +58,17 @@ fn save(work: &Path, name: &str, config: &serde_json::Value, layers: &[&str]) ->
     archive.display().to_string()
 }
 
-/// A client that looks names up as programs do. Busybox, linked statically, cannot.
+/// Programs of the machine that busybox does not have, or cannot be: a client that looks names up as programs do, and
+/// what holds a lock for as long as it lives.
 fn client(root: &Path) {
-    let libraries = run(Command::new("ldd").arg("/bin/bash"));
-    let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
-    for path in libraries.chain(["/bin/bash"]) {
-        let to = root.join(path.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(path, to).unwrap();
+    for program in ["/bin/bash", "/usr/bin/flock"] {
+        let libraries = run(Command::new("ldd").arg(program));
+        let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+        for path in libraries.chain([program]) {
+            let to = root.join(path.trim_start_matches('/'));
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(path, to).unwrap();
+        }
     }
     fs::create_dir_all(root.join("etc")).unwrap();
     fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n").unwrap();

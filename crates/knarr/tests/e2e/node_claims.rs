@@ -63,6 +63,15 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
         "describe pod user",
         &[&format!("prepare dynamic resources: pod user ({uid}) is not allowed to use ResourceClaim thing")],
     );
+    let armed = cluster.failpoints();
+    std::fs::create_dir(&armed).unwrap();
+    let killed_at = |place: &str| {
+        cluster.until(place, || armed.join(format!("{place}.hit")).exists());
+        cluster.again();
+    };
+    for place in ["kubelet.claims.noted", "kubelet.claims.prepared", "kubelet.claims.unprepared"] {
+        std::fs::write(armed.join(place), "").unwrap();
+    }
     let status = serde_json::json!({"status": {
         "allocation": {"devices": {"results": [
             {"request": "one", "driver": "dra.e2e.example.com", "pool": node, "device": "device-1"}]}},
@@ -77,6 +86,8 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
         "-p",
         &status.to_string(),
     ]);
+    killed_at("kubelet.claims.noted");
+    killed_at("kubelet.claims.prepared");
     cluster.k("wait --for=condition=Ready pod/user --timeout=30s");
     assert_eq!(cluster.k("exec user -- sh -c 'echo $DRA_DEVICE_1'").trim(), "thing");
     let health =
@@ -92,6 +103,8 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     // The kubelet goes and comes: the claim is still the pod's, and given back after it.
     cluster.kill();
     cluster.again();
-    cluster.k("delete pod user --timeout=30s");
+    cluster.k("delete pod user --wait=false");
+    killed_at("kubelet.claims.unprepared");
+    cluster.until("the pod to go", || cluster.try_kubectl(&["get", "pod", "user"]).is_err());
     cluster.until("the driver to have its device back", || !Path::new(&file).exists());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base::failpoint;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::Api;
@@ -146,6 +147,7 @@ impl Claims {
         }
         let batches = self.note(pod.uid(), claims)?;
         self.keep()?;
+        failpoint::hit("kubelet.claims.noted");
         let mut prepared = Vec::new();
         for (name, claims) in batches {
             let mut driver: Driver = self.drivers.lock().get(&name)?;
@@ -162,6 +164,7 @@ impl Claims {
                 known.is_prepared = true;
             }
         }
+        failpoint::hit("kubelet.claims.prepared");
         Ok(self.keep()?)
     }
 
@@ -241,6 +244,7 @@ impl Claims {
             let answers = answers.map_err(|source| PrepareError::Call { call: UNPREPARE, source })?;
             check(UNPREPARE, &claims, answers)?;
         }
+        failpoint::hit("kubelet.claims.unprepared");
         for claim in last {
             self.state.lock().remove(&claim.namespace, &claim.name);
         }

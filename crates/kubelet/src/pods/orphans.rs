@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base::failpoint;
 use futures::future::join_all;
 
 use super::observed::{Cache, GRACE, POD_UID, State, observe};
@@ -37,6 +38,7 @@ async fn try_clear(shared: &Shared, uid: &str) -> Result<(), tonic::Status> {
         runtime.stop_sandbox(&sandbox.id).await?;
         runtime.remove_sandbox(&sandbox.id).await?;
     }
+    failpoint::hit("kubelet.orphan.removed");
     for error in leftovers(shared, uid) {
         tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
     }

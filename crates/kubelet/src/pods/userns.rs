@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use base::failpoint;
 use cri::v1 as wire;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -117,8 +118,11 @@ impl Users {
             let temporary = dir.join("userns.new");
             fs::write(&temporary, serde_json::to_vec(&mappings)?)?;
             fs::File::open(&temporary)?.sync_all()?;
+            failpoint::hit("kubelet.users.written");
             fs::rename(&temporary, &path)?;
-            fs::File::open(&dir)?.sync_all()
+            fs::File::open(&dir)?.sync_all()?;
+            failpoint::hit("kubelet.users.recorded");
+            Ok(())
         };
         write().map_err(|source| UsersError::File { path, source })
     }

@@ -57,7 +57,11 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
             }
             Err(status) => {
                 tracing::warn!(uid = %worker.handle.uid, %status, "the runtime does not tell of a pod");
-                tokio::time::sleep(ASK_AGAIN).await;
+                // Whoever notices that it is back wakes all workers.
+                tokio::select! {
+                    () = tokio::time::sleep(ASK_AGAIN) => {}
+                    () = worker.handle.wake.notified() => {}
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The object by which the API server shows a static pod.
 
+use base::failpoint;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
@@ -58,7 +59,10 @@ pub async fn keep(shared: &Shared, pod: &Pod, mirror: Option<&Pod>) -> Result<()
         ..OwnerReference::default()
     }]);
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.namespace());
-    match api.create(&PostParams::default(), &mirror).await {
+    failpoint::hit("kubelet.mirror.asked");
+    let made = api.create(&PostParams::default(), &mirror).await;
+    failpoint::hit("kubelet.mirror.answered");
+    match made {
         Err(error) if code(&error) == 409 => Ok(()),
         other => other.map(drop),
     }
@@ -75,7 +79,10 @@ pub async fn retire(shared: &Shared, mirror: &Pod) -> Result<(), kube::Error> {
         preconditions: Some(Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None }),
         ..DeleteParams::default()
     };
-    match api.delete(mirror.name(), &params).await {
+    failpoint::hit("kubelet.mirror.retiring");
+    let deleted = api.delete(mirror.name(), &params).await;
+    failpoint::hit("kubelet.mirror.retired");
+    match deleted {
         Err(error) if matches!(code(&error), 404 | 409) => Ok(()),
         other => other.map(drop),
     }

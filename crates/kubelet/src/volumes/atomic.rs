@@ -37,29 +37,19 @@ pub fn write(dir: &Path, files: &Files, group: Option<i64>, now: Timestamp) -> i
         chown(dir, None, Some(group))?;
     }
     let current = fs::read_link(dir.join(DATA)).ok();
-    if let Some(current) = &current {
-        match is_same(&dir.join(current), files) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
+    let same = match &current {
+        Some(current) => match is_same(&dir.join(current), files) {
             // Somebody removed what the link names, or removes it just now: it is written anew.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let name = now.strftime("..%Y_%m_%d_%H_%M_%S.%9f").to_string();
-    let fresh = dir.join(&name);
-    fs::create_dir(&fresh)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
-    for (path, file) in files {
-        put(&fresh, path, file, group)?;
-    }
-    failpoint::hit("kubelet.volume.files_written");
-    let temporary = dir.join(NEW_DATA);
-    super::absent_is_fine(fs::remove_file(&temporary))?;
-    symlink(&name, &temporary)?;
-    failpoint::hit("kubelet.volume.link_made");
-    fs::rename(&temporary, dir.join(DATA))?;
-    failpoint::hit("kubelet.volume.link_moved");
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            other => other?,
+        },
+        None => false,
+    };
+    let name = match current.filter(|_| same) {
+        Some(current) => current.into_os_string(),
+        None => put_all(dir, files, group, now)?.into(),
+    };
+    // Also where the files are right already: whoever wrote them may have been killed before this.
     let tops: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
     for top in &tops {
         let link = dir.join(top);
@@ -80,6 +70,25 @@ pub fn write(dir: &Path, files: &Files, group: Option<i64>, now: Timestamp) -> i
         }
     }
     Ok(())
+}
+
+/// Writes the files into a folder of their own, and makes it the one that counts; its name.
+fn put_all(dir: &Path, files: &Files, group: Option<u32>, now: Timestamp) -> io::Result<String> {
+    let name = now.strftime("..%Y_%m_%d_%H_%M_%S.%9f").to_string();
+    let fresh = dir.join(&name);
+    fs::create_dir(&fresh)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    for (path, file) in files {
+        put(&fresh, path, file, group)?;
+    }
+    failpoint::hit("kubelet.volume.files_written");
+    let temporary = dir.join(NEW_DATA);
+    super::absent_is_fine(fs::remove_file(&temporary))?;
+    symlink(&name, &temporary)?;
+    failpoint::hit("kubelet.volume.link_made");
+    fs::rename(&temporary, dir.join(DATA))?;
+    failpoint::hit("kubelet.volume.link_moved");
+    Ok(name)
 }
 
 fn put(root: &Path, path: &str, file: &File, group: Option<u32>) -> io::Result<()> {
@@ -144,6 +153,23 @@ mod tests {
             fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         assert_eq!(left, ["..1970_01_01_00_00_03.000000000", "..data", "a"]);
+    }
+
+    #[test]
+    fn what_a_killed_writer_did_not_come_to_is_done_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let wanted = files(&[("a", "1", 0o644), ("d/b", "2", 0o400)]);
+        let at = |second| Timestamp::from_second(second).unwrap();
+        // Killed between moving the link and making those that lead to it, after another one had not come so far.
+        put_all(root, &wanted, None, at(1)).unwrap();
+        fs::create_dir(root.join("..1970_01_01_00_00_00.000000000")).unwrap();
+        write(root, &wanted, None, at(2)).unwrap();
+        assert_eq!(fs::read_to_string(root.join("d/b")).unwrap(), "2");
+        let mut left: Vec<_> =
+            fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["..1970_01_01_00_00_01.000000000", "..data", "a", "d"]);
     }
 
     #[test]

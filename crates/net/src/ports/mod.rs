@@ -12,6 +12,8 @@ use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use base::failpoint;
+
 use crate::error::{Doing, NetError, Result};
 use plan::{Protocol, Record, conflict};
 
@@ -76,9 +78,12 @@ impl HostPorts {
         }
         let path = self.path(&record.owner);
         let json = serde_json::to_vec(record).map_err(|error| NetError::Other(error.to_string()))?;
-        let new = path.with_extension("new");
+        // One name for all: what a killed process left half written is written over by the next.
+        let new = self.dir.join("new");
         fs::write(&new, json).doing(|| format!("writing {}", new.display()))?;
+        failpoint::hit("net.ports.written");
         fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+        failpoint::hit("net.ports.recorded");
         all.push(record.clone());
         let written = apply::write(&self.table, &all, &self.reserved()?);
         if written.is_err() {
@@ -103,6 +108,7 @@ impl HostPorts {
         // The file goes last: whoever finds it tries again.
         let gone = self.of(owner)?;
         apply::write(&self.table, &all, &self.reserved()?)?;
+        failpoint::hit("net.ports.closed");
         gone.iter().for_each(forget);
         let path = self.path(owner);
         fs::remove_file(&path).doing(|| format!("removing {}", path.display()))

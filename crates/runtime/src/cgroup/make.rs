@@ -1,13 +1,14 @@
 //! A container's cgroups: made with their limits before the container, whose first process joins them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use cri::v1::LinuxContainerResources;
 
-use super::Hierarchies;
 use super::devices::Devices;
+use super::{Hierarchies, gone};
 
 /// What libcontainer has to know of cgroups that are ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -58,6 +59,25 @@ impl Hierarchies {
                 devices.lines().into_iter().try_for_each(|(file, line)| write(&folder.join(file), &line))
             }
         }
+    }
+
+    /// The names of the cgroups directly below one, in any hierarchy.
+    pub fn children(&self, cgroup: &str) -> io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for folder in self.folders(cgroup) {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if gone(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    names.insert(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// How the first process of a container gets into its cgroup.

@@ -146,6 +146,12 @@ pub fn clear_leftovers(layers: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The names of all layers.
+pub fn all(layers: &Path) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(layers)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.filter(|name| name.as_ref().map_or(true, |name| !name.starts_with(UNFINISHED))).collect()
+}
+
 /// Removes a layer; its name goes first, so that it is never half there.
 pub fn remove(layers: &Path, chain: &str) -> io::Result<()> {
     let gone = layers.join(format!("{UNFINISHED}removed-{chain}"));

@@ -1,3 +1,5 @@
+mod unknown;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -128,6 +130,7 @@ impl Store {
         // While somebody unpacks, what looks left over may be theirs.
         if let Some(_alone) = store.try_lock_unpacking()? {
             layer::clear_leftovers(&store.layers()).map_err(ImageError::store("clearing leftovers"))?;
+            store.note_unknown()?;
         }
         Ok(store)
     }

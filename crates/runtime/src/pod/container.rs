@@ -263,6 +263,7 @@ fn make(
         log_path,
         stop_signal: 15,
         user: (0, 0, Vec::new()),
+        shim: None,
         phase: ContainerPhase::Created,
     };
     let container = Container::new(core, id.to_owned(), config, state);
@@ -277,6 +278,7 @@ fn make(
         let (cgroup, limits) = (container.state().cgroup, container.resources());
         let made = core.cgroups.make(&cgroup, &limits, &planned.devices);
         made.map_err(PodError::io(format!("making cgroup {cgroup}")))?;
+        failpoint::hit("runtime.container.cgroup_made");
     }
     state::save_config(&container.root_folder, &container.config)?;
     failpoint::hit("runtime.container.config_saved");
@@ -424,7 +426,10 @@ pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     if !sandbox.is_ready() {
         return Err(PodError::State(format!("sandbox {} is not ready", sandbox.id)));
     }
-    container.change(|state| state.phase = ContainerPhase::Starting)?;
+    container.change(|state| {
+        state.shim = sandbox.state().shim;
+        state.phase = ContainerPhase::Starting;
+    })?;
     failpoint::hit("runtime.container.starting");
     match launch(core, &sandbox, &container).await {
         Ok(process) => {
@@ -544,6 +549,22 @@ pub(super) async fn ended(
     Ok(())
 }
 
+/// An earlier runtime was about to start a container, and did not come to it: it can be started still. A launcher that
+/// was killed may have left something of it.
+pub(super) async fn not_started(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodError> {
+    let _turn = container.turn.lock().await;
+    if !matches!(container.state().phase, ContainerPhase::Starting) {
+        return Ok(());
+    }
+    let (one, two) = (core.clone(), container.clone());
+    blocking(move || {
+        kill_all(&one, &two.state().cgroup)?;
+        remove_folder(&one.launcher_state().join(&two.id))
+    })
+    .await?;
+    container.change(|state| state.phase = ContainerPhase::Created)
+}
+
 /// Exit code and reason for a wait status.
 fn outcome(status: Option<i32>, oom: bool) -> (i32, &'static str) {
     let Some(status) = status else { return (255, "Unknown") };
@@ -606,23 +627,9 @@ fn remove_folder(folder: &Path) -> Result<(), PodError> {
 pub async fn stop(core: &Arc<Core>, container: &Arc<Container>, grace: Duration) -> Result<(), PodError> {
     let process = match container.state().phase {
         ContainerPhase::Running { process, .. } => process,
-        ContainerPhase::Created => {
-            let _turn = container.turn.lock().await;
-            if matches!(container.state().phase, ContainerPhase::Created) {
-                let exit = Exit {
-                    finished_at: core.now(),
-                    code: 0,
-                    reason: "Completed".into(),
-                    ..status::no_exit()
-                };
-                clean(core, container).await?;
-                container.change(|state| state.phase = ContainerPhase::Exited(exit))?;
-                core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerStoppedEvent);
-            }
-            return Ok(());
-        }
-        ContainerPhase::Starting => {
-            // It is about to run, or about to fail.
+        ContainerPhase::Created | ContainerPhase::Starting => {
+            // It may be about to run, or about to fail. One that was never started is not told as one that ran and ended:
+            // somebody might take it for done.
             drop(container.turn.lock().await);
             return match container.process() {
                 Some(_) => Box::pin(stop(core, container, grace)).await,
@@ -657,11 +664,36 @@ async fn wait_recorded(container: &Arc<Container>) -> Result<(), PodError> {
     })
 }
 
+/// Stops a container at once and takes its mounts and cgroup away, whether it ran or not. Until the turn that is returned
+/// is dropped, nobody starts it.
+async fn put_away<'c>(
+    core: &Arc<Core>,
+    container: &'c Arc<Container>,
+) -> Result<tokio::sync::MutexGuard<'c, ()>, PodError> {
+    loop {
+        stop(core, container, Duration::ZERO).await?;
+        let turn = container.turn.lock().await;
+        match container.state().phase {
+            ContainerPhase::Exited(_) => return Ok(turn),
+            ContainerPhase::Created | ContainerPhase::Starting => {
+                clean(core, container).await?;
+                return Ok(turn);
+            }
+            // Started meanwhile.
+            ContainerPhase::Running { .. } => {}
+        }
+    }
+}
+
+/// Stops a container of a sandbox that is being stopped, in which nothing is started any more.
+pub(super) async fn end(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodError> {
+    put_away(core, container).await.map(drop)
+}
+
 /// Removes a container, stopping it first. An unknown one is removed already.
 pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let Some(container) = core.container(id) else { return Ok(()) };
-    stop(core, &container, Duration::ZERO).await?;
-    let _turn = container.turn.lock().await;
+    let _turn = put_away(core, &container).await?;
     if let Some(sandbox) = core.sandbox(&container.sandbox) {
         let state = container.state();
         let shim = sandbox.shim.lock().await.shim.clone();

@@ -14,7 +14,7 @@ use super::sandbox::{self, Sandbox};
 use super::{Core, Loaded, LoadedContainer, LoadedSandbox, PodError, watch};
 use crate::proto::{self, event};
 use crate::shim::{Reply, Shim, ShimError};
-use crate::state::{self, ContainerPhase, SandboxPhase};
+use crate::state::{self, ContainerPhase, ContainerState, SandboxPhase};
 use crate::sys::process::{PidFd, Process};
 
 /// How long the start of a runtime waits for one pod's shim. Later it is asked again, while others are served.
@@ -175,7 +175,7 @@ pub(super) async fn settle_all(
     for container in core.containers_of(&sandbox.id) {
         let handle = container.state().handle;
         let slot = slots.iter().position(|slot| slot.header.handle == handle).map(|at| slots.swap_remove(at));
-        settle(core, sandbox, &container, slot).await?;
+        settle(core, sandbox, shim, &container, slot).await?;
     }
     Ok(())
 }
@@ -184,6 +184,7 @@ pub(super) async fn settle_all(
 async fn settle(
     core: &Arc<Core>,
     sandbox: &Arc<Sandbox>,
+    shim: &Shim,
     container: &Arc<Container>,
     slot: Option<Reply>,
 ) -> Result<(), PodError> {
@@ -193,6 +194,7 @@ async fn settle(
         ContainerPhase::Starting => None,
         ContainerPhase::Running { process, .. } => Some(process.clone()),
     };
+    let is_known = slot.is_some();
     if let Some(mut slot) = slot {
         debug_assert_eq!(slot.header.kind, event::SLOT);
         if phase_of(&slot) == proto::STATE_RUNNING {
@@ -217,6 +219,10 @@ async fn settle(
     if let Some(record) = record {
         return container::ended(core, container, Some(record.status), record.finished_at).await;
     }
+    // The shim that was to start it has nothing of it: it was not started, and can be.
+    if process.is_none() && !is_known && was_asked(sandbox, shim, &state) {
+        return container::not_started(core, container).await;
+    }
     match process {
         // Its shim is gone, and so are its pipes: it is watched until its end, whatever that will be.
         Some(process) if process_runs(&process)? => {
@@ -225,6 +231,11 @@ async fn settle(
         }
         _ => container::ended(core, container, None, core.now()).await,
     }
+}
+
+/// Whether a shim is the one that was there when a container was to be started.
+fn was_asked(sandbox: &Sandbox, shim: &Shim, state: &ContainerState) -> bool {
+    state.shim.as_ref().is_some_and(|asked| asked.pid == shim.pid()) && state.shim == sandbox.state().shim
 }
 
 fn process_runs(process: &Process) -> Result<bool, PodError> {

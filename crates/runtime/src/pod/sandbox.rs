@@ -343,7 +343,7 @@ pub(super) async fn stop_now(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result
     sandbox.change(|state| state.phase = SandboxPhase::Stopping)?;
     failpoint::hit("runtime.sandbox.stopping");
     for container in core.containers_of(&sandbox.id) {
-        super::container::stop(core, &container, Duration::ZERO).await?;
+        super::container::end(core, &container).await?;
     }
     clear(core, sandbox).await?;
     failpoint::hit("runtime.sandbox.cleared");

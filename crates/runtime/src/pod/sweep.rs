@@ -1,5 +1,5 @@
 //! Takes away what an earlier runtime left half made or half removed: folders of sandboxes and containers of which
-//! no record tells any more, what is mounted below them, and shims that no sandbox has.
+//! no record tells any more, what is mounted below them, containers' cgroups, and shims that no sandbox has.
 
 use std::fs;
 use std::io;
@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Core, PodError};
 use crate::sys::{mount, process};
+
+/// How many characters a container's id has.
+const ID: usize = 64;
 
 /// Sweeps once, after everything that has a record was found.
 pub fn sweep(core: &Core) -> Result<(), PodError> {
@@ -18,7 +21,26 @@ pub fn sweep(core: &Core) -> Result<(), PodError> {
         .map_err(PodError::io(format!("sweeping {}", containers.display())))?;
     clear(&sandboxes, &mounts, |id| core.sandboxes.lock().contains_key(id))
         .map_err(PodError::io(format!("sweeping {}", sandboxes.display())))?;
+    for sandbox in core.sandboxes.lock().values() {
+        let cgroup = sandbox.state().cgroup;
+        if let Err(error) = remove_cgroups(core, &cgroup) {
+            // It goes with its pod.
+            tracing::warn!(cgroup, %error, "a cgroup that an earlier runtime left stays for now");
+        }
+    }
     end_shims(core).map_err(PodError::io("looking for shims that nobody has"))
+}
+
+/// A container's cgroup is made before its record. Whatever else is in a pod's cgroup is not ours.
+fn remove_cgroups(core: &Core, pod: &str) -> io::Result<()> {
+    let is_id = |name: &str| name.len() == ID && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    for name in core.cgroups.children(pod)? {
+        if is_id(&name) && !core.containers.lock().contains_key(&name) {
+            tracing::info!(pod, name, "removing a cgroup that an earlier runtime left");
+            core.cgroups.remove(&format!("{pod}/{name}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A shim is written down before anything runs below it: one that is not can be ended. The first process of a pid

@@ -102,6 +102,25 @@ async fn a_program_that_is_not_there_is_a_start_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_never_started_is_not_told_as_one_that_ended() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("made")).await;
+    let made = node.create(&pod, Node::shell("c", "")).await;
+    let stop = StopContainerRequest { container_id: made.clone(), timeout: 0 };
+    node.runtime.stop_container(stop).await.unwrap();
+    assert_eq!(node.status(&made).await.state(), ContainerState::ContainerCreated);
+    node.start(&made).await;
+    node.wait_exited(&made).await;
+
+    let made = node.create(&pod, Node::shell("d", "")).await;
+    node.runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: pod.clone() }).await.unwrap();
+    assert_eq!(node.status(&made).await.state(), ContainerState::ContainerCreated);
+    let start = StartContainerRequest { container_id: made };
+    node.runtime.start_container(start).await.unwrap_err();
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn long_lines_are_cut_and_a_rotated_log_is_reopened() {
     let mut node = Node::new().await;
     let pod = node.run_pod(node.pod("logs")).await;

@@ -384,7 +384,7 @@ impl Node {
         paths.filter(|path| path.starts_with(self.folder.path())).collect()
     }
 
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub fn cgroups(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let name = self.config.cgroup_parent.trim_start_matches('/');
         let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];

@@ -54,6 +54,67 @@ async fn a_container_does_not_notice_that_the_runtime_was_restarted() {
     node.finish().await;
 }
 
+/// Has a container look as if the runtime had been killed just before its shim was asked to start it.
+fn about_to_start(node: &Node, id: &str, shim: &serde_json::Value) {
+    let path = node.config.root.join("containers").join(id).join("state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    state["phase"] = "Starting".into();
+    state["shim"] = shim.clone();
+    std::fs::write(&path, state.to_string()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_a_killed_runtime_did_not_come_to_start_can_be_started() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("starting")).await;
+    let known = node.create(&pod, Node::shell("c", "exit 3")).await;
+    let unknown = node.create(&pod, Node::shell("d", "")).await;
+    node.stop_runtime().await;
+    let sandbox = node.config.root.join("sandboxes").join(&pod).join("state.json");
+    let sandbox: serde_json::Value = serde_json::from_slice(&std::fs::read(sandbox).unwrap()).unwrap();
+    about_to_start(&node, &known, &sandbox["shim"]);
+    // Another shim than the one that was asked cannot tell.
+    let mut gone = sandbox["shim"].clone();
+    gone["start_time"] = 1.into();
+    about_to_start(&node, &unknown, &gone);
+    node.start_runtime().await;
+    assert_eq!(node.status(&known).await.state(), ContainerState::ContainerCreated);
+    let lost = node.status(&unknown).await;
+    assert_eq!((lost.state(), lost.reason.as_str()), (ContainerState::ContainerExited, "Unknown"));
+    node.start(&known).await;
+    assert_eq!(node.wait_exited(&known).await.exit_code, 3);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cgroup_goes_of_which_a_killed_runtime_wrote_nothing_down() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("cgroups")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 100")).await;
+    let of = |id: &str| node.cgroups().into_iter().find(|folder| folder.ends_with(id));
+    let kept = of(&id).unwrap();
+    let lost = kept.with_file_name("a".repeat(64));
+    let others = kept.with_file_name("others");
+    [&lost, &others].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    node.restart().await;
+    assert!(kept.exists() && others.exists() && !lost.exists());
+    std::fs::remove_dir(others).unwrap();
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_goes_of_which_a_killed_runtime_made_no_image() {
+    let mut node = Node::new().await;
+    let layers = node.config.root.join("layers");
+    let known = std::fs::read_dir(&layers).unwrap().count();
+    let lost = layers.join("b".repeat(64));
+    std::fs::create_dir_all(lost.join("fs")).unwrap();
+    node.restart().await;
+    assert!(!lost.exists() && known > 0);
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), known);
+    node.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_that_share_their_processes_do_not_notice_either() {
     let mut node = Node::new().await;

@@ -1,7 +1,8 @@
-//! What a node holds, counted: mounts, links, addresses, cgroups, processes and folders. A node that runs nothing holds what
-//! it held before.
+//! What a node holds, counted: mounts, links, routes, addresses, rules, cgroups, processes and files. A node that runs nothing
+//! holds what it held before.
 
 use std::collections::BTreeMap;
+use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,17 +22,21 @@ pub fn footprint(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
         mounts.lines().filter(|line| line.contains(&run_mark) || line.contains(&data_mark)).collect();
     let pinned = mounts.iter().filter(|line| line.contains(" - nsfs ")).count();
     let netns = run.join("nodes").join(&node).join("netns");
-    let links =
-        output(Command::new("nsenter").arg(format!("--net={}", netns.display())).args(["ip", "-o", "link"]));
-    let links = links.lines().count();
+    let inside = |words: &[&str]| {
+        let told = output(Command::new("nsenter").arg(format!("--net={}", netns.display())).args(words));
+        told.lines().count()
+    };
     let count = |path: PathBuf| std::fs::read_dir(path).map_or(0, Iterator::count);
     let node_data = data.join("nodes").join(&node);
     BTreeMap::from([
         ("mounts", mounts.len()),
         ("namespaces", pinned),
-        ("links", links),
+        ("links", inside(&["ip", "-o", "link"])),
+        ("routes", inside(&["ip", "-o", "route", "show", "table", "all"])),
+        ("lines of rules", inside(&["nft", "list", "ruleset"])),
+        ("files of network", files(&run.join("nodes").join(&node).join("addresses"))),
         ("addresses", addresses(&run.join("nodes").join(&node).join("addresses"))),
-        ("cgroups", pod_cgroups(cluster.name())),
+        ("cgroups", cgroups(cluster.name())),
         ("shims", shims(&data).len()),
         ("processes", processes(cluster.name())),
         ("sandboxes", count(run.join("nodes").join(&node).join("runtime/sandboxes"))),
@@ -40,9 +45,16 @@ pub fn footprint(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
         ("layers", count(node_data.join("runtime/layers"))),
         ("kept sandboxes", count(node_data.join("runtime/sandboxes"))),
         ("kept containers", count(node_data.join("runtime/containers"))),
-        ("pod folders", count(node_data.join("kubelet/pods"))),
+        ("files of the kubelet", files(&node_data.join("kubelet"))),
         ("log folders", count(node_data.join("logs"))),
     ])
+}
+
+/// What the node holds once nothing of any pod is left; until then, `None`.
+pub fn idle(cluster: &Cluster) -> Option<BTreeMap<&'static str, usize>> {
+    let now = footprint(cluster);
+    let gone = ["addresses", "shims", "sandboxes", "kept sandboxes", "log folders"];
+    gone.iter().all(|what| now[what] == 0).then_some(now)
 }
 
 /// Those that somebody has. Beside them stands which was given last.
@@ -56,21 +68,24 @@ fn output(command: &mut Command) -> String {
     String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
 }
 
-/// Groups of pods in any hierarchy.
-fn pod_cgroups(cluster: &str) -> usize {
-    fn below(dir: &Path) -> usize {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        folders
-            .map(|entry| {
-                let is_pod = entry.file_name().to_string_lossy().starts_with("pod");
-                usize::from(is_pod) + below(&entry.path())
-            })
-            .sum()
-    }
+/// Groups of a cluster in all hierarchies.
+fn cgroups(cluster: &str) -> usize {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().filter_map(Result::ok);
     let roots = hierarchies.map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
-    roots.map(|root| below(&root.join("knarr").join(cluster))).sum()
+    roots.map(|root| below(&root.join("knarr").join(cluster), &|kind| kind.is_dir())).sum()
+}
+
+/// All that is in a folder.
+fn files(folder: &Path) -> usize {
+    below(folder, &|_| true)
+}
+
+fn below(folder: &Path, counts: &dyn Fn(FileType) -> bool) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let entries = entries.filter_map(|entry| Some((entry.path(), entry.file_type().ok()?)));
+    entries
+        .map(|(path, kind)| usize::from(counts(kind)) + if kind.is_dir() { below(&path, counts) } else { 0 })
+        .sum()
 }
 
 /// The shims of a cluster's nodes.
@@ -107,9 +122,12 @@ fn pids() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
 }
 
-/// The process of the first node, `runtime` or `agent`, as it was written down.
+/// The process of the first node, `runtime` or `agent`, as it was written down, or the cluster's `server`.
 pub fn pid_of(cluster: &Cluster, process: &str) -> Option<i32> {
-    let name = format!("{process}-{}-1.json", cluster.name());
+    let name = match process {
+        "server" => "server.json".to_owned(),
+        process => format!("{process}-{}-1.json", cluster.name()),
+    };
     let path = PathBuf::from("/run/knarr").join(cluster.name()).join(name);
     let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
     i32::try_from(record["pid"].as_i64()?).ok()

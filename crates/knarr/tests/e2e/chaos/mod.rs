@@ -3,7 +3,9 @@
 mod failpoints;
 mod footprint;
 mod history;
-mod node;
+mod places;
+mod runs;
+mod shapes;
 mod watcher;
 mod writer;
 

@@ -78,7 +78,7 @@ impl Container {
 }
 
 /// Of a container that has not ended.
-pub(super) fn no_exit() -> Exit {
+fn no_exit() -> Exit {
     Exit { started_at: 0, finished_at: 0, code: 0, reason: String::new(), message: String::new() }
 }
 
