@@ -294,7 +294,8 @@ pub async fn feed(from: Option<impl AsyncRead + Unpin>, to: Option<OwnedFd>) {
     }
 }
 
-/// From a pipe to the client, to its end. A client that is gone, or did not ask, does not stop the process.
+/// From a pipe to the client, to its end. A client that did not ask does not stop the process. After one that is gone the
+/// pipe stays open and is not read any more: whoever floods it waits, as with other runtimes, and costs nothing.
 pub async fn drain(from: Option<OwnedFd>, to: Option<tokio::io::DuplexStream>) {
     let Some(mut from) = from.and_then(|fd| tokio_pipe::Receiver::from_owned_fd(fd).ok()) else { return };
     let mut to = to;
@@ -305,7 +306,7 @@ pub async fn drain(from: Option<OwnedFd>, to: Option<tokio::io::DuplexStream>) {
         if let Some(client) = &mut to
             && client.write_all(buf.get(..n).unwrap_or_default()).await.is_err()
         {
-            to = None;
+            return std::future::pending().await;
         }
     }
 }
