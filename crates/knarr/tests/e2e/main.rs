@@ -34,6 +34,7 @@ mod node_fields;
 mod node_kubectl;
 mod node_network;
 mod node_pods;
+mod node_pressure;
 mod node_refusals;
 mod node_settings;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
