@@ -26,6 +26,13 @@ impl Machine {
         machine
     }
 
+    /// It has another address from now on.
+    fn moves(&self, number: u32) {
+        for (verb, last) in [("del", 2), ("add", 3)] {
+            ip(&["-n", &self.0, "addr", verb, &format!("172.31.{number}.{last}/24"), "dev", "eth0"]);
+        }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.0)).arg(KNARR);
@@ -205,15 +212,17 @@ fn a_machine_joins_with_a_token_and_comes_back_without_one() {
     assert_eq!(site.said(&["logs", "p"]), "begun\n");
     assert_eq!(site.said(&["exec", "p", "--", "sh", "-c", "echo inside"]), "inside\n");
 
-    // The node is known now: it comes back by itself, and its pods were never gone.
+    // The node is known now: it comes back by itself, at another address, and its pods were never gone.
     let container = ["get", "pod", "p", "-o", "jsonpath={.status.containerStatuses[0].containerID}"];
     let before = site.said(&container);
     agent.end(nix::sys::signal::Signal::SIGKILL);
+    machine.moves(number);
     let again = Running::start(site.agent(&machine, None), &site.path("agent.log"));
     until("the node to answer again", &[&server, &again], || {
         site.said(&["exec", "p", "--", "sh", "-c", "echo again"]) == "again\n"
     });
     assert_eq!(site.said(&container), before);
+    assert_eq!(site.said(&["get", "node", "m1", "-o", address]), format!("172.31.{number}.3"));
     drop((again, agent));
     a_kubelet_bootstraps(&site, &server, &token);
     drop(server);
