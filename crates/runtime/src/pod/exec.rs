@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::attach::{Terminal, follow_size};
 use super::container::Container;
 use super::{Core, PodError, blocking};
+use crate::images::text;
 use crate::proto::{self, Header, op};
 use crate::shim::{Enclosed, ShimError};
 use crate::sys::pipe;
@@ -223,7 +224,7 @@ pub async fn attend(core: Arc<Core>, container: Arc<Container>, command: Command
     let running = match start(&core, &container, &command).await {
         Ok(running) => running,
         Err(error) => {
-            let text = format!("error executing command in container: {error}");
+            let text = format!("error executing command in container: {}", text(&error));
             return session.finish(Outcome::Failed(text)).await;
         }
     };
