@@ -101,6 +101,29 @@ async fn exec_has_stdin_and_its_end_brings_the_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_stands_still_once_its_client_is_gone() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("flood")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 100")).await;
+    for (command, tty) in [("exec yes pipe", false), ("exec yes terminal", true)] {
+        let mut client = exec(&node, &id, command, tty).await;
+        let word = command.rsplit(' ').next().unwrap();
+        read_until(&mut client.stdout, word).await;
+        drop(client);
+        // Processor time, in ticks.
+        let stat = format!("cut -d' ' -f14,15 /proc/$(pgrep -f '^yes {word}')/stat");
+        let twice = || async {
+            let before = node.output(&id, &stat).await;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            (before, node.output(&id, &stat).await)
+        };
+        let (ticks, _) = eventually("the flood to stop", twice, |(before, after)| before == after).await;
+        assert!(!ticks.is_empty(), "it waits, and was not ended");
+    }
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_has_a_size_that_changes() {
     let mut node = Node::new().await;
     let pod = node.run_pod(node.pod("tty")).await;
