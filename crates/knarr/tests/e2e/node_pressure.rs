@@ -96,6 +96,8 @@ fn node_that_runs_short_frees_what_nobody_uses_and_then_gives_up_pods() {
             "KubeletHasInsufficientMemory kubelet has insufficient memory available",
             "DiskPressure True",
             "KubeletHasDiskPressure kubelet has disk pressure",
+            "status is now: NodeHasSufficientMemory",
+            "status is now: NodeHasInsufficientMemory",
             "Attempting to reclaim memory",
             "Attempting to reclaim ephemeral-storage",
         ],
