@@ -174,6 +174,11 @@ pub async fn etcd(urls: &[String], tls: Option<store::etcd::EtcdTls>) -> Result<
     Ok(Arc::new(store::etcd::Etcd::connect(urls, tls, store::etcd::EtcdOptions::default()).await?))
 }
 
+/// Whether this machine has the address.
+pub fn is_own(address: std::net::Ipv4Addr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
 /// The address from which this machine reaches others, or loopback where it has none.
 pub fn primary_address() -> std::net::Ipv4Addr {
     // An address of the range that is kept for documentation: everybody's default route.

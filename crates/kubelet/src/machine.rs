@@ -33,6 +33,36 @@ impl Meminfo {
     }
 }
 
+/// Processes and threads of the whole machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tasks {
+    pub running: i64,
+    /// No more of them can be: the kernel has a limit of their numbers and one of their count.
+    pub most: i64,
+}
+
+impl Tasks {
+    /// Now.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn read() -> io::Result<Self> {
+        let limit = |file: &str| -> io::Result<i64> {
+            fs::read_to_string(Path::new("/proc/sys/kernel").join(file))?
+                .trim()
+                .parse()
+                .map_err(io::Error::other)
+        };
+        let load = fs::read_to_string("/proc/loadavg")?;
+        let running = Self::running(&load).ok_or_else(|| io::Error::other("/proc/loadavg"))?;
+        Ok(Self { running, most: limit("pid_max")?.min(limit("threads-max")?) })
+    }
+
+    fn running(load: &str) -> Option<i64> {
+        load.split_whitespace().nth(3)?.split('/').nth(1)?.parse().ok()
+    }
+}
+
 /// The machine.
 #[derive(Debug, Clone, Default)]
 pub struct Machine {

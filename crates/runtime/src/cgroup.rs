@@ -224,8 +224,10 @@ impl Hierarchies {
         }
     }
 
-    /// Changes the limits of a running container. Fields that are 0 or empty stay as they are.
+    /// Changes limits, but for fields that are 0 or empty. A cgroup that is gone is an error whatever is wanted.
     pub fn update(&self, cgroup: &str, wanted: &LinuxContainerResources) -> io::Result<()> {
+        let folder = self.folder("memory", cgroup);
+        folder.map_or(Ok(()), |at| fs::metadata(&at).map(drop).map_err(make::named(&at)))?;
         // Of memory, and memory with swap, version 1 takes only the one that fits beside the other's present value:
         // what fails is tried again after the rest.
         let mut again = Vec::new();
@@ -242,8 +244,7 @@ impl Hierarchies {
             }
         }
         for (path, value) in again {
-            fs::write(&path, value)
-                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+            fs::write(&path, value).map_err(make::named(&path))?;
         }
         Ok(())
     }

@@ -183,9 +183,16 @@ pub fn counters(sandbox: &Sandbox) -> Vec<(String, Vec<u64>)> {
 /// The counters of a pod's interfaces, read inside its namespace.
 fn network(sandbox: &Sandbox, now: i64) -> Option<NetworkUsage> {
     let text = device_table(sandbox)?;
-    let interfaces: Vec<_> = text.lines().filter_map(interface).filter(|i| i.name != "lo").collect();
-    let default = interfaces.iter().find(|i| i.name == "eth0").or(interfaces.first()).cloned();
-    Some(NetworkUsage { timestamp: now, default_interface: default, interfaces })
+    let (default_interface, interfaces) = divide(&text);
+    Some(NetworkUsage { timestamp: now, default_interface, interfaces })
+}
+
+/// The interface that a pod's traffic goes through, and the others.
+fn divide(table: &str) -> (Option<NetworkInterfaceUsage>, Vec<NetworkInterfaceUsage>) {
+    let mut all: Vec<_> = table.lines().filter_map(interface).filter(|i| i.name != "lo").collect();
+    let first = all.iter().position(|i| i.name == "eth0").unwrap_or(0);
+    let default = (first < all.len()).then(|| all.remove(first));
+    (default, all)
 }
 
 fn interface(line: &str) -> Option<NetworkInterfaceUsage> {
@@ -243,5 +250,10 @@ mod tests {
             ("eth0", 1000, 2000)
         );
         assert!(interface("Inter-|   Receive").is_none());
+        let table = format!("Inter-|   Receive\n{}\n{line}\n", line.replace("eth0", "net1"));
+        let (default, others) = divide(&table);
+        let others: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+        assert_eq!((default.unwrap().name.as_str(), others), ("eth0", vec!["net1"]), "none is told twice");
+        assert_eq!(divide(&line.replace("eth0", "lo")), (None, Vec::new()));
     }
 }

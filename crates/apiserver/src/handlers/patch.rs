@@ -23,6 +23,10 @@ pub async fn patch(
     language: PatchType,
     patch: &[u8],
 ) -> Result<(Committed, Vec<String>)> {
+    // Said of absent objects as well, so that nobody looks for one that is to be made.
+    if language == PatchType::Apply {
+        return Err(ApiError::unsupported_media_type(&APPLIED));
+    }
     let validation = ctx.options.field_validation;
     let mut mutate = |old: &Object| -> Result<Decoded> {
         let patched = apply(language, old, patch)?;

@@ -66,7 +66,7 @@ impl Agent {
         let now = SystemClock::shared().now();
         let known = Identity::find(&dir)?.map(|known| known.newest(&dir, &self.server, now)).transpose()?;
         let identity = match known.flatten() {
-            Some(identity) => identity,
+            Some(identity) => self.addressed(identity),
             None => self.join(name).await?,
         };
         identity.save(&dir)?;
@@ -101,8 +101,7 @@ impl Agent {
         let ca_pem = join::authority(&self.server, &token.hash).await?;
         let first = join::kubeconfig_of(&self.server, &ca_pem, Credential::Token(&token.bearer))?;
         let client = client::connect::kubeconfig(&first).await?;
-        let target = self.server.trim_start_matches("https://").trim_end_matches('/');
-        let ip = match self.ip_v4().or_else(|| api::address_towards(target)) {
+        let ip = match self.address() {
             Some(ip) => ip,
             None => bail!(
                 "this machine has no address from which it reaches {}: give it one with --node-ip",
@@ -113,6 +112,21 @@ impl Agent {
         join::join(&joining, &client, &ca_pem)
             .await
             .with_context(|| format!("joining {} as {name}", self.server))
+    }
+
+    /// A machine may have another address than when it joined. Its certificate is renewed for that.
+    fn addressed(&self, known: Identity) -> Identity {
+        let ip = self.address().unwrap_or(known.ip);
+        if ip != known.ip {
+            tracing::info!(before = %known.ip, now = %ip, "the node has another address");
+        }
+        Identity { ip, ip_v6: self.ip_v6().or(known.ip_v6), ..known }
+    }
+
+    /// The one that is given, or from which the server is reached.
+    fn address(&self) -> Option<Ipv4Addr> {
+        let target = self.server.trim_start_matches("https://").trim_end_matches('/');
+        self.ip_v4().or_else(|| api::address_towards(target))
     }
 
     fn ip_v4(&self) -> Option<Ipv4Addr> {

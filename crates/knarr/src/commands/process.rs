@@ -67,7 +67,7 @@ impl Server {
         log();
         let paths = self.which.paths();
         let settings = match Settings::load(&paths.settings())? {
-            Some(settings) => settings,
+            Some(settings) => self.addressed(settings, &paths)?,
             None => self.first_settings(&paths)?,
         };
         if settings.listen_all {
@@ -75,6 +75,23 @@ impl Server {
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(control_plane::run(&paths, &settings))
+    }
+
+    /// A machine may have another address than when its cluster was made: the one that is given now, or its first where
+    /// it no longer has the one that was kept. Its certificate and the administrator's kubeconfig follow.
+    fn addressed(&self, kept: Settings, paths: &Paths) -> Result<Settings> {
+        let advertise = match self.advertise_address {
+            Some(given) => given,
+            None if !kept.listen_all || api::is_own(kept.advertise) => kept.advertise,
+            None => api::primary_address(),
+        };
+        if advertise == kept.advertise {
+            return Ok(kept);
+        }
+        tracing::info!(before = %kept.advertise, now = %advertise, "the server has another address");
+        let settings = Settings { advertise, ..kept };
+        settings.save(&paths.settings())?;
+        Ok(settings)
     }
 
     fn first_settings(&self, paths: &Paths) -> Result<Settings> {

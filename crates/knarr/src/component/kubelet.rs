@@ -275,6 +275,7 @@ pub fn rotation(fields: &ConfigurationFields) -> Result<LogRotation> {
     Ok(LogRotation {
         max_size: u64::try_from(size.value()).context("containerLogMaxSize is negative")?,
         max_files: usize::try_from(fields.container_log_max_files)?,
+        period: fields.container_log_monitor_interval,
     })
 }
 
@@ -327,7 +328,8 @@ mod tests {
         let some = fields(
             "--eviction-hard memory.available<1Gi --container-log-max-size 1Mi --container-log-max-files 3",
         );
-        assert_eq!(rotation(&some).unwrap(), LogRotation { max_size: 1 << 20, max_files: 3 });
+        let period = std::time::Duration::from_secs(10);
+        assert_eq!(rotation(&some).unwrap(), LogRotation { max_size: 1 << 20, max_files: 3, period });
         assert!(!eviction(&some).unwrap().thresholds.is_empty());
         assert!(eviction(&fields("--eviction-hard nonsense<1Gi")).is_err());
     }

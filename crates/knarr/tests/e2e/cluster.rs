@@ -40,6 +40,14 @@ impl Cluster {
         cluster
     }
 
+    /// The same after something was done for it: its names are known by then.
+    pub fn up_after(flags: &[&str], prepare: impl FnOnce(&Self)) -> Self {
+        let cluster = Self::new(flags);
+        prepare(&cluster);
+        cluster.again();
+        cluster
+    }
+
     fn new(flags: &[&str]) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("e2e-{}-{number}", std::process::id());
@@ -99,6 +107,11 @@ impl Cluster {
 
     fn data(&self) -> PathBuf {
         self.dir().join("data")
+    }
+
+    /// Where a node has its files.
+    pub fn node_dir(&self, number: usize) -> PathBuf {
+        self.data().join("nodes").join(format!("{}-{number}", self.name))
     }
 
     /// `knarr up`, for the first time or again.

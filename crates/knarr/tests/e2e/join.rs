@@ -26,6 +26,13 @@ impl Machine {
         machine
     }
 
+    /// It has another address from now on.
+    fn moves(&self, number: u32) {
+        for (verb, last) in [("del", 2), ("add", 3)] {
+            ip(&["-n", &self.0, "addr", verb, &format!("172.31.{number}.{last}/24"), "dev", "eth0"]);
+        }
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.0)).arg(KNARR);
@@ -76,9 +83,23 @@ struct Site {
     name: String,
     port: u16,
     network: u32,
+    /// The last number of the server's address.
+    host: u8,
 }
 
 impl Site {
+    fn server_ip(&self) -> String {
+        format!("172.31.{}.{}", self.network, self.host)
+    }
+
+    fn server(&self) -> Running {
+        let mut server = Command::new(KNARR);
+        server.args(["server", "--name", &format!("{}server", self.name), "--advertise-address"]);
+        server.args([&self.server_ip(), "--port", &self.port.to_string(), "--data-dir"]);
+        server.arg(self.path("server"));
+        Running::start(server, &self.path("server.log"))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -108,7 +129,7 @@ impl Site {
         command.args(["agent", "--node-name", "m1", "--name", &format!("{}agent", self.name), "--data-dir"]);
         command
             .arg(self.path("agent"))
-            .args(["--server", &format!("https://172.31.{}.1:{}", self.network, self.port)]);
+            .args(["--server", &format!("https://{}:{}", self.server_ip(), self.port)]);
         if let Some(token) = token {
             command.args(["--token", token]);
         }
@@ -147,22 +168,14 @@ fn a_machine_joins_with_a_token_and_comes_back_without_one() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let number = 20 + std::process::id() % 200;
     let machine = Machine::new(number);
-    let site = Site {
+    let mut site = Site {
         dir: tempfile::tempdir().unwrap(),
         name: format!("join{}", std::process::id()),
         port,
         network: number,
+        host: 1,
     };
-    let mut server = Command::new(KNARR);
-    server.args([
-        "server",
-        "--name",
-        &format!("{}server", site.name),
-        "--advertise-address",
-        &format!("172.31.{number}.1"),
-    ]);
-    server.args(["--port", &port.to_string(), "--data-dir"]).arg(site.path("server"));
-    let server = Running::start(server, &site.path("server.log"));
+    let mut server = site.server();
     let mut token = String::new();
     until("a token", &[&server], || {
         let output = site.knarr("server", &["token", "create", "--quiet"]);
@@ -205,16 +218,30 @@ fn a_machine_joins_with_a_token_and_comes_back_without_one() {
     assert_eq!(site.said(&["logs", "p"]), "begun\n");
     assert_eq!(site.said(&["exec", "p", "--", "sh", "-c", "echo inside"]), "inside\n");
 
-    // The node is known now: it comes back by itself, and its pods were never gone.
+    // The node is known now: it comes back by itself, at another address, and its pods were never gone.
     let container = ["get", "pod", "p", "-o", "jsonpath={.status.containerStatuses[0].containerID}"];
     let before = site.said(&container);
     agent.end(nix::sys::signal::Signal::SIGKILL);
+    machine.moves(number);
     let again = Running::start(site.agent(&machine, None), &site.path("agent.log"));
     until("the node to answer again", &[&server, &again], || {
         site.said(&["exec", "p", "--", "sh", "-c", "echo again"]) == "again\n"
     });
     assert_eq!(site.said(&container), before);
+    assert_eq!(site.said(&["get", "node", "m1", "-o", address]), format!("172.31.{number}.3"));
     drop((again, agent));
+
+    // The server may move as well; nodes are told where it is now.
+    server.end(nix::sys::signal::Signal::SIGTERM);
+    ip(&["addr", "add", &format!("172.31.{number}.9/24"), "dev", &format!("{}a", machine.0)]);
+    site.host = 9;
+    server = site.server();
+    let agent = Running::start(site.agent(&machine, None), &site.path("agent.log"));
+    until("the node to find the server that moved", &[&server, &agent], || {
+        site.said(&["exec", "p", "--", "sh", "-c", "echo found"]) == "found\n"
+    });
+    assert_eq!(site.said(&container), before);
+    drop(agent);
     a_kubelet_bootstraps(&site, &server, &token);
     drop(server);
 }
@@ -228,34 +255,47 @@ fn a_kubelet_bootstraps(site: &Site, server: &Running, token: &str) {
     let rest = admin[cut..].find("contexts:").map_or("", |at| &admin[cut + at..]);
     let bearer = token.rsplit_once('.').unwrap().0;
     std::fs::write(&bootstrap, format!("{}    token: {bearer}\n{rest}", &admin[..cut])).unwrap();
-    let mut command = Command::new(KNARR);
-    command.args(["kubelet", "--hostname-override", "k1", "--fail-swap-on=false", "--rotate-certificates"]);
-    command.args([
-        "--container-runtime-endpoint",
-        "unix:///nowhere",
-        "--address",
-        "127.0.0.1",
-        "--healthz-port",
-        "0",
-    ]);
-    command.arg("--pod-logs-dir").arg(site.path("logs"));
-    for (flag, path) in [("--bootstrap-kubeconfig", &bootstrap), ("--kubeconfig", &own)] {
-        command.arg(flag).arg(path);
-    }
-    command.arg("--root-dir").arg(site.path("kubelet"));
-    let kubelet = Running::start(command, &site.path("kubelet.log"));
+    let start = || {
+        let mut command = Command::new(KNARR);
+        command.args([
+            "kubelet",
+            "--hostname-override",
+            "k1",
+            "--fail-swap-on=false",
+            "--rotate-certificates",
+        ]);
+        command.args(["--container-runtime-endpoint", "unix:///nowhere", "--address", "127.0.0.1"]);
+        command.args(["--healthz-port", "0", "--pod-logs-dir"]).arg(site.path("logs"));
+        for (flag, path) in [("--bootstrap-kubeconfig", &bootstrap), ("--kubeconfig", &own)] {
+            command.arg(flag).arg(path);
+        }
+        command.arg("--root-dir").arg(site.path("kubelet"));
+        Running::start(command, &site.path("kubelet.log"))
+    };
+    let mut kubelet = start();
     let pem = site.path("kubelet/pki/kubelet-client-current.pem");
     until("a certificate", &[server, &kubelet], || pem.exists());
-    let whoami = crate::cluster::kubectl()
-        .arg("--kubeconfig")
-        .arg(&own)
-        .args(["auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&whoami.stdout).into_owned();
-    assert!(
-        said.starts_with("system:node:k1 ") && said.contains("system:nodes"),
-        "{said}\n{}",
-        kubelet.log()
-    );
+    let is_known = |kubelet: &Running| {
+        let whoami = crate::cluster::kubectl()
+            .arg("--kubeconfig")
+            .arg(&own)
+            .args(["auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&whoami.stdout).into_owned();
+        let is_node = said.starts_with("system:node:k1 ") && said.contains("system:nodes");
+        assert!(is_node, "{said}\n{}", kubelet.log());
+    };
+    is_known(&kubelet);
+
+    // A node that was off for so long that its certificate has ended gets another one in the same way.
+    kubelet.end(nix::sys::signal::Signal::SIGKILL);
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let ended =
+        auth::pki::join::self_signed("system:node:k1", &[], jiff::Timestamp::UNIX_EPOCH, year).unwrap();
+    let ended = format!("{}{}", ended.cert_pem, ended.key_pem);
+    std::fs::write(&pem, &ended).unwrap();
+    let again = start();
+    until("another certificate", &[server, &again], || std::fs::read_to_string(&pem).unwrap() != ended);
+    is_known(&again);
 }

@@ -10,9 +10,9 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
-use super::{Body, Refusal, Server};
+use super::{Body, Refusal, Server, full};
 use crate::pods::log_directory;
 use crate::pods::observed::State;
 
@@ -87,17 +87,29 @@ pub async fn handle(
         .find(namespace, name)
         .ok_or_else(|| Refusal::not_found(format!("pod {name:?} not found")))?;
     let observed = handle.observed.lock().clone();
-    let mut instances = observed.instances(container).filter(|instance| instance.state != State::Created);
-    let wanted = if options.previous { instances.nth(1) } else { instances.next() };
-    let wanted = wanted.ok_or_else(|| {
-        Refusal::bad_request(match options.previous {
-            true => format!("previous terminated container {container:?} in pod {name:?} not found"),
-            false => {
-                let why = why_waiting(handle.memory.lock().status.as_ref(), container);
-                format!("container {container:?} in pod {name:?} is waiting to start: {why}")
-            }
-        })
-    })?;
+    let status = handle.memory.lock().status.clone().or_else(|| handle.pod().status.clone());
+    let wanted = if options.previous {
+        let id = last_ended(status.as_ref(), container).ok_or_else(|| {
+            Refusal::bad_request(format!(
+                "previous terminated container {container:?} in pod {name:?} not found"
+            ))
+        })?;
+        let found =
+            observed.containers.iter().find(|one| id.split_once("://").is_some_and(|(_, id)| one.id == id));
+        let Some(found) = found else {
+            // The runtime forgot it. Upstream has begun its answer by then, and says it there.
+            return Ok(Response::new(full(format!("unable to retrieve container logs for {id}"))));
+        };
+        found
+    } else {
+        let mut instances = observed.instances(container);
+        instances.find(|instance| instance.state != State::Created).ok_or_else(|| {
+            let why = why_waiting(status.as_ref(), container);
+            Refusal::bad_request(format!(
+                "container {container:?} in pod {name:?} is waiting to start: {why}"
+            ))
+        })?
+    };
     let pod = handle.pod();
     let path = log_directory(&server.shared, &pod).join(container).join(format!("{}.log", wanted.restarts));
     let id = wanted.id.clone();
@@ -117,12 +129,23 @@ pub async fn handle(
         .map_err(Refusal::internal)
 }
 
+fn status_of<'a>(status: Option<&'a PodStatus>, container: &str) -> Option<&'a ContainerStatus> {
+    let lists = status.into_iter().flat_map(|status| {
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+    });
+    lists.flatten().flatten().find(|status| status.name == container)
+}
+
+/// The id of the container that ended last, before the one that the status is about. One that waits to be started again
+/// is not there yet, so that this is the newest.
+fn last_ended<'a>(status: Option<&'a PodStatus>, container: &str) -> Option<&'a str> {
+    let ended = status_of(status, container)?.last_state.as_ref()?.terminated.as_ref()?;
+    ended.container_id.as_deref().filter(|id| !id.is_empty())
+}
+
 /// What a container that has no log yet waits for, in upstream's words.
 fn why_waiting(status: Option<&PodStatus>, container: &str) -> String {
-    let lists = status.into_iter().flat_map(|status| {
-        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
-    });
-    let found = lists.flatten().flatten().find(|status| status.name == container);
+    let found = status_of(status, container);
     let waiting = found.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
     match waiting {
         Some("ErrImagePull") => "image can't be pulled".to_owned(),
@@ -160,13 +183,15 @@ struct LogReader {
     /// Whether a line of the container begins.
     fresh: bool,
     left: usize,
+    /// The file that is written now, once this one was rotated: what was written before is read first.
+    newer: Option<std::fs::File>,
 }
 
 impl LogReader {
     fn open(path: PathBuf, options: Options) -> io::Result<Self> {
         let file = std::fs::File::open(&path)?;
         let left = options.limit.unwrap_or(usize::MAX);
-        Ok(Self { path, file, options, pending: Vec::new(), fresh: true, left })
+        Ok(Self { path, file, options, pending: Vec::new(), fresh: true, left, newer: None })
     }
 
     /// Goes to the first line that is wanted.
@@ -196,7 +221,13 @@ impl LogReader {
                 }
                 continue;
             }
-            if self.was_rotated()? {
+            // What was written between the last read and the rotation is in the old file.
+            if let Some(newer) = self.newer.take() {
+                self.file = newer;
+                continue;
+            }
+            self.newer = self.rotated()?;
+            if self.newer.is_some() {
                 continue;
             }
             if !goes_on {
@@ -206,15 +237,17 @@ impl LogReader {
         }
     }
 
-    /// Goes on in a new file if the log was rotated.
-    fn was_rotated(&mut self) -> io::Result<bool> {
+    /// The file that is written now, if it is another one.
+    fn rotated(&self) -> io::Result<Option<std::fs::File>> {
         use std::os::unix::fs::MetadataExt;
-        let Ok(now) = std::fs::metadata(&self.path) else { return Ok(false) };
-        if now.ino() == self.file.metadata()?.ino() {
-            return Ok(false);
-        }
-        self.file = std::fs::File::open(&self.path)?;
-        Ok(true)
+        let now = match std::fs::File::open(&self.path) {
+            Ok(now) => now,
+            // The runtime was not told yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let is_new = now.metadata()?.ino() != self.file.metadata()?.ino();
+        Ok(Some(now).filter(|_| is_new))
     }
 
     /// The text of the whole lines that were read.
@@ -316,5 +349,27 @@ mod tests {
         let since = Some("2026-01-01T00:00:02Z".parse().unwrap());
         let options = Options { since, timestamps: true, ..Options::default() };
         assert_eq!(read(options).await, "2026-01-01T00:00:02Z three\n");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_followed_goes_on_in_its_next_file() {
+        use std::io::Write;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        std::fs::write(&path, "2026-01-01T00:00:00Z stdout F one\n").unwrap();
+        let mut writer = std::fs::File::options().append(true).open(&path).unwrap();
+        let mut reader =
+            LogReader::open(path.clone(), Options { follow: true, ..Options::default() }).unwrap();
+        reader.start().unwrap();
+        assert_eq!(reader.next(&|| true).await.unwrap().unwrap(), b"one\n");
+        // It saw the end of the file; then all this happens at once.
+        writer.write_all(b"2026-01-01T00:00:02Z stdout F three\n").unwrap();
+        std::fs::rename(&path, dir.path().join("0.log.20260101-000003")).unwrap();
+        std::fs::write(&path, "2026-01-01T00:00:04Z stdout F four\n").unwrap();
+        reader.newer = reader.rotated().unwrap();
+        assert_eq!(reader.next(&|| false).await.unwrap().unwrap(), b"three\n");
+        assert_eq!(reader.next(&|| false).await.unwrap().unwrap(), b"four\n");
+        assert_eq!(reader.next(&|| false).await.unwrap(), None);
     }
 }

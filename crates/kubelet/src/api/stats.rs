@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 use super::measures::{ContainerMeasure, Disk, PodMeasure, disk, disk_of, measure, node, number};
 use super::{Refusal, Server};
 use crate::Shared;
+use crate::eviction::pods_group;
+use crate::machine::Tasks;
 use crate::pods::log_directory;
 use crate::pods::spec::PodExt;
 
@@ -49,6 +51,9 @@ fn whole(
         "memory": {"time": now, "availableBytes": available, "usageBytes": used.working_set,
                    "workingSetBytes": used.working_set, "rssBytes": used.rss},
     });
+    if let Value::Object(node) = &mut node {
+        node.insert("systemContainers".to_owned(), json!([all_pods(shared, pods, &now)?]));
+    }
     if let (false, Value::Object(node)) = (only_cpu_and_memory, &mut node) {
         node.insert("fs".to_owned(), fs(disk(&shared.config.root_dir), &now));
         let of = |mountpoint: Option<&str>| fs(mountpoint.and_then(|path| disk(Path::new(path))), &now);
@@ -61,6 +66,20 @@ fn whole(
     let mut summary = json!({"node": node, "pods": pods});
     prune(&mut summary);
     Ok(summary)
+}
+
+/// What all pods use together, as upstream tells it beside the services of the system.
+fn all_pods(shared: &Shared, pods: &[PodMeasure], now: &str) -> std::io::Result<Value> {
+    let group = pods_group(shared);
+    let (limit, used) = (shared.cgroups.memory_limit(&group)?, shared.cgroups.working_set(&group)?);
+    let cpu: u64 = pods.iter().filter_map(PodMeasure::cpu).sum();
+    Ok(json!({
+        "name": "pods",
+        "startTime": started(),
+        "cpu": {"time": now, "usageCoreNanoSeconds": cpu},
+        "memory": {"time": now, "usageBytes": shared.cgroups.memory_usage(&group)?, "workingSetBytes": used,
+                   "availableBytes": limit.zip(used).map(|(limit, used)| (limit - used).max(0))},
+    }))
 }
 
 /// Takes away what is not known.
@@ -102,12 +121,10 @@ fn fs(disk: Option<Disk>, now: &str) -> Value {
 }
 
 fn rlimit(now: &str) -> Value {
-    let most = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
-    let most = most.and_then(|text| text.trim().parse::<i64>().ok());
-    let load = std::fs::read_to_string("/proc/loadavg").ok();
-    let current =
-        load.and_then(|load| load.split_whitespace().nth(3)?.split('/').nth(1)?.parse::<i64>().ok());
-    json!({"time": now, "maxpid": most, "curproc": current})
+    match Tasks::read() {
+        Ok(tasks) => json!({"time": now, "maxpid": tasks.most, "curproc": tasks.running}),
+        Err(_) => Value::Null,
+    }
 }
 
 fn psi(stats: Option<&wire::PsiStats>) -> Value {

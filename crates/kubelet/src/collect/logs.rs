@@ -15,27 +15,26 @@ use crate::pods::Pods;
 use crate::pods::log_directory;
 use crate::pods::observed::State;
 
-/// Upstream's `containerLogMonitorInterval`.
-const PERIOD: Duration = Duration::from_secs(10);
-
 /// When a log is rotated, and how many files there are of it, the one that is written included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
     /// Bytes.
     pub max_size: u64,
     pub max_files: usize,
+    /// How often it is looked at.
+    pub period: Duration,
 }
 
 impl Default for Rotation {
     fn default() -> Self {
-        Self { max_size: 10 << 20, max_files: 5 }
+        Self { max_size: 10 << 20, max_files: 5, period: Duration::from_secs(10) }
     }
 }
 
-/// Looks every ten seconds at the logs of containers that run.
+/// Looks again and again at the logs of containers that run.
 pub async fn run(shared: Arc<Shared>, pods: Pods) {
     loop {
-        tokio::time::sleep(PERIOD).await;
+        tokio::time::sleep(shared.config.logs.period).await;
         for handle in pods.list() {
             let observed = handle.observed.lock().clone();
             let directory = log_directory(&shared, &handle.pod());

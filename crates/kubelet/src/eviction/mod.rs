@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 pub use run::run;
 pub use settings::{Settings, SettingsError};
 pub use signal::Signal;
-pub use usage::tree;
+pub use usage::{pods_group, tree};
 
 /// What a node is short of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

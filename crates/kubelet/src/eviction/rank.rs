@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use schema::quantity::{Format, Quantity};
 
 use super::plan::{Observation, Observations};
-use super::settings::Threshold;
+use super::settings::{Amount, Threshold};
 use super::signal::{Parts, Signal};
 
 /// Bytes and files.
@@ -100,13 +100,16 @@ pub fn message(
     let mut note = |key: &str, value: String| drop(annotations.insert(key.to_owned(), value));
     let mut message = format!("The node was low on resource: {resource}. ");
     if let Some(Observation { available, capacity }) = observations.get(&threshold.signal) {
-        let least = threshold.least.of(*capacity);
+        let least = match &threshold.least {
+            Amount::Quantity(quantity) => quantity.clone(),
+            share @ Amount::Share(_) => bytes(share.of(*capacity)),
+        };
         let format = match resource {
             "memory" | "ephemeral-storage" => Format::BinarySi,
             _ => Format::DecimalSi,
         };
-        let told = |amount| Quantity::from_int(amount, format);
-        message += &format!("Threshold quantity: {}, available: {}. ", told(least), told(*available));
+        let available = Quantity::from_int(*available, format);
+        message += &format!("Threshold quantity: {least}, available: {available}. ");
     }
     if !pod.known {
         return (message, annotations);
@@ -149,7 +152,6 @@ pub fn message(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eviction::settings::Amount;
 
     fn pod(uid: &str, priority: i32, memory: Option<i64>, memory_request: i64) -> PodUse {
         PodUse {

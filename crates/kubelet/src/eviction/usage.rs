@@ -14,7 +14,7 @@ use super::plan::{Observation, Observations};
 use super::rank::{ContainerUse, PodUse, Space};
 use super::signal::Signal;
 use crate::Shared;
-use crate::machine::Meminfo;
+use crate::machine::{Meminfo, Tasks};
 use crate::pods::observed::{CONTAINER_NAME, POD_UID};
 use crate::pods::spec::PodExt;
 use crate::pods::{Handle, log_directory, requests};
@@ -99,18 +99,14 @@ fn pods_memory(shared: &Shared) -> io::Result<Option<Observation>> {
     }))
 }
 
-fn pods_group(shared: &Shared) -> String {
+/// The cgroup of all pods together.
+pub fn pods_group(shared: &Shared) -> String {
     format!("{}/kubepods", shared.config.cgroup_root.trim_end_matches('/'))
 }
 
 fn pids() -> io::Result<Observation> {
-    let most = fs::read_to_string("/proc/sys/kernel/pid_max")?;
-    let capacity = most.trim().parse::<i64>().map_err(io::Error::other)?;
-    let load = fs::read_to_string("/proc/loadavg")?;
-    let running = load.split_whitespace().nth(3).and_then(|word| word.split('/').nth(1));
-    let running = running.and_then(|number| number.parse::<i64>().ok());
-    let running = running.ok_or_else(|| io::Error::other("/proc/loadavg"))?;
-    Ok(Observation { available: capacity - running, capacity })
+    let Tasks { running, most } = Tasks::read()?;
+    Ok(Observation { available: most - running, capacity: most })
 }
 
 fn disk(path: &Path) -> io::Result<(Observation, Observation)> {
@@ -220,6 +216,10 @@ mod tests {
     fn the_kernel_tells_of_processes_and_disks() {
         let pids = pids().unwrap();
         assert!(0 < pids.available && pids.available < pids.capacity, "{pids:?}");
+        for file in ["pid_max", "threads-max"] {
+            let limit = fs::read_to_string(Path::new("/proc/sys/kernel").join(file)).unwrap();
+            assert!(pids.capacity <= limit.trim().parse().unwrap(), "{file}");
+        }
         let (bytes, _) = disk(Path::new("/")).unwrap();
         assert!(0 < bytes.capacity, "{bytes:?}");
     }

@@ -169,8 +169,10 @@ impl Reporter {
         let Some(node) = found else {
             let facts = self.facts().await;
             let status = plan::status(config, &shared.machine, &facts, None);
+            let told = events::between(None, &status, false);
             let node = api.create(&PostParams::default(), &plan::node(config, status)).await?;
             self.startup.registered(config.clock.monotonic(), &shared.counts);
+            told.into_iter().for_each(|event| event.record(&shared));
             return Ok(node);
         };
         // What its administrator asked for is given to a node once; what it is it says whenever it starts.

@@ -150,6 +150,10 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     if own_users {
         counts.count(&table::USER_PODS, &[]);
     }
+    if attempt > 0 {
+        let message = "Pod sandbox changed, it will be killed and re-created.";
+        shared.recorder.normal(pod.reference(None), "SandboxChanged", message.to_owned());
+    }
     let made = make_sandbox(shared, pod, attempt).await;
     if made.is_err() {
         counts.count(&table::STARTED_PODS_ERRORS, &[]);
@@ -184,7 +188,8 @@ async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Fa
     if let Some(options) = config::sandbox_namespaces(&mut config) {
         options.userns_options = users;
     }
-    std::fs::create_dir_all(&config.log_directory).map_err(|error| refuse(error.to_string()))?;
+    let logs = &config.log_directory;
+    std::fs::create_dir_all(logs).map_err(|error| refuse(format!("making {logs}: {error}")))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     let most = shared.config.configuration.fields.pod_pids_limit;
     let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };

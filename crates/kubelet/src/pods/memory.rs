@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Container, PodCondition, PodStatus};
 
 use super::resize::Resize;
 
@@ -89,6 +89,26 @@ pub struct Health {
     pub ready: bool,
     /// Which probe says that it has to be killed: `liveness` or `startup`.
     pub unhealthy: Option<&'static str>,
+}
+
+impl Health {
+    /// Of a container that runs already: what the pod's status says of it, if that is of this very container. As
+    /// upstream, readiness counts only where the whole pod is ready.
+    pub fn inherited(container: &Container, id: &str, status: Option<&PodStatus>) -> Self {
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let ready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        let lists = status.map(|status| [&status.container_statuses, &status.init_container_statuses]);
+        let told = lists.into_iter().flatten().flatten().flatten().find(|told| {
+            let named = told.container_id.as_deref().and_then(|told| told.split_once("://"));
+            told.name == container.name && named.is_some_and(|(_, named)| named == id)
+        });
+        Self {
+            id: id.to_owned(),
+            started: container.startup_probe.is_none() || told.and_then(|told| told.started) == Some(true),
+            ready: ready && told.is_some_and(|told| told.ready),
+            unhealthy: None,
+        }
+    }
 }
 
 /// Why the node gives a pod up: it is evicted, refused, or the node shuts down.
@@ -273,5 +293,29 @@ mod tests {
         let now = now + SignedDuration::from_secs(3);
         assert!(memory.may(&before, now).is_err());
         assert_eq!(memory.may(&after, now), Ok(()));
+    }
+
+    #[test]
+    fn what_probes_said_is_known_to_the_next_kubelet() {
+        let pod = |ready: &str| -> PodStatus {
+            serde_json::from_value(serde_json::json!({
+                "conditions": [{"type": "Ready", "status": ready}],
+                "containerStatuses": [{"name": "c", "containerID": "knarr://1", "ready": true, "started": true,
+                                       "image": "", "imageID": "", "restartCount": 0}],
+            }))
+            .unwrap()
+        };
+        let container: Container = serde_json::from_value(serde_json::json!({
+            "name": "c", "startupProbe": {}, "readinessProbe": {},
+        }))
+        .unwrap();
+        let known = |id: &str, status: Option<&PodStatus>| {
+            let health = Health::inherited(&container, id, status);
+            (health.started, health.ready)
+        };
+        assert_eq!(known("1", Some(&pod("True"))), (true, true));
+        assert_eq!(known("1", Some(&pod("False"))), (true, false), "the whole pod has to be ready");
+        assert_eq!(known("2", Some(&pod("True"))), (false, false), "another container");
+        assert_eq!(known("1", None), (false, false));
     }
 }

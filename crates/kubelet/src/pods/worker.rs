@@ -107,6 +107,7 @@ impl Worker {
         self.note_ends(&pod, &before, &observed);
         self.forget_gone(&observed);
         let pod = self.allocate(&pod, &observed);
+        self.inherit(&pod, &observed);
         let decided = self.decide(&pod, &observed);
         if decided.over {
             self.shared.ledger.release(&self.handle.uid);
@@ -274,6 +275,20 @@ impl Worker {
         });
     }
 
+    /// What probes said before the kubelet was started anew holds until they say something else: nobody loses traffic
+    /// because of it.
+    fn inherit(&self, pod: &Pod, observed: &Observed) {
+        let mut memory = self.handle.memory.lock();
+        for instance in observed.containers.iter().filter(|c| c.state == State::Running) {
+            let is_known = memory.health.get(&instance.name).is_some_and(|health| health.id == instance.id);
+            let Some(container) = pod.container(&instance.name).filter(|_| !is_known) else { continue };
+            let mirror = self.handle.mirror();
+            let status = mirror.as_deref().unwrap_or(pod).status.as_ref();
+            let health = Health::inherited(&container, &instance.id, status);
+            memory.health.insert(instance.name.clone(), health);
+        }
+    }
+
     /// Every running container with probes has one prober.
     fn probe(&mut self, pod: &Arc<Pod>, observed: &Observed, over: bool) {
         if over {
@@ -285,12 +300,6 @@ impl Worker {
             if any.iter().all(|probe| probe.is_none()) || self.probers.contains_key(&instance.id) {
                 continue;
             }
-            let health = Health {
-                id: instance.id.clone(),
-                started: container.startup_probe.is_none(),
-                ..Health::default()
-            };
-            self.handle.memory.lock().health.insert(instance.name.clone(), health);
             let prober = probes::Prober::new(
                 self.shared.clone(),
                 self.handle.clone(),

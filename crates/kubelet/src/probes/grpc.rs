@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use tokio::time::{Instant, timeout_at};
 use tonic::client::Grpc;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 use tonic_prost::ProstCodec;
 
@@ -26,33 +27,44 @@ struct HealthCheckResponse {
 
 const SERVING: i32 = 1;
 
+/// How long after a failed try to connect the next one is made, as Go's library has it.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Asks once.
 pub async fn ask(host: &str, port: i32, service: &str, limit: Duration) -> Answer {
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    match tokio::time::timeout(limit, check(&authority, service)).await {
+    let endpoint = Endpoint::try_from(format!("http://{authority}"))
+        .and_then(|endpoint| endpoint.user_agent("kube-probe/1.37"));
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(error) => return Answer::unknown(error.to_string()),
+    };
+    let deadline = Instant::now() + limit;
+    let Ok(client) = timeout_at(deadline, connect(&endpoint)).await else {
+        return Answer::Failure(format!(
+            "timeout: failed to connect service {authority:?} within {limit:?}: context deadline exceeded"
+        ));
+    };
+    match timeout_at(deadline, check(client, service)).await {
         Ok(answer) => answer,
-        Err(_) => {
-            Answer::Failure(format!("timeout: failed to connect service {authority:?} within {limit:?}"))
-        }
+        Err(_) => Answer::Failure(format!("timeout: health rpc did not complete within {limit:?}")),
     }
 }
 
-async fn check(authority: &str, service: &str) -> Answer {
-    let endpoint = match Endpoint::try_from(format!("http://{authority}")) {
-        Ok(endpoint) => endpoint,
-        Err(error) => return Answer::Unknown(error.to_string()),
-    };
-    let channel = match endpoint.user_agent("kube-probe/1.37") {
-        Ok(endpoint) => endpoint.connect().await,
-        Err(error) => return Answer::Unknown(error.to_string()),
-    };
-    let Ok(channel) = channel else {
-        return Answer::Failure(format!("error: failed to connect service {authority:?}"));
-    };
-    let mut client = Grpc::new(channel);
-    if let Err(error) = client.ready().await {
-        return Answer::Failure(format!("error: failed to connect service {authority:?}: {error}"));
+/// Who is not there yet may come while there is time.
+async fn connect(endpoint: &Endpoint) -> Grpc<Channel> {
+    loop {
+        if let Ok(channel) = endpoint.connect().await {
+            let mut client = Grpc::new(channel);
+            if client.ready().await.is_ok() {
+                return client;
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
     }
+}
+
+async fn check(mut client: Grpc<Channel>, service: &str) -> Answer {
     let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
     let codec: ProstCodec<HealthCheckRequest, HealthCheckResponse> = ProstCodec::default();
     let request = Request::new(HealthCheckRequest { service: service.to_owned() });
@@ -70,6 +82,10 @@ async fn check(authority: &str, service: &str) -> Answer {
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
             status.message()
         )),
-        Err(status) => Answer::Failure(format!("error: health rpc probe failed: {}", status.message())),
+        Err(status) => Answer::Failure(format!(
+            "error: health rpc probe failed: rpc error: code = {:?} desc = {}",
+            status.code(),
+            status.message()
+        )),
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{HTTPGetAction, LifecycleHandler, Pod};
 
-use super::check::ask;
-pub use super::check::{Failed, Target};
+pub use super::check::Target;
+use super::http::{Asking, Failed, Kind, ask};
 use crate::Shared;
 use crate::counts::table;
 use crate::pods::spec::PodExt;
@@ -52,20 +52,20 @@ pub async fn run(
 /// Makes a hook's request; whatever its answer says, it was made. A server that is asked by HTTPS and speaks only HTTP
 /// is asked by HTTP, without authorization, and `HOST:PORT` returned.
 async fn request(http: &HTTPGetAction, target: &Target<'_>) -> Result<Option<String>, String> {
-    const AGENT: &str = "kube-lifecycle/1.37";
-    let Failed { message, authority, is_plain } = match ask(http, target, AGENT).await {
-        Ok(_status) => return Ok(None),
+    let asking = Asking { agent: "kube-lifecycle/1.37", deadline: None, stays: false };
+    let Failed { message, authority, kind } = match ask(http, target, &asking).await {
+        Ok(_page) => return Ok(None),
         Err(failed) => failed,
     };
-    if !is_plain {
+    if kind != Kind::Plain {
         return Err(message);
     }
     let mut plain = HTTPGetAction { scheme: Some("HTTP".to_owned()), ..http.clone() };
     plain.http_headers.iter_mut().for_each(|headers| {
         headers.retain(|header| !header.name.eq_ignore_ascii_case("authorization"));
     });
-    match ask(&plain, target, AGENT).await {
-        Ok(_status) => Ok(Some(authority)),
+    match ask(&plain, target, &asking).await {
+        Ok(_page) => Ok(Some(authority)),
         // The first error says more.
         Err(_failed) => Err(message),
     }

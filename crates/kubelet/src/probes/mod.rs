@@ -2,10 +2,12 @@
 //!
 //! Knows nothing of what follows from an answer: it notes it in the worker's memory and wakes the worker.
 
+mod blind;
 pub mod check;
 pub mod counter;
 mod grpc;
 pub mod hooks;
+mod http;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,9 @@ use crate::pods::observed::Instance;
 use crate::pods::spec::{PodExt, seconds};
 use check::{Answer, Target};
 use counter::{Counter, Verdict};
+
+/// How often it is tried to get an answer; upstream's `maxProbeRetries`.
+const TRIES: usize = 3;
 
 /// Probes one container until it is aborted.
 pub struct Prober {
@@ -58,7 +63,7 @@ impl Prober {
 
     /// Probes.
     pub async fn run(self) {
-        if let Some(probe) = &self.container.startup_probe
+        if let Some(probe) = self.container.startup_probe.as_ref().filter(|_| !self.has_started())
             && !self.startup(probe).await
         {
             return;
@@ -76,6 +81,12 @@ impl Prober {
         tokio::join!(readiness, liveness);
     }
 
+    /// Whether that is known from before.
+    fn has_started(&self) -> bool {
+        let memory = self.handle.memory.lock();
+        memory.health.get(&self.container.name).is_some_and(|health| health.id == self.id && health.started)
+    }
+
     /// Whether the container has started.
     async fn startup(&self, probe: &Probe) -> bool {
         self.series(Kind::Startup, probe).await == Verdict::Healthy
@@ -90,7 +101,7 @@ impl Prober {
         let mut next = tokio::time::Instant::now();
         loop {
             let answer = self.once(kind, probe).await;
-            if let Some(verdict) = counter.count(answer) {
+            if let Some(verdict) = answer.and_then(|well| counter.count(well)) {
                 self.note(kind, verdict);
                 let ends = match kind {
                     Kind::Startup => true,
@@ -115,39 +126,50 @@ impl Prober {
         }
     }
 
-    async fn once(&self, kind: Kind, probe: &Probe) -> bool {
+    /// Asks until there is an answer, a few times at the most. Whether it does well; absent when nobody knows.
+    async fn once(&self, kind: Kind, probe: &Probe) -> Option<bool> {
         let limit = Duration::from_secs(seconds(probe.timeout_seconds, 1));
         let pod = self.handle.pod();
         let ips = crate::pods::start_ips(&self.shared, &self.handle, &pod);
         let ip = ips.first().map(String::as_str).unwrap_or_default();
         let target = Target { id: &self.id, ip, container: &self.container };
-        let (title, _) = kind.words();
-        let answer = check::probe(&self.shared.runtime, probe, &target, limit).await;
+        let mut answer = check::probe(&self.shared.runtime, probe, &target, limit).await;
+        for _ in 1..TRIES {
+            if !matches!(answer, Answer::Error { .. }) {
+                break;
+            }
+            answer = check::probe(&self.shared.runtime, probe, &target, limit).await;
+        }
+        let (title, word) = kind.words();
+        let tell = |reason: &str, message: String| {
+            self.shared.recorder.warning(pod.reference(Some(&self.container.name)), reason, message);
+        };
+        let well = match &answer {
+            Answer::Error { state, why } => {
+                let message = format!("{title} probe errored and resulted in {state} state: {why}");
+                tell("Unhealthy", message);
+                tracing::debug!(pod = %pod.described(), container = %self.container.name, word, why, "a probe errored");
+                return None;
+            }
+            Answer::Success => true,
+            Answer::Warning(output) => {
+                tell("ProbeWarning", format!("{title} probe warning: {output}"));
+                true
+            }
+            Answer::Failure(output) => {
+                tell("Unhealthy", format!("{title} probe failed: {output}"));
+                false
+            }
+        };
         self.shared.counts.probed(Probed {
             kind: title,
-            result: match &answer {
-                Answer::Success => "successful",
-                Answer::Failure(_) => "failed",
-                Answer::Unknown(_) => "unknown",
-            },
+            result: if well { "successful" } else { "failed" },
             container: self.container.name.clone(),
             pod: pod.name().to_owned(),
             namespace: pod.namespace().to_owned(),
             uid: self.handle.uid.clone(),
         });
-        match answer {
-            Answer::Success => true,
-            Answer::Failure(output) => {
-                let message = format!("{title} probe failed: {output}");
-                self.shared.recorder.warning(pod.reference(Some(&self.container.name)), "Unhealthy", message);
-                false
-            }
-            Answer::Unknown(error) => {
-                let message = format!("{title} probe errored and resulted in unknown state: {error}");
-                self.shared.recorder.warning(pod.reference(Some(&self.container.name)), "Unhealthy", message);
-                false
-            }
-        }
+        Some(well)
     }
 
     fn note(&self, kind: Kind, verdict: Verdict) {

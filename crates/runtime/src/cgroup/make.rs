@@ -151,7 +151,7 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
     fs::write(path, value).map_err(named(path))
 }
 
-fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+pub(super) fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     let path = path.to_owned();
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -194,5 +194,20 @@ mod tests {
         inherit(root, &root.join("a/b"), "cpuset.cpus").unwrap();
         assert_eq!(fs::read_to_string(root.join("a/b/cpuset.cpus")).unwrap(), "0-1");
         assert_eq!(fs::read_to_string(root.join("a/cpuset.cpus")).unwrap(), "0-1");
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_cannot_be_changed() {
+        let at = tempfile::tempdir().unwrap();
+        let split = vec![(vec!["memory".to_owned()], at.path().to_owned())];
+        let found = Hierarchies { unified: None, split };
+        let swap = LinuxContainerResources { memory_swap_limit_in_bytes: 1, ..Default::default() };
+        for wanted in [LinuxContainerResources::default(), swap] {
+            let error = found.update("/a", &wanted).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert!(error.to_string().starts_with(&at.path().join("a").display().to_string()), "{error}");
+        }
+        fs::create_dir(at.path().join("a")).unwrap();
+        found.update("/a", &LinuxContainerResources::default()).unwrap();
     }
 }

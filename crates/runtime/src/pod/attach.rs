@@ -86,7 +86,7 @@ impl Terminal {
         }
     }
 
-    /// Shows a client what the terminal says, until it ends.
+    /// Shows a client what the terminal says, until it ends; after a client that is gone nobody reads any more.
     pub async fn read_into(&self, to: Option<DuplexStream>) {
         let mut to = to;
         let mut buf = vec![0u8; 32 * 1024];
@@ -100,7 +100,7 @@ impl Terminal {
             if let Some(client) = &mut to
                 && client.write_all(buf.get(..n).unwrap_or_default()).await.is_err()
             {
-                to = None;
+                return std::future::pending().await;
             }
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::attach::{Terminal, follow_size};
 use super::container::Container;
 use super::{Core, PodError, blocking};
+use crate::images::text;
 use crate::proto::{self, Header, op};
 use crate::shim::{Enclosed, ShimError};
 use crate::sys::pipe;
@@ -223,7 +224,7 @@ pub async fn attend(core: Arc<Core>, container: Arc<Container>, command: Command
     let running = match start(&core, &container, &command).await {
         Ok(running) => running,
         Err(error) => {
-            let text = format!("error executing command in container: {error}");
+            let text = format!("error executing command in container: {}", text(&error));
             return session.finish(Outcome::Failed(text)).await;
         }
     };
@@ -294,7 +295,8 @@ pub async fn feed(from: Option<impl AsyncRead + Unpin>, to: Option<OwnedFd>) {
     }
 }
 
-/// From a pipe to the client, to its end. A client that is gone, or did not ask, does not stop the process.
+/// From a pipe to the client, to its end. A client that did not ask does not stop the process. After one that is gone the
+/// pipe stays open and is not read any more: whoever floods it waits, as with other runtimes, and costs nothing.
 pub async fn drain(from: Option<OwnedFd>, to: Option<tokio::io::DuplexStream>) {
     let Some(mut from) = from.and_then(|fd| tokio_pipe::Receiver::from_owned_fd(fd).ok()) else { return };
     let mut to = to;
@@ -305,7 +307,7 @@ pub async fn drain(from: Option<OwnedFd>, to: Option<tokio::io::DuplexStream>) {
         if let Some(client) = &mut to
             && client.write_all(buf.get(..n).unwrap_or_default()).await.is_err()
         {
-            to = None;
+            return std::future::pending().await;
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::container::{self, Container, Held};
 use super::sandbox::{self, Sandbox};
 use super::{Core, Loaded, LoadedContainer, LoadedSandbox, PodError, watch};
+use crate::images::text;
 use crate::proto::{self, event};
 use crate::shim::{Reply, Shim, ShimError};
 use crate::state::{self, ContainerPhase, ContainerState, SandboxPhase};
@@ -53,7 +54,11 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
                 let reached = tokio::time::timeout(SHIM_PATIENCE, reattach(core, &sandbox)).await;
                 if let Err(error) = reached.unwrap_or(Err(ShimError::Silent.into())) {
                     // One pod that does not answer keeps no other from being found.
-                    tracing::error!(sandbox = sandbox.id, %error, "a pod cannot be reached yet");
+                    tracing::error!(
+                        sandbox = sandbox.id,
+                        error = text(&error),
+                        "a pod cannot be reached yet"
+                    );
                     let (core, sandbox) = (core.clone(), sandbox.clone());
                     core.tasks.clone().spawn(async move { watch::take_over(&core, &sandbox).await });
                     continue;
@@ -75,7 +80,7 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
 /// What cannot be undone now is left for the kubelet to stop again. A network plugin may need a pod of this node, which
 /// runs only if this runtime does.
 fn leave(sandbox: &Sandbox, error: &PodError) -> Result<(), PodError> {
-    tracing::warn!(sandbox = sandbox.id, %error, "a sandbox is not stopped yet");
+    tracing::warn!(sandbox = sandbox.id, error = text(error), "a sandbox is not stopped yet");
     sandbox.change(|state| state.phase = SandboxPhase::Stopping)
 }
 
@@ -114,14 +119,20 @@ fn load<C: Message + Default, S: DeserializeOwned>(folder: &Path) -> Result<Vec<
     Ok(all)
 }
 
-/// Whether the machine was started anew since.
+/// Whether the machine was started anew since, or lost what is not on its disk in another way: namespaces are pinned
+/// there, and nobody can be reached.
 fn lost(core: &Core, sandbox: &Sandbox) -> bool {
-    sandbox.state().shim.is_none_or(|shim| shim.boot != core.boot)
+    sandbox.state().shim.is_none_or(|shim| shim.boot != core.boot) || !sandbox.run_folder.exists()
 }
 
 async fn lose(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {
-    tracing::info!(sandbox = sandbox.id, "the machine was restarted: the sandbox is gone");
+    tracing::info!(sandbox = sandbox.id, "the machine lost what it had in memory: the sandbox is gone");
+    let state = sandbox.state();
+    state.shim.iter().chain(&state.pid_init).try_for_each(end)?;
     for container in core.containers_of(&sandbox.id) {
+        if let ContainerPhase::Running { process, .. } = &container.state().phase {
+            end(process)?;
+        }
         match container.state().phase {
             ContainerPhase::Running { .. } | ContainerPhase::Starting => {
                 container::ended(core, &container, None, core.now()).await?;
@@ -134,6 +145,15 @@ async fn lose(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> 
         state.shim = None;
         state.pid_init = None;
     })
+}
+
+/// Whoever still runs for a sandbox that is gone runs for nobody.
+fn end(process: &Process) -> Result<(), PodError> {
+    let failed = || PodError::io("ending a process of a lost sandbox");
+    match PidFd::open(process).map_err(failed())? {
+        Some(process) => process.signal(libc::SIGKILL).map(drop).map_err(failed()),
+        None => Ok(()),
+    }
 }
 
 async fn reattach(core: &Arc<Core>, sandbox: &Arc<Sandbox>) -> Result<(), PodError> {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::container::{self, Container};
 use super::sandbox::{self, Sandbox};
 use super::{Core, PodError, blocking};
+use crate::images::text;
 use crate::proto::{self, Header, op};
 use crate::shim::{self, Enclosed, News, Shim, ShimError};
 use crate::state::ContainerPhase;
@@ -117,7 +118,12 @@ pub async fn take_over(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
             // Done, or the pod is at its end.
             Ok(()) | Err(PodError::Shim(ShimError::Gone)) => return,
             Err(error) => {
-                tracing::error!(sandbox = sandbox.id, attempt, ?error, "no shim could take over");
+                tracing::error!(
+                    sandbox = sandbox.id,
+                    attempt,
+                    error = text(&error),
+                    "no shim could take over"
+                );
                 tokio::time::sleep(std::time::Duration::from_millis(100) * attempt).await;
             }
         }
@@ -145,7 +151,7 @@ async fn exited(core: &Arc<Core>, sandbox: &Arc<Sandbox>, handle: u64, status: i
 
 async fn report(core: &Arc<Core>, container: &Arc<Container>, status: Option<i32>, finished_at: i64) {
     let Err(error) = container::ended(core, container, status, finished_at).await else { return };
-    tracing::error!(container = container.id, %error, "recording a container's end");
+    tracing::error!(container = container.id, error = text(&error), "recording a container's end");
     // A disk that is full, say, has room again some time. Others' ends do not wait for this one.
     let (core, container) = (core.clone(), container.clone());
     core.tasks.clone().spawn(async move {

@@ -116,6 +116,34 @@ async fn a_layer_goes_of_which_a_killed_runtime_made_no_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_of_which_only_the_disk_is_left_is_gone_and_so_are_its_processes() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("emptied")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 1000")).await;
+    let pid = node.pid(&id).await;
+    node.stop_runtime().await;
+    // As after a restart of the machine, but that processes still run.
+    for mount in node.mounts() {
+        nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+    for kind in ["sandboxes", "containers"] {
+        std::fs::remove_dir_all(node.config.run_dir.join(kind)).unwrap();
+    }
+    node.start_runtime().await;
+    let status = node.status(&id).await;
+    assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 255));
+    let runs = || async { Path::new(&format!("/proc/{pid}/cwd")).exists() };
+    eventually("the end of its process", runs, |runs| !runs).await;
+    let ready = node
+        .runtime
+        .pod_sandbox_status(PodSandboxStatusRequest { pod_sandbox_id: pod.clone(), verbose: false });
+    let state = ready.await.unwrap().into_inner().status.unwrap().state();
+    assert_eq!(state, PodSandboxState::SandboxNotready);
+    node.remove_pod(&pod).await;
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn containers_that_share_their_processes_do_not_notice_either() {
     let mut node = Node::new().await;
     let mut config = node.pod("shared");

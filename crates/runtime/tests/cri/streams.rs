@@ -38,6 +38,10 @@ async fn session(url: &str) -> ClientSession {
 }
 
 async fn exec(node: &Node, id: &str, script: &str, tty: bool) -> ClientSession {
+    session(&exec_url(node, id, script, tty).await).await
+}
+
+async fn exec_url(node: &Node, id: &str, script: &str, tty: bool) -> String {
     let request = ExecRequest {
         container_id: id.into(),
         cmd: vec!["sh".into(), "-c".into(), script.into()],
@@ -46,7 +50,7 @@ async fn exec(node: &Node, id: &str, script: &str, tty: bool) -> ClientSession {
         stdout: true,
         stderr: !tty,
     };
-    session(&node.runtime.clone().exec(request).await.unwrap().into_inner().url).await
+    node.runtime.clone().exec(request).await.unwrap().into_inner().url
 }
 
 async fn attach(node: &Node, id: &str, tty: bool) -> ClientSession {
@@ -97,6 +101,30 @@ async fn exec_has_stdin_and_its_end_brings_the_exit_code() {
     let url = node.runtime.exec(failed).await.unwrap().into_inner().url;
     let Outcome::Failed(text) = session(&url).await.outcome.await.unwrap() else { panic!("it ran") };
     assert!(text.contains("executable file not found"), "{text}");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_stands_still_once_its_client_is_gone() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("flood")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 100")).await;
+    for (word, tty) in [("pipe", false), ("terminal", true)] {
+        let script = format!("echo $$ > /tmp/{word}; exec yes {word}");
+        let url = exec_url(&node, &id, &script, tty).await;
+        let mut connection = upgrade(&url, "v5.channel.k8s.io").await;
+        read_until(&mut connection, word).await;
+        drop(connection);
+        // Processor time, in ticks.
+        let stat = format!("cut -d' ' -f14,15 /proc/$(cat /tmp/{word})/stat");
+        let twice = || async {
+            let before = node.output(&id, &stat).await;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            (before, node.output(&id, &stat).await)
+        };
+        let (ticks, _) = eventually("the flood to stop", twice, |(before, after)| before == after).await;
+        assert!(!ticks.is_empty(), "it waits, and was not ended");
+    }
     node.finish().await;
 }
 
