@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base::failpoint;
@@ -31,9 +31,12 @@ fn next(network: &Cidr, last: Option<&IpAddr>, is_taken: impl Fn(&IpAddr) -> boo
 #[derive(Debug)]
 pub struct Leases {
     dir: PathBuf,
-    /// Owners that were read already, by address and inode: whoever gives an address writes a new file.
-    read: Mutex<HashMap<IpAddr, (u64, String)>>,
+    /// Owners that were read already, by address and file: whoever gives an address writes a new one.
+    read: Mutex<HashMap<IpAddr, (Version, String)>>,
 }
+
+/// A file as it was: its inode, and when that was changed last. An inode alone may come back with another file.
+type Version = (u64, i64, i64);
 
 impl Leases {
     /// Records addresses in `dir`, which is made when the first is given.
@@ -70,17 +73,20 @@ impl Leases {
         let known = std::mem::take(&mut *read);
         for entry in entries {
             let entry = entry.doing(|| format!("reading {}", self.dir.display()))?;
-            let (path, inode) = (entry.path(), entry.ino());
+            let path = entry.path();
             let ip = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(ip) = ip else { continue };
-            if let Some((_, owner)) = known.get(&ip).filter(|(known, _)| *known == inode) {
-                read.insert(ip, (inode, owner.clone()));
+            // Freed since the directory was read.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let version = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+            if let Some((_, owner)) = known.get(&ip).filter(|(known, _)| *known == version) {
+                read.insert(ip, (version, owner.clone()));
                 found.push((ip, owner.clone()));
                 continue;
             }
             match fs::read_to_string(&path) {
                 Ok(owner) => {
-                    read.insert(ip, (inode, owner.clone()));
+                    read.insert(ip, (version, owner.clone()));
                     found.push((ip, owner));
                 }
                 // Freed since the directory was read.

@@ -67,8 +67,7 @@ impl Pods {
             if !self.relist(&mut known, &mut last).await {
                 tells = Tells::Unknown;
             }
-            let pause = if events.is_some() { RELIST } else { RELIST_WITHOUT_EVENTS };
-            let until = tokio::time::Instant::now() + pause;
+            let until = tokio::time::Instant::now() + RELIST;
             while let Some(stream) = events.as_mut() {
                 match tokio::time::timeout_at(until, stream.message()).await {
                     Ok(Ok(Some(event))) => self.told(&event),
@@ -86,7 +85,7 @@ impl Pods {
                 }
             }
             if events.is_none() {
-                tokio::time::sleep(if tells == Tells::Yes { AGAIN } else { pause }).await;
+                tokio::time::sleep(if tells == Tells::Yes { AGAIN } else { RELIST_WITHOUT_EVENTS }).await;
             }
         }
     }

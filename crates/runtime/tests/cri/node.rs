@@ -407,6 +407,12 @@ impl Node {
     }
 }
 
+/// What a record of the runtime says.
+pub fn record(folder: &Path) -> serde_json::Value {
+    let text = fs::read_to_string(folder.join("state.json")).unwrap();
+    serde_json::from_str(text.lines().next().unwrap()).unwrap()
+}
+
 /// What a log says, without times and streams.
 pub fn texts(log: &Path) -> String {
     let lines = fs::read_to_string(log).unwrap_or_default();

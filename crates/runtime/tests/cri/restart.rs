@@ -4,7 +4,7 @@ use cri::v1::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::node::{Node, eventually, texts};
+use crate::node::{Node, eventually, record, texts};
 
 const COUNTING: &str =
     "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.02; [ -e /tmp/stop ] && exit 9; done";
@@ -56,11 +56,11 @@ async fn a_container_does_not_notice_that_the_runtime_was_restarted() {
 
 /// Has a container look as if the runtime had been killed just before its shim was asked to start it.
 fn about_to_start(node: &Node, id: &str, shim: &serde_json::Value) {
-    let path = node.config.root.join("containers").join(id).join("state.json");
-    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let folder = node.config.root.join("containers").join(id);
+    let mut state = record(&folder);
     state["phase"] = "Starting".into();
     state["shim"] = shim.clone();
-    std::fs::write(&path, state.to_string()).unwrap();
+    std::fs::write(folder.join("state.json"), format!("{state}\n")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,8 +70,7 @@ async fn a_container_that_a_killed_runtime_did_not_come_to_start_can_be_started(
     let known = node.create(&pod, Node::shell("c", "exit 3")).await;
     let unknown = node.create(&pod, Node::shell("d", "")).await;
     node.stop_runtime().await;
-    let sandbox = node.config.root.join("sandboxes").join(&pod).join("state.json");
-    let sandbox: serde_json::Value = serde_json::from_slice(&std::fs::read(sandbox).unwrap()).unwrap();
+    let sandbox = record(&node.config.root.join("sandboxes").join(&pod));
     about_to_start(&node, &known, &sandbox["shim"]);
     // Another shim than the one that was asked cannot tell.
     let mut gone = sandbox["shim"].clone();
