@@ -77,10 +77,8 @@ fn places(spec: &[u8], bundle: &Path) -> Option<Vec<Place>> {
     }
     let mut places = vec![Place { path: bundle.join(spec.root.path), whole: false }];
     for Mount { source, options } in spec.mounts {
-        let bound = |how: &str| options.iter().any(|option| option == how);
-        // Nothing is mounted below a file, but to look for it takes time.
-        let whole = bound("rbind") && !source.as_ref().is_some_and(|path| path.is_file());
-        let bound = bound("rbind") || bound("bind");
+        let whole = options.iter().any(|option| option == "rbind");
+        let bound = whole || options.iter().any(|option| option == "bind");
         let Some(path) = source.filter(|_| bound) else { continue };
         // What lies above the bundle would hide it there.
         if options.iter().any(follows) || !path.is_absolute() || bundle.starts_with(&path) {
@@ -122,7 +120,8 @@ fn text(path: &Path) -> io::Result<CString> {
 /// A copy of what is seen at a place, mounted nowhere yet.
 fn copy(place: &Place) -> io::Result<OwnedFd> {
     let path = text(&place.path)?;
-    let recursive = if place.whole { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
+    // Nothing is mounted below a file, but to look for it takes time.
+    let recursive = if place.whole && !place.path.is_file() { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive;
     // SAFETY: the path ends with a NUL.
     let fd = check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;

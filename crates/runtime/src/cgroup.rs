@@ -326,23 +326,23 @@ fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
+/// The folders directly below one; nothing when it is absent.
+fn below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if gone(&error) => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let folder = |entry: fs::DirEntry| Ok(entry.file_type()?.is_dir().then(|| entry.path()));
+    entries.filter_map(|entry| entry.and_then(folder).transpose()).collect()
+}
+
 /// A folder and all below it, parents first; nothing when it is absent.
 fn descendants(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut all = vec![folder.to_owned()];
     let mut next = 0;
     while let Some(folder) = all.get(next).cloned() {
         next += 1;
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if gone(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                all.push(entry.path());
-            }
-        }
+        all.extend(below(&folder)?);
     }
     Ok(all)
 }

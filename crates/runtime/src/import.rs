@@ -127,7 +127,9 @@ impl Images for ImportCalls {
         request: Request<Streaming<ImportChunk>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
         let mut chunks = request.into_inner();
-        let first = chunks.message().await?.unwrap_or_default();
+        let first = chunks.message().await?;
+        let first =
+            first.ok_or_else(|| Status::invalid_argument("the archive is empty: nothing was sent"))?;
         let (sender, receiver) = mpsc::channel(16);
         let store = self.core.images.clone();
         tokio::task::spawn_blocking(move || {

@@ -13,7 +13,7 @@ use super::{Pods, observed, orphans};
 use crate::counts::table;
 
 /// How often the runtime is asked for everything, with and without events from it.
-const RELIST: Duration = Duration::from_secs(60);
+const RELIST: Duration = Duration::from_secs(10);
 const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// A runtime that has events, and whose stream has ended, is back in a moment.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cri::v1::LinuxContainerResources;
 
 use super::devices::Devices;
-use super::{Hierarchies, gone};
+use super::{Hierarchies, below};
 
 /// What libcontainer has to know of cgroups that are ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -65,17 +65,10 @@ impl Hierarchies {
     pub fn children(&self, cgroup: &str) -> io::Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for folder in self.folders(cgroup) {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
-                Err(error) if gone(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            for entry in entries {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    names.insert(entry.file_name().to_string_lossy().into_owned());
-                }
-            }
+            let found = below(&folder)?;
+            names.extend(
+                found.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned()),
+            );
         }
         Ok(names)
     }
