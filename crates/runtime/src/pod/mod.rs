@@ -231,17 +231,22 @@ impl Core {
 
     /// Tells subscribers what happened to a container, or to a sandbox itself.
     pub fn announce(&self, id: &str, sandbox: &str, kind: ContainerEventType) {
+        self.announce_of(id, self.sandbox(sandbox).as_ref(), kind);
+    }
+
+    /// The same of a sandbox that is at hand, for it may not be known any more.
+    pub(crate) fn announce_of(&self, id: &str, sandbox: Option<&Arc<Sandbox>>, kind: ContainerEventType) {
         self.memory.busy();
         if !self.events.are_wanted() {
             return;
         }
-        let pod = self.sandbox(sandbox);
-        let statuses = self.containers_of(sandbox).iter().map(|c| c.status()).collect();
+        let containers = sandbox.map(|sandbox| self.containers_of(&sandbox.id)).unwrap_or_default();
+        let statuses = containers.iter().map(|c| c.status()).collect();
         self.events.send(ContainerEventResponse {
             container_id: id.to_owned(),
             container_event_type: kind as i32,
             created_at: self.now(),
-            pod_sandbox_status: pod.map(|pod| pod.status()),
+            pod_sandbox_status: sandbox.map(|sandbox| sandbox.status()),
             containers_statuses: statuses,
         });
     }

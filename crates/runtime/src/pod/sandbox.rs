@@ -436,13 +436,14 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let _turn = sandbox.turn.lock().await;
     stop_now(core, &sandbox).await?;
     for container in core.containers_of(&sandbox.id) {
-        super::container::remove(core, &container.id).await?;
+        super::container::remove_any(core, &container).await?;
     }
     failpoint::hit("runtime.sandbox.emptied");
     discard(core, &sandbox).await?;
     failpoint::hit("runtime.sandbox.removed");
-    core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerDeletedEvent);
+    // Whoever is told asks at once, and is not to find it any more.
     core.sandboxes.lock().remove(&sandbox.id);
+    core.announce_of(&sandbox.id, Some(&sandbox), ContainerEventType::ContainerDeletedEvent);
     Ok(())
 }
 

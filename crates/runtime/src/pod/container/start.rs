@@ -48,6 +48,10 @@ fn pipes(config: &ContainerConfig) -> io::Result<Pipes> {
 pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let container = core.need_container(id)?;
     let _turn = container.turn.lock().await;
+    if core.container(&container.id).is_none() {
+        // It was removed while this waited.
+        return Err(PodError::NoContainer(container.id.clone()));
+    }
     if !matches!(container.state().phase, ContainerPhase::Created) {
         return Err(PodError::State(format!("container {} was started before", container.id)));
     }
