@@ -31,7 +31,7 @@ use crate::cgroup::Hierarchies;
 use crate::config::Config;
 use crate::embedded::Programs;
 use crate::events::Events;
-use crate::images::{ImageError, Store};
+use crate::images::{ImageError, Store, text};
 use crate::network::NetworkError;
 use crate::plan::{Device, Machine, PlanError};
 use crate::shim::{Shim, ShimError};
@@ -211,21 +211,20 @@ impl Core {
         self.containers.lock().values().filter(|c| c.sandbox == sandbox).cloned().collect()
     }
 
-    /// The layers that containers have, and the volumes of containers.
-    pub fn layers_in_use(&self) -> Result<Vec<String>, ImageError> {
+    /// The ids of the images that containers have, and the volumes of containers.
+    pub fn images_in_use(&self) -> Vec<String> {
         let containers: Vec<_> = self.containers.lock().values().cloned().collect();
         let images = containers.iter().flat_map(|c| volumes::images(&c.config));
         let mut images: Vec<String> = containers.iter().map(|c| c.state().image_id).chain(images).collect();
         images.sort();
         images.dedup();
-        self.images.layers_of(&images)
+        images
     }
 
     /// Removes layers that the last container of a removed image had. It can be done later, too.
     pub fn collect_layers(&self) {
-        let collected = self.layers_in_use().and_then(|in_use| self.images.collect(&in_use));
-        if let Err(error) = collected {
-            tracing::warn!(%error, "layers of removed images stay for now");
+        if let Err(error) = self.images.collect(&self.images_in_use()) {
+            tracing::warn!(error = text(&error), "layers of removed images stay for now");
         }
     }
 
