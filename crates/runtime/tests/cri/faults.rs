@@ -181,7 +181,10 @@ async fn a_fork_bomb_stays_in_its_pod() {
     let bomb = node
         .create(
             &bad,
-            Node::shell("c", "while [ ! -e /tmp/go ]; do sleep 0.01; done; b() { b | b & }; b; sleep 1000"),
+            Node::shell(
+                "c",
+                "while [ ! -e /tmp/go ]; do sleep 0.01; done; b() { b | b & }; b; exec sleep 1000",
+            ),
         )
         .await;
     let other = node.run(&good, Node::shell("c", "sleep 1000")).await;
