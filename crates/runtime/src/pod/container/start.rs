@@ -112,6 +112,7 @@ async fn launch(
         "cgroups": core.cgroups.ready(&container.state().cgroup),
         "program": program,
         "lean": core.lean.as_ref().map(Lean::path),
+        "hold": failpoint::hold_elsewhere("runtime.launcher.begun"),
     });
     let input = pipe::memory_file(input.to_string().as_bytes()).map_err(failed())?;
     let launcher = File::open(&core.programs.launcher).map_err(PodError::io("opening the launcher"))?;
