@@ -29,6 +29,19 @@ pub fn hit_of(part: &str, name: &str, at: &str) {
     let _ = (part, name, at);
 }
 
+/// Comes to a place at which another program is to be held: if the place is armed by `hold`, the file for as long as
+/// which that program has to wait.
+#[inline(always)]
+pub fn hold_elsewhere(name: &str) -> Option<std::path::PathBuf> {
+    #[cfg(debug_assertions)]
+    return armed::hold_elsewhere(name);
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = name;
+        None
+    }
+}
+
 #[cfg(debug_assertions)]
 mod armed {
     use std::fmt::Arguments;
@@ -80,6 +93,11 @@ mod armed {
                 }
             }
         }
+    }
+
+    pub fn hold_elsewhere(name: &str) -> Option<PathBuf> {
+        let folder = FOLDER.get()?.lock();
+        (take(&folder, name) == Armed::Hold).then(|| marked(&folder, name))
     }
 
     fn marked(folder: &Path, name: &str) -> PathBuf {

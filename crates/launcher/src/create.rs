@@ -4,6 +4,7 @@ use std::error::Error;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -28,6 +29,9 @@ struct Input {
     /// A mount namespace with few mounts, to start from.
     #[serde(default)]
     lean: Option<PathBuf>,
+    /// Waits before anything is done for as long as this file is there: a test does something to it meanwhile.
+    #[serde(default)]
+    hold: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -43,6 +47,11 @@ struct Cgroups {
 /// Creates the container, lets the shim note its pid, and starts it.
 pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
     let input: Input = serde_json::from_slice(&link.input()?)?;
+    if let Some(hold) = &input.hold {
+        while hold.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     if let Some(program) = &input.program {
         let console = if input.tty { Some(console_socket(&input.bundle)?) } else { None };
         return program.run(link, Wanted { id: &input.id, bundle: &input.bundle, console });

@@ -7,6 +7,7 @@ mod daemon;
 mod down;
 mod image;
 mod image_build;
+mod networks;
 mod process;
 mod status;
 mod token;

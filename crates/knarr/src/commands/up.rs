@@ -14,6 +14,7 @@ use base::{SystemClock, SystemRandom};
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 
+use super::networks::{self, Turn};
 use super::{Which, daemon};
 use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
@@ -69,16 +70,7 @@ impl Up {
         let paths = self.which.paths();
         fs::create_dir_all(&paths.data).with_context(|| format!("making {}", paths.data.display()))?;
         fs::create_dir_all(&paths.run).with_context(|| format!("making {}", paths.run.display()))?;
-        let settings = match Settings::load(&paths.settings())? {
-            Some(settings) => settings,
-            None => self.first_settings(&paths)?,
-        };
-        if settings.nodes > 0 {
-            check::nodes_can_run()?;
-            // What is wrong with it is said here, and not only in a node's log.
-            settings.kubelet.load(settings.max_pods, serde_json::Map::new())?;
-            super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
-        }
+        let settings = self.settings(&paths)?;
         self.start_server(&paths, &settings)?;
         let kubeconfig = self.write_kubeconfig(&paths, &settings)?;
         if settings.nodes > 0 {
@@ -88,7 +80,28 @@ impl Up {
         Ok(())
     }
 
-    fn first_settings(&self, paths: &Paths) -> Result<Settings> {
+    /// What the cluster is, and the network that its nodes have.
+    fn settings(&self, paths: &Paths) -> Result<Settings> {
+        let known = Settings::load(&paths.settings())?;
+        let asked = if self.control_plane_only { 0 } else { self.nodes };
+        if known.as_ref().map_or(asked, |known| known.nodes) == 0 {
+            return known.map_or_else(|| self.first_settings(paths, None), Ok);
+        }
+        let turn = Turn::wait(paths.run.parent().unwrap_or(&paths.run))?;
+        let settings = match known {
+            Some(settings) => settings,
+            None => self.first_settings(paths, Some(&turn))?,
+        };
+        check::nodes_can_run()?;
+        // What is wrong with it is said here, and not only in a node's log.
+        settings.kubelet.load(settings.max_pods, serde_json::Map::new())?;
+        networks::check(&turn, &settings)?;
+        super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
+        Ok(settings)
+    }
+
+    /// Of a new cluster, which has nodes if it has a turn at choosing their network.
+    fn first_settings(&self, paths: &Paths, turn: Option<&Turn>) -> Result<Settings> {
         let port = match self.port {
             0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port(),
             port => {
@@ -98,8 +111,10 @@ impl Up {
                 port
             }
         };
-        let nodes = if self.control_plane_only { 0 } else { self.nodes };
-        let index = if nodes == 0 { 0 } else { free_index()? };
+        let (nodes, index) = match turn {
+            Some(turn) => (self.nodes, networks::free(turn)?),
+            None => (0, 0),
+        };
         let settings = Settings {
             name: self.which.name.clone(),
             index,
@@ -256,13 +271,6 @@ fn start_node_processes(paths: &Paths, settings: &Settings, children: &mut Child
         children.insert(process, child);
     }
     Ok(found)
-}
-
-/// The first of the machine's node networks that nobody has.
-fn free_index() -> Result<u8> {
-    // An address that can be bound to is somebody's.
-    let free = |index: &u8| std::net::UdpSocket::bind((node_network(*index, 1), 0)).is_err();
-    (0..16).find(free).context("this machine holds 16 clusters with nodes: stop one with `knarr down`")
 }
 
 /// Gives a node who it is. What it has is kept, until its certificates end soon.

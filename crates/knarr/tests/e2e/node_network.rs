@@ -2,8 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, is_root};
 use crate::node_pods::nodes;
+
+#[test]
+fn clusters_that_come_up_at_once_have_networks_of_their_own() {
+    if !is_root() {
+        eprintln!("skipped: nodes need root");
+        return;
+    }
+    // Each is ready only if its nodes reach their own API server.
+    let started: Vec<_> = (0..3).map(|_| std::thread::spawn(|| Cluster::up(&["--nodes", "1"]))).collect();
+    let clusters: Vec<Cluster> = started.into_iter().map(|cluster| cluster.join().unwrap()).collect();
+    let address = "get nodes -o jsonpath='{.items[*].status.addresses[?(@.type==\"InternalIP\")].address}'";
+    let addresses: BTreeSet<String> = clusters.iter().map(|cluster| cluster.k(address)).collect();
+    assert_eq!(addresses.len(), clusters.len(), "{addresses:?}");
+}
 
 #[test]
 fn services_names_and_pods_across_nodes() {

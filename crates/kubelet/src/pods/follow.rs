@@ -135,10 +135,7 @@ impl Pods {
             match handle {
                 Some(handle) if known.get(uid) != Some(states) => handle.ask_again(),
                 Some(_) => {}
-                None => {
-                    self.shared.counts.count(&table::ORPHANED_PODS, &[]);
-                    orphans::clear(&self.shared, uid).await;
-                }
+                None => self.clear(uid),
             }
         }
         for uid in known.keys().filter(|uid| !now.contains_key(*uid)) {
@@ -148,6 +145,22 @@ impl Pods {
         }
         *known = now;
         true
+    }
+}
+
+impl Pods {
+    /// Clears away what the runtime has of a pod that nobody knows. It may take as long as its containers take to stop:
+    /// what happens to other pods is heard of meanwhile.
+    fn clear(&self, uid: &str) {
+        if !self.clearing.lock().insert(uid.to_owned()) {
+            return;
+        }
+        self.shared.counts.count(&table::ORPHANED_PODS, &[]);
+        let (pods, uid) = (self.clone(), uid.to_owned());
+        self.shared.tasks.spawn(async move {
+            orphans::clear(&pods.shared, &uid).await;
+            pods.clearing.lock().remove(&uid);
+        });
     }
 }
 

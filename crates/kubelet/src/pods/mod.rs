@@ -46,7 +46,7 @@ mod worker;
 
 pub use fields::Surroundings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -79,6 +79,8 @@ pub struct Handle {
     /// The object that shows a static pod.
     mirror: RwLock<Option<Arc<Pod>>>,
     wake: Notify,
+    /// It is to go: told besides, for whoever waits for nothing but that must take no wake from the worker.
+    goes: Notify,
     /// The runtime may have something else to tell of it than when it was asked last.
     stale: AtomicBool,
     pub memory: Mutex<Memory>,
@@ -95,6 +97,7 @@ impl Handle {
             pod: RwLock::new(pod),
             removed: AtomicBool::new(false),
             wake: Notify::new(),
+            goes: Notify::new(),
             stale: AtomicBool::new(true),
             memory: Mutex::default(),
             observed: Mutex::default(),
@@ -110,6 +113,9 @@ impl Handle {
             if let Some(Some(again)) = &mut self.memory.lock().mounted {
                 *again = Timestamp::MIN;
             }
+        }
+        if pod.is_deleting() {
+            self.goes.notify_one();
         }
         self.wake();
     }
@@ -172,7 +178,15 @@ impl Handle {
     /// Lets the worker look again, for the object is gone.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::Release);
+        self.goes.notify_one();
         self.wake();
+    }
+
+    /// Returns once the pod is to go. Beside a worker's own work: it leaves every wake to the worker's next wait.
+    async fn leaving(&self) {
+        while !self.is_removed() && !self.pod().is_deleting() {
+            self.goes.notified().await;
+        }
     }
 }
 
@@ -183,6 +197,8 @@ pub struct Pods {
     handles: Arc<Mutex<HashMap<String, Arc<Handle>>>>,
     /// Mirrors by namespace and name, and static pods that wait for the end of one of the same name.
     statics: Arc<Mutex<Statics>>,
+    /// The pods that are being cleared away because nobody knows them.
+    clearing: Arc<Mutex<HashSet<String>>>,
     /// What was needed while they came and went is not needed afterwards.
     memory: GiveBack,
 }
@@ -201,7 +217,7 @@ impl Pods {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let memory = GiveBack::start(&shared.tasks);
-        Self { shared, handles: Arc::default(), statics: Arc::default(), memory }
+        Self { shared, handles: Arc::default(), statics: Arc::default(), clearing: Arc::default(), memory }
     }
 
     /// Begins to follow the API and the runtime.
@@ -338,7 +354,9 @@ impl Pods {
 
     fn begin(&self, pod: &Arc<Pod>, is_static: bool) {
         let mut handles = self.handles.lock();
-        if let Some(handle) = handles.get(pod.uid()) {
+        if let Some(handle) = handles.get(pod.uid()).cloned() {
+            // Whoever has a lock of the pod's memory may wait for somebody who asks which pods there are.
+            drop(handles);
             handle.replace(pod);
             return;
         }

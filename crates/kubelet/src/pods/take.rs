@@ -62,7 +62,7 @@ impl Worker {
                 shared.ledger.note(&self.handle.uid, demand);
                 tokio::select! {
                     () = shared.exclusive.admit_again(pod) => {}
-                    () = self.leaving() => {}
+                    () = self.handle.leaving() => {}
                 }
             }
             return Ok(());
@@ -73,7 +73,7 @@ impl Worker {
         // A plugin may take its time, or for ever: a pod that is to go does not wait for it.
         tokio::select! {
             given = shared.exclusive.admit(pod) => given?,
-            () = self.leaving() => {
+            () = self.handle.leaving() => {
                 shared.exclusive.release(&self.handle.uid);
                 return Ok(());
             }
@@ -81,7 +81,7 @@ impl Worker {
         admission::before_fit(pod, shared.runtime.supplemental_groups)?;
         tokio::select! {
             fits = self.fit(pod, &demand, critical) => fits?,
-            () = self.leaving() => return Ok(()),
+            () = self.handle.leaving() => return Ok(()),
         }
         admission::apparmor::check(pod, shared.machine.apparmor)?;
         admission::while_closing(shared.shutdown.is_begun())
@@ -188,15 +188,6 @@ impl Worker {
             return;
         }
         self.shared.counts.count(&table::PREEMPTIONS, &[signal]);
-    }
-
-    /// Until the pod is to go.
-    async fn leaving(&self) {
-        while !self.handle.is_removed() && !self.handle.pod().is_deleting() {
-            self.handle.wake.notified().await;
-        }
-        // Whoever looks next is to see it, too.
-        self.handle.wake();
     }
 }
 

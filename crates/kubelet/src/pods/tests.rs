@@ -1,6 +1,7 @@
 //! Pods by example: a runtime that does at once what is planned, and what is seen of the pod then.
 
 mod changes;
+mod waking;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

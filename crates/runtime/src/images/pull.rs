@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 
+use base::failpoint;
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 
@@ -202,7 +203,9 @@ impl Puller<'_> {
         let mut below = Vec::new();
         for ((diff, id), layer) in chain.iter().zip(layers) {
             if let Some(content) = arriving.try_next().await?.flatten() {
+                failpoint::hit("runtime.image.layer_arrived");
                 self.unpack(content, layer, diff.clone(), id.clone(), below.clone()).await?;
+                failpoint::hit("runtime.image.layer_pulled");
             }
             below.push(id.clone());
         }

@@ -1,3 +1,4 @@
+mod blobs;
 mod image;
 mod unknown;
 
@@ -26,6 +27,9 @@ pub(super) struct Index {
     /// Layers of images that were removed: they go as soon as no container has them.
     #[serde(default)]
     leaving: Vec<String>,
+    /// Their manifests and configurations, by digest, likewise.
+    #[serde(default)]
+    leaving_blobs: Vec<String>,
 }
 
 impl Index {
@@ -205,8 +209,12 @@ impl Store {
         Ok(serde_json::json!({"chainIDs": image.chain, "imageSpec": spec}).to_string())
     }
 
+    fn blob_path(&self, digest: &str) -> PathBuf {
+        self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest))
+    }
+
     fn blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
-        let path = self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest));
+        let path = self.blob_path(digest);
         fs::read(&path).map_err(ImageError::store(format!("reading {}", path.display())))
     }
 
@@ -255,16 +263,17 @@ impl Store {
         let chain: Vec<String> = Self::chain(incoming.config)?.into_iter().map(|(_, id)| id).collect();
         let size = chain.iter().map(|id| layer::size(&self.layers().join(id))).sum::<Result<u64, _>>();
         let size = size.map_err(ImageError::store("reading the size of a layer"))?;
-        self.write_blob(&id, incoming.config)?;
-        if let Some((bytes, digest)) = incoming.manifest {
-            self.write_blob(digest, bytes)?;
-        }
-        // The index must not outlive what it speaks of.
-        let folder = File::open(self.layers()).map_err(ImageError::store("opening layers"))?;
-        nix::unistd::syncfs(&folder)
-            .map_err(|e| ImageError::Store { what: "syncing".into(), source: e.into() })?;
-        failpoint::hit("runtime.image.synced");
+        self.sync()?;
         self.change(|index| {
+            // Within the change: whoever removes blobs of other images sees either none of these or their image.
+            self.write_blob(&id, incoming.config)?;
+            if let Some((bytes, digest)) = incoming.manifest {
+                self.write_blob(digest, bytes)?;
+            }
+            failpoint::hit("runtime.image.blobs_written");
+            // The index must not outlive what it speaks of. Few bytes are left by now.
+            self.sync()?;
+            failpoint::hit("runtime.image.synced");
             let tags: Vec<String> = incoming.names.iter().filter_map(Name::by_tag).collect();
             for image in &mut index.images {
                 image.tags.retain(|have| !tags.contains(have));
@@ -295,8 +304,14 @@ impl Store {
         })
     }
 
+    fn sync(&self) -> Result<(), ImageError> {
+        let folder = File::open(self.layers()).map_err(ImageError::store("opening layers"))?;
+        nix::unistd::syncfs(&folder)
+            .map_err(|e| ImageError::Store { what: "syncing".into(), source: e.into() })
+    }
+
     fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), ImageError> {
-        let path = self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest));
+        let path = self.blob_path(digest);
         state::replace(&path, bytes).map_err(ImageError::store(format!("writing {}", path.display())))
     }
 
@@ -305,29 +320,34 @@ impl Store {
     pub fn remove(&self, wanted: &Wanted) -> Result<(), ImageError> {
         self.change(|index| {
             let Some(id) = find(index, wanted).map(|image| image.id.clone()) else { return Ok(()) };
-            let mut removed = Vec::new();
+            let (mut removed, mut blobs) = (Vec::new(), Vec::new());
             index.images.retain_mut(|image| {
                 let goes = image.id == id;
                 if goes {
                     removed.append(&mut image.chain);
+                    blobs.extend(blobs::of(image));
                 }
                 !goes
             });
             removed.retain(|chain| !index.has(chain) && !index.leaving.contains(chain));
             index.leaving.append(&mut removed);
+            blobs.retain(|digest| !index.has_blob(digest) && !index.leaving_blobs.contains(digest));
+            index.leaving_blobs.append(&mut blobs);
             Ok(())
         })?;
         failpoint::hit("runtime.image.unindexed");
         Ok(())
     }
 
-    /// Removes the layers of removed images that nobody has any more, also those that a killed runtime did not get to.
+    /// Removes the layers and blobs of removed images that nobody has any more, also those that a killed runtime did not get
+    /// to. `in_use` are the ids of images that containers have.
     pub fn collect(&self, in_use: &[String]) -> Result<(), ImageError> {
         let index = self.index()?;
-        if index.leaving.is_empty() {
+        if index.leaving.is_empty() && index.leaving_blobs.is_empty() {
             return Ok(());
         }
-        let goes = |chain: &&String| !in_use.contains(chain) && !index.has(chain);
+        let layers = self.layers_of(in_use)?;
+        let goes = |chain: &&String| !layers.contains(chain) && !index.has(chain);
         let gone: Vec<String> = index.leaving.iter().filter(goes).cloned().collect();
         for chain in &gone {
             layer::remove(&self.layers(), chain)
@@ -337,12 +357,12 @@ impl Store {
             let mut leaving = std::mem::take(&mut index.leaving);
             leaving.retain(|chain| !gone.contains(chain) && !index.has(chain));
             index.leaving = leaving;
-            Ok(())
+            self.remove_blobs(index, in_use)
         })
     }
 
     /// The layers of some images, which may have been removed since somebody began to use them.
-    pub fn layers_of(&self, images: &[String]) -> Result<Vec<String>, ImageError> {
+    fn layers_of(&self, images: &[String]) -> Result<Vec<String>, ImageError> {
         let index = self.index()?;
         let mut layers = Vec::new();
         for id in images {

@@ -22,7 +22,7 @@ use crate::shim::{Descriptors, Enclosed};
 use crate::state::{self, ContainerPhase, ContainerState};
 use crate::sys::process::Process;
 use ending::{clean, discard};
-pub(super) use ending::{end, ended, not_started};
+pub(super) use ending::{end, ended, not_started, remove_any};
 pub use ending::{remove, stop};
 pub use make::create;
 use start::program;
@@ -134,7 +134,7 @@ impl Container {
     }
 
     /// Waits until it has ended.
-    async fn wait_ended(&self) {
+    pub(super) async fn wait_ended(&self) {
         let mut states = self.state.subscribe();
         // The sender lives in self.
         let _ = states.wait_for(|state| matches!(state.phase, ContainerPhase::Exited(_))).await;

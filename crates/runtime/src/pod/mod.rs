@@ -31,7 +31,7 @@ use crate::cgroup::Hierarchies;
 use crate::config::Config;
 use crate::embedded::Programs;
 use crate::events::Events;
-use crate::images::{ImageError, Store};
+use crate::images::{ImageError, Store, text};
 use crate::network::NetworkError;
 use crate::plan::{Device, Machine, PlanError};
 use crate::shim::{Shim, ShimError};
@@ -211,37 +211,41 @@ impl Core {
         self.containers.lock().values().filter(|c| c.sandbox == sandbox).cloned().collect()
     }
 
-    /// The layers that containers have, and the volumes of containers.
-    pub fn layers_in_use(&self) -> Result<Vec<String>, ImageError> {
+    /// The ids of the images that containers have, and the volumes of containers.
+    pub fn images_in_use(&self) -> Vec<String> {
         let containers: Vec<_> = self.containers.lock().values().cloned().collect();
         let images = containers.iter().flat_map(|c| volumes::images(&c.config));
         let mut images: Vec<String> = containers.iter().map(|c| c.state().image_id).chain(images).collect();
         images.sort();
         images.dedup();
-        self.images.layers_of(&images)
+        images
     }
 
     /// Removes layers that the last container of a removed image had. It can be done later, too.
     pub fn collect_layers(&self) {
-        let collected = self.layers_in_use().and_then(|in_use| self.images.collect(&in_use));
-        if let Err(error) = collected {
-            tracing::warn!(%error, "layers of removed images stay for now");
+        if let Err(error) = self.images.collect(&self.images_in_use()) {
+            tracing::warn!(error = text(&error), "layers of removed images stay for now");
         }
     }
 
     /// Tells subscribers what happened to a container, or to a sandbox itself.
     pub fn announce(&self, id: &str, sandbox: &str, kind: ContainerEventType) {
+        self.announce_of(id, self.sandbox(sandbox).as_ref(), kind);
+    }
+
+    /// The same of a sandbox that is at hand, for it may not be known any more.
+    pub(crate) fn announce_of(&self, id: &str, sandbox: Option<&Arc<Sandbox>>, kind: ContainerEventType) {
         self.memory.busy();
         if !self.events.are_wanted() {
             return;
         }
-        let pod = self.sandbox(sandbox);
-        let statuses = self.containers_of(sandbox).iter().map(|c| c.status()).collect();
+        let containers = sandbox.map(|sandbox| self.containers_of(&sandbox.id)).unwrap_or_default();
+        let statuses = containers.iter().map(|c| c.status()).collect();
         self.events.send(ContainerEventResponse {
             container_id: id.to_owned(),
             container_event_type: kind as i32,
             created_at: self.now(),
-            pod_sandbox_status: pod.map(|pod| pod.status()),
+            pod_sandbox_status: sandbox.map(|sandbox| sandbox.status()),
             containers_statuses: statuses,
         });
     }

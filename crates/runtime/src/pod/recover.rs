@@ -235,14 +235,34 @@ async fn settle(
             }
         }
     }
-    let record = watch::read_record(sandbox, state.handle).map_err(PodError::io("reading an exit record"))?;
-    if let Some(record) = record {
-        return container::ended(core, container, Some(record.status), record.finished_at).await;
+    if settle_by_record(core, sandbox, container).await? {
+        return Ok(());
     }
     // The shim that was to start it has nothing of it: it was not started, and can be.
     if process.is_none() && !is_known && was_asked(sandbox, shim, &state) {
         return container::not_started(core, container).await;
     }
+    settle_by_process(core, container, process).await
+}
+
+/// Whether its shim wrote down how it ended.
+async fn settle_by_record(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    container: &Arc<Container>,
+) -> Result<bool, PodError> {
+    let handle = container.state().handle;
+    let record = watch::read_record(sandbox, handle).map_err(PodError::io("reading an exit record"))?;
+    let Some(record) = record else { return Ok(false) };
+    container::ended(core, container, Some(record.status), record.finished_at).await?;
+    Ok(true)
+}
+
+async fn settle_by_process(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    process: Option<Process>,
+) -> Result<(), PodError> {
     match process {
         // Its shim is gone, and so are its pipes: it is watched until its end, whatever that will be.
         Some(process) if process_runs(&process)? => {
@@ -251,6 +271,23 @@ async fn settle(
         }
         _ => container::ended(core, container, None, core.now()).await,
     }
+}
+
+/// Brings what is known of a container up to date when its pod has no shim and gets none: its end is watched from here.
+pub(super) async fn settle_alone(
+    core: &Arc<Core>,
+    sandbox: &Arc<Sandbox>,
+    container: &Arc<Container>,
+) -> Result<(), PodError> {
+    let process = match container.state().phase {
+        ContainerPhase::Created | ContainerPhase::Exited(_) => return Ok(()),
+        ContainerPhase::Starting => None,
+        ContainerPhase::Running { process, .. } => Some(process),
+    };
+    if settle_by_record(core, sandbox, container).await? {
+        return Ok(());
+    }
+    settle_by_process(core, container, process).await
 }
 
 /// Whether a shim is the one that was there when a container was to be started.

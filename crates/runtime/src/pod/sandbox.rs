@@ -117,13 +117,10 @@ impl Sandbox {
         }
     }
 
-    fn cri_state(&self) -> PodSandboxState {
-        if self.is_ready() { PodSandboxState::SandboxReady } else { PodSandboxState::SandboxNotready }
-    }
-
     /// For `PodSandboxStatus`.
     pub fn status(&self) -> PodSandboxStatus {
         let state = self.state();
+        let told = cri_state(&state);
         let mut ips = state.ips.into_iter();
         let network = PodSandboxNetworkStatus {
             ip: ips.next().unwrap_or_default(),
@@ -132,7 +129,7 @@ impl Sandbox {
         PodSandboxStatus {
             id: self.id.clone(),
             metadata: self.config.metadata.clone(),
-            state: self.cri_state() as i32,
+            state: told as i32,
             created_at: state.created_at,
             network: Some(network),
             linux: Some(LinuxPodSandboxStatus {
@@ -150,12 +147,19 @@ impl Sandbox {
         PodSandbox {
             id: self.id.clone(),
             metadata: self.config.metadata.clone(),
-            state: self.cri_state() as i32,
+            state: cri_state(&state) as i32,
             created_at: state.created_at,
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),
             runtime_handler: state.runtime_handler,
         }
+    }
+}
+
+fn cri_state(state: &SandboxState) -> PodSandboxState {
+    match state.phase {
+        SandboxPhase::Ready => PodSandboxState::SandboxReady,
+        _ => PodSandboxState::SandboxNotready,
     }
 }
 
@@ -436,13 +440,14 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let _turn = sandbox.turn.lock().await;
     stop_now(core, &sandbox).await?;
     for container in core.containers_of(&sandbox.id) {
-        super::container::remove(core, &container.id).await?;
+        super::container::remove_any(core, &container).await?;
     }
     failpoint::hit("runtime.sandbox.emptied");
     discard(core, &sandbox).await?;
     failpoint::hit("runtime.sandbox.removed");
-    core.announce(&sandbox.id, &sandbox.id, ContainerEventType::ContainerDeletedEvent);
+    // Whoever is told asks at once, and is not to find it any more.
     core.sandboxes.lock().remove(&sandbox.id);
+    core.announce_of(&sandbox.id, Some(&sandbox), ContainerEventType::ContainerDeletedEvent);
     Ok(())
 }
 

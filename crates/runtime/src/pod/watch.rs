@@ -106,7 +106,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often another shim is tried before the pod is left without one.
 const TAKEOVERS: u32 = 5;
 
-/// Finds another shim for the pod. One that could not start is tried again: the machine may be busy.
+/// Finds another shim for the pod. One that could not start is tried again: the machine may be busy. A pod that gets none
+/// goes on without.
 pub async fn take_over(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
     for attempt in 1..=TAKEOVERS {
         let taken_over = async {
@@ -114,19 +115,49 @@ pub async fn take_over(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
             // Exits may have gone unheard.
             super::recover::settle_all(core, sandbox, &shim).await
         };
-        match taken_over.await {
-            // Done, or the pod is at its end.
-            Ok(()) | Err(PodError::Shim(ShimError::Gone)) => return,
-            Err(error) => {
-                tracing::error!(
-                    sandbox = sandbox.id,
-                    attempt,
-                    error = text(&error),
-                    "no shim could take over"
-                );
-                tokio::time::sleep(std::time::Duration::from_millis(100) * attempt).await;
-            }
+        let Err(error) = taken_over.await else { return };
+        if sandbox.shim.lock().await.closed {
+            // The pod is at its end.
+            return;
         }
+        let error = text(&error);
+        tracing::error!(sandbox = sandbox.id, attempt, error, "no shim could take over");
+        tokio::time::sleep(Duration::from_millis(100) * attempt).await;
+    }
+    tracing::error!(
+        sandbox = sandbox.id,
+        folder = %sandbox.run_folder.display(),
+        "the pod is left without a shim: what runs of it goes on until it ends by itself, and what it says is lost"
+    );
+    go_without(core, sandbox).await;
+}
+
+/// Watches what runs of a pod without a shim. Nothing more can start in it: when the last container has ended, the
+/// sandbox is stopped, so that whoever wants the pod makes another one.
+async fn go_without(core: &Arc<Core>, sandbox: &Arc<Sandbox>) {
+    for container in core.containers_of(&sandbox.id) {
+        if let Err(error) = super::recover::settle_alone(core, sandbox, &container).await {
+            let (id, error) = (&container.id, text(&error));
+            tracing::error!(container = id, error, "what became of a container is not known");
+        }
+    }
+    for container in core.containers_of(&sandbox.id) {
+        let lives =
+            matches!(container.state().phase, ContainerPhase::Starting | ContainerPhase::Running { .. });
+        if lives {
+            container.wait_ended().await;
+        }
+    }
+    // Whoever asked for something meanwhile may have found a shim after all.
+    if sandbox.shim.lock().await.shim.as_ref().is_some_and(Shim::is_connected) {
+        return;
+    }
+    if let Err(error) = sandbox::stop(core, &sandbox.id).await {
+        tracing::warn!(
+            sandbox = sandbox.id,
+            error = text(&error),
+            "a sandbox without a shim is not stopped yet"
+        );
     }
 }
 

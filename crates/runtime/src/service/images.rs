@@ -118,7 +118,7 @@ impl ImageService for ImageCalls {
             core.images.remove(&Wanted::parse(&name)?)?;
             // A container's layers stay until it is gone, even if its image is not. Who has them is looked at only now: the
             // last container that goes later sees that they are to go.
-            core.images.collect(&core.layers_in_use()?)
+            core.images.collect(&core.images_in_use())
         })
         .await?;
         Ok(Response::new(RemoveImageResponse {}))

@@ -181,7 +181,10 @@ async fn a_fork_bomb_stays_in_its_pod() {
     let bomb = node
         .create(
             &bad,
-            Node::shell("c", "while [ ! -e /tmp/go ]; do sleep 0.01; done; b() { b | b & }; b; sleep 1000"),
+            Node::shell(
+                "c",
+                "while [ ! -e /tmp/go ]; do sleep 0.01; done; b() { b | b & }; b; exec sleep 1000",
+            ),
         )
         .await;
     let other = node.run(&good, Node::shell("c", "sleep 1000")).await;
@@ -296,6 +299,50 @@ async fn what_others_take_from_a_running_container_is_missed_by_nobody() {
         .unwrap();
     assert_eq!(node.wait_exited(&id).await.exit_code, 8);
     assert_eq!(node.script(&pod, Node::shell("d", "echo next")).await, (0, "next".into()));
+    node.finish().await;
+}
+
+/// As when somebody empties `/run`: no shim can listen there any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_pod_gets_no_shim_any_more_ends_and_is_told_to_have() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("alone")).await;
+    let id = node.run(&pod, Node::shell("c", "while [ ! -e /tmp/end ]; do sleep 0.02; done; exit 7")).await;
+    let (pid, root) = (node.pid(&id).await, node.config.run_dir.join("containers").join(&id).join("rootfs"));
+    let folder = node.config.run_dir.join("sandboxes").join(&pod);
+    let away = node.config.run_dir.join("away");
+    fs::rename(&folder, &away).unwrap();
+    kill(Pid::from_raw(node.shim(&pod).await), Signal::SIGKILL).unwrap();
+    // Nothing else can start there, and says why.
+    let next = Node::shell("next", "true");
+    let next = node.create(&pod, next).await;
+    let refused =
+        node.runtime.start_container(StartContainerRequest { container_id: next }).await.unwrap_err();
+    assert!(refused.message().contains("No such file"), "{refused}");
+    assert_eq!(
+        (node.status(&id).await.state(), node.pid(&id).await),
+        (ContainerState::ContainerRunning, pid)
+    );
+    fs::write(root.join("tmp/end"), "").unwrap();
+    let status = node.wait_exited(&id).await;
+    // Nobody of ours was its parent: the kernel may tell its status, or it is unknown.
+    assert!(
+        matches!((status.exit_code, status.reason.as_str()), (7, "Error") | (255, "Unknown")),
+        "{status:?}"
+    );
+    let state = || async {
+        let request = PodSandboxStatusRequest { pod_sandbox_id: pod.clone(), verbose: false };
+        let answer = node.runtime.clone().pod_sandbox_status(request).await.unwrap().into_inner();
+        answer.status.unwrap().state()
+    };
+    let over = |state: &PodSandboxState| *state == PodSandboxState::SandboxNotready;
+    eventually("the sandbox to be over, so that another is made", state, over).await;
+    for pinned in node.mounts().iter().filter(|path| path.starts_with(&away)) {
+        umount2(pinned, MntFlags::MNT_DETACH).unwrap();
+    }
+    fs::remove_dir_all(&away).unwrap();
     node.finish().await;
 }
 

@@ -238,6 +238,37 @@ async fn layers_of_a_removed_image_go_with_its_last_container() {
     node.finish().await;
 }
 
+const BLOBS: &str = "images/blobs/sha256";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_of_a_removed_image_go_with_their_last_user() {
+    let mut node = Node::new().await;
+    assert!(!is_empty(&node, BLOBS));
+    let pod = node.run_pod(node.pod("last")).await;
+    let remove = || RemoveImageRequest { image: named(IMAGE) };
+    let first = node.run(&pod, Node::shell("c", "sleep 1000")).await;
+    node.images.remove_image(remove()).await.unwrap();
+    // A container needs its configuration still, also one of whose image a killed runtime knows nothing more.
+    node.restart().await;
+    assert!(!is_empty(&node, BLOBS), "a container's configuration is gone");
+    // Whoever brings the same image again has the same blobs.
+    node.import_busybox().await;
+    node.runtime.remove_container(RemoveContainerRequest { container_id: first }).await.unwrap();
+    let image = find(&mut node, IMAGE).await.unwrap();
+    let kept = node.config.root.join(BLOBS).join(image.id.strip_prefix("sha256:").unwrap());
+    assert!(kept.exists(), "an image's configuration is gone");
+    let second = node.run(&pod, Node::shell("d", "sleep 1000")).await;
+    node.images.remove_image(remove()).await.unwrap();
+    assert!(kept.exists(), "a container's configuration is gone");
+    node.runtime.remove_container(RemoveContainerRequest { container_id: second }).await.unwrap();
+    assert!(is_empty(&node, BLOBS), "blobs are left");
+    // A pull that was killed before its image was known.
+    fs::write(node.config.root.join(BLOBS).join("c".repeat(64)), "lost").unwrap();
+    node.restart().await;
+    assert!(is_empty(&node, BLOBS), "a blob that nobody has is left");
+    node.finish().await;
+}
+
 /// A registry at the level of bytes, which can break off, stall or lie. Counts what it is asked for.
 struct Rough {
     address: String,

@@ -85,6 +85,32 @@ async fn a_container_that_a_killed_runtime_did_not_come_to_start_can_be_started(
     node.finish().await;
 }
 
+/// What a kubelet does that finds a container which one before it was about to start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_being_started_is_not_taken_for_one_that_never_was() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("busy")).await;
+    let id = node.create(&pod, Node::shell("c", "exit 0")).await;
+    let shim = Pid::from_raw(node.shim(&pod).await);
+    kill(shim, Signal::SIGSTOP).unwrap();
+    let start = tokio::spawn({
+        let (mut runtime, container_id) = (node.runtime.clone(), id.clone());
+        async move { runtime.start_container(StartContainerRequest { container_id }).await }
+    });
+    let folder = node.config.root.join("containers").join(&id);
+    eventually("its start", || async { record(&folder)["phase"].clone() }, |phase| phase == "Starting").await;
+    assert_eq!(node.status(&id).await.state(), ContainerState::ContainerCreated);
+    let remove = || RemoveContainerRequest { container_id: id.clone() };
+    let refused = node.runtime.remove_container(remove()).await.unwrap_err();
+    assert!(refused.message().contains("is in starting state, can't be removed"), "{refused}");
+    kill(shim, Signal::SIGCONT).unwrap();
+    start.await.unwrap().unwrap();
+    let status = node.wait_exited(&id).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
+    node.runtime.remove_container(remove()).await.unwrap();
+    node.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cgroup_goes_of_which_a_killed_runtime_wrote_nothing_down() {
     let mut node = Node::new().await;

@@ -15,10 +15,11 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
-use super::Target;
 use super::footprint::{footprint, idle, kill, pid_of, runs, shims};
-use super::places::{has_shim, places};
+use super::places::{has_shim, is_of_pulls, places};
+use super::registry::Registry;
 use super::runs::number;
+use super::{Target, node_with_a_witness};
 use crate::cluster::Cluster;
 use crate::image;
 
@@ -81,6 +82,7 @@ struct Walk {
     runtime: tokio::runtime::Runtime,
     target: Target,
     witness: PathBuf,
+    registry: Registry,
     /// What the node holds without pods, once it had one.
     before: BTreeMap<&'static str, usize>,
     /// How often anything was started again.
@@ -92,18 +94,12 @@ impl Walk {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("kubelet.yaml");
         std::fs::write(&config, KUBELET).unwrap();
-        let cluster = Cluster::up(&["--nodes", "1", "--kubelet-config", config.to_str().unwrap()]);
-        let archive = image::busybox(cluster.dir(), "docker.io/library/busybox:test");
-        cluster.knarr(&["image", "import", &archive]);
-        let witness = cluster.dir().join("witness");
-        std::fs::create_dir(&witness).unwrap();
-        // Pods that have users of their own write there, too.
-        std::fs::set_permissions(&witness, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        std::fs::create_dir(cluster.failpoints()).unwrap();
+        let (cluster, witness) = node_with_a_witness(&["--kubelet-config", config.to_str().unwrap()]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let target = Target { kubeconfig: cluster.kubeconfig() };
         let before = BTreeMap::new();
-        let mut walk = Self { cluster, folder, runtime, target, witness, before, revived: 0 };
+        let registry = Registry::start(&cluster);
+        let mut walk = Self { cluster, folder, runtime, target, witness, registry, before, revived: 0 };
         let pods = walk.pods();
         let made = pod("first", "docker.io/library/busybox:test", &walk.witness, End::Killed, false);
         walk.runtime.block_on(pods.create(&PostParams::default(), &made)).unwrap();
@@ -170,10 +166,15 @@ impl Walk {
         if places.iter().any(|place| place.starts_with("runtime.recover")) {
             pid_of(&self.cluster, "runtime").into_iter().for_each(kill);
         }
-        let image = format!("docker.io/library/{name}:test");
+        let mut image = format!("docker.io/library/{name}:test");
         let archive = image::busybox_with(self.cluster.dir(), &image, name);
+        let pulls = places.iter().any(|place| is_of_pulls(place));
+        if pulls {
+            image = self.registry.serve(&archive, name);
+        }
         self.until("the image", &held, |walk| {
-            walk.cluster.run_knarr(&["image", "import", &archive]).status.success()
+            let command = if pulls { ["image", "pull", &image] } else { ["image", "import", &archive] };
+            walk.cluster.run_knarr(&command).status.success()
         });
         let mut succeeded = false;
         let pods = self.pods();

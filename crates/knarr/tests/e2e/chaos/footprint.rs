@@ -43,6 +43,7 @@ pub fn footprint(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
         ("containers", count(run.join("nodes").join(&node).join("runtime/containers"))),
         ("launched containers", count(run.join("nodes").join(&node).join("runtime/launcher"))),
         ("layers", count(node_data.join("runtime/layers"))),
+        ("blobs", count(node_data.join("runtime/images/blobs/sha256"))),
         ("kept sandboxes", count(node_data.join("runtime/sandboxes"))),
         ("kept containers", count(node_data.join("runtime/containers"))),
         ("files of the kubelet", files(&node_data.join("kubelet"))),

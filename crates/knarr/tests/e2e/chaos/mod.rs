@@ -4,6 +4,7 @@ mod failpoints;
 mod footprint;
 mod history;
 mod places;
+mod registry;
 mod runs;
 mod shapes;
 mod watcher;
@@ -73,6 +74,20 @@ impl Target {
         let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
         client::connect::kubeconfig(&text).await.unwrap()
     }
+}
+
+/// A cluster of one node with an image, whose processes look for failpoints, and the folder in which its pods write down
+/// what ran of them.
+fn node_with_a_witness(flags: &[&str]) -> (Cluster, PathBuf) {
+    let cluster = Cluster::up(&[&["--nodes", "1"][..], flags].concat());
+    let archive = image::busybox(cluster.dir(), "docker.io/library/busybox:test");
+    cluster.knarr(&["image", "import", &archive]);
+    let witness = cluster.dir().join("witness");
+    std::fs::create_dir(&witness).unwrap();
+    // Pods that have users of their own write there, too.
+    std::fs::set_permissions(&witness, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::create_dir(cluster.failpoints()).unwrap();
+    (cluster, witness)
 }
 
 #[test]

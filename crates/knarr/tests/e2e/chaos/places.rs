@@ -51,6 +51,11 @@ pub fn places() -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// Whether only a pull comes there: what is imported does not arrive bit by bit.
+pub fn is_of_pulls(place: &str) -> bool {
+    ["runtime.image.layer_arrived", "runtime.image.layer_pulled"].contains(&place)
+}
+
 /// Whether a pod's shim is there while its runtime comes to a place.
 pub fn has_shim(place: &str) -> bool {
     let without = [

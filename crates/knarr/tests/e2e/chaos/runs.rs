@@ -6,7 +6,7 @@
 //! there, or anything at any time. `KNARR_CHAOS_RUNS` and `KNARR_CHAOS_SEED` set another number of runs and another course.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 
-use super::Target;
 use super::footprint::{footprint, idle, kill, pid_of, programs, shims};
-use super::places::places;
+use super::places::{is_of_pulls, places};
+use super::registry::Registry;
 use super::shapes::{self, LABEL, is_lasting, is_over, pod};
+use super::{Target, node_with_a_witness};
 use crate::cluster::Cluster;
 use crate::image;
 
@@ -27,8 +28,8 @@ const RUNS: u64 = 40;
 const CROWD: usize = 6;
 /// How long somebody may take to come to a place.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// How long a launcher is waited for: it lives for a few milliseconds.
-const LAUNCH: Duration = Duration::from_millis(300);
+/// Where a launcher waits before it does anything.
+const LAUNCHER: &str = "runtime.launcher.begun";
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,8 @@ enum Moment {
     Itself(String, u64),
     /// While somebody is at a place.
     Beside(String, Victim),
+    /// While a launcher waits.
+    Launching(Victim),
     /// Whenever.
     Any(Victim),
 }
@@ -54,13 +57,14 @@ enum Moment {
 impl Moment {
     fn draw(random: &dyn Random, places: &[String]) -> Self {
         let place = || places[usize::try_from(random.below(places.len() as u64)).unwrap()].clone();
-        let victims = [Victim::Runtime, Victim::Agent, Victim::Shim, Victim::Launcher, Victim::Server];
+        let victims = [Victim::Runtime, Victim::Agent, Victim::Shim, Victim::Server];
         let victim = |of: u64| victims[usize::try_from(random.below(of)).unwrap()];
-        match random.below(8) {
+        match random.below(10) {
             0..=4 => Self::Itself(place(), random.below(3)),
-            // Launchers live too short to be found while somebody waits.
             5 | 6 => Self::Beside(place(), victim(3)),
-            _ => Self::Any(victim(5)),
+            7 => Self::Launching(Victim::Launcher),
+            8 => Self::Launching(victim(3)),
+            _ => Self::Any(victim(4)),
         }
     }
 }
@@ -84,6 +88,7 @@ struct Crowd {
     pods: Api<Pod>,
     random: SeededRandom,
     witness: PathBuf,
+    registry: Registry,
     own_users: bool,
     next: u64,
     problems: Vec<String>,
@@ -92,15 +97,8 @@ struct Crowd {
 
 impl Crowd {
     fn new(seed: u64) -> Self {
-        let cluster = Cluster::up(&["--nodes", "1"]);
-        let archive = image::busybox(cluster.dir(), "docker.io/library/busybox:test");
-        cluster.knarr(&["image", "import", &archive]);
+        let (cluster, witness) = node_with_a_witness(&[]);
         cluster.apply(shapes::NEEDS);
-        let witness = cluster.dir().join("witness");
-        std::fs::create_dir(&witness).unwrap();
-        // Pods that have users of their own write there, too.
-        std::fs::set_permissions(&witness, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        std::fs::create_dir(cluster.failpoints()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let target = Target { kubeconfig: cluster.kubeconfig() };
         let client = runtime.block_on(target.client());
@@ -110,8 +108,10 @@ impl Crowd {
         let own_users = handlers
             .filter_map(|handler| handler.features.as_ref())
             .any(|features| features.user_namespaces == Some(true));
+        let registry = Registry::start(&cluster);
         Self {
             cluster,
+            registry,
             runtime,
             pods: Api::namespaced(client, "default"),
             random: SeededRandom::new(seed),
@@ -175,7 +175,14 @@ impl Crowd {
         } else if place.starts_with("runtime.image") {
             let name = format!("docker.io/library/k{}:test", self.next);
             let archive = image::busybox_with(self.cluster.dir(), &name, &name);
-            commands.push(self.cluster.own_command(&["image", "import", &archive]));
+            let name = if is_of_pulls(place) {
+                let name = self.registry.serve(&archive, &format!("k{}", self.next));
+                commands.push(self.cluster.own_command(&["image", "pull", &name]));
+                name
+            } else {
+                commands.push(self.cluster.own_command(&["image", "import", &archive]));
+                name
+            };
             commands.push(self.cluster.own_command(&["image", "rm", &name]));
         }
         (!commands.is_empty()).then(|| {
@@ -197,7 +204,7 @@ impl Crowd {
                 let chosen = usize::try_from(self.random.below(shims.len().max(1) as u64)).unwrap();
                 shims.drain(..).skip(chosen).take(1).collect()
             }
-            Victim::Launcher => launcher(&data).into_iter().collect::<Vec<_>>(),
+            Victim::Launcher => programs(&data, "launcher-"),
         };
         found.iter().copied().for_each(kill);
         println!("{} {victim:?} {found:?}", SystemClock::shared().now());
@@ -251,6 +258,7 @@ impl Crowd {
         match moment {
             Moment::Itself(place, passes) => self.at_place(&place, &passes.to_string(), None),
             Moment::Beside(place, victim) => self.at_place(&place, "hold", Some(victim)),
+            Moment::Launching(victim) => self.at_place(LAUNCHER, "hold", Some(victim)),
             Moment::Any(victim) => {
                 self.stir();
                 std::thread::sleep(Duration::from_millis(self.random.below(350)));
@@ -288,16 +296,6 @@ fn name(pod: &Pod) -> &str {
 /// What these pods do not lead to: they have no processors for themselves, no manifests, and no kubelet misses their end.
 fn is_elsewhere(place: &str) -> bool {
     ["kubelet.checkpoint", "kubelet.mirror", "kubelet.orphan"].iter().any(|part| place.starts_with(part))
-}
-
-fn launcher(data: &Path) -> Option<i32> {
-    let until = Instant::now() + LAUNCH;
-    while Instant::now() < until {
-        if let Some(found) = programs(data, "launcher-").first() {
-            return Some(*found);
-        }
-    }
-    None
 }
 
 /// A number that the environment may set.

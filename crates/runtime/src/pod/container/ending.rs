@@ -204,9 +204,43 @@ pub(in crate::pod) async fn end(core: &Arc<Core>, container: &Arc<Container>) ->
 }
 
 /// Removes a container, stopping it first. An unknown one is removed already.
+///
+/// # Errors
+/// Among others when it is being started, as with containerd: whoever asks saw one that never ran, and would end one
+/// that runs. A kubelet that takes over from one that was killed in the middle of a start is such a one.
 pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let Some(container) = core.container(id) else { return Ok(()) };
-    let _turn = put_away(core, &container).await?;
+    let turn = match container.state().phase {
+        ContainerPhase::Created => {
+            let turn = container.turn.lock().await;
+            if !matches!(container.state().phase, ContainerPhase::Created) {
+                return Err(starting(&container));
+            }
+            clean(core, &container).await?;
+            turn
+        }
+        ContainerPhase::Starting => return Err(starting(&container)),
+        ContainerPhase::Running { .. } | ContainerPhase::Exited(_) => put_away(core, &container).await?,
+    };
+    forget(core, &container, turn).await
+}
+
+fn starting(container: &Container) -> PodError {
+    PodError::State(format!("container {} is in starting state, can't be removed", container.id))
+}
+
+/// Removes a container of a sandbox that is removed, whatever it does.
+pub(in crate::pod) async fn remove_any(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodError> {
+    let turn = put_away(core, container).await?;
+    forget(core, container, turn).await
+}
+
+/// Has nobody know any more of a container that is put away.
+async fn forget(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    _turn: tokio::sync::MutexGuard<'_, ()>,
+) -> Result<(), PodError> {
     if let Some(sandbox) = core.sandbox(&container.sandbox) {
         let state = container.state();
         let shim = sandbox.shim.lock().await.shim.clone();
@@ -229,8 +263,9 @@ pub async fn remove(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let (one, id) = (core.clone(), container.id.clone());
     blocking(move || discard(&one, &id)).await?;
     failpoint::hit("runtime.container.removed");
-    core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerDeletedEvent);
+    // Whoever is told asks at once, and is not to find it any more.
     core.containers.lock().remove(&container.id);
+    core.announce(&container.id, &container.sandbox, ContainerEventType::ContainerDeletedEvent);
     let core = core.clone();
     blocking(move || {
         core.collect_layers();

@@ -48,6 +48,10 @@ fn pipes(config: &ContainerConfig) -> io::Result<Pipes> {
 pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     let container = core.need_container(id)?;
     let _turn = container.turn.lock().await;
+    if core.container(&container.id).is_none() {
+        // It was removed while this waited.
+        return Err(PodError::NoContainer(container.id.clone()));
+    }
     if !matches!(container.state().phase, ContainerPhase::Created) {
         return Err(PodError::State(format!("container {} was started before", container.id)));
     }
@@ -108,6 +112,7 @@ async fn launch(
         "cgroups": core.cgroups.ready(&container.state().cgroup),
         "program": program,
         "lean": core.lean.as_ref().map(Lean::path),
+        "hold": failpoint::hold_elsewhere("runtime.launcher.begun"),
     });
     let input = pipe::memory_file(input.to_string().as_bytes()).map_err(failed())?;
     let launcher = File::open(&core.programs.launcher).map_err(PodError::io("opening the launcher"))?;

@@ -9,28 +9,16 @@ use super::Container;
 use crate::state::{ContainerPhase, Exit};
 
 impl Container {
-    /// Its state in the CRI's words.
-    pub fn cri_state(&self) -> CriState {
-        match self.state().phase {
-            ContainerPhase::Created | ContainerPhase::Starting => CriState::ContainerCreated,
-            ContainerPhase::Running { .. } => CriState::ContainerRunning,
-            ContainerPhase::Exited(_) => CriState::ContainerExited,
-        }
-    }
-
     /// For `ContainerStatus`.
     pub fn status(&self) -> ContainerStatus {
+        // Looked at once: one that ends meanwhile must not be told as one that ended without an exit.
         let state = self.state();
-        let exit = match &state.phase {
-            ContainerPhase::Exited(exit) => exit.clone(),
-            ContainerPhase::Running { started_at, .. } => Exit { started_at: *started_at, ..no_exit() },
-            _ => no_exit(),
-        };
+        let (told, exit) = told(&state.phase);
         let (uid, gid, groups) = state.user;
         ContainerStatus {
             id: self.id.clone(),
             metadata: self.config.metadata.clone(),
-            state: self.cri_state() as i32,
+            state: told as i32,
             created_at: state.created_at,
             started_at: exit.started_at,
             finished_at: exit.finished_at,
@@ -68,7 +56,7 @@ impl Container {
             metadata: self.config.metadata.clone(),
             image: self.config.image.clone(),
             image_ref: state.image_ref,
-            state: self.cri_state() as i32,
+            state: told(&state.phase).0 as i32,
             created_at: state.created_at,
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),
@@ -77,9 +65,16 @@ impl Container {
     }
 }
 
-/// Of a container that has not ended.
-fn no_exit() -> Exit {
-    Exit { started_at: 0, finished_at: 0, code: 0, reason: String::new(), message: String::new() }
+/// How a container is, in the CRI's words, and its times and exit as far as there are any.
+fn told(phase: &ContainerPhase) -> (CriState, Exit) {
+    let none = Exit { started_at: 0, finished_at: 0, code: 0, reason: String::new(), message: String::new() };
+    match phase {
+        ContainerPhase::Created | ContainerPhase::Starting => (CriState::ContainerCreated, none),
+        ContainerPhase::Running { started_at, .. } => {
+            (CriState::ContainerRunning, Exit { started_at: *started_at, ..none })
+        }
+        ContainerPhase::Exited(exit) => (CriState::ContainerExited, exit.clone()),
+    }
 }
 
 /// The CRI numbers signals by name, in the alphabet's order.
@@ -95,4 +90,20 @@ pub(super) fn cri_signal(number: i32) -> i32 {
         },
     };
     Signal::from_str_name(&name).unwrap_or_default() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_and_its_exit_are_told_together() {
+        let exit =
+            Exit { started_at: 1, finished_at: 2, code: 3, reason: "Error".into(), message: String::new() };
+        assert_eq!(told(&ContainerPhase::Exited(exit.clone())), (CriState::ContainerExited, exit));
+        let process = crate::sys::process::Process { pid: 1, start_time: 2, boot: "b".into() };
+        let (state, running) = told(&ContainerPhase::Running { process, started_at: 4 });
+        assert_eq!((state, running.started_at, running.finished_at), (CriState::ContainerRunning, 4, 0));
+        assert_eq!(told(&ContainerPhase::Starting).0, CriState::ContainerCreated);
+    }
 }
