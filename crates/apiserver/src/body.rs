@@ -73,6 +73,7 @@ pub fn error(error: &ApiError, protobuf: bool) -> Response<Body> {
     if retry > 0 && matches!(error.code, 429 | 503 | 504) {
         response.headers_mut().insert(header::RETRY_AFTER, retry.into());
     }
+    crate::warning::add(response.headers_mut(), &error.warnings);
     response
 }
 

@@ -31,4 +31,5 @@ pub mod security;
 pub mod server;
 pub mod start;
 pub mod status;
+mod warning;
 pub mod write;

@@ -147,7 +147,7 @@ impl DeleteOptions {
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (None, None) => None,
             (Some(other), _) => {
-                errors.not_supported(&policy, other, &["Foreground", "Background", "Orphan", "nil"]);
+                errors.not_supported_in_order(&policy, other, &["Foreground", "Background", "Orphan", "nil"]);
                 None
             }
         };

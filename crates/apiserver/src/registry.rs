@@ -106,6 +106,29 @@ impl Resource {
         self.custom.is_none()
     }
 
+    /// Whether an update may leave out which version it replaces (upstream's `AllowUnconditionalUpdate`).
+    pub fn may_be_replaced_blindly(&self) -> bool {
+        let guarded = match self.group.as_str() {
+            "certificates.k8s.io" => {
+                matches!(self.plural.as_str(), "podcertificaterequests" | "clustertrustbundles")
+            }
+            "storage.k8s.io" => matches!(
+                self.plural.as_str(),
+                "csidrivers" | "csistoragecapacities" | "volumeattachments" | "csinodes"
+            ),
+            "policy" => self.plural == "poddisruptionbudgets",
+            "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "apiregistration.k8s.io"
+            | "coordination.k8s.io"
+            | "internal.apiserver.k8s.io"
+            | "node.k8s.io"
+            | "storagemigration.k8s.io" => true,
+            _ => false,
+        };
+        self.custom.is_none() && !guarded
+    }
+
     /// The subresource of this name.
     pub fn sub(&self, name: &str) -> Option<&Sub> {
         self.subresources.iter().find(|sub| sub.name == name)

@@ -16,6 +16,8 @@ pub struct ApiError {
     pub message: String,
     /// What it is about, for programs.
     pub details: Option<Box<Details>>,
+    /// What its author should know beside.
+    pub warnings: Vec<String>,
 }
 
 /// `metav1.StatusDetails`.
@@ -56,7 +58,14 @@ pub fn qualified(group: &str, resource: &str) -> String {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, warnings: Vec::new() }
+    }
+
+    /// The same, with what there was to be warned of before it.
+    #[must_use]
+    pub fn warned(mut self, warnings: Vec<String>) -> Self {
+        self.warnings.splice(..0, warnings);
+        self
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -105,7 +114,13 @@ impl ApiError {
 
     /// 422 with a cause for each field.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &Errors) -> Self {
-        let texts: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+        // The same text of two errors is said once; there is a cause for each.
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.0.iter().map(ToString::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -7,7 +7,7 @@ use schema::Object;
 use crate::content;
 use crate::edit;
 use crate::field::{At, Errors, Json};
-use crate::meta::age;
+use crate::meta::{self, NameRule, age};
 use crate::pod::validate::read::{has, int, is_true, items, maybe, sub, text};
 use crate::pod::validate::{resources, scheduling, selector, shown};
 use crate::rules::{Cell, Column, GENERIC, Rules};
@@ -77,8 +77,10 @@ fn validate_priority(class: &Object, errors: &mut Errors) {
 pub(crate) const RUNTIME: Rules = Rules {
     prepare_create: |_| {},
     prepare_update: |_, _, _| {},
-    validate: validate_runtime,
+    validate_create: validate_runtime,
     validate_update: |new, old, _, errors| {
+        meta::validate(new, NameRule::Subdomain, false, errors);
+        validate_runtime(new, errors);
         if new.get("handler") != old.get("handler") {
             errors.invalid(&At::new("handler"), text(new, "handler"), "field is immutable");
         }

@@ -71,3 +71,36 @@ pub(crate) fn get<'o>(object: &'o Object, path: &[&str]) -> &'o str {
 pub(crate) fn structs<'o>(object: &'o Object, path: &[&str]) -> impl Iterator<Item = &'o Object> {
     object.list_at(path).unwrap_or_default().iter().filter_map(Value::as_struct)
 }
+
+/// Whether two objects say the same: nothing, an empty list and an empty map are one, and so are an absent field and
+/// its zero value where Go cannot tell them apart (`apiequality.Semantic.DeepEqual`).
+pub(crate) fn same(a: &Object, b: &Object) -> bool {
+    a.ty().fields.iter().all(|field| match (a.get(&field.json), b.get(&field.json)) {
+        (None, None) => true,
+        (Some(a), Some(b)) => same_value(a, b),
+        (Some(one), None) | (None, Some(one)) => is_nothing(one, field.pointer),
+    })
+}
+
+fn same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Struct(a), Value::Struct(b)) => same(a, b),
+        (Value::List(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_value(a, b))
+        }
+        _ => a == b,
+    }
+}
+
+fn is_nothing(value: &Value, pointer: bool) -> bool {
+    match value {
+        Value::List(items) => items.is_empty(),
+        Value::Map(entries) => entries.is_empty(),
+        _ if pointer => false,
+        Value::Str(text) => text.is_empty(),
+        Value::Int(number) => *number == 0,
+        Value::Bool(flag) => !flag,
+        Value::Struct(inner) => same(inner, &Object::new(inner.ty().clone())),
+        _ => false,
+    }
+}

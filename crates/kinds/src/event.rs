@@ -18,6 +18,7 @@ pub(crate) const CORE: Rules = Rules {
     prepare_create: |_| {},
     prepare_update: |_, _, _| {},
     validate: |event, errors| legacy(event, &CORE_FIELDS, errors),
+    name: crate::meta::NameRule::PathSegment,
     columns: &[
         column("Last Seen", "string", 0),
         column("Type", "string", 0),
@@ -95,9 +96,14 @@ const OWN_FIELDS: Names = Names { object: "regarding", controller: "reportingCon
 pub(crate) const OWN: Rules = Rules {
     prepare_create: |_| {},
     prepare_update: |_, _, _| {},
-    validate: |event, errors| legacy(event, &OWN_FIELDS, errors),
-    validate_create: |event, errors| strict(event, errors),
-    validate_update: unchanged,
+    validate_create: |event, errors| {
+        legacy(event, &OWN_FIELDS, errors);
+        strict(event, errors);
+    },
+    validate_update: |new, old, part, errors| {
+        legacy(new, &OWN_FIELDS, errors);
+        unchanged(new, old, part, errors);
+    },
     columns: CORE.columns,
     cells: |event, now| {
         let text = |path: &[&str]| edit::get(event, path).to_owned();
@@ -211,6 +217,7 @@ fn unchanged(new: &Object, old: &Object, _: Part, errors: &mut Errors) {
         ("deprecatedFirstTimestamp", "firstTimestamp"),
         ("deprecatedLastTimestamp", "lastTimestamp"),
         ("deprecatedCount", "count"),
+        ("reason", "reason"),
         ("type", "type"),
         ("eventTime", "eventTime"),
         ("action", "action"),
@@ -226,6 +233,12 @@ fn unchanged(new: &Object, old: &Object, _: Part, errors: &mut Errors) {
             Some(Value::Int(number)) => number.to_string(),
             Some(Value::Struct(inner)) => shown::internal(inner),
             Some(Value::Time(time)) => format!("\"{time}\""),
+            None if matches!(field, "reason" | "note" | "type" | "action")
+                || field.starts_with("reporting") =>
+            {
+                "\"\"".to_owned()
+            }
+            None if field == "deprecatedCount" => "0".to_owned(),
             _ => "null".to_owned(),
         };
         errors.invalid(&At::new(shown), Json(value), "field is immutable");

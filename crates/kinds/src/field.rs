@@ -284,6 +284,11 @@ impl Errors {
         self.push(path, ErrorType::Forbidden, None, detail);
     }
 
+    /// It could not be found out whether the value is right.
+    pub fn internal(&mut self, path: &impl ToPath, detail: impl Into<String>) {
+        self.push(path, ErrorType::Internal, None, detail);
+    }
+
     /// The value is none of `allowed`.
     pub fn not_supported(&mut self, path: &impl ToPath, value: impl Shown, allowed: &[&str]) {
         let mut sorted: Vec<_> = allowed.iter().map(|value| format!("{value:?}")).collect();

@@ -2,7 +2,9 @@
 
 use schema::{Map, Object, Value};
 
-use crate::field::{Errors, Path};
+use crate::content::{self, Problems};
+use crate::field::{Errors, Json, Path};
+use crate::pod::validate::shown;
 
 /// What a name must look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,33 +23,60 @@ pub enum NameRule {
 pub fn validate(object: &Object, rule: NameRule, namespaced: bool, errors: &mut Errors) {
     let path = Path::new("metadata");
     if !object.generate_name().is_empty() {
-        let trimmed = object.generate_name().trim_end_matches('-');
-        let shown = if trimmed.is_empty() { "a" } else { trimmed };
-        if let Some(why) = rule.check(shown) {
-            errors.invalid(&path.child("generateName"), object.generate_name(), why);
-        }
+        let name = object.generate_name();
+        errors.each(&path.child("generateName"), name, rule.check_prefix(name));
     }
     if object.name().is_empty() {
         errors.required(&path.child("name"), "name or generateName is required");
-    } else if let Some(why) = rule.check(object.name()) {
-        errors.invalid(&path.child("name"), object.name(), why);
+    } else {
+        errors.each(&path.child("name"), object.name(), rule.check(object.name()));
     }
     if namespaced {
         if object.namespace().is_empty() {
             errors.required(&path.child("namespace"), "");
-        } else if let Some(why) = NameRule::Label.check(object.namespace()) {
-            errors.invalid(&path.child("namespace"), object.namespace(), why);
+        } else {
+            errors.each(&path.child("namespace"), object.namespace(), content::label(object.namespace()));
         }
     } else if !object.namespace().is_empty() {
         errors.forbidden(&path.child("namespace"), "not allowed on this type");
     }
+    if object.generation() < 0 {
+        errors.invalid(&path.child("generation"), object.generation(), NOT_NEGATIVE);
+    }
+    always(object, &path, errors);
+    finalizers(object, &path.child("finalizers"), errors);
+}
+
+/// What must be right in every write of an object.
+fn always(object: &Object, path: &Path, errors: &mut Errors) {
     labels(object.labels(), &path.child("labels"), errors);
     annotations(object.annotations(), &path.child("annotations"), errors);
     owners(object, &path.child("ownerReferences"), errors);
+}
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+fn finalizers(object: &Object, path: &Path, errors: &mut Errors) {
+    let finalizers = object.finalizers();
+    for finalizer in &finalizers {
+        errors.each(path, finalizer, content::qualified_name(finalizer));
+    }
+    if finalizers.contains(&ORPHAN) && finalizers.contains(&FOREGROUND) {
+        let shown: Vec<_> = finalizers.iter().map(|name| format!("{name:?}")).collect();
+        let why = format!("finalizer {FOREGROUND} and {ORPHAN} cannot be both set");
+        errors.invalid(path, Json(format!("[{}]", shown.join(","))), why);
+    }
+}
+
+/// A finalizer of a built-in kind has a domain before its name, or is one of Kubernetes' own
+/// (`pkg/apis/core/validation.ValidateObjectMeta`).
+pub fn standard_finalizers(object: &Object, errors: &mut Errors) {
+    let path = Path::new("metadata").child("finalizers");
     for (index, finalizer) in object.finalizers().into_iter().enumerate() {
-        let path = path.child("finalizers").index(index);
-        if let Some(why) = qualified_name(finalizer) {
-            errors.invalid(&path, finalizer, why);
+        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | ORPHAN | FOREGROUND) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(index), finalizer, why);
         }
     }
 }
@@ -55,20 +84,12 @@ pub fn validate(object: &Object, rule: NameRule, namespaced: bool, errors: &mut 
 /// What is wrong with a change of metadata (`ValidateObjectMetaUpdate`).
 pub fn validate_update(new: &Object, old: &Object, errors: &mut Errors) {
     let path = Path::new("metadata");
-    for (field, new, old) in
-        [("name", new.name(), old.name()), ("namespace", new.namespace(), old.namespace())]
-    {
-        if new != old {
-            errors.invalid(&path.child(field), new, "field is immutable");
-        }
-    }
-    if new.generation() < old.generation() {
-        errors.invalid(&path.child("generation"), new.generation(), "must not be decremented");
-    }
     if old.deletion_timestamp().is_some() {
         let had = old.finalizers();
-        let added: Vec<_> = new.finalizers().into_iter().filter(|name| !had.contains(name)).collect();
+        let mut added: Vec<_> = new.finalizers().into_iter().filter(|name| !had.contains(name)).collect();
         if !added.is_empty() {
+            added.sort_unstable();
+            added.dedup();
             let list = added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
             let why = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
@@ -76,17 +97,38 @@ pub fn validate_update(new: &Object, old: &Object, errors: &mut Errors) {
             errors.forbidden(&path.child("finalizers"), why);
         }
     }
+    if new.generation() < 0 {
+        errors.invalid(&path.child("generation"), new.generation(), NOT_NEGATIVE);
+    }
+    if new.generation() < old.generation() {
+        errors.invalid(&path.child("generation"), new.generation(), "must not be decremented");
+    }
+    for (field, new, old) in
+        [("name", new.name(), old.name()), ("namespace", new.namespace(), old.namespace())]
+    {
+        if new != old {
+            errors.invalid(&path.child(field), new, "field is immutable");
+        }
+    }
+    if new.deletion_timestamp() != old.deletion_timestamp() {
+        let shown = new.deletion_timestamp().map_or_else(|| "null".to_owned(), |time| format!("\"{time}\""));
+        errors.invalid(&path.child("deletionTimestamp"), Json(shown), "field is immutable");
+    }
+    let grace = |object: &Object| object.int_at(&["metadata", "deletionGracePeriodSeconds"]);
+    if grace(new) != grace(old) {
+        let shown = grace(new).map_or_else(|| "null".to_owned(), |seconds| seconds.to_string());
+        errors.invalid(&path.child("deletionGracePeriodSeconds"), Json(shown), "field is immutable");
+    }
+    always(new, &path, errors);
 }
+
+const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 /// What is wrong with labels.
 pub fn labels(labels: Option<&Map>, path: &Path, errors: &mut Errors) {
     for (key, value) in labels.into_iter().flat_map(Map::strings) {
-        if let Some(why) = qualified_name(key) {
-            errors.invalid(path, key, why);
-        }
-        if let Some(why) = label_value(value) {
-            errors.invalid(path, value, why);
-        }
+        errors.each(path, key, content::qualified_name(key));
+        errors.each(path, value, content::label_value(value));
     }
 }
 
@@ -96,9 +138,7 @@ const MAX_ANNOTATIONS: usize = 256 * 1024;
 fn annotations(annotations: Option<&Map>, path: &Path, errors: &mut Errors) {
     let mut size = 0;
     for (key, value) in annotations.into_iter().flat_map(Map::strings) {
-        if let Some(why) = qualified_name(&key.to_lowercase()) {
-            errors.invalid(path, key, why);
-        }
+        errors.each(path, key, content::qualified_name(&key.to_lowercase()));
         size += key.len() + value.len();
     }
     if size > MAX_ANNOTATIONS {
@@ -107,17 +147,24 @@ fn annotations(annotations: Option<&Map>, path: &Path, errors: &mut Errors) {
 }
 
 fn owners(object: &Object, path: &Path, errors: &mut Errors) {
+    let owners = object.owner_references();
     let mut controller: Option<String> = None;
-    for (index, owner) in object.owner_references().iter().enumerate() {
-        let path = path.index(index);
+    for (index, owner) in owners.iter().enumerate() {
+        let at = path.index(index);
         let text = |field: &str| owner.child(field).and_then(Value::as_str).unwrap_or_default();
+        let version = text("apiVersion");
+        let malformed = version.matches('/').count() > 1 || version.ends_with('/');
+        if !version.is_empty() && malformed {
+            errors.invalid(&at.child("apiVersion"), version, "must be <group>/<version> or <version>");
+        }
         for field in ["apiVersion", "kind", "name", "uid"] {
             if text(field).is_empty() {
-                match field {
-                    "apiVersion" => errors.invalid(&path.child(field), "", "version must not be empty"),
-                    _ => errors.required(&path.child(field), ""),
-                }
+                errors.required(&at.child(field), "must not be empty");
             }
+        }
+        let json = |owner: &Value| owner.as_struct().map(shown::json).unwrap_or_default();
+        if (version, text("kind")) == ("v1", "Event") {
+            errors.invalid(&at, Json(json(owner)), "/v1, Kind=Event is disallowed from being an owner");
         }
         if owner.child("controller").and_then(Value::as_bool) == Some(true) {
             let name = format!("{}/{}", text("kind"), text("name"));
@@ -125,18 +172,15 @@ fn owners(object: &Object, path: &Path, errors: &mut Errors) {
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                 );
-                errors.invalid(&path, crate::field::Json(String::new()), why);
+                let all: Vec<_> = owners.iter().map(json).collect();
+                errors.invalid(path, Json(format!("[{}]", all.join(","))), why);
             }
             controller.get_or_insert(name);
         }
     }
 }
 
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
 fn is_label(text: &str) -> bool {
     let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -146,72 +190,44 @@ fn is_label(text: &str) -> bool {
         && text.bytes().last().is_some_and(lower)
 }
 
-fn is_word(text: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_alphanumeric();
-    text.bytes().all(|byte| word(byte) || b"-_.".contains(&byte))
-        && text.bytes().next().is_some_and(word)
-        && text.bytes().last().is_some_and(word)
-}
-
 impl NameRule {
-    /// What is wrong with a name; `None` when nothing is.
-    pub fn check(self, name: &str) -> Option<String> {
-        let too_long = |max: usize| (name.len() > max).then(|| format!("must be no more than {max} bytes"));
+    /// What is wrong with a name.
+    pub fn check(self, name: &str) -> Problems {
+        let segment = |name: &str| match name {
+            "." | ".." => vec![format!("may not be '{name}'").into()],
+            _ => ["/", "%"]
+                .iter()
+                .filter(|bad| name.contains(**bad))
+                .map(|bad| format!("may not contain '{bad}'").into())
+                .collect(),
+        };
         match self {
-            Self::Subdomain => {
-                too_long(253).or_else(|| (!name.split('.').all(is_label)).then(|| SUBDOMAIN.to_owned()))
-            }
-            Self::Label => too_long(63).or_else(|| (!is_label(name)).then(|| LABEL.to_owned())),
+            Self::Subdomain => content::subdomain(name),
+            Self::Label => content::label(name),
             Self::Label1035 => {
-                let fits = is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase());
-                too_long(63).or_else(|| (!fits).then(|| LABEL_1035.to_owned()))
+                let mut problems = Problems::new();
+                if name.len() > 63 {
+                    problems.push("must be no more than 63 characters".into());
+                }
+                if !(is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase())) {
+                    problems.push(LABEL_1035.into());
+                }
+                problems
             }
-            Self::PathSegment => match name {
-                "." | ".." => Some(format!("may not be '{name}'")),
-                _ => ["/", "%"]
-                    .iter()
-                    .find(|bad| name.contains(**bad))
-                    .map(|bad| format!("may not contain '{bad}'")),
-            },
+            Self::PathSegment => segment(name),
         }
     }
-}
 
-/// What is wrong with the key of a label, an annotation or a finalizer.
-pub fn qualified_name(key: &str) -> Option<String> {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    if name.contains('/') {
-        return Some(format!(
-            "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
-            QUALIFIED.trim_start_matches("name part ")
-        ));
-    }
-    if let Some(prefix) = prefix {
-        if prefix.is_empty() {
-            return Some("prefix part must be non-empty".to_owned());
+    /// What is wrong with the beginning of a name, to which letters will be added: a dash at its end is none.
+    pub fn check_prefix(self, prefix: &str) -> Problems {
+        let long = prefix.len() > 1 && prefix.ends_with('-');
+        match self {
+            Self::PathSegment => {
+                self.check(prefix).into_iter().filter(|why| !why.starts_with("may not be")).collect()
+            }
+            _ if long => self.check(&format!("{}a", prefix.get(..prefix.len() - 2).unwrap_or_default())),
+            _ => self.check(prefix),
         }
-        if let Some(why) = NameRule::Subdomain.check(prefix) {
-            return Some(format!("prefix part {why}"));
-        }
-    }
-    match name {
-        "" => Some("name part must be non-empty".to_owned()),
-        name if name.len() > 63 => Some("name part must be no more than 63 bytes".to_owned()),
-        name if !is_word(name) => Some(QUALIFIED.to_owned()),
-        _ => None,
-    }
-}
-
-/// What is wrong with the value of a label.
-pub fn label_value(value: &str) -> Option<String> {
-    match value {
-        "" => None,
-        value if value.len() > 63 => Some("must be no more than 63 bytes".to_owned()),
-        value if !is_word(value) => Some(LABEL_VALUE.to_owned()),
-        _ => None,
     }
 }
 

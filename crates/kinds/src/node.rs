@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use schema::Object;
+use schema::{Object, Value};
 
 use crate::content;
 use crate::edit;
 use crate::field::{At, Errors, Json};
-use crate::meta::age;
-use crate::pod::validate::read::{amounts, int, items, sub, text, texts};
+use crate::meta::{self, NameRule, age};
+use crate::pod::round;
+use crate::pod::validate::read::{amounts, has, int, items, sub, text, texts};
 use crate::pod::validate::{resources, scheduling, shown};
 use crate::rules::{Cell, Column, GENERIC, Part, Rules, generic_prepare_update};
 
@@ -32,6 +33,7 @@ pub(crate) const RULES: Rules = Rules {
     prepare_update,
     validate_create,
     validate_update,
+    warnings,
     columns: &[
         Column { name: "Name", ty: "string", format: "name", priority: 0 },
         column("Status", "string", 0),
@@ -97,11 +99,39 @@ fn node_cells(node: &Object, now: i64) -> Vec<Cell> {
 
 /// What a node has it can give, unless it says otherwise.
 fn defaults(node: &mut Object) {
+    edit::within(node, "spec", one_or_more_networks);
     edit::within(node, "status", |status| {
         if let (None, Some(capacity)) = (status.get("allocatable"), status.get("capacity").cloned()) {
             status.set("allocatable", capacity);
         }
+        for field in ["capacity", "allocatable"] {
+            round(status, field);
+        }
     });
+}
+
+/// `podCIDR` is the first of `podCIDRs`, and the only one where the two differ.
+fn one_or_more_networks(spec: &mut Object) {
+    let single = text(spec, "podCIDR").to_owned();
+    let first = texts(spec, "podCIDRs").next().map(str::to_owned);
+    match first {
+        Some(first) if single.is_empty() => {
+            spec.set("podCIDR", first);
+        }
+        first if !single.is_empty() && first.as_ref() != Some(&single) => {
+            spec.set("podCIDRs", Value::List(vec![Value::Str(single)]));
+        }
+        _ => {}
+    }
+}
+
+/// Keeps `field` of the part only where the old object has it: what the API no longer offers.
+fn no_longer(new: &mut Object, old: &Object, part: &str, field: &str) {
+    if old.at(&[part, field]).is_none() {
+        edit::within(new, part, |part| {
+            part.remove(field);
+        });
+    }
 }
 
 /// A node's generation says nothing: upstream never counts it.
@@ -117,15 +147,18 @@ fn prepare_update(new: &mut Object, old: &Object, part: Part) {
                 new.remove("spec");
             }
         }
+        no_longer(new, old, "status", "config");
     } else {
         generic_prepare_update(new, old, part);
+        no_longer(new, old, "spec", "configSource");
     }
     new.set_generation(old.generation());
 }
 
 fn validate_create(node: &Object, errors: &mut Errors) {
     taints(node, errors);
-    quantities(node, errors);
+    amounts_of(node, errors);
+    swap(node, errors);
     declared_features(node, errors);
     pod_networks(node, errors);
 }
@@ -152,7 +185,7 @@ fn taints(node: &Object, errors: &mut Errors) {
     }
 }
 
-fn quantities(node: &Object, errors: &mut Errors) {
+fn amounts_of(node: &Object, errors: &mut Errors) {
     let Some(status) = sub(node, "status") else { return };
     let at = At::new("status");
     for field in ["capacity", "allocatable"] {
@@ -161,10 +194,24 @@ fn quantities(node: &Object, errors: &mut Errors) {
             resources::quantity(name, &value, &at.child(name), errors);
         }
     }
+}
+
+fn swap(node: &Object, errors: &mut Errors) {
+    let Some(status) = sub(node, "status") else { return };
     let swap = status.struct_at(&["nodeInfo", "swap"]).and_then(|swap| int(swap, "capacity"));
     if let Some(swap) = swap.filter(|swap| *swap <= 0) {
         errors.invalid(&At::new("metadata.nodeSwapStatus.capacity"), swap, "must be greater than zero");
     }
+}
+
+const NO_FEATURE: &str = "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes";
+
+fn is_feature(name: &str) -> bool {
+    let word = |part: &str| {
+        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    name.bytes().next().is_some_and(|byte| byte.is_ascii_uppercase()) && name.split('/').all(word)
 }
 
 /// Names of features, sorted: `Feature/detail`.
@@ -173,12 +220,20 @@ fn declared_features(node: &Object, errors: &mut Errors) {
     let at = At::new("status.declaredFeatures");
     let mut earlier: Option<&str> = None;
     for (index, feature) in texts(status, "declaredFeatures").enumerate() {
+        let wrong = if feature.len() > 253 {
+            Some("must be no more than 253 characters")
+        } else {
+            (!is_feature(feature)).then_some(NO_FEATURE)
+        };
         if let Some(earlier) = earlier {
             if earlier == feature {
                 errors.duplicate(&at.index(index), feature);
             } else if earlier > feature {
                 errors.invalid(&at.index(index), feature, "list must be sorted alphabetically");
             }
+        }
+        if let Some(why) = wrong {
+            errors.invalid(&at.index(index), feature, format!("invalid feature name {feature:?}: {why}"));
         }
         earlier = Some(feature);
     }
@@ -188,6 +243,7 @@ fn pod_networks(node: &Object, errors: &mut Errors) {
     let Some(spec) = sub(node, "spec") else { return };
     let at = At::new("spec.podCIDRs");
     let mut families = BTreeSet::new();
+    let mut wrong: Option<(usize, &str)> = None;
     let all: Vec<&str> = texts(spec, "podCIDRs").collect();
     for (index, network) in all.iter().enumerate() {
         let parsed = network.split_once('/').and_then(|(ip, length)| {
@@ -200,12 +256,22 @@ fn pod_networks(node: &Object, errors: &mut Errors) {
                 families.insert(ip.is_ipv4());
             }
             None => {
+                wrong = wrong.or(Some((index, *network)));
                 let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
                 errors.invalid(&at.index(index), *network, why);
             }
         }
     }
-    if all.len() > 1 && (families.len() != 2 || all.len() > 2) {
+    if all.len() < 2 {
+        return;
+    }
+    if let Some((index, network)) = wrong {
+        let why = format!(
+            "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{index}]: <nil> (invalid CIDR address: {network})"
+        );
+        errors.internal(&at, why);
+    }
+    if families.len() != 2 || all.len() > 2 || wrong.is_some() {
         let quoted: Vec<String> = all.iter().map(|network| format!("{network:?}")).collect();
         let why = "may specify no more than one CIDR for each IP family";
         errors.invalid(&at, Json(format!("[{}]", quoted.join(","))), why);
@@ -216,11 +282,14 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
     if matches!(part, Part::Other("deletion")) {
         return;
     }
-    quantities(new, errors);
-    declared_features(new, errors);
     if part != Part::Status {
-        pod_networks(new, errors);
+        // Judged as a new one, and then as a changed one.
+        meta::validate(new, NameRule::Subdomain, false, errors);
+        meta::standard_finalizers(new, errors);
+        validate_create(new, errors);
     }
+    amounts_of(new, errors);
+    declared_features(new, errors);
     if let Some(status) = sub(new, "status") {
         let at = At::new("status.addresses");
         let mut seen = BTreeSet::new();
@@ -258,4 +327,18 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
     if text(new_spec, "externalID") != text(old_spec, "externalID") {
         errors.forbidden(&At::new("spec.externalID"), "may not be updated");
     }
+}
+
+/// What is left of what a node once could be told.
+fn warnings(node: &Object, _: Option<&Object>, part: Part) -> Vec<String> {
+    let Some(spec) = sub(node, "spec").filter(|_| part == Part::Main) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    if has(spec, "configSource") {
+        warnings.push("spec.configSource: the feature is removed".to_owned());
+    }
+    if !text(spec, "externalID").is_empty() {
+        let why = "spec.externalID: this field is deprecated, and is unused by Kubernetes";
+        warnings.push(why.to_owned());
+    }
+    warnings
 }

@@ -178,7 +178,11 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
                     }
                 }
             }
-            let changed = new.ty().field("spec").is_some() && new.get("spec") != old.get("spec");
+            let same = match (new.struct_at(&["spec"]), old.struct_at(&["spec"])) {
+                (Some(new), Some(old)) => crate::edit::same(new, old),
+                _ => new.get("spec") == old.get("spec"),
+            };
+            let changed = new.ty().field("spec").is_some() && !same;
             new.set_generation(old.generation() + i64::from(changed));
         }
         Part::Status => {

@@ -92,11 +92,7 @@ fn validate(service: &Object, errors: &mut Errors) {
         let name = edit::get(spec, &["externalName"]).trim_end_matches('.');
         match name {
             "" => errors.required(&path.child("externalName"), ""),
-            name => {
-                if let Some(why) = NameRule::Subdomain.check(name) {
-                    errors.invalid(&path.child("externalName"), name, why);
-                }
-            }
+            name => errors.each(&path.child("externalName"), name, NameRule::Subdomain.check(name)),
         }
     }
     validate_ports(spec, ports, &path, errors);
@@ -124,8 +120,9 @@ fn validate_ports(spec: &Object, count: usize, path: &Path, errors: &mut Errors)
             "" if count > 1 => errors.required(&path.child("name"), ""),
             "" => {}
             name => {
-                if let Some(why) = NameRule::Label.check(name) {
-                    errors.invalid(&path.child("name"), name, why);
+                let problems = NameRule::Label.check(name);
+                if !problems.is_empty() {
+                    errors.each(&path.child("name"), name, problems);
                 } else if !names.insert(name) {
                     errors.duplicate(&path.child("name"), name);
                 }

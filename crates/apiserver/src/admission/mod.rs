@@ -108,6 +108,15 @@ pub async fn catch_up(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
     Ok(())
 }
 
+/// Why no request can name an object so: upstream asks again where its cache has nothing, and tells what comes of it.
+fn unaskable(name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("resource name may not be empty".to_owned());
+    }
+    let why = kinds::meta::NameRule::PathSegment.check(name);
+    (!why.is_empty()).then(|| format!("invalid resource name {name:?}: [{}]", why.join(" ")))
+}
+
 /// Everything that changes the object.
 ///
 /// # Errors
@@ -121,9 +130,6 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
     priority::default_tolerations(attempt, object);
     runtime_class::mutate(attempt, object)?;
     topology::mutate(attempt, object);
-    if pod::is_new_pod(attempt) {
-        kinds::pod::settle(object);
-    }
     Ok(())
 }
 

@@ -89,7 +89,8 @@ pub fn validate(attempt: &Attempt<'_>, pod: &Object) -> Result<()> {
 }
 
 fn no_account(namespace: &str, name: &str) -> String {
-    format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found")
+    let why = super::unaskable(name).unwrap_or_else(|| format!("serviceaccount {name:?} not found"));
+    format!("error looking up service account {namespace}/{name}: {why}")
 }
 
 fn is_mirror(pod: &Object) -> bool {

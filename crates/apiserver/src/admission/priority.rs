@@ -88,7 +88,8 @@ fn default_class(attempt: &Attempt<'_>) -> Result<Option<Object>> {
 
 /// A pod stays five minutes on a node that stopped answering, unless it says otherwise.
 pub fn default_tolerations(attempt: &Attempt<'_>, pod: &mut Object) {
-    if !is_new_pod(attempt) {
+    let written = matches!(attempt.operation, Operation::Create | Operation::Update(_));
+    if !(attempt.is_core("pods") && written && !attempt.is_sub()) {
         return;
     }
     let Some(spec) = pod.struct_mut("spec") else { return };

@@ -20,7 +20,12 @@ pub fn mutate(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
         None => None,
         Some(class) => match attempt.read("node.k8s.io", "runtimeclasses", class)? {
             Some(class) => Some(class),
-            None => return refuse(&format!("pod rejected: RuntimeClass {class:?} not found")),
+            None => {
+                return match super::unaskable(class) {
+                    Some(why) => Err(ApiError::with_code(500, "", why)),
+                    None => refuse(&format!("pod rejected: RuntimeClass {class:?} not found")),
+                };
+            }
         },
     };
     let overhead = class.as_ref().and_then(|class| class.map_at(&["overhead", "podFixed"]));

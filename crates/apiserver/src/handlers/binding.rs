@@ -22,6 +22,10 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     if binding.name() != name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
+    if !binding.namespace().is_empty() && binding.namespace() != call.authorized.info().namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::bad_request(why));
+    }
     let target = target(&binding)?;
     let options = call.write_options("CreateOptions")?;
     let now = call.core.clock.now();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Response;
 use http::request::Parts;
-use http::{HeaderValue, Response};
 use kinds::Part;
 use schema::Object;
 
@@ -18,6 +18,7 @@ use crate::pipeline::authorize::Authorized;
 use crate::read::{get, list, select::Selection, watch};
 use crate::registry::Resource;
 use crate::status::{ApiError, Result};
+use crate::warning;
 use crate::write::delete::Deletion;
 use crate::write::{WriteContext, create, decode, delete, update};
 
@@ -127,18 +128,8 @@ pub fn answer_object(
     warnings: &[String],
 ) -> Result<Response<Body>> {
     let mut response = with_writer(call, |writer| writer.object_answer(object, code))?;
-    add_warnings(&mut response, warnings);
+    warning::add(response.headers_mut(), warnings);
     Ok(response)
-}
-
-/// `Warning: 299 - "text"`, as RFC 7234 has it.
-pub fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            response.headers_mut().append(http::header::WARNING, value);
-        }
-    }
 }
 
 /// Reads and decodes an object of the resource.
@@ -175,10 +166,19 @@ async fn answer_create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
 pub async fn answer_update(call: &Call<'_>, body: Body, part: Part) -> Result<Response<Body>> {
     let options = call.write_options("UpdateOptions")?;
     let decoded = read_object(call, body, options.field_validation).await?;
-    let (object, mut warnings) = decoded.into_parts();
-    let mut mutate = |_: &Object| Ok(decode::Decoded::from_patch(object.clone(), Vec::new()));
-    let (committed, more) = update::update(&call.context(&options), part, &mut mutate).await?;
-    warnings.extend(more);
+    let (object, warnings) = decoded.into_parts();
+    let blind = matches!(object.resource_version(), "" | "0") && !call.resource.may_be_replaced_blindly();
+    let mut mutate = |old: &Object| {
+        if blind {
+            let mut errors = kinds::field::Errors::new();
+            let path = kinds::field::Path::new("metadata").child("resourceVersion");
+            errors.invalid(&path, 0, "must be specified for an update");
+            let resource = call.resource;
+            return Err(ApiError::invalid(&resource.group, &resource.plural, old.name(), &errors));
+        }
+        Ok(decode::Decoded::from_patch(object.clone(), warnings.clone()))
+    };
+    let (committed, warnings) = update::update(&call.context(&options), part, &mut mutate).await?;
     answer_object(call, &committed.object, 200, &warnings)
 }
 
@@ -213,7 +213,7 @@ async fn answer_delete(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         }
         Deletion::Gone(object) => {
             let mut response = call.status(200, &success(call.resource, &object));
-            add_warnings(&mut response, &warnings);
+            warning::add(response.headers_mut(), &warnings);
             Ok(response)
         }
     }

@@ -4,6 +4,7 @@ use kinds::Part;
 use schema::Object;
 
 use super::WriteContext;
+use super::validate::Valid;
 use crate::admission::{self, Attempt};
 use crate::status::Result;
 
@@ -29,7 +30,7 @@ impl Operation {
     }
 }
 
-/// An object that passed admission.
+/// An object that has all that the cluster's policy and its own kind add to it.
 pub struct Admitted {
     object: Object,
     old: Option<Object>,
@@ -58,26 +59,56 @@ impl Admitted {
     }
 }
 
-/// Runs the admission chain: first everything that changes the object, then managedFields, then everything that
-/// only looks.
+/// Runs the half of the admission chain that changes the object, then `prepare`, in which the kind sets what is not
+/// its clients' to set, then managedFields.
 ///
 /// # Errors
-/// What a plugin or a webhook refuses with.
+/// What a plugin refuses with.
 pub async fn admit(
     ctx: &WriteContext<'_>,
     operation: Operation,
     mut object: Object,
     old: Option<Object>,
-    warnings: &mut Vec<String>,
+    prepare: impl FnOnce(&mut Object),
 ) -> Result<Admitted> {
     let attempt = Attempt::new(ctx, operation, old.as_ref());
     admission::catch_up(&attempt, &object).await?;
     admission::mutate(&attempt, &mut object)?;
+    prepare(&mut object);
     manage_fields(ctx, operation, &mut object, old.as_ref());
+    Ok(Admitted { object, old })
+}
+
+/// A valid object that the cluster's policy allows.
+pub struct Allowed {
+    object: Object,
+}
+
+impl Allowed {
+    pub(super) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    pub(super) fn into_object(self) -> Object {
+        self.object
+    }
+}
+
+/// Runs the half of the admission chain that only looks. What is wrong in itself has been told before.
+///
+/// # Errors
+/// What a plugin or a webhook refuses with.
+pub async fn allow(
+    ctx: &WriteContext<'_>,
+    operation: Operation,
+    valid: Valid,
+    warnings: &mut Vec<String>,
+) -> Result<Allowed> {
+    let (object, old) = valid.into_parts();
     let attempt = Attempt::new(ctx, operation, old.as_ref());
     admission::validate(&attempt, &object, warnings)?;
     admission::webhook::validate(&attempt, Some(&object), warnings).await?;
-    Ok(Admitted { object, old })
+    Ok(Allowed { object })
 }
 
 fn manage_fields(ctx: &WriteContext<'_>, operation: Operation, object: &mut Object, old: Option<&Object>) {

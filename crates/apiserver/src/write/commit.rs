@@ -6,7 +6,7 @@ use schema::Object;
 use store::{Change, Expect, Op, StoreError};
 
 use super::WriteContext;
-use super::validate::Valid;
+use super::admit::Allowed;
 use crate::cache::Entry;
 use crate::codec::Codec;
 use crate::convert::convert;
@@ -40,23 +40,23 @@ impl From<ApiError> for Refused {
 /// [`Refused::Changed`] with what is there now.
 pub async fn put(
     ctx: &WriteContext<'_>,
-    valid: Valid,
+    allowed: Allowed,
     expect: Expect,
 ) -> std::result::Result<Committed, Refused> {
     let resource = ctx.resource;
     let (codec, _) = ctx.core.codec(resource)?;
     let created = expect == Expect::Absent;
     if ctx.options.dry_run {
-        return Ok(Committed { object: valid.into_object(), created });
+        return dry(ctx, allowed, created).await;
     }
-    let object = valid.object();
+    let object = allowed.object();
     let key = codec.store_key(object.namespace(), object.name());
     let mut stored = convert(object.clone(), &codec.storage.api_version, &resource.kind, &codec.storage.ty)?;
     stored.set_resource_version("");
     let value = codec.to_stored(&key, &stored).map_err(ApiError::internal)?;
     let lease = lease(ctx, object).await?;
     let op = Op { key: key.into(), expect, change: Change::Put { value, lease } };
-    let mut object = valid.into_object();
+    let mut object = allowed.into_object();
     match ctx.core.store.commit(vec![op]).await {
         Ok(commit) => {
             object.set_resource_version(&commit.revision.to_string());
@@ -64,6 +64,26 @@ pub async fn put(
         }
         Err(error) => Err(refused(&codec, &object, error)),
     }
+}
+
+/// Does all of a commit but the write: a name that is taken stays so.
+async fn dry(
+    ctx: &WriteContext<'_>,
+    allowed: Allowed,
+    created: bool,
+) -> std::result::Result<Committed, Refused> {
+    let object = allowed.into_object();
+    if created {
+        ctx.core.consistent().await?;
+        let (codec, cache) = ctx.core.codec(ctx.resource)?;
+        let (namespace, name) = (object.namespace(), object.name());
+        let key = if codec.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+        let taken = cache.get(&key);
+        if taken.is_some() {
+            return Err(Refused::Changed(taken));
+        }
+    }
+    Ok(Committed { object, created })
 }
 
 /// Events go an hour after they were written, as upstream's `--event-ttl` has it.

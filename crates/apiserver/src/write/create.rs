@@ -1,6 +1,7 @@
 //! `POST` of an object.
 
 use kinds::Part;
+use schema::Object;
 use store::Expect;
 
 use super::admit::Operation;
@@ -15,9 +16,16 @@ const NAME_TRIES: usize = 8;
 /// Makes an object of what was decoded.
 ///
 /// # Errors
-/// Those of every stage; 409 when the name is taken.
+/// Those of every stage; 409 when the name is taken. What was to be warned of goes with them.
 pub async fn create(ctx: &WriteContext<'_>, decoded: Decoded) -> Result<(Committed, Vec<String>)> {
     let (object, mut warnings) = decoded.into_parts();
+    match make(ctx, &object, &mut warnings).await {
+        Ok(committed) => Ok((committed, warnings)),
+        Err(error) => Err(error.warned(warnings)),
+    }
+}
+
+async fn make(ctx: &WriteContext<'_>, object: &Object, warnings: &mut Vec<String>) -> Result<Committed> {
     let generated = object.name().is_empty();
     let mut tries = if generated { NAME_TRIES } else { 1 };
     loop {
@@ -28,19 +36,20 @@ pub async fn create(ctx: &WriteContext<'_>, decoded: Decoded) -> Result<(Committ
         if let Some(custom) = &ctx.resource.custom {
             custom.apply_defaults(&mut object);
         }
-        let admitted = admit::admit(ctx, Operation::Create, object, None, &mut warnings).await?;
+        let prepare = |object: &mut Object| prepare::of_its_kind(ctx, object);
+        let admitted = admit::admit(ctx, Operation::Create, object, None, prepare).await?;
         // Reserved before the commit, let go of when it fails.
         let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
         let valid = validate::validate(ctx.resource, admitted, Part::Main)?;
-        let told = (ctx.resource.rules.warnings)(valid.object(), None, Part::Main);
-        let name = valid.object().name().to_owned();
-        match commit::put(ctx, valid, Expect::Absent).await {
+        warnings.extend((ctx.resource.rules.warnings)(valid.object(), None, Part::Main));
+        let allowed = admit::allow(ctx, Operation::Create, valid, warnings).await?;
+        let name = allowed.object().name().to_owned();
+        match commit::put(ctx, allowed, Expect::Absent).await {
             Ok(committed) => {
                 if !ctx.options.dry_run {
                     reservation.keep();
                 }
-                warnings.extend(told);
-                return Ok((committed, warnings));
+                return Ok(committed);
             }
             Err(Refused::Failed(error)) => return Err(error),
             Err(Refused::Changed(_)) if tries > 0 => {}

@@ -53,10 +53,8 @@ pub fn decode(
     validation: FieldValidation,
 ) -> Result<Decoded> {
     if body.is_empty() {
-        return Err(unhandled(
-            expected,
-            "couldn't get version/kind; json parse error: unexpected end of JSON input",
-        ));
+        let why = "couldn't get version/kind; json parse error: unexpected end of JSON input";
+        return Err(unrecognized(expected, why, body));
     }
     let (mut object, strict) = match encoding {
         Encoding::Protobuf => (from_protobuf(expected, body)?, Vec::new()),
@@ -107,7 +105,42 @@ fn unhandled(expected: &Expected<'_>, why: &str) -> ApiError {
     ))
 }
 
-fn check_type(expected: &Expected<'_>, api_version: &str, kind: &str) -> Result<()> {
+/// A body of which nobody can tell what it is.
+fn unrecognized(expected: &Expected<'_>, why: &str, body: &[u8]) -> ApiError {
+    let most = 30;
+    let (shown, more) = (body.get(..most).unwrap_or(body), body.len() > most);
+    let mut summary = match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
+        Some(_) => shown.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if more {
+        summary.push_str(" ...");
+    }
+    let kind = expected.kind;
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {kind}): {why} ({summary})"
+    ))
+}
+
+/// Whether the body is of the expected type, as far as it says; upstream tells a type that it does not know from one
+/// that is out of place.
+fn check_type(expected: &Expected<'_>, api_version: &str, kind: &str, body: &[u8]) -> Result<()> {
+    if api_version.matches('/').count() > 1 && !expected.ty.custom {
+        let why = format!("unexpected GroupVersion string: {api_version}");
+        return Err(unrecognized(expected, &why, body));
+    }
+    let given_kind = if kind.is_empty() { expected.kind } else { kind };
+    let given_version = if api_version.is_empty() { &expected.api_version } else { api_version };
+    let (group, version) = given_version.split_once('/').unwrap_or(("", given_version));
+    let known = schema::catalogue::builtin().kind(group, version, given_kind).is_some();
+    if !known && !expected.ty.custom {
+        let group_version = if group.is_empty() { version } else { given_version };
+        return Err(ApiError::bad_request(format!(
+            "{given_kind} in version {version:?} cannot be handled as a {}: no kind {given_kind:?} is registered for version {group_version:?} in scheme {SCHEME:?}",
+            expected.kind
+        )));
+    }
     if !kind.is_empty() && kind != expected.kind {
         return Err(ApiError::bad_request(format!(
             "the kind in the data ({kind}) does not match the expected kind ({})",
@@ -123,9 +156,13 @@ fn check_type(expected: &Expected<'_>, api_version: &str, kind: &str) -> Result<
     Ok(())
 }
 
+/// What upstream calls the set of its types.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
 fn from_json(expected: &Expected<'_>, body: &[u8]) -> Result<(Object, Vec<String>)> {
-    let meta = schema::json::peek_type_meta(body).map_err(|error| unhandled(expected, &error.to_string()))?;
-    check_type(expected, &meta.api_version, &meta.kind)?;
+    let meta = schema::json::peek_type_meta(body)
+        .map_err(|error| unrecognized(expected, &error.to_string(), body))?;
+    check_type(expected, &meta.api_version, &meta.kind, body)?;
     let decoded =
         schema::json::decode(expected.ty, body).map_err(|error| unhandled(expected, &error.to_string()))?;
     Ok((decoded.object, decoded.strict))
@@ -134,7 +171,7 @@ fn from_json(expected: &Expected<'_>, body: &[u8]) -> Result<(Object, Vec<String
 fn from_protobuf(expected: &Expected<'_>, body: &[u8]) -> Result<Object> {
     let (unknown, raw) =
         crate::codec::unwrapped(body).map_err(|error| unhandled(expected, &error.to_string()))?;
-    check_type(expected, &unknown.api_version, &unknown.kind)?;
+    check_type(expected, &unknown.api_version, &unknown.kind, body)?;
     schema::protobuf::decode(expected.ty, raw).map_err(|error| unhandled(expected, &error.to_string()))
 }
 

@@ -64,9 +64,10 @@ pub async fn delete_entry(
             Plan::Mark(marked) => {
                 let part = kinds::Part::Other("deletion");
                 let admitted =
-                    admit::admit(ctx, Operation::Delete, *marked, Some(old.clone()), &mut warnings).await?;
+                    admit::admit(ctx, Operation::Delete, *marked, Some(old.clone()), |_| {}).await?;
                 let valid = validate::validate(ctx.resource, admitted, part)?;
-                match commit::put(ctx, valid, Expect::Revision(entry.revision)).await {
+                let allowed = admit::allow(ctx, Operation::Delete, valid, &mut warnings).await?;
+                match commit::put(ctx, allowed, Expect::Revision(entry.revision)).await {
                     Ok(committed) => return Ok((Deletion::Marked(committed.object), warnings)),
                     Err(refused) => entry = changed(ctx, refused, &old)?,
                 }

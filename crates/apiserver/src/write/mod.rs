@@ -1,7 +1,8 @@
-//! Writes, in the order of their stages: decoded → defaulted → admitted → validated → committed.
+//! Writes, in the order of their stages: decoded → defaulted → admitted → validated → allowed → committed.
 //!
 //! Each stage's output is a type that only its module can make, so that no handler can leave one out:
-//! [`decode::Decoded`] → [`admit::Admitted`] → [`validate::Valid`] → [`commit::Committed`].
+//! [`decode::Decoded`] → [`admit::Admitted`] → [`validate::Valid`] → [`admit::Allowed`] →
+//! [`commit::Committed`].
 
 pub mod admit;
 pub mod commit;

@@ -46,10 +46,10 @@ pub async fn update(
     let mut entry = current(ctx, &codec).await?;
     for _ in 0..TRIES {
         let old = in_request_version(ctx, &codec, &entry)?;
-        let attempt = attempt(ctx, part, mutate, &old, entry.revision).await;
-        match attempt {
-            Ok(done) => return Ok(done),
-            Err(Attempt::Failed(error)) => return Err(error),
+        let mut warnings = Vec::new();
+        match attempt(ctx, part, mutate, (&old, entry.revision), &mut warnings).await {
+            Ok(done) => return Ok((done, warnings)),
+            Err(Attempt::Failed(error)) => return Err(error.warned(warnings)),
             Err(Attempt::Changed { retry: true, now: Some(now) }) => entry = now,
             Err(Attempt::Changed { retry: false, now: Some(_) }) => {
                 let resource = ctx.resource;
@@ -78,12 +78,19 @@ async fn attempt(
     ctx: &WriteContext<'_>,
     part: Part,
     mutate: &mut dyn Mutate,
-    old: &Object,
-    revision: u64,
-) -> std::result::Result<(Committed, Vec<String>), Attempt> {
+    (old, revision): (&Object, u64),
+    warnings: &mut Vec<String>,
+) -> std::result::Result<Committed, Attempt> {
     let resource = ctx.resource;
-    let (mut new, mut warnings) = mutate.apply(old)?.into_parts();
+    let (mut new, of_decoding) = mutate.apply(old)?.into_parts();
+    warnings.extend(of_decoding);
     prepare::namespace(ctx, &mut new)?;
+    if new.name().is_empty() {
+        let name = old.name();
+        let message =
+            format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(ApiError::bad_request(message).into());
+    }
     if new.name() != old.name() {
         let message = format!(
             "the name of the object ({}) does not match the name on the URL ({})",
@@ -102,33 +109,34 @@ async fn attempt(
     if let Some(custom) = &resource.custom {
         custom.apply_defaults(&mut new);
     }
-    (resource.rules.prepare_update)(&mut new, old, part);
-    let admitted = admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), &mut warnings).await?;
+    let prepare = |new: &mut Object| (resource.rules.prepare_update)(new, old, part);
+    let admitted = admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), prepare).await?;
     let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
     let valid = validate::validate(resource, admitted, part)?;
     warnings.extend((resource.rules.warnings)(valid.object(), Some(old), part));
-    let mut same = valid.object().clone();
+    let allowed = admit::allow(ctx, Operation::Update(part), valid, warnings).await?;
+    let mut same = allowed.object().clone();
     same.set_resource_version(old.resource_version());
     if same == *old {
         // Nothing changed: nothing is written, and watchers hear nothing.
-        return Ok((Committed { object: same, created: false }, warnings));
+        return Ok(Committed { object: same, created: false });
     }
-    if is_finished(valid.object()) {
-        let mut object = valid.into_object();
+    if is_finished(allowed.object()) {
+        let mut object = allowed.into_object();
         return match commit::delete(ctx, &object, revision).await {
             Ok(deleted) => {
                 object.set_resource_version(&deleted.unwrap_or(revision).to_string());
-                Ok((Committed { object, created: false }, warnings))
+                Ok(Committed { object, created: false })
             }
             Err(refused) => Err(changed(refused, !insists)),
         };
     }
-    match commit::put(ctx, valid, Expect::Revision(revision)).await {
+    match commit::put(ctx, allowed, Expect::Revision(revision)).await {
         Ok(committed) => {
             if !ctx.options.dry_run {
                 reservation.keep();
             }
-            Ok((committed, warnings))
+            Ok(committed)
         }
         Err(refused) => Err(changed(refused, !insists)),
     }

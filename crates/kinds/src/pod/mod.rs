@@ -14,7 +14,7 @@ mod update;
 pub(crate) mod validate;
 mod warnings;
 
-pub use defaults::settle;
+pub(crate) use defaults::round;
 pub(crate) use defaults::template_defaults;
 pub use references::{api_reference, forbidden_to_mirrors};
 pub use resize::{Refusal, refuse_resize};

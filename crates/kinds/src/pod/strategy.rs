@@ -2,6 +2,7 @@
 
 use schema::{Map, Object, Value};
 
+use super::defaults::settle;
 use super::validate::annotations::APP_ARMOR;
 use super::validate::read::{has, items, maybe, sub, text};
 use crate::edit;
@@ -21,6 +22,7 @@ pub(super) fn prepare_create(pod: &mut Object) {
     }
     merge_label_keys(pod);
     app_armor_fields(pod);
+    settle(pod);
 }
 
 /// Why nobody schedules the pod, until its gates are gone (KEP-3521).
@@ -154,6 +156,9 @@ pub(super) fn prepare_update(new: &mut Object, old: &Object, part: Part) {
         Part::Other("deletion") => {}
         Part::Main | Part::Other(_) => {
             put(new, "status", old.get("status").cloned());
+            if !super::unserved::is_used(old) {
+                super::unserved::drop(new);
+            }
             keep_resources(new, old);
             generation(new, old);
         }
@@ -183,7 +188,10 @@ pub(super) fn put(object: &mut Object, field: &str, value: Option<Value>) {
 }
 
 fn generation(new: &mut Object, old: &Object) {
-    let changed = new.get("spec") != old.get("spec");
+    let changed = match (sub(new, "spec"), sub(old, "spec")) {
+        (Some(new), Some(old)) => !edit::same(new, old),
+        _ => new.get("spec") != old.get("spec"),
+    };
     new.set_generation(old.generation() + i64::from(changed));
 }
 

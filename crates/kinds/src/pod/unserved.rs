@@ -18,6 +18,13 @@ pub(super) fn drop(pod: &mut Object) {
     });
 }
 
+/// Whether a stored pod has any of them.
+pub(super) fn is_used(pod: &Object) -> bool {
+    let mut without = pod.clone();
+    drop(&mut without);
+    without != *pod
+}
+
 fn container(container: &mut Object) {
     each(container, "volumeMounts", |mount| {
         mount.remove("bindMountOptions");

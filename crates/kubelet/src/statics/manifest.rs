@@ -90,10 +90,8 @@ fn identify(object: &mut Object, path: &str, text: &[u8], node: &str, now: Times
 fn check(object: &Object, path: &str) -> Result<(), ManifestError> {
     let rules = kinds::rules("", "Pod");
     let mut errors = kinds::field::Errors::new();
-    if let Some(why) = rules.name.check(object.name()) {
-        let name = kinds::field::Path::new("metadata").child("name");
-        errors.invalid(&name, object.name(), why);
-    }
+    let name = kinds::field::Path::new("metadata").child("name");
+    errors.each(&name, object.name(), rules.name.check(object.name()));
     (rules.validate)(object, &mut errors);
     (rules.validate_create)(object, &mut errors);
     if errors.is_empty() {

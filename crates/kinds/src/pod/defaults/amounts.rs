@@ -90,7 +90,7 @@ pub(super) fn round_requirements(resources: &mut Object) {
 }
 
 /// Amounts are kept to the thousandth, rounded up.
-pub(super) fn round(object: &mut Object, field: &str) {
+pub(crate) fn round(object: &mut Object, field: &str) {
     let Some(Value::Map(map)) = object.get_mut(field) else { return };
     for (_, value) in map.iter_mut() {
         let Value::Str(text) = value else { continue };
@@ -99,6 +99,10 @@ pub(super) fn round(object: &mut Object, field: &str) {
             continue;
         }
         let Ok(exact) = text.parse::<Quantity>() else { continue };
+        // What is larger than a count of thousandths can be has none of their parts.
+        if exact.milli() == i64::MAX {
+            continue;
+        }
         let rounded = Quantity::from_milli(exact.milli(), exact.format());
         if rounded != exact {
             *text = rounded.to_string();

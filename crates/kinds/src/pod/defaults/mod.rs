@@ -2,9 +2,12 @@
 
 mod amounts;
 mod container;
+mod image;
 #[cfg(test)]
 mod tests;
 mod volume;
+
+pub(crate) use amounts::round;
 
 pub(super) use amounts::pod_level;
 
@@ -33,7 +36,21 @@ pub(super) fn pod(pod: &mut Object) {
         spec_defaults(spec);
         amounts::round(spec, "overhead");
     });
-    within(pod, "status", pod_ips);
+    within(pod, "status", |status| {
+        pod_ips(status);
+        amounts_of_status(status);
+    });
+}
+
+fn amounts_of_status(status: &mut Object) {
+    let round = |of: &mut Object| {
+        amounts::round(of, "allocatedResources");
+        within(of, "resources", amounts::round_requirements);
+    };
+    round(status);
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        each(status, list, round);
+    }
 }
 
 /// The first address and the list of addresses stay in step; the first is the one that old kubelets write.
@@ -56,7 +73,7 @@ fn pod_ips(status: &mut Object) {
 
 /// What follows from all that the defaults and the admission chain gave a new pod: what it needs as a whole, and
 /// its class of service.
-pub fn settle(pod: &mut Object) {
+pub(super) fn settle(pod: &mut Object) {
     within(pod, "spec", amounts::pod_level);
     let class = super::resources::qos_class(pod);
     made(pod, "status", |status| {
@@ -103,16 +120,7 @@ fn spec_defaults(spec: &mut Object) {
     }
 }
 
-/// Whether an image has no tag, or `latest` (`parsers.ParseImageName`).
-fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
-    }
-    let name = image.rsplit('/').next().unwrap_or(image);
-    name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
-}
-
 /// The policy that follows from an image's tag.
 fn pull_policy(image: &str) -> &'static str {
-    if is_latest(image) { "Always" } else { "IfNotPresent" }
+    if image::is_latest(image) { "Always" } else { "IfNotPresent" }
 }

@@ -1,6 +1,6 @@
 use schema::Object;
 
-use super::is_latest;
+use super::image::is_latest;
 
 fn pod(json: &str) -> Object {
     let kind = schema::catalogue::builtin().kind("", "v1", "Pod").unwrap();

@@ -4,7 +4,7 @@ use schema::{Object, Value};
 
 use super::super::validate::read::text as text_of;
 use super::{amounts, pull_policy};
-use crate::edit::{each, flag, number, present, text, within};
+use crate::edit::{each, flag, made, number, present, text, within};
 
 const FILE_MODE: i64 = 0o644;
 
@@ -61,8 +61,7 @@ fn maybe_text(source: &mut Object, field: &str, value: &str) {
 }
 
 fn claim(template: &mut Object) {
-    present(template, "spec");
-    within(template, "spec", |spec| {
+    made(template, "spec", |spec| {
         maybe_text(spec, "volumeMode", "Filesystem");
         if spec.get("resources").is_some() {
             within(spec, "resources", amounts::round_requirements);

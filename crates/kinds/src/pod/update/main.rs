@@ -33,7 +33,7 @@ pub(super) fn check(new: &Object, old: &Object, errors: &mut Errors) {
     if items(old, "schedulingGates").next().is_some() {
         gated(&mut rest, old, &at, errors);
     }
-    if rest != *old {
+    if !edit::same(&rest, old) {
         let diff = unified::diff(&shown::lines(old), &shown::lines(&rest));
         errors.forbidden(&at, format!("{UPDATABLE}\n{diff}"));
     }

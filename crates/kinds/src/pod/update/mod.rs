@@ -14,14 +14,16 @@ use super::validate::annotations::{APP_ARMOR, MIRROR};
 use super::validate::read::{items, sub, text};
 use super::validate::shown;
 use super::validate::validate_pod;
+use crate::edit::same;
 use crate::field::{At, Errors};
+use crate::meta::{self, NameRule};
 use crate::rules::Part;
 
 /// What is wrong with a change.
 pub(super) fn validate(new: &Object, old: &Object, part: Part, errors: &mut Errors) {
     match part {
         Part::Main => {
-            validate_pod(new, errors);
+            whole(new, errors);
             annotations(new, old, errors);
             main::check(new, old, errors);
         }
@@ -33,6 +35,13 @@ pub(super) fn validate(new: &Object, old: &Object, part: Part, errors: &mut Erro
         Part::Other("resize") => resize::check(new, old, errors),
         Part::Other(_) => {}
     }
+}
+
+/// A changed pod is judged as a new one, its metadata too.
+fn whole(pod: &Object, errors: &mut Errors) {
+    meta::validate(pod, NameRule::Subdomain, true, errors);
+    meta::standard_finalizers(pod, errors);
+    validate_pod(pod, errors);
 }
 
 /// Some annotations say what the pod is, and stay.
@@ -70,7 +79,7 @@ fn ephemeral_containers(new: &Object, old: &Object, errors: &mut Errors) {
         errors.forbidden(&At::new("[]"), "static pods do not support ephemeral containers");
         return;
     }
-    validate_pod(new, errors);
+    whole(new, errors);
     annotations(new, old, errors);
     let (Some(new), Some(old)) = (sub(new, "spec"), sub(old, "spec")) else { return };
     let at = At::new("spec.ephemeralContainers");
@@ -81,7 +90,7 @@ fn ephemeral_containers(new: &Object, old: &Object, errors: &mut Errors) {
                 let why = format!("existing ephemeral containers {name:?} may not be removed\n");
                 errors.forbidden(&at, why);
             }
-            Some(changed) if changed != container => {
+            Some(changed) if !same(changed, container) => {
                 let diff = unified::diff(&shown::lines(container), &shown::lines(changed));
                 let why = format!("existing ephemeral containers {name:?} may not be changed\n{diff}");
                 errors.forbidden(&at, why);

@@ -187,6 +187,10 @@ fn ips(new: &Object, old: &Object, field: &str, errors: &mut Errors) {
     if all.len() < 2 {
         return;
     }
+    if let Some((index, ip)) = all.iter().enumerate().find(|(_, ip)| ip.parse::<IpAddr>().is_err()) {
+        let why = format!("failed to check for dual stack with error:invalid IP[{index}]: {ip}");
+        errors.internal(&at, why);
+    }
     let families: BTreeSet<bool> =
         all.iter().filter_map(|ip| ip.parse::<IpAddr>().ok()).map(|ip| ip.is_ipv4()).collect();
     if families.len() != 2 || all.len() > 2 {

@@ -20,7 +20,9 @@ pub(super) fn check(template: &Object, at: &At<'_>, errors: &mut Errors) {
     selector::labels(metadata, "labels", &metadata_at.child("labels"), errors);
     for (field, _) in metadata.fields() {
         if !matches!(&*field.json, "annotations" | "labels") {
-            errors.forbidden(&metadata_at.child(&field.json), "cannot be set");
+            // Made of Go's name for it, with a small first letter.
+            let name = if &*field.json == "uid" { "uID" } else { &field.json };
+            errors.forbidden(&metadata_at.child(name), "cannot be set");
         }
     }
     match sub(template, "spec") {

@@ -9,6 +9,7 @@ mod claim_template;
 mod container;
 mod dns;
 mod env;
+mod internal;
 mod legacy_volumes;
 mod mounts;
 mod paths;

@@ -43,7 +43,7 @@ pub(super) fn of_pod(spec: &Object, at: &At<'_>, errors: &mut Errors) {
 pub(super) fn shared_processes(spec: &Object, at: &At<'_>, errors: &mut Errors) {
     if is_true(spec, "shareProcessNamespace") && is_true(spec, "hostPID") {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&at.child("shareProcessNamespace"), true, why);
+        errors.invalid(&at.child("securityContext.shareProcessNamespace"), true, why);
     }
 }
 

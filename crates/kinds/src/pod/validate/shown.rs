@@ -1,9 +1,10 @@
 //! Whole structs as upstream shows them in an error: JSON of its internal types, whose fields have their Go names
 //! and are all written, nil or not.
 
-use schema::types::Type;
+use schema::types::{Field, Type};
 use schema::{Object, Value};
 
+use super::internal::{self, Place};
 use super::read::{maybe, text};
 
 /// JSON as it goes over the wire.
@@ -33,25 +34,59 @@ pub(super) fn trust_bundle(bundle: &Object) -> String {
 
 /// A struct with its Go names; those of the metadata packages, which are served as they are, keep their JSON ones.
 pub(crate) fn internal(object: &Object) -> String {
-    let mut out = String::from("{");
-    for (index, field) in object.ty().fields.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        out.push_str(&format!("{:?}:", go_name(&field.json)));
-        match object.get(&field.json) {
-            Some(value) => out.push_str(&shown(value)),
-            None if field.pointer => out.push_str("null"),
-            None => out.push_str(match field.ty {
-                Type::Bool => "false",
-                Type::String => "\"\"",
-                Type::Int32 | Type::Int64 => "0",
-                _ => "null",
-            }),
+    format!("{{{}}}", fields(object).join(","))
+}
+
+fn fields(object: &Object) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for field in internal::order(object.ty()) {
+        match internal::place(&object.ty().name, &field.json) {
+            Place::Elsewhere => {}
+            Place::Inlined => {
+                let text = object.struct_at(&[&field.json]).map(json).unwrap_or_default();
+                let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+                if !inside.is_empty() {
+                    fields.push(inside.to_owned());
+                }
+            }
+            Place::WithHost => {
+                fields.push(format!("\"SecurityContext\":{}", security_context(object, field)));
+            }
+            Place::As(name) => fields.push(format!("{name:?}:{}", value(object, field))),
         }
     }
-    out.push('}');
-    out
+    fields
+}
+
+fn value(object: &Object, field: &Field) -> String {
+    match object.get(&field.json) {
+        Some(value) => shown(value),
+        None if field.pointer => "null".to_owned(),
+        None => match &field.ty {
+            Type::Bool => "false".to_owned(),
+            Type::String => "\"\"".to_owned(),
+            Type::Int32 | Type::Int64 | Type::IntOrString => "0".to_owned(),
+            Type::Quantity => "\"0\"".to_owned(),
+            Type::Struct(_) => object
+                .item_type(&field.json)
+                .map_or_else(|| "null".to_owned(), |ty| internal(&Object::new(ty))),
+            _ => "null".to_owned(),
+        },
+    }
+}
+
+/// The pod's security context also has what the pod says of its host's namespaces.
+fn security_context(spec: &Object, field: &Field) -> String {
+    let given = spec.struct_at(&[&field.json]);
+    let host: Vec<&Field> = internal::host_fields(spec.ty()).collect();
+    if given.is_none() && host.iter().all(|field| spec.get(&field.json).is_none()) {
+        return "null".to_owned();
+    }
+    let named = |field: &&Field| format!("{:?}:{}", internal::go_name(&field.json), value(spec, field));
+    let mut all: Vec<String> = host.iter().map(named).collect();
+    let empty = spec.item_type(&field.json).map(Object::new);
+    all.extend(given.or(empty.as_ref()).map(fields).unwrap_or_default());
+    format!("{{{}}}", all.join(","))
 }
 
 fn shown(value: &Value) -> String {
@@ -59,6 +94,7 @@ fn shown(value: &Value) -> String {
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Str(text) => format!("{text:?}"),
+        Value::Time(time) => format!("\"{time}\""),
         Value::Struct(inner) if inner.ty().name.contains("apis.meta.") => json(inner),
         Value::Struct(inner) => internal(inner),
         Value::Map(map) => {
@@ -120,24 +156,4 @@ fn indent(json: &str) -> Vec<String> {
     }
     lines.push(line);
     lines
-}
-
-/// `runAsUser` is `RunAsUser`, and what Go spells otherwise is listed.
-fn go_name(json: &str) -> String {
-    match json {
-        "dnsPolicy" => "DNSPolicy".to_owned(),
-        "dnsConfig" => "DNSConfig".to_owned(),
-        "ip" => "IP".to_owned(),
-        "os" => "OS".to_owned(),
-        "tty" => "TTY".to_owned(),
-        "serviceAccount" => "DeprecatedServiceAccount".to_owned(),
-        "seLinuxChangePolicy" => "SELinuxChangePolicy".to_owned(),
-        "seLinuxOptions" => "SELinuxOptions".to_owned(),
-        "gmsaCredentialSpec" => "GMSACredentialSpec".to_owned(),
-        "gmsaCredentialSpecName" => "GMSACredentialSpecName".to_owned(),
-        other => {
-            let mut letters = other.chars();
-            letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-        }
-    }
 }

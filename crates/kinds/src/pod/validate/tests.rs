@@ -36,7 +36,6 @@ fn pods_are_judged_as_upstream_judges_them() {
         let mut pod = case.pod.clone();
         (rules.defaults)(&mut pod);
         (rules.prepare_create)(&mut pod);
-        crate::pod::settle(&mut pod);
         let mut errors = Errors::new();
         (rules.validate_create)(&pod, &mut errors);
         let texts: Vec<String> = errors.0.iter().map(ToString::to_string).collect();

@@ -52,7 +52,7 @@ async fn a_body_that_is_no_such_object_is_refused_and_says_why() {
     elsewhere["metadata"]["namespace"] = "kube-system".into();
     let rows: [(Call, u16, &str); 10] = [
         (post(JSON, ""), 400, "couldn't get version/kind; json parse error: unexpected end of JSON input"),
-        (post(JSON, "{"), 400, "cannot be handled as a ConfigMap"),
+        (post(JSON, "{"), 400, "the object provided is unrecognized (must be of type ConfigMap)"),
         (post(JSON, &b"{\"metadata\":{\"name\":\"a\"},\"data\":{\"a\":\"\xff\"}}"[..]), 400, "UTF-8"),
         (post(JSON, deep), 400, "exceeded max depth"),
         (post(PROTOBUF, truncated), 400, "cannot be handled as a ConfigMap"),
@@ -66,7 +66,7 @@ async fn a_body_that_is_no_such_object_is_refused_and_says_why() {
         (
             Call::post(CONFIG_MAPS, &other_version),
             400,
-            "the API version in the data (v2) does not match the expected API version (v1)",
+            "no kind \"ConfigMap\" is registered for version \"v2\" in scheme",
         ),
         (
             Call::post(CONFIG_MAPS, &elsewhere),
