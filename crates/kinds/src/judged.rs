@@ -2,7 +2,8 @@
 
 use crate::field::Errors;
 
-fn judge(json: &str) -> Vec<String> {
+/// What is wrong with a new object.
+pub fn judge(json: &str) -> Vec<String> {
     let meta = schema::json::peek_type_meta(json.as_bytes()).unwrap();
     let (group, version) = meta.api_version.split_once('/').unwrap_or(("", &meta.api_version));
     let kind = schema::catalogue::builtin().kind(group, version, &meta.kind).unwrap();
