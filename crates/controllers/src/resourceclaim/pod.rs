@@ -67,15 +67,9 @@ pub fn lacks<'p>(pod: &'p PodView, claims: &[Arc<Claim>]) -> Vec<Lack<'p>> {
     pod.spec.resource_claims.iter().filter_map(of).collect()
 }
 
-/// What the pod's status is to say of its generated claims, when these were found or made.
-pub fn statuses(pod: &PodView, new: &BTreeMap<String, String>) -> serde_json::Value {
-    let told = pod.status.resource_claim_statuses.iter().filter(|known| !new.contains_key(&known.name));
-    let told = told.map(|known| match &known.resource_claim_name {
-        Some(name) => serde_json::json!({"name": known.name, "resourceClaimName": name}),
-        None => serde_json::json!({"name": known.name}),
-    });
-    let new = new.iter().map(|(name, claim)| serde_json::json!({"name": name, "resourceClaimName": claim}));
-    told.chain(new).collect()
+/// What is added to the pod's status when claims were found or made: by the pod's name for each, the claim's.
+pub fn statuses(new: &BTreeMap<String, String>) -> serde_json::Value {
+    new.iter().map(|(name, claim)| serde_json::json!({"name": name, "resourceClaimName": claim})).collect()
 }
 
 /// The claim that a template makes for a pod; its name is generated.

@@ -134,12 +134,13 @@ impl ResourceClaims {
         let meta = &pod.metadata;
         let pods: Api<Pod> = Api::namespaced(self.context.clients.resource_claims.clone(), &meta.namespace);
         let patch = serde_json::json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "status": {"resourceClaimStatuses": pod::statuses(pod, new)},
+            "metadata": {"uid": meta.uid},
+            "status": {"resourceClaimStatuses": pod::statuses(new)},
         });
-        let parameters = PatchParams::apply("ResourceClaimController").force();
-        match pods.patch_status(&meta.name, &parameters, &Patch::Apply(&patch)).await {
+        // The list is merged by name, so that what was told before stays.
+        let manager = Some("ResourceClaimController".to_owned());
+        let parameters = PatchParams { field_manager: manager, ..PatchParams::default() };
+        match pods.patch_status(&meta.name, &parameters, &Patch::Strategic(&patch)).await {
             // The pod is gone, and its claims go with it.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             other => other.map(drop).map_err(self::api),
@@ -171,11 +172,17 @@ impl ResourceClaims {
             if keeps == Keeps::Nothing {
                 status.allocation = None;
             }
-            let written = api.replace_status(name, &PostParams::default(), &current).await;
-            current = written.map_err(self::api)?;
+            current = match api.replace_status(name, &PostParams::default(), &current).await {
+                Ok(written) => written,
+                // The informer has not told yet that it is gone.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+                Err(error) => return Err(self::api(error)),
+            };
         }
         if plan.release {
-            current.metadata.finalizers.iter_mut().for_each(|all| all.retain(|one| one != FINALIZER));
+            let mut others = current.metadata.finalizers.take().unwrap_or_default();
+            others.retain(|finalizer| finalizer != FINALIZER);
+            current.metadata.finalizers = Some(others).filter(|others| !others.is_empty());
             gone_is_fine(api.replace(name, &PostParams::default(), &current).await.map(drop))?;
         }
         if plan.delete {
