@@ -52,3 +52,18 @@ fn a_claim_gets_its_defaults_and_is_looked_through() {
         ]
     );
 }
+
+#[test]
+fn an_empty_status_takes_away_what_was_there() {
+    let decode = |status: &str| {
+        let text = format!(
+            "{{{HEAD},\"kind\":\"ResourceClaim\",\"metadata\":{{\"name\":\"c\"}},\"status\":{status}}}"
+        );
+        let kind = schema::catalogue::builtin().kind("resource.k8s.io", "v1", "ResourceClaim").unwrap();
+        schema::json::decode(&kind.ty, text.as_bytes()).unwrap().object
+    };
+    let old = decode("{\"reservedFor\":[{\"resource\":\"pods\",\"name\":\"p\",\"uid\":\"u\"}]}");
+    let mut new = decode("{}");
+    (crate::rules("resource.k8s.io", "ResourceClaim").prepare_update)(&mut new, &old, crate::Part::Status);
+    assert_eq!(new.list_at(&["status", "reservedFor"]).unwrap_or_default().len(), 0);
+}
