@@ -28,6 +28,8 @@ pub struct Clients {
     pub certificates: Client,
     /// `ephemeral-volume-controller`
     pub ephemeral_volumes: Client,
+    /// `resource-claim-controller`
+    pub resource_claims: Client,
     /// `podcertificaterequestcleaner`
     pub pod_certificate_requests: Client,
     /// `kubelet-serving-approver`
@@ -52,6 +54,7 @@ impl Clients {
             garbage: account("generic-garbage-collector")?,
             certificates: account("certificate-controller")?,
             ephemeral_volumes: account("ephemeral-volume-controller")?,
+            resource_claims: account("resource-claim-controller")?,
             pod_certificate_requests: account("podcertificaterequestcleaner")?,
             kubelet_serving: account("kubelet-serving-approver")?,
         })

@@ -10,6 +10,7 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use kube::api::ObjectMeta;
 
 use crate::clients::Clients;
@@ -39,6 +40,10 @@ pub struct Informers {
     pub root_cas: Reflector<ConfigMap>,
     /// Claims of volumes: their metadata.
     pub claims: Reflector<AnyView>,
+    /// Claims of dynamic resources. Older API servers have none, so that only their controller waits for them.
+    pub resource_claims: Reflector<ResourceClaim>,
+    /// What such claims are made from.
+    pub resource_claim_templates: Reflector<ResourceClaimTemplate>,
     /// Requests for pods' certificates: their metadata. Older API servers have none, so that nobody waits for them.
     pub pod_certificate_requests: Reflector<AnyView>,
     /// Certificate requests.
@@ -100,6 +105,8 @@ pub struct Queues {
     pub evictions: WorkQueue<String>,
     /// Pods with volumes whose claims are made for them.
     pub ephemeral_volumes: WorkQueue<String>,
+    /// Claims of dynamic resources, and pods that want some.
+    pub resource_claims: WorkQueue<crate::resourceclaim::Key>,
     /// Requests for pods' certificates.
     pub pod_certificate_requests: WorkQueue<String>,
     /// Certificate requests.
@@ -208,8 +215,13 @@ pub fn start_informers(
 
     let services = services.start(tasks);
     let replica_sets = sets.start(tasks);
+    let pods = start_pods(client, queues, observe, services.clone(), replica_sets.clone(), tasks);
+    let (resource_claims, resource_claim_templates) =
+        crate::resourceclaim::start_informers(client, queues, &pods, tasks);
     Informers {
-        pods: start_pods(client, queues, observe, services.clone(), replica_sets.clone(), tasks),
+        pods,
+        resource_claims,
+        resource_claim_templates,
         replica_sets,
         deployments: deployments.start(tasks),
         services,
@@ -237,11 +249,14 @@ fn start_pods(
     let (sets, selecting) = (queues.replica_sets.clone(), queues.services.clone());
     let evictions = queues.evictions.clone();
     let ephemeral = queues.ephemeral_volumes.clone();
+    let resource_claims = queues.resource_claims.clone();
     pods.on_change(move |change| {
         let (pod, old, gone) = match change {
             client::Change::Set { new, old, .. } => (*new, *old, new.metadata.deletion_timestamp.is_some()),
             client::Change::Removed { old, .. } => (*old, None, true),
         };
+        let is_removed = matches!(change, client::Change::Removed { .. });
+        crate::resourceclaim::keys(pod, is_removed).into_iter().for_each(|key| resource_claims.add(key));
         let namespace = &pod.metadata.namespace;
         if !gone && !pod.spec.node_name.is_empty() && old.is_none_or(|old| old.spec.node_name.is_empty()) {
             evictions.add(change.key().to_owned());

@@ -17,6 +17,7 @@ pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_certificates;
 pub mod replicaset;
+pub mod resourceclaim;
 pub mod selector;
 pub mod view;
 
@@ -28,6 +29,7 @@ use client::events::Recorder;
 use context::{Context, Queues, Settings, start_informers};
 use node_lifecycle::run::NodeLifecycle;
 use replicaset::run::ReplicaSets;
+use resourceclaim::ResourceClaims;
 
 /// Runs all controllers until the group stops. Leadership is the caller's.
 pub async fn run(
@@ -51,6 +53,7 @@ pub async fn run(
     let context = Arc::new(Context { clients, informers, clock, random, recorder, settings });
     context.informers.synced().await;
     let sets = sets.get_or_init(|| Arc::new(ReplicaSets::new(context.clone()))).clone();
+    let claims = ResourceClaims::new(context.clone());
     let nodes = NodeLifecycle::new(context.clone(), &queues);
     tokio::join!(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
@@ -64,6 +67,12 @@ pub async fn run(
         queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
         queues.ephemeral_volumes.run(2, |key| ephemeral::run::reconcile(&context, key)),
         queues.pod_certificate_requests.run(1, |key| pod_certificates::reconcile(&context, key)),
+        async {
+            // Older API servers have none, so that nobody else waits for them.
+            let copies = &context.informers;
+            let _ = tokio::join!(copies.resource_claims.synced(), copies.resource_claim_templates.synced());
+            queues.resource_claims.run(10, |key| claims.reconcile(key)).await;
+        },
         nodes.watch_over(),
         garbage::run::run(&context, tasks),
     );

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{EphemeralVolumeSource, PersistentVolumeClaimTemplate};
+use k8s_openapi::api::core::v1::{
+    EphemeralVolumeSource, PersistentVolumeClaimTemplate, PodExtendedResourceClaimStatus, PodResourceClaim,
+    PodResourceClaimStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::Deserialize;
 
@@ -89,6 +92,8 @@ pub struct PodSpecView {
     /// Its volumes whose claims are made for it; others are not kept.
     #[serde(deserialize_with = "ephemeral")]
     pub volumes: Vec<EphemeralView>,
+    /// Its claims of dynamic resources.
+    pub resource_claims: Vec<PodResourceClaim>,
 }
 
 /// A volume whose claim is made for its pod.
@@ -149,6 +154,10 @@ pub struct PodStatusView {
     pub pod_ips: Vec<PodIpView>,
     /// `Ready` and others.
     pub conditions: Vec<ConditionView>,
+    /// Claims that were made for it.
+    pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
+    /// The claim that the scheduler made for plain resources of it.
+    pub extended_resource_claim_status: Option<PodExtendedResourceClaimStatus>,
 }
 
 /// One of a pod's addresses.

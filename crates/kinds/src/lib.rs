@@ -20,6 +20,7 @@ pub mod matching;
 pub mod meta;
 mod node;
 pub mod pod;
+mod resource;
 mod rules;
 mod service;
 mod storage;

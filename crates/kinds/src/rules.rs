@@ -109,6 +109,9 @@ fn own_rules(group: &str, kind: &str) -> Rules {
         ("events.k8s.io", "Event") => crate::event::OWN,
         ("", "PersistentVolume") => crate::storage::VOLUME,
         ("", "PersistentVolumeClaim") => crate::storage::CLAIM,
+        ("resource.k8s.io", "ResourceClaim") => crate::resource::CLAIM,
+        ("resource.k8s.io", "ResourceClaimTemplate") => crate::resource::TEMPLATE,
+        ("resource.k8s.io", "DeviceClass") => crate::resource::CLASS,
         ("storage.k8s.io", "StorageClass") => crate::storage::CLASS,
         ("networking.k8s.io", "NetworkPolicy") => crate::storage::NETWORK_POLICY,
         ("autoscaling", "HorizontalPodAutoscaler") => crate::storage::AUTOSCALER,
@@ -192,8 +195,14 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
             let labels = new.metadata().get("labels").cloned();
             let version = new.resource_version().to_owned();
             *new = old.clone();
-            if let Some(status) = status {
-                new.set("status", status);
+            // One that says nothing is an empty one: what was there is gone.
+            match status {
+                Some(status) => {
+                    new.set("status", status);
+                }
+                None => {
+                    new.remove("status");
+                }
             }
             let _ = (annotations, labels);
             new.set_resource_version(&version);

@@ -3,6 +3,7 @@
 //! [`plan`] decides and is pure; [`run`] follows the cluster, keeps [`snapshot`] and [`queue`], and binds. It is a
 //! client of the API server and knows nothing of how nodes run pods.
 
+mod claims;
 pub mod plan;
 pub mod queue;
 mod run;

@@ -96,6 +96,16 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Something changed that may help one pod: it comes back, if it is parked, after the pause that it has earned.
+    pub fn retry(&self, key: &str) {
+        let mut state = self.state.lock();
+        let Some(since) = state.parked.remove(key) else { return };
+        let attempts = state.attempts.get(key).map_or(1, |(attempts, _)| *attempts);
+        state.backing_off.insert((since + pause(attempts), key.to_owned()));
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// The next pod.
     pub async fn next(&self) -> String {
         loop {

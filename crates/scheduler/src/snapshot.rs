@@ -157,6 +157,11 @@ impl Snapshot {
         info.pods.insert(pod.metadata.uid.clone(), pod);
     }
 
+    /// Whether a pod is on a node, or about to be.
+    pub fn is_placed(&self, uid: &str) -> bool {
+        self.placed.contains_key(uid)
+    }
+
     /// A pod is gone, or was not bound after all.
     pub fn remove_pod(&mut self, uid: &str) {
         self.repelling.remove(uid);

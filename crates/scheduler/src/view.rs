@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Affinity, Taint, Toleration, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{
+    Affinity, PodResourceClaim, PodResourceClaimStatus, Taint, Toleration, TopologySpreadConstraint,
+};
 use serde::Deserialize;
 
 /// Metadata.
@@ -72,6 +74,8 @@ pub struct PodSpec {
     pub scheduling_gates: Vec<Gate>,
     /// Whether ports are the node's own.
     pub host_network: bool,
+    /// Its claims of dynamic resources.
+    pub resource_claims: Vec<PodResourceClaim>,
 }
 
 /// A gate that holds a pod back.
@@ -119,10 +123,12 @@ pub struct Port {
 
 /// Where a pod is in its life.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     /// `Pending`, `Running`, …
     pub phase: String,
+    /// Claims that were made for it.
+    pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
 }
 
 impl PodView {

@@ -45,6 +45,11 @@ fn create(json: &str) -> Verdict {
     Verdict { object, errors: texts(&errors), warnings }
 }
 
+/// What is wrong with a new object.
+pub fn judge(json: &str) -> Vec<String> {
+    create(json).errors
+}
+
 fn change(old: &Object, part: Part, json: &str) -> Verdict {
     let (mut object, rules) = read(json);
     (rules.prepare_update)(&mut object, old, part);

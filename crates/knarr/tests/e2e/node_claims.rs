@@ -1,6 +1,5 @@
-//! Dynamic resources: a claim's device reaches a container by the example's driver, and goes back.
-//!
-//! Nobody allocates claims here yet: the test writes what the scheduler would.
+//! Dynamic resources: a claim's device reaches a container by the example's driver, and goes back. Once a test gives a
+//! pod its device by hand, past the scheduler; then everything is the cluster's own.
 
 use std::path::Path;
 
@@ -107,4 +106,111 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     killed_at("kubelet.claims.unprepared");
     cluster.until("the pod to go", || cluster.try_kubectl(&["get", "pod", "user"]).is_err());
     cluster.until("the driver to have its device back", || !Path::new(&file).exists());
+}
+
+const TEMPLATE: &str = "
+apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: e2e}
+spec: {selectors: [{cel: {expression: \"device.driver == 'dra.e2e.example.com'\"}}]}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: one}
+spec:
+  metadata: {labels: {made: here}}
+  spec: {devices: {requests: [{name: one, exactly: {deviceClassName: e2e}}]}}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: big}
+spec:
+  devices:
+    requests:
+    - name: one
+      exactly:
+        deviceClassName: e2e
+        selectors:
+        - cel:
+            expression: >-
+              device.attributes['dra.e2e.example.com'].number > 0 &&
+              device.capacity['dra.e2e.example.com'].memory.compareTo(quantity('2Gi')) >= 0
+";
+
+/// A pod whose claim is made from the template, or is the one of a name.
+fn scheduled(name: &str, claim: &str) -> String {
+    let (of, claim) = match claim {
+        "" => ("resourceClaimTemplateName", "one"),
+        claim => ("resourceClaimName", claim),
+    };
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+         resourceClaims: [{{name: mine, {of}: {claim}}}]\n  containers:\n  - name: c\n    \
+         image: docker.io/library/busybox:test\n    imagePullPolicy: IfNotPresent\n    command: [sleep, '1000']\n    \
+         resources: {{claims: [{{name: mine}}]}}\n"
+    )
+}
+
+/// `DEVICE=CLAIM` as a container sees it.
+fn device(cluster: &Cluster, pod: &str) -> (String, String) {
+    cluster.k(&format!("wait --for=condition=Ready pod/{pod} --timeout=60s"));
+    let seen = cluster.k(&format!("exec {pod} -- sh -c 'env | grep ^DRA_'"));
+    let (device, claim) = seen.trim().split_once('=').unwrap();
+    (device.to_owned(), claim.to_owned())
+}
+
+#[test]
+fn pods_get_devices_that_the_scheduler_gives_them() {
+    if crate::containerd::wanted().is_some() {
+        eprintln!("skipped: containerd 1.6 gives containers no devices by CDI");
+        return;
+    }
+    let Some(cluster) = nodes("1") else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let node = cluster.k("get node -o jsonpath={.items[0].metadata.name}").trim().to_owned();
+    drive(&cluster, &runtime, &node);
+    cluster.becomes("get resourceslices -o jsonpath={.items[*].spec.driver}", "dra.e2e.example.com");
+    cluster.apply(TEMPLATE);
+    let broken = "apiVersion: resource.k8s.io/v1\nkind: DeviceClass\nmetadata: {name: broken}\n\
+                  spec: {selectors: [{cel: {expression: device.driver}}]}\n";
+    let refused = cluster.try_apply(broken, &[]).unwrap_err();
+    assert!(refused.contains("must evaluate to bool or the unknown type, not string"), "{refused}");
+
+    for name in ["first", "second"] {
+        cluster.apply(&scheduled(name, ""));
+    }
+    let (first, second) = (device(&cluster, "first"), device(&cluster, "second"));
+    assert_ne!(first.0, second.0);
+    assert!(
+        first.1.starts_with("first-mine-") && second.1.starts_with("second-mine-"),
+        "{first:?} {second:?}"
+    );
+    let made = cluster.k(&format!("get resourceclaim {} -o jsonpath={{.metadata.labels.made}}", first.1));
+    assert_eq!(made, "here");
+
+    cluster.apply(&scheduled("third", ""));
+    let message = "get pod third -o jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
+    let why = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable";
+    cluster.becomes(message, why);
+    cluster.k("delete pod first");
+    let third = device(&cluster, "third");
+    assert_eq!(third.0, first.0, "what the first one had");
+    cluster.k("delete pod second third");
+    cluster.becomes("get resourceclaims -o jsonpath={.items[*].metadata.name}", "big");
+
+    for name in ["left", "right"] {
+        cluster.apply(&scheduled(name, "big"));
+    }
+    let both = ["left", "right"].map(|name| device(&cluster, name));
+    assert_eq!(
+        both.clone(),
+        ["DRA_DEVICE_1", "DRA_DEVICE_1"].map(|device| (device.to_owned(), "big".to_owned()))
+    );
+    let users = cluster.k("get resourceclaim big -o jsonpath={.status.reservedFor[*].name}");
+    let mut users: Vec<&str> = users.split_whitespace().collect();
+    users.sort_unstable();
+    assert_eq!(users, ["left", "right"]);
+    cluster.k("delete pod left right");
+    cluster.becomes("get resourceclaim big -o jsonpath={.status.allocation}", "");
+    cluster.becomes("get resourceclaim big -o jsonpath={.metadata.finalizers}", "");
 }

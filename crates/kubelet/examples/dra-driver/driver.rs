@@ -61,7 +61,13 @@ impl Driver {
     async fn publish(&self) -> Result<(), kube::Error> {
         let node = Api::<Node>::all(self.client.clone()).get(&self.node).await?;
         let devices: Vec<_> = (0..self.devices)
-            .map(|number| json!({"name": format!("device-{number}"), "attributes": {"number": {"int": number}}}))
+            .map(|number| {
+                json!({
+                    "name": format!("device-{number}"),
+                    "attributes": {"number": {"int": number}},
+                    "capacity": {"memory": {"value": format!("{}Gi", number + 1)}},
+                })
+            })
             .collect();
         let name = format!("{}-{}", self.node, self.name);
         let slice = json!({

@@ -1,10 +1,17 @@
 //! Where a pod goes. Pure: a snapshot in, a node or the reasons against all of them out.
 
+pub mod claims;
+pub mod devices;
 mod filter;
 mod score;
 mod select;
 
 use std::collections::BTreeMap;
+
+use k8s_openapi::api::resource::v1::AllocationResult;
+
+use claims::Needs;
+use devices::{Refusal, Site};
 
 use crate::snapshot::{Amounts, NodeInfo, Snapshot, requests};
 use crate::view::PodView;
@@ -16,6 +23,19 @@ pub enum Decision {
     Node(String),
     /// None; in upstream's words.
     Unschedulable(String),
+    /// It cannot be said, since something is wrong; in upstream's words.
+    Failed(String),
+}
+
+/// A decision, with what it means for the pod's claims.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placement {
+    /// The decision.
+    pub decision: Decision,
+    /// What claims get that have nothing yet, in the pod's order.
+    pub devices: Vec<AllocationResult>,
+    /// Claims (by their place among the pod's) that are allocated where the pod cannot go.
+    pub blocking: Vec<usize>,
 }
 
 /// A pod that looks for a node, with what every node is compared against.
@@ -26,6 +46,8 @@ pub struct Candidate<'p> {
     pub needs: Amounts,
     /// Labels of nodes from which pods that are there keep it away.
     repelled: Vec<(String, String)>,
+    /// How good nodes are by the devices that they have, 0 to 100; empty for pods without claims.
+    equipped: BTreeMap<String, i64>,
 }
 
 /// How many possible nodes are enough to choose among (upstream's `numFeasibleNodesToFind`): all of a small cluster,
@@ -40,11 +62,19 @@ fn enough(nodes: usize) -> usize {
     (nodes * percent / 100).max(ALWAYS)
 }
 
-/// Chooses a node. `tie` breaks ties between equally good ones, and says where in a large cluster to begin to look.
+/// Chooses a node for a pod without claims.
 pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
-    let candidate = Candidate { pod, needs: requests(pod), repelled: filter::repelled(pod, snapshot) };
+    place(snapshot, pod, None, tie).decision
+}
+
+/// Chooses a node. `tie` breaks ties between equally good ones, and says where in a large cluster to begin to look.
+pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie: u64) -> Placement {
+    let repelled = filter::repelled(pod, snapshot);
+    let mut candidate = Candidate { pod, needs: requests(pod), repelled, equipped: BTreeMap::new() };
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
+    let mut given: BTreeMap<String, Vec<AllocationResult>> = BTreeMap::new();
+    let mut blocking = Vec::new();
     let total = snapshot.nodes().count();
     let enough = enough(total);
     let first = usize::try_from(tie.checked_rem(total as u64).unwrap_or_default()).unwrap_or_default();
@@ -52,22 +82,49 @@ pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
         if feasible.len() >= enough {
             break;
         }
-        match filter::against(&candidate, node, snapshot) {
-            None => feasible.push(node),
-            Some(why) => why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1),
+        if let Some(why) = filter::against(&candidate, node, snapshot) {
+            why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
+            continue;
         }
+        if let (Some(needs), Some(info)) = (needs, node.node.as_deref()) {
+            let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
+            match claims::on_node(needs, site) {
+                Ok(devices) => drop(given.insert(info.metadata.name.clone(), devices)),
+                Err(Refusal::Node(why)) => {
+                    blocking.extend(claims::unavailable(&needs.claims, site));
+                    *reasons.entry(why).or_default() += 1;
+                    continue;
+                }
+                Err(Refusal::Error(why)) => {
+                    let why = format!("running \"DynamicResources\" filter plugin: {why}");
+                    return Placement { decision: Decision::Failed(why), devices: Vec::new(), blocking };
+                }
+            }
+        }
+        feasible.push(node);
     }
-    let best = score::best(&candidate, &feasible, snapshot, tie);
-    match best.and_then(|info| info.node.as_ref()) {
+    if let Some(needs) = needs {
+        candidate.equipped = claims::scores(&needs.claims, &given);
+    }
+    let best = score::best(&candidate, &feasible, snapshot, tie).and_then(|info| info.node.as_ref());
+    let devices = best.and_then(|node| given.remove(&node.metadata.name)).unwrap_or_default();
+    let decision = match best {
         Some(node) => Decision::Node(node.metadata.name.clone()),
-        None if total == 0 => Decision::Unschedulable("no nodes available to schedule pods".to_owned()),
-        None => {
-            let mut parts: Vec<String> =
-                reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-            parts.sort();
-            Decision::Unschedulable(format!("0/{total} nodes are available: {}.", parts.join(", ")))
-        }
+        None => Decision::Unschedulable(unschedulable(total, &reasons, needs.is_some())),
+    };
+    Placement { decision, devices, blocking }
+}
+
+/// Why no node does, in upstream's words.
+fn unschedulable(total: usize, reasons: &BTreeMap<String, usize>, has_claims: bool) -> String {
+    if total == 0 {
+        return "no nodes available to schedule pods".to_owned();
     }
+    let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    parts.sort();
+    // What the second half of `DynamicResources` adds when it has nothing to free.
+    let after = if has_claims { " still not schedulable" } else { "" };
+    format!("0/{total} nodes are available: {}.{after}", parts.join(", "))
 }
 
 #[cfg(test)]

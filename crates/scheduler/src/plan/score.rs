@@ -31,7 +31,8 @@ pub(super) fn best<'n>(
                 + locality(candidate.pod, info)
                 + 2 * spread
                 + 2 * preferred(candidate.pod, info)
-                + 3 * untainted(candidate.pod, info);
+                + 3 * untainted(candidate.pod, info)
+                + 2 * equipped(candidate, info);
             (score, *info)
         })
         .collect();
@@ -106,6 +107,11 @@ fn untainted(pod: &PodView, info: &NodeInfo) -> i64 {
         .filter(|taint| !pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
         .count();
     100 - 50 * i64::try_from(disliked).unwrap_or(2).min(2)
+}
+
+fn equipped(candidate: &Candidate<'_>, info: &NodeInfo) -> i64 {
+    let name = info.node.as_ref().map(|node| node.metadata.name.as_str()).unwrap_or_default();
+    candidate.equipped.get(name).copied().unwrap_or_default()
 }
 
 /// Pods with the same labels are kept apart: by the pod's own soft constraints, or by default over nodes.
