@@ -1,7 +1,7 @@
 //! The Kubernetes dialect of CEL, as far as selectors of devices need it (KEP-4381).
 //!
-//! The `cel` crate parses; [`check`] knows the types of what an expression may use and says before it is ever run what is
-//! wrong with it; [`eval`] runs it within a budget. Pure, and knows nothing of claims or nodes.
+//! The `cel` crate parses; `check` knows the types of what an expression may use and says before it is ever run what is
+//! wrong with it; `eval` runs it within a budget. Pure, and knows nothing of claims or nodes.
 
 mod check;
 mod device;

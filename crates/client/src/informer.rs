@@ -1,6 +1,7 @@
 //! List, then watch, and keep what there is: one for each kind and process, shared by all who need it.
 
-use std::borrow::Cow;
+mod resource;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -19,110 +20,8 @@ use tokio::sync::watch;
 
 use crate::wire;
 
-/// Which objects an informer follows.
-#[derive(Debug, Clone)]
-pub struct Resource {
-    /// The API group; empty for the core group.
-    pub group: Cow<'static, str>,
-    /// The version.
-    pub version: Cow<'static, str>,
-    /// The kind.
-    pub kind: Cow<'static, str>,
-    /// The name in paths.
-    pub plural: Cow<'static, str>,
-    /// Only this namespace.
-    pub namespace: Option<String>,
-    /// Such as `spec.nodeName=a`; empty for all.
-    pub field_selector: String,
-    /// Such as `app=web`; empty for all.
-    pub label_selector: String,
-    /// Ask for the metadata alone, which works for custom resources, too.
-    pub metadata_only: bool,
-}
-
-impl Resource {
-    /// All objects of a kind.
-    pub fn all(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-            plural: plural.into(),
-            namespace: None,
-            field_selector: String::new(),
-            label_selector: String::new(),
-            metadata_only: false,
-        }
-    }
-
-    /// The metadata of all objects of a kind that is only known at run time.
-    pub fn metadata(group: &str, version: &str, plural: &str) -> Self {
-        Self {
-            group: group.to_owned().into(),
-            version: version.to_owned().into(),
-            kind: "PartialObjectMetadata".into(),
-            plural: plural.to_owned().into(),
-            metadata_only: true,
-            ..Self::all("", "", "", "")
-        }
-    }
-
-    /// Only those that a field selector selects.
-    #[must_use]
-    pub fn with_fields(mut self, selector: impl Into<String>) -> Self {
-        self.field_selector = selector.into();
-        self
-    }
-
-    /// Only those that a label selector selects.
-    #[must_use]
-    pub fn with_labels(mut self, selector: impl Into<String>) -> Self {
-        self.label_selector = selector.into();
-        self
-    }
-
-    /// Only those of a namespace.
-    #[must_use]
-    pub fn in_namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = Some(namespace.into());
-        self
-    }
-
-    fn path(&self) -> String {
-        let root = match &*self.group {
-            "" => format!("/api/{}", self.version),
-            group => format!("/apis/{group}/{}", self.version),
-        };
-        match &self.namespace {
-            Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.plural),
-            None => format!("{root}/{}", self.plural),
-        }
-    }
-
-    fn query(&self) -> String {
-        let mut query = String::new();
-        for (name, selector) in
-            [("fieldSelector", &self.field_selector), ("labelSelector", &self.label_selector)]
-        {
-            if !selector.is_empty() {
-                query.push_str(&format!("&{name}={}", encode(selector)));
-            }
-        }
-        query
-    }
-}
-
-/// Percent-encodes a query value.
-fn encode(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
-}
+pub use resource::Resource;
+use resource::encode;
 
 /// What happened to the copy of an object. Keys are `NAMESPACE/NAME`, or `NAME` for what lives in no namespace.
 pub enum Change<'c, T> {
@@ -301,7 +200,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         loop {
             let ended = self.round(&kind.ty, &mut from, &mut backoff).await;
             match ended {
-                Ok(()) => continue,
+                Ok(true) => continue,
+                // The next may end as soon as this one did.
+                Ok(false) => {}
                 Err(Broken::Expired) => from = None,
                 // That the server is away its client tells, once for all informers.
                 Err(Broken::Client(error)) if !matches!(error, kube::Error::Api(_)) => {
@@ -315,13 +216,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         }
     }
 
-    /// Lists if there is no version to go on from, then watches until the server ends it.
+    /// Lists if there is no version to go on from, then watches until the server ends it: whether it said anything.
     async fn round(
         &self,
         ty: &StructRef,
         version: &mut Option<String>,
         backoff: &mut Backoff,
-    ) -> Result<(), Broken> {
+    ) -> Result<bool, Broken> {
         let from = match version.clone() {
             Some(version) => version,
             None => {
@@ -331,8 +232,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
                 listed
             }
         };
-        backoff.reset();
-        self.watch(ty, from, version).await
+        let mut told = false;
+        let ended = self.watch(ty, from, version, &mut told).await;
+        // Who lets us in and says nothing, or lets nobody in, is not asked again at once.
+        if told {
+            backoff.reset();
+        }
+        ended.map(|()| told)
     }
 
     async fn send(&self, uri: &str, list: bool) -> Result<http::Response<Body>, Broken> {
@@ -356,7 +262,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         if code == 410 {
             return Err(Broken::Expired);
         }
-        Err(Broken::Refused(code, String::from_utf8_lossy(&body).into_owned()))
+        Err(Broken::Refused(code, wire::said(&body)))
     }
 
     async fn list(&self, ty: &StructRef) -> Result<String, Broken> {
@@ -404,7 +310,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         }
     }
 
-    async fn watch(&self, ty: &StructRef, from: String, version: &mut Option<String>) -> Result<(), Broken> {
+    async fn watch(
+        &self,
+        ty: &StructRef,
+        from: String,
+        version: &mut Option<String>,
+        told: &mut bool,
+    ) -> Result<(), Broken> {
         let uri = format!(
             "{}?watch=true&allowWatchBookmarks=true&resourceVersion={from}{}",
             self.resource.path(),
@@ -417,6 +329,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
             buffer.extend_from_slice(&data);
             while let Some(frame) = wire::split(&mut buffer) {
                 self.event(ty, &frame, version)?;
+                *told = true;
             }
         }
         Ok(())
@@ -449,3 +362,6 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,20 @@ pub(crate) struct ListMeta {
     pub(crate) continue_token: String,
 }
 
+/// What a `Status` in any of the encodings says, or whatever else there is.
+pub(crate) fn said(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Status {
+        message: String,
+    }
+    let of_protobuf = || {
+        let kind = schema::builtin().kind("", "v1", "Status")?;
+        schema::serde::from_protobuf::<Status>(&kind.ty, bare(body).ok()?).ok()
+    };
+    let status = of_protobuf().or_else(|| serde_json::from_slice(body).ok());
+    status.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |status| status.message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

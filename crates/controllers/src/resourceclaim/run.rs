@@ -58,7 +58,7 @@ impl ResourceClaims {
     /// Looks at one pod or claim.
     ///
     /// # Errors
-    /// [`Error`]; the key is then tried again.
+    /// When the API server refuses something; the key is then tried again.
     pub async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         match key {
             Key::Pod(name) => self.pod(&name).await,

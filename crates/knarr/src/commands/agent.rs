@@ -44,7 +44,7 @@ pub struct Agent {
 impl Agent {
     /// Joins if need be, and runs the node until the process is told to stop. Pods go on.
     pub fn run(self) -> Result<()> {
-        let verbosity = super::process::log();
+        let verbosity = super::process::log(None);
         base::memory::one_heap();
         check::nodes_can_run()?;
         let paths = self.which.paths();

@@ -136,17 +136,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Agent(agent) => agent.run(),
         Command::Token(token) => token.run(),
         Command::Check(check) => check.run(),
-        Command::Apiserver(component) => serve(component.run()),
-        Command::Scheduler(component) => serve(component.run()),
-        Command::ControllerManager(component) => serve(component.run()),
+        Command::Apiserver(component) => serve(component.logging.v, component.run()),
+        Command::Scheduler(component) => serve(component.logging.v, component.run()),
+        Command::ControllerManager(component) => serve(component.logging.v, component.run()),
         Command::Kubelet(component) => {
-            let verbosity = process::log();
+            let verbosity = process::log(component.logging.v);
             base::memory::one_heap();
             on_all_processors(component.run(verbosity))
         }
         Command::Runtime(component) => {
             base::memory::one_heap();
-            serve(component.run())
+            serve(component.logging.v, component.run())
         }
         Command::Cni(cni) => cni.run(),
         Command::NodeRuntime(node) => node.run_runtime(),
@@ -169,8 +169,8 @@ fn version(output: Output) -> Result<()> {
 }
 
 /// Runs a component on all processors, with its log on standard error.
-fn serve(component: impl Future<Output = Result<()>>) -> Result<()> {
-    process::log();
+fn serve(verbosity: Option<i32>, component: impl Future<Output = Result<()>>) -> Result<()> {
+    process::log(verbosity);
     on_all_processors(component)
 }
 
@@ -225,6 +225,10 @@ mod tests {
             "kube-controller-manager --kubeconfig=/k --use-service-account-credentials=true --leader-elect";
         assert!(matches!(parsed(line).command, Command::ControllerManager(_)));
         assert!(matches!(parsed("/opt/cni/bin/knarr-cni").command, Command::Cni(_)));
+        for line in ["kubelet --kubeconfig /k --v=4", "kubelet -v 4 --kubeconfig /k"] {
+            let Command::Kubelet(kubelet) = parsed(line).command else { panic!("{line}") };
+            assert_eq!(kubelet.logging.v, Some(4), "{line}");
+        }
         assert!(matches!(parsed("knarr version").command, Command::Version { .. }));
     }
 }

@@ -64,7 +64,7 @@ fn settings(which: &Which) -> Result<(Paths, Settings)> {
 impl Server {
     /// Runs the control plane: of a cluster that `knarr up` has made, or a new one for other machines to join.
     pub fn run(self) -> Result<()> {
-        log();
+        log(None);
         let paths = self.which.paths();
         let settings = match Settings::load(&paths.settings())? {
             Some(settings) => self.addressed(settings, &paths)?,
@@ -131,7 +131,7 @@ fn write_admin(paths: &Paths, settings: &Settings) -> Result<()> {
 impl Node {
     /// Runs the container runtime of a node.
     pub fn run_runtime(self) -> Result<()> {
-        log();
+        log(None);
         base::memory::one_heap();
         let paths = self.which.paths();
         if !self.host_network {
@@ -143,7 +143,7 @@ impl Node {
 
     /// Runs kubelet, routes, Services and DNS of a node.
     pub fn run_agent(self) -> Result<()> {
-        let verbosity = log();
+        let verbosity = log(None);
         base::memory::one_heap();
         let (paths, settings) = settings(&self.which)?;
         node::enter(&paths, &self.node)?;
@@ -152,14 +152,15 @@ impl Node {
     }
 }
 
-/// Logs to standard error; `KNARR_LOG` chooses what, and later whoever has what is returned.
-pub fn log() -> Verbosity {
+/// Logs to standard error: what `KNARR_LOG` chooses, or as much as klog would at that level; later whoever has what is
+/// returned chooses.
+pub fn log(level: Option<i32>) -> Verbosity {
     // Our clients say when their server is away, once, and theirs each time.
     let usual = |level: &str| {
         let clients = if level == "info" { "kube_client=off," } else { "" };
         EnvFilter::new(format!("{level},{clients}lsm_tree=warn,fjall=warn"))
     };
-    let filter = EnvFilter::try_from_env("KNARR_LOG").unwrap_or_else(|_| usual("info"));
+    let filter = EnvFilter::try_from_env("KNARR_LOG").unwrap_or_else(|_| usual(named(level.unwrap_or(0))));
     let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(filter).with(lines).init();

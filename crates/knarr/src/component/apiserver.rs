@@ -18,6 +18,8 @@ use crate::api::{self, Api};
 /// `knarr apiserver`
 #[derive(Debug, Args)]
 pub struct ApiServer {
+    #[command(flatten)]
+    pub logging: super::Logging,
     /// The members of an etcd cluster
     #[arg(long, value_delimiter = ',', required_unless_present = "data_dir", conflicts_with = "data_dir")]
     etcd_servers: Vec<String>,

@@ -18,6 +18,8 @@ use crate::signer::FromFiles;
 /// `knarr controller-manager`
 #[derive(Debug, Args)]
 pub struct ControllerManager {
+    #[command(flatten)]
+    pub logging: super::Logging,
     /// How the API server is reached, and as whom
     #[arg(long)]
     kubeconfig: PathBuf,

@@ -27,6 +27,9 @@ use crate::api;
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Kubelet {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub logging: super::Logging,
     /// How the API server is reached, and as whom
     #[arg(long)]
     kubeconfig: PathBuf,

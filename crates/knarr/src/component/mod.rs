@@ -17,6 +17,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use base::Shutdown;
 
+/// How much a component says, as upstream's flags have it.
+#[derive(Debug, Clone, Copy, clap::Args, serde::Serialize)]
+pub struct Logging {
+    /// How much is logged: 0 to 3 what matters, 4 and 5 more, from 6 on everything; KNARR_LOG says it more exactly
+    #[arg(short, long, value_name = "LEVEL")]
+    pub v: Option<i32>,
+}
+
 /// Reads a kubeconfig and connects.
 ///
 /// # Errors

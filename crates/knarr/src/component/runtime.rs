@@ -12,6 +12,8 @@ use crate::network::Network;
 /// `knarr runtime`, for any kubelet.
 #[derive(Debug, Args)]
 pub struct Runtime {
+    #[command(flatten)]
+    pub logging: super::Logging,
     /// Where images, layers and records are
     #[arg(long, default_value = "/var/lib/knarr-runtime")]
     root: PathBuf,

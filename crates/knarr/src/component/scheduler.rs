@@ -11,6 +11,8 @@ use super::elect::{self, LeaderElection};
 /// `knarr scheduler`
 #[derive(Debug, Args)]
 pub struct Scheduler {
+    #[command(flatten)]
+    pub logging: super::Logging,
     /// How the API server is reached, and as whom
     #[arg(long)]
     kubeconfig: PathBuf,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::containerd::Containerd;
+use crate::control_plane::{self, ControlPlane, Heir};
 use crate::upstream::{self, Upstream};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -31,6 +32,8 @@ pub struct Cluster {
     containerds: RefCell<Vec<Containerd>>,
     /// What looks after its pods, where that is not our own kubelet.
     upstream: RefCell<Vec<Upstream>>,
+    /// What is in the place of our server, if anything is.
+    control_plane: RefCell<Option<ControlPlane>>,
 }
 
 impl Cluster {
@@ -58,6 +61,7 @@ impl Cluster {
             flags,
             containerds: RefCell::default(),
             upstream: RefCell::default(),
+            control_plane: RefCell::default(),
         }
     }
 
@@ -86,6 +90,26 @@ impl Cluster {
             let upstream = Upstream::replace(program, (&self.name, &node), &self.data());
             self.upstream.borrow_mut().push(upstream);
         }
+    }
+
+    /// Gives the cluster upstream's control plane, and its nodes a kubelet by itself.
+    pub fn use_control_plane(&self, programs: &Path, nodes: usize) {
+        let heir = Heir {
+            name: self.name.clone(),
+            data: self.data(),
+            kubeconfig: self.kubeconfig().into(),
+            first_service: self.k("get service kubernetes -o jsonpath={.spec.clusterIP}"),
+            pod_cidr: self.k("get nodes -o jsonpath={.items[0].spec.podCIDR}"),
+        };
+        *self.control_plane.borrow_mut() = Some(ControlPlane::replace(programs, &heir));
+        let answers = || self.try_kubectl(&["get", "serviceaccount", "default"]).is_ok();
+        self.until("upstream's control plane", answers);
+        let kubelet = upstream::wanted().unwrap_or_else(|| control_plane::own_kubelet(self.dir()));
+        self.use_kubelet(&kubelet, nodes);
+        self.becomes(
+            "get nodes -o jsonpath='{.items[*].status.conditions[?(@.type==\"Ready\")].status}'",
+            &vec!["True"; nodes].join(" "),
+        );
     }
 
     /// Imports an archive into every node.
@@ -260,6 +284,7 @@ impl Cluster {
     /// `knarr down --purge`, and what is left afterwards: mounts, processes, directories.
     pub fn down(&self) -> Vec<String> {
         self.upstream.take();
+        self.control_plane.take();
         // Nobody else ends their pods.
         self.containerds.take();
         let output = self.run_knarr(&["down", "--purge"]);

@@ -12,6 +12,7 @@ mod chaos;
 mod cluster;
 mod cni;
 mod containerd;
+mod control_plane;
 mod critest;
 #[path = "../../../kubelet/examples/dra-driver/driver.rs"]
 mod dra_driver;

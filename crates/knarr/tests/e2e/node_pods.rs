@@ -1,7 +1,7 @@
 //! Containers: how they start, end, start again, are looked after, and are told to stop.
 
 use crate::cluster::{Cluster, is_root};
-use crate::{containerd, image, upstream};
+use crate::{containerd, control_plane, image, upstream};
 
 /// A cluster with nodes and an image on them; `None` where nodes cannot be.
 pub fn nodes(count: &str) -> Option<Cluster> {
@@ -20,7 +20,9 @@ pub fn nodes_with(flags: &[&str]) -> Option<Cluster> {
         None => Cluster::up(flags),
         Some(program) => Cluster::up_on(&program, count, flags),
     };
-    if let Some(program) = upstream::wanted() {
+    if let Some(programs) = control_plane::wanted() {
+        cluster.use_control_plane(&programs, count);
+    } else if let Some(program) = upstream::wanted() {
         cluster.use_kubelet(&program, count);
     }
     cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));

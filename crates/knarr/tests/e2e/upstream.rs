@@ -24,11 +24,7 @@ impl Upstream {
     /// Ends the agent of a node, and starts `program` with its credentials.
     pub fn replace(program: &Path, (cluster, node): (&str, &str), data: &Path) -> Self {
         let run = Path::new("/run/knarr").join(cluster);
-        let record: Value = read(&run.join(format!("agent-{node}.json")));
-        let agent = record["pid"].as_i64().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent as i32), nix::sys::signal::Signal::SIGTERM)
-            .unwrap();
-        until("the agent to end", || !Path::new(&format!("/proc/{agent}")).exists());
+        end_by_record(&run.join(format!("agent-{node}.json")));
         let dir = data.join(format!("upstream-{node}"));
         fs::create_dir_all(dir.join("root")).unwrap();
         // Static pods are where they are with our own kubelet.
@@ -73,11 +69,19 @@ impl Drop for Upstream {
     }
 }
 
-fn read(path: &Path) -> Value {
+/// Ends the process that a file in `/run/knarr/CLUSTER` tells of.
+pub fn end_by_record(path: &Path) {
+    let pid = read(path)["pid"].as_i64().unwrap();
+    let signal = nix::sys::signal::Signal::SIGTERM;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
+    until("the process to end", || !Path::new(&format!("/proc/{pid}")).exists());
+}
+
+pub fn read(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     let since = Instant::now();
     while !done() {
         assert!(since.elapsed() < Duration::from_secs(60), "waited in vain for {what}");

@@ -209,15 +209,6 @@ impl Store {
         Ok(serde_json::json!({"chainIDs": image.chain, "imageSpec": spec}).to_string())
     }
 
-    fn blob_path(&self, digest: &str) -> PathBuf {
-        self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest))
-    }
-
-    fn blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
-        let path = self.blob_path(digest);
-        fs::read(&path).map_err(ImageError::store(format!("reading {}", path.display())))
-    }
-
     /// An image's layers as folders, the topmost first.
     pub fn layer_folders(&self, image: &Image) -> Vec<PathBuf> {
         image.chain.iter().rev().map(|chain| self.layer_folder(chain)).collect()
@@ -308,11 +299,6 @@ impl Store {
         let folder = File::open(self.layers()).map_err(ImageError::store("opening layers"))?;
         nix::unistd::syncfs(&folder)
             .map_err(|e| ImageError::Store { what: "syncing".into(), source: e.into() })
-    }
-
-    fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), ImageError> {
-        let path = self.blob_path(digest);
-        state::replace(&path, bytes).map_err(ImageError::store(format!("writing {}", path.display())))
     }
 
     /// Removes an image with all its names. The layers that no other image has go with [`Self::collect`]. An image that is

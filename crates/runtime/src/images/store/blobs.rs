@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use base::failpoint;
 
 use super::{Image, ImageError, Index, Store};
+use crate::state;
 
 /// The digests of an image's configuration and manifests.
 pub(super) fn of(image: &Image) -> impl Iterator<Item = String> {
@@ -22,6 +24,20 @@ impl Index {
 }
 
 impl Store {
+    pub(super) fn blob_path(&self, digest: &str) -> PathBuf {
+        self.blobs().join(digest.strip_prefix("sha256:").unwrap_or(digest))
+    }
+
+    pub(super) fn blob(&self, digest: &str) -> Result<Vec<u8>, ImageError> {
+        let path = self.blob_path(digest);
+        fs::read(&path).map_err(ImageError::store(format!("reading {}", path.display())))
+    }
+
+    pub(super) fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), ImageError> {
+        let path = self.blob_path(digest);
+        state::replace(&path, bytes).map_err(ImageError::store(format!("writing {}", path.display())))
+    }
+
     /// Removes the blobs that are to go and that neither an image nor a container has, while nobody else changes the index.
     pub(super) fn remove_blobs(&self, index: &mut Index, in_use: &[String]) -> Result<(), ImageError> {
         let mut kept = std::mem::take(&mut index.leaving_blobs);

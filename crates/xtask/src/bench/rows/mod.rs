@@ -131,6 +131,15 @@ fn nodes() -> Vec<Row> {
         ),
         row(("pod-burst-200", "the same with 200 pods"), Node, burst_budgets(), pods::Burst { pods: 200 }),
         once(row(
+            (
+                "pod-floor",
+                "what the kernel takes for 200 bare network namespaces with a link, and two cgroups each",
+            ),
+            Own,
+            [],
+            pods::Floor { pods: 200 },
+        )),
+        once(row(
             ("pod-idle", "a node with 500 pods that do nothing, for 30 s"),
             Node,
             [("% of a core", AtMost(1.0))],

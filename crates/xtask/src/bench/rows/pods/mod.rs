@@ -2,6 +2,7 @@
 
 mod burst;
 mod exec;
+mod floor;
 mod idle;
 mod start;
 mod unpack;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub(super) use burst::Burst;
 pub(super) use exec::Exec;
+pub(super) use floor::Floor;
 pub(super) use idle::Idle;
 pub(super) use start::OneByOne;
 pub(super) use unpack::Unpack;
