@@ -65,6 +65,11 @@ impl Call {
         Self { method: Method::DELETE, body: Bytes::from_static(body.as_bytes()), ..Self::get(path) }
     }
 
+    /// One that gives a pod the time that it has for its end.
+    pub fn delete_gracefully(path: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(path) }
+    }
+
     /// The same, answered in this media type.
     pub fn accept(self, accept: &'static str) -> Self {
         Self { accept, ..self }

@@ -44,7 +44,8 @@ async fn shims_left(cluster: &Cluster, count: usize) -> Result<()> {
 impl Burst {
     async fn end(&self, target: &Target) -> Result<f64> {
         let (mut watch, since) = (Watch::open(target).await?, Instant::now());
-        each(&target.client, self.pods, |number| Call::delete(format!("{PODS}/pod-{number}"))).await?;
+        let end = |number| Call::delete_gracefully(format!("{PODS}/pod-{number}"));
+        each(&target.client, self.pods, end).await?;
         let mut seen = std::collections::BTreeSet::new();
         while seen.len() < self.pods {
             let pod = watch.until(|kind, _| kind == "DELETED").await?;
