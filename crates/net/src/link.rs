@@ -172,6 +172,24 @@ impl Links {
             .doing(|| format!("removing link {name}"))
     }
 
+    /// Removes all of these links that there are, in the time that one takes: the kernel waits for all readers of a link
+    /// that goes, tens of milliseconds, in which it makes and removes no other. `group` is nobody else's.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove_together(&self, names: &[String], group: u32) -> Result<()> {
+        let grouped = LinkAttribute::Group(group);
+        for name in names {
+            let message = LinkUnspec::new_with_name(name).append_extra_attribute(grouped.clone()).build();
+            let put = self.handle.link().set(message).execute().await;
+            unless(put, libc::ENODEV).doing(|| format!("marking link {name} as one that goes"))?;
+        }
+        let mut all = LinkMessage::default();
+        all.attributes.push(grouped);
+        let gone = rtnetlink::LinkDelRequest::new_with_message(self.handle.clone(), all).execute().await;
+        unless(gone, libc::ENODEV).doing(|| format!("removing {} links", names.len()))
+    }
+
     /// Gives a link an address.
     ///
     /// # Errors

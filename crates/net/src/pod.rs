@@ -30,6 +30,9 @@ const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// would not answer for a gateway to which it has no route itself.
 const HARDWARE: [u8; 6] = [0x02, 0x6b, 0x6e, 0x00, 0x00, 0x01];
 
+/// The group of links that are about to go ("knGO").
+const LEAVING: u32 = 0x6b6e_474f;
+
 /// What a pod wants.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -50,6 +53,34 @@ pub struct PodLinks {
     leases: Leases,
     ports: HostPorts,
     cidrs: Mutex<Vec<Cidr>>,
+    leaving: Leaving,
+}
+
+/// The names of links that are to go, and whose turn it is to remove them all.
+#[derive(Default)]
+struct Leaving {
+    names: Mutex<Vec<String>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Leaving {
+    /// Removes links, together with those that others want removed meanwhile. Doing it again is no error.
+    async fn remove(&self, names: [String; 2]) -> Result<()> {
+        self.names.lock().extend(names.iter().cloned());
+        let turn = self.turn.lock().await;
+        let all = std::mem::take(&mut *self.names.lock());
+        let links = Links::open()?;
+        // None, if whoever had the turn before took them along.
+        if !all.is_empty() {
+            links.remove_together(&all, LEAVING).await?;
+        }
+        drop(turn);
+        // Whatever kept them from being taken along.
+        for name in &names {
+            links.remove(name).await?;
+        }
+        Ok(())
+    }
 }
 
 impl PodLinks {
@@ -66,7 +97,8 @@ impl PodLinks {
         };
         let table = format!("knarr-ports-{:08x}", hash(&dir.display().to_string()) >> 32);
         let ports = HostPorts::new(dir.join("ports"), table);
-        Ok(Self { leases: Leases::new(dir), ports, cidrs: Mutex::new(cidrs) })
+        let (leases, cidrs) = (Leases::new(dir), Mutex::new(cidrs));
+        Ok(Self { leases, ports, cidrs, leaving: Leaving::default() })
     }
 
     /// The node's parts of the pod network, as text such as `10.244.1.0/24` or `10.244.1.0/24,fd00:244:1::/64`.
@@ -153,9 +185,7 @@ impl PodLinks {
     pub async fn teardown(&self, owner: &str) -> Result<()> {
         self.ports.close(owner)?;
         failpoint::hit("net.pod.ports_closed");
-        let links = Links::open()?;
-        links.remove(&link_name(owner)).await?;
-        links.remove(&device_name(owner)).await?;
+        self.leaving.remove([link_name(owner), device_name(owner)]).await?;
         failpoint::hit("net.pod.unlinked");
         self.leases.release(owner)
     }

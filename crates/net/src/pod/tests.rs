@@ -105,3 +105,30 @@ fn what_is_missing_is_said() {
         assert_eq!(error, format!("there is no link {}", link_name("one")));
     });
 }
+
+#[test]
+fn pods_that_go_at_once_take_their_links_and_nobody_elses_with_them() {
+    alone(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let links = PodLinks::new(dir.path().to_owned()).unwrap();
+        links.set_cidr("10.9.2.0/24").unwrap();
+        let pods: Vec<_> = ["a", "b", "c", "d", "stays"].map(|owner| (owner, Namespace::new())).into();
+        let _neighbour = peer([10, 79, 0, 1].into(), [10, 79, 0, 2].into(), "out0", |_| async {});
+        for (owner, namespace) in &pods {
+            block_on(links.setup(&wish(namespace, owner))).unwrap();
+        }
+        block_on(async {
+            let (a, b) = futures::join!(links.teardown("a"), links.teardown("b"));
+            let (c, d) = futures::join!(links.teardown("c"), links.teardown("d"));
+            for gone in [a, b, c, d, links.teardown("never").await] {
+                gone.unwrap();
+            }
+        });
+        let mut left = names();
+        left.retain(|name| name != "lo");
+        left.sort();
+        let mut wanted = [link_name("stays"), "out0".to_owned()];
+        wanted.sort();
+        assert_eq!(left, wanted);
+    });
+}
