@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    EphemeralVolumeSource, PersistentVolumeClaimTemplate, PodExtendedResourceClaimStatus, PodResourceClaim,
-    PodResourceClaimStatus,
+    EphemeralVolumeSource, ObjectReference, PersistentVolumeClaimTemplate, PodExtendedResourceClaimStatus,
+    PodResourceClaim, PodResourceClaimStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::Deserialize;
@@ -190,6 +190,32 @@ pub struct ConditionView {
 }
 
 impl PodView {
+    /// What an event about the pod refers to.
+    pub fn reference(&self) -> ObjectReference {
+        let meta = &self.metadata;
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(meta.name.clone()),
+            namespace: Some(meta.namespace.clone()),
+            uid: Some(meta.uid.clone()),
+            resource_version: Some(meta.resource_version.clone()),
+            field_path: None,
+        }
+    }
+
+    /// The reference by which the pod owns what is made for it and is to go with it.
+    pub fn as_owner(&self, blocks_deletion: Option<bool>) -> OwnerReference {
+        OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: self.metadata.name.clone(),
+            uid: self.metadata.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: blocks_deletion,
+        }
+    }
+
     /// The condition `Ready`, if it is true.
     pub fn ready(&self) -> Option<&ConditionView> {
         self.status

@@ -1,7 +1,6 @@
 //! What is to be done for a pod's ephemeral volumes. Pure.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim as Claim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use crate::view::{AnyView, EphemeralView, PodView};
@@ -58,14 +57,7 @@ pub fn foreign(pod: &PodView, claim: &str) -> String {
 fn made(pod: &PodView, volume: &EphemeralView, name: String) -> Claim {
     let template = volume.template.clone();
     let wanted = template.metadata.unwrap_or_default();
-    let owner = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.metadata.name.clone(),
-        uid: pod.metadata.uid.clone(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    };
+    let owner = pod.as_owner(Some(true));
     Claim {
         metadata: ObjectMeta {
             name: Some(name),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim as Claim};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim as Claim;
 use kube::Api;
 use kube::api::PostParams;
 
@@ -55,16 +55,6 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
 }
 
 fn tell(context: &Context, pod: &PodView, volume: &str, why: &str) {
-    let meta = &pod.metadata;
-    let about = ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(meta.name.clone()),
-        namespace: Some(meta.namespace.clone()),
-        uid: Some(meta.uid.clone()),
-        resource_version: Some(meta.resource_version.clone()),
-        field_path: None,
-    };
     let recorder = context.recorder.named("ephemeral_volume");
-    recorder.warning(about, "FailedBinding", format!("ephemeral volume {volume}: {why}"));
+    recorder.warning(pod.reference(), "FailedBinding", format!("ephemeral volume {volume}: {why}"));
 }

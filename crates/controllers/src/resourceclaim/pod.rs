@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::PodResourceClaim;
 use k8s_openapi::api::resource::v1::{
     ResourceClaim as Claim, ResourceClaimConsumerReference as Consumer, ResourceClaimTemplate as Template,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
 use super::{ANNOTATION, Named, named};
@@ -78,14 +77,7 @@ pub fn made(pod: &PodView, claim: &str, template: &Template) -> Claim {
     let wanted = template.metadata.unwrap_or_default();
     let mut annotations = wanted.annotations.unwrap_or_default();
     annotations.insert(ANNOTATION.to_owned(), claim.to_owned());
-    let owner = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.metadata.name.clone(),
-        uid: pod.metadata.uid.clone(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
+    let owner = pod.as_owner(None);
     Claim {
         metadata: ObjectMeta {
             generate_name: Some(base(&pod.metadata.name, claim)),

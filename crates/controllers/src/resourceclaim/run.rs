@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim as Claim, ResourceClaimConsumerReference as Consumer};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -92,7 +92,7 @@ impl ResourceClaims {
                 Err(error) => {
                     let message = format!("PodResourceClaim {claim}: {error}");
                     let recorder = self.context.recorder.named("resource_claim");
-                    recorder.warning(reference(&pod), "FailedResourceClaimCreation", message);
+                    recorder.warning(pod.reference(), "FailedResourceClaimCreation", message);
                     return Err(error);
                 }
             };
@@ -224,18 +224,5 @@ fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), Error> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map_err(api),
-    }
-}
-
-fn reference(pod: &PodView) -> ObjectReference {
-    let meta = &pod.metadata;
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(meta.name.clone()),
-        namespace: Some(meta.namespace.clone()),
-        uid: Some(meta.uid.clone()),
-        resource_version: Some(meta.resource_version.clone()),
-        field_path: None,
     }
 }
