@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use base::memory::{GiveBack, Pace};
 use base::{SharedClock, SharedRandom, Shutdown, TaskGroup};
 use parking_lot::RwLock;
 use store::{Store, StoreError};
@@ -182,11 +183,17 @@ impl crate::cache::Extract for Nothing {
     }
 }
 
+/// Leases, which nodes renew every ten seconds, are no work.
+const PACE: Pace = Pace { least: 256, calm: 16 };
+
 fn follow(core: &Arc<Core>, revision: u64) {
     let feeder = core.feeder.clone();
     let shutdown = core.tasks.shutdown().clone();
+    let memory = GiveBack::default();
+    let freed = core.feeder.clone();
+    memory.clone().run(&core.tasks, PACE, move || freed.forget_frames());
     core.tasks.spawn(async move {
-        if let Err(error) = feeder.run(revision, shutdown.clone()).await {
+        if let Err(error) = feeder.run(revision, &memory, shutdown.clone()).await {
             // Reads would grow stale from here on: it is better to stop and be started anew.
             tracing::error!(%error, "the store cannot be followed any longer; stopping");
             shutdown.trigger();

@@ -1,14 +1,29 @@
 //! What the allocator keeps of memory that is free.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::TaskGroup;
 
-/// For how long nothing has to happen until free memory is given back.
+/// For how long little has to happen until free memory is given back.
 const QUIET: Duration = Duration::from_secs(5);
+
+/// How much has to happen for free memory to be looked for, and how little is quiet.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// What happens in all before it is worth it.
+    pub least: usize,
+    /// What may still happen within the five seconds that count as quiet.
+    pub calm: usize,
+}
+
+impl Pace {
+    /// After anything that happened, once nothing does any more.
+    pub const ANY: Self = Self { least: 1, calm: 0 };
+}
 
 /// One heap for all threads. Each thread of a pool has one of its own otherwise, which keeps what it needed at its
 /// busiest. Only before the first thread starts; for processes that would rather be small than allocate on many
@@ -32,32 +47,59 @@ fn give_back() {
     }
 }
 
-/// Gives free memory back once nothing has happened for a while: an allocator never does so by itself with what lies
+/// Gives free memory back once little has happened for a while: an allocator never does so by itself with what lies
 /// below the topmost piece in use. Nothing runs while nothing happens.
 #[derive(Debug, Clone, Default)]
-pub struct GiveBack(Arc<Notify>);
+pub struct GiveBack(Arc<Busy>);
+
+#[derive(Debug, Default)]
+struct Busy {
+    again: Notify,
+    times: AtomicUsize,
+}
 
 impl GiveBack {
-    /// As a task of `tasks`.
+    /// As a task of `tasks`, after anything that happened.
     pub fn start(tasks: &TaskGroup) -> Self {
         let one = Self::default();
-        let busy = one.0.clone();
+        one.clone().run(tasks, Pace::ANY, || {});
+        one
+    }
+
+    /// As a task of `tasks`, at this pace; `free` lets go of what was kept for a busy time.
+    pub fn run(self, tasks: &TaskGroup, pace: Pace, free: impl Fn() + Send + 'static) {
         tasks.spawn(async move {
+            let mut given = 0;
             loop {
-                busy.notified().await;
-                while tokio::time::timeout(QUIET, busy.notified()).await.is_ok() {}
+                self.0.again.notified().await;
+                loop {
+                    let before = self.times();
+                    tokio::time::sleep(QUIET).await;
+                    if self.times().wrapping_sub(before) <= pace.calm {
+                        break;
+                    }
+                }
+                if self.times().wrapping_sub(given) < pace.least {
+                    continue;
+                }
+                given = self.times();
+                free();
                 // It takes milliseconds, more in a large process.
                 if tokio::task::spawn_blocking(give_back).await.is_err() {
                     return;
                 }
             }
         });
-        one
+    }
+
+    fn times(&self) -> usize {
+        self.0.times.load(Ordering::Relaxed)
     }
 
     /// Something has happened.
     pub fn busy(&self) {
-        self.0.notify_one();
+        self.0.times.fetch_add(1, Ordering::Relaxed);
+        self.0.again.notify_one();
     }
 }
 
@@ -65,6 +107,31 @@ impl GiveBack {
 mod tests {
     use super::*;
     use crate::Shutdown;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_for_enough_to_happen_and_then_for_calm() {
+        let (tasks, memory) = (TaskGroup::new(&Shutdown::new()), GiveBack::default());
+        let freed = Arc::new(AtomicUsize::new(0));
+        let count = freed.clone();
+        memory.clone().run(&tasks, Pace { least: 10, calm: 2 }, move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let busy = async |times: usize, seconds: u64| {
+            (0..times).for_each(|_| memory.busy());
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            freed.load(Ordering::Relaxed)
+        };
+        assert_eq!(busy(9, 60).await, 0, "too little happened");
+        for _ in 0..20 {
+            assert_eq!(busy(3, 4).await, 0, "it was never calm");
+        }
+        assert_eq!(busy(1, 60).await, 1);
+        for _ in 0..9 {
+            assert_eq!(busy(1, 60).await, 1, "too little happened since");
+        }
+        assert_eq!(busy(1, 60).await, 2);
+        tasks.stop().await;
+    }
 
     fn resident() -> usize {
         let text = std::fs::read_to_string("/proc/self/statm").unwrap();

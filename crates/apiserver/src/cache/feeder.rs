@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::memory::GiveBack;
 use base::{Backoff, Shutdown};
 use futures::StreamExt;
 use parking_lot::RwLock;
@@ -158,19 +159,24 @@ impl Feeder {
         Ok(revision)
     }
 
+    /// Lets go of what all caches keep only to be quick while much happens.
+    pub fn forget_frames(&self) {
+        self.caches.read().values().for_each(|cache| cache.forget_frames());
+    }
+
     /// Follows the store from right after `revision` until the shutdown. A lost connection is taken up again where
-    /// it broke.
+    /// it broke. `memory` hears of every change.
     ///
     /// # Errors
     /// When the history that is needed was compacted: the process has to start anew.
-    pub async fn run(&self, revision: u64, shutdown: Shutdown) -> Result<(), StoreError> {
+    pub async fn run(&self, revision: u64, memory: &GiveBack, shutdown: Shutdown) -> Result<(), StoreError> {
         let range = KeyRange::prefix(self.prefix.clone());
         let mut next = revision + 1;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         while !shutdown.is_triggered() {
             let ended = tokio::select! {
                 () = shutdown.wait() => return Ok(()),
-                ended = self.follow(&range, &mut next, &mut backoff) => ended,
+                ended = self.follow(&range, &mut next, memory, &mut backoff) => ended,
             };
             match ended {
                 Err(error @ (StoreError::Compacted { .. } | StoreError::Poisoned(_))) => return Err(error),
@@ -186,6 +192,7 @@ impl Feeder {
         &self,
         range: &KeyRange,
         next: &mut u64,
+        memory: &GiveBack,
         backoff: &mut Backoff,
     ) -> Result<(), StoreError> {
         let mut stream = self.store.watch(range, *next).await?;
@@ -196,7 +203,10 @@ impl Feeder {
                 WatchItem::Progress(revision) => revision,
                 WatchItem::Events(events) => {
                     let newest = events.iter().map(|event| event.revision).max();
-                    events.iter().for_each(|event| self.apply(event));
+                    for event in &events {
+                        self.apply(event);
+                        memory.busy();
+                    }
                     newest.unwrap_or_default()
                 }
             };

@@ -26,6 +26,8 @@ pub use watcher::{Change, ChangeKind, Cut, Watcher};
 
 /// How many changes a cache remembers for watches that begin in the past.
 const WINDOW: usize = 4096;
+/// How many of them, the newest, keep what was encoded of them for watchers.
+const FRESH: usize = 512;
 /// How far a watcher may lag behind before it is cut off.
 const WATCHER_QUEUE: usize = 8192;
 
@@ -221,6 +223,9 @@ impl Cache {
             }
         }
         state.window.push_back(change.clone());
+        if let Some(old) = state.window.len().checked_sub(FRESH + 1).and_then(|at| state.window.get(at)) {
+            old.grows_old();
+        }
         // A watcher whose queue is full loses its sender: its stream then ends with an error, not with a gap.
         self.watchers.lock().retain(|watcher| watcher.try_send(change.clone()).is_ok());
     }
@@ -233,6 +238,13 @@ impl Cache {
         let entry = Arc::new(self.extract.entry(&self.prefix, key, revision, value)?);
         self.state.write().entries.insert(entry.key.clone(), entry);
         Ok(())
+    }
+
+    /// Lets go of what was encoded for watchers: who has not sent it yet encodes for itself.
+    pub fn forget_frames(&self) {
+        let state = self.state.read();
+        // All before one that is old are old.
+        let _ = state.window.iter().rev().all(|change| change.grows_old());
     }
 
     /// Forgets what was loaded: only before the cache is declared filled.

@@ -76,6 +76,31 @@ async fn a_slow_watcher_is_cut_off_and_told_so() {
 }
 
 #[tokio::test]
+async fn only_new_changes_keep_their_encodings() {
+    let cache = cache();
+    let mut watcher = cache.watch(None).unwrap();
+    (0..=FRESH as u64).for_each(|n| cache.apply("a/x", n + 2, Some(b"1")).unwrap());
+    let changes: Vec<_> = std::iter::from_fn(|| watcher.try_next()).collect();
+    let encoded = |change: &Change| {
+        let mut encoded = 0;
+        for _ in 0..2 {
+            let frame = change.protobuf_frame(|| {
+                encoded += 1;
+                Bytes::from_static(b"frame")
+            });
+            assert_eq!(frame, "frame");
+        }
+        encoded
+    };
+    let counts: Vec<_> = changes.iter().map(|change| encoded(change)).collect();
+    assert_eq!((counts[0], counts[1], counts[FRESH]), (2, 1, 1));
+    cache.forget_frames();
+    assert!(changes.iter().all(|change| encoded(change) == 2));
+    cache.apply("a/x", FRESH as u64 + 3, Some(b"2")).unwrap();
+    assert_eq!(encoded(&watcher.try_next().unwrap()), 1);
+}
+
+#[tokio::test]
 async fn a_watch_from_before_the_window_is_refused() {
     let cache = cache();
     cache.load("a/x", 7, b"1").unwrap();

@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::Entry;
@@ -28,24 +29,51 @@ pub struct Change {
     pub entry: Arc<Entry>,
     /// The object before.
     pub previous: Option<Arc<Entry>>,
-    json: OnceLock<Bytes>,
-    protobuf: OnceLock<Bytes>,
+    frames: Mutex<Frames>,
+}
+
+/// The encodings of a change for those who watch, while it is new.
+#[derive(Debug, Default)]
+struct Frames {
+    json: Option<Bytes>,
+    protobuf: Option<Bytes>,
+    /// Nothing is kept any more: who is so far behind encodes for itself.
+    old: bool,
 }
 
 impl Change {
     /// A change that nobody encoded yet.
     pub fn new(revision: u64, kind: ChangeKind, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Self {
-        Self { revision, kind, entry, previous, json: OnceLock::new(), protobuf: OnceLock::new() }
+        Self { revision, kind, entry, previous, frames: Mutex::default() }
     }
 
     /// The JSON frame of this change in the storage version, encoded by the first who needs it.
     pub fn json_frame(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
-        self.json.get_or_init(encode).clone()
+        self.frame(|frames| &mut frames.json, encode)
     }
 
     /// The protobuf frame of this change in the storage version, encoded by the first who needs it.
     pub fn protobuf_frame(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
-        self.protobuf.get_or_init(encode).clone()
+        self.frame(|frames| &mut frames.protobuf, encode)
+    }
+
+    fn frame(
+        &self,
+        of: impl FnOnce(&mut Frames) -> &mut Option<Bytes>,
+        encode: impl FnOnce() -> Bytes,
+    ) -> Bytes {
+        let mut frames = self.frames.lock();
+        if frames.old {
+            drop(frames);
+            return encode();
+        }
+        of(&mut frames).get_or_insert_with(encode).clone()
+    }
+
+    /// Keeps its encodings no longer. Whether it had not been told so before.
+    pub(super) fn grows_old(&self) -> bool {
+        let before = std::mem::replace(&mut *self.frames.lock(), Frames { old: true, ..Frames::default() });
+        !before.old
     }
 }
 

@@ -60,7 +60,7 @@ impl Accounts {
             clock: self.clock.clone(),
             current: tokio::sync::Mutex::new(None),
         });
-        let nobody = kube::Client::try_from(self.config.clone())?;
+        let nobody = client::connect::of(self.config.clone())?;
         let client = kube::Client::new(WithToken { inner: nobody, tokens }, "default");
         self.made.insert(name.to_owned(), client.clone());
         Ok(client)

@@ -41,12 +41,13 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
             worker.handle.memory.lock().shift(moved);
         }
         let ended = worker.handle.memory.lock().ended;
-        match worker.observe().await {
+        // In boxes: what these need while they run would be kept for as long as the pod is there.
+        match Box::pin(worker.observe()).await {
             // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
             Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
                 let begun = worker.shared.config.clock.monotonic();
-                worker.admit(&observed).await;
+                Box::pin(worker.admit(&observed)).await;
                 let decided = worker.round(observed);
                 let took = worker.shared.config.clock.monotonic().saturating_sub(begun);
                 worker.shared.counts.took(&table::POD_WORKER, &[operation], took);

@@ -107,7 +107,7 @@ impl Keeper<'_> {
         let first = match (bootstrap, &begin) {
             (Some(bootstrap), _) => bootstrap,
             (None, Some(client)) => client.clone(),
-            (None, None) => watched(kube::Client::try_from(config.clone()).context(
+            (None, None) => watched(client::connect::of(config.clone()).context(
                 "the kubeconfig shows nothing that is valid: give the kubelet a --bootstrap-kubeconfig",
             )?),
         };
@@ -265,7 +265,7 @@ fn showing(config: &kube::Config, cert: &CertKey) -> Result<kube::Client> {
         "client-key-data": STANDARD.encode(&cert.key_pem),
     });
     config.auth_info = serde_json::from_value::<AuthInfo>(encoded)?;
-    Ok(watched(kube::Client::try_from(config)?))
+    Ok(watched(client::connect::of(config)?))
 }
 
 fn show(replacer: &Replacer, config: &kube::Config, cert: &CertKey) -> Result<(), String> {
