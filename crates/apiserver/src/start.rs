@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::memory::{GiveBack, Pace};
 use base::{SharedClock, SharedRandom, Shutdown, TaskGroup};
@@ -183,8 +184,8 @@ impl crate::cache::Extract for Nothing {
     }
 }
 
-/// Leases, which nodes renew every ten seconds, are no work.
-const PACE: Pace = Pace { least: 256, calm: 16 };
+/// Leases, which nodes renew every ten seconds, are no work. Clients keep connections for up to half a minute.
+const PACE: Pace = Pace { least: 256, calm: 32, quiet: Duration::from_secs(40) };
 
 fn follow(core: &Arc<Core>, revision: u64) {
     let feeder = core.feeder.clone();

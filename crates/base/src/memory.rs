@@ -8,21 +8,20 @@ use tokio::sync::Notify;
 
 use crate::TaskGroup;
 
-/// For how long little has to happen until free memory is given back.
-const QUIET: Duration = Duration::from_secs(5);
-
 /// How much has to happen for free memory to be looked for, and how little is quiet.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// What happens in all before it is worth it.
     pub least: usize,
-    /// What may still happen within the five seconds that count as quiet.
+    /// What may still happen within the time that counts as quiet.
     pub calm: usize,
+    /// For how long it has to be quiet: longer than whatever is kept for a while after a busy moment.
+    pub quiet: Duration,
 }
 
 impl Pace {
     /// After anything that happened, once nothing does any more.
-    pub const ANY: Self = Self { least: 1, calm: 0 };
+    pub const ANY: Self = Self { least: 1, calm: 0, quiet: Duration::from_secs(5) };
 }
 
 /// One heap for all threads. Each thread of a pool has one of its own otherwise, which keeps what it needed at its
@@ -59,10 +58,10 @@ struct Busy {
 }
 
 impl GiveBack {
-    /// As a task of `tasks`, after anything that happened.
-    pub fn start(tasks: &TaskGroup) -> Self {
+    /// As a task of `tasks`.
+    pub fn start(tasks: &TaskGroup, pace: Pace) -> Self {
         let one = Self::default();
-        one.clone().run(tasks, Pace::ANY, || {});
+        one.clone().run(tasks, pace, || {});
         one
     }
 
@@ -74,7 +73,7 @@ impl GiveBack {
                 self.0.again.notified().await;
                 loop {
                     let before = self.times();
-                    tokio::time::sleep(QUIET).await;
+                    tokio::time::sleep(pace.quiet).await;
                     if self.times().wrapping_sub(before) <= pace.calm {
                         break;
                     }
@@ -113,7 +112,7 @@ mod tests {
         let (tasks, memory) = (TaskGroup::new(&Shutdown::new()), GiveBack::default());
         let freed = Arc::new(AtomicUsize::new(0));
         let count = freed.clone();
-        memory.clone().run(&tasks, Pace { least: 10, calm: 2 }, move || {
+        memory.clone().run(&tasks, Pace { least: 10, calm: 2, quiet: Duration::from_secs(5) }, move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
         let busy = async |times: usize, seconds: u64| {
@@ -142,7 +141,7 @@ mod tests {
     #[cfg(target_env = "gnu")]
     async fn what_is_free_is_given_back_after_a_while() {
         let tasks = TaskGroup::new(&Shutdown::new());
-        let memory = GiveBack::start(&tasks);
+        let memory = GiveBack::start(&tasks, Pace::ANY);
         let mut pieces: Vec<Vec<u8>> = (0..64 * 1024).map(|_| vec![1; 1000]).collect();
         // The last one keeps all the rest from being given back at once.
         let last = pieces.pop();

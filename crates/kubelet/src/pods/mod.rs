@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base::memory::GiveBack;
+use base::memory::{GiveBack, Pace};
 use client::{Change, Informer, Resource};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -65,6 +65,9 @@ pub use memory::Ending;
 use memory::Memory;
 use observed::Observed;
 use spec::PodExt;
+
+/// Its connections to the API server are kept for up to half a minute.
+const PACE: Pace = Pace { least: 1, calm: 16, quiet: Duration::from_secs(40) };
 
 /// A pod and its worker's memory.
 pub struct Handle {
@@ -216,7 +219,7 @@ fn key(pod: &Pod) -> (String, String) {
 impl Pods {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        let memory = GiveBack::start(&shared.tasks);
+        let memory = GiveBack::start(&shared.tasks, PACE);
         Self { shared, handles: Arc::default(), statics: Arc::default(), clearing: Arc::default(), memory }
     }
 

@@ -3,7 +3,7 @@
 
 mod capabilities;
 pub mod cdi;
-mod mounts;
+pub mod mounts;
 mod resources;
 pub mod seccomp;
 mod user;

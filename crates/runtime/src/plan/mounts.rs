@@ -121,9 +121,50 @@ fn volume(mount: &Mount) -> Result<Value, PlanError> {
     )
 }
 
+fn text<'a>(mount: &'a Value, key: &str) -> Option<&'a Path> {
+    mount[key].as_str().map(Path::new)
+}
+
+/// Where a specification mounts over the container's own root, and, of what is bound, its source. What lies below another
+/// place is not in the root.
+pub fn places(spec: &Value) -> Vec<(&Path, Option<&Path>)> {
+    let mounts = spec["mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_outer = |place: &Path| {
+        mounts.iter().filter_map(|mount| text(mount, "destination")).all(|other| {
+            // Who binds something over the whole root has it made there.
+            other == place || !place.starts_with(other)
+        })
+    };
+    let place = |mount| {
+        let source = text(mount, "source").filter(|_| mount["type"] == "bind");
+        text(mount, "destination").filter(|place| is_outer(place)).map(|place| (place, source))
+    };
+    mounts.iter().filter_map(place).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_below_others_are_not_in_the_root() {
+        let spec = json!({"mounts": [
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/dev/shm", "type": "bind", "source": "/pod/shm"},
+            {"destination": "/devices", "type": "bind", "source": "/a"},
+            {"destination": "/etc/hosts", "type": "bind", "source": "/pod/hosts"},
+        ]});
+        let path = |path| Path::new(path);
+        assert_eq!(
+            places(&spec),
+            [
+                (path("/dev"), None),
+                (path("/devices"), Some(path("/a"))),
+                (path("/etc/hosts"), Some(path("/pod/hosts"))),
+            ]
+        );
+        assert_eq!(places(&json!({})), []);
+    }
 
     fn mount(at: &str) -> Mount {
         Mount { container_path: at.into(), host_path: "/src".into(), ..Mount::default() }

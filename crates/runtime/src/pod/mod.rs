@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::TaskGroup;
-use base::memory::GiveBack;
+use base::memory::{GiveBack, Pace};
 use cri::v1::{ContainerConfig, ContainerEventResponse, ContainerEventType, PodSandboxConfig};
 use parking_lot::Mutex;
 
@@ -133,7 +133,7 @@ impl Core {
         let boot = process::boot_id().map_err(RuntimeError::setup("reading the boot id"))?;
         // Handles are never used twice in a pod, whichever runtime chose them.
         let start = config.clock.now().as_nanosecond() as u64;
-        let memory = GiveBack::start(&tasks);
+        let memory = GiveBack::start(&tasks, Pace::ANY);
         let lean = Lean::new(&[&config.run_dir, &config.root]).inspect_err(|error| {
             tracing::warn!(%error, "containers are started from among all mounts, which is slower");
         });

@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::fchownat;
+use nix::unistd::{fchown, fchownat};
 
 fn open(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     let path = path.strip_prefix("/").unwrap_or(path);
@@ -69,9 +69,63 @@ fn make(root: &OwnedFd, path: &Path, owner: Option<(u32, u32)>) -> io::Result<Ow
     }
 }
 
+/// Makes what is missing of the places that are mounted over: `(place, whether a file is)`.
+///
+/// Whoever mounts makes them too, but from within the container's cgroup: the pages of the folders' file system are
+/// charged to it then, and one that is left in the cache keeps the memory cgroup of a container that is gone. What
+/// cannot be made is left to whoever mounts, who says why.
+pub fn make_places<'a>(
+    root: &Path,
+    places: impl IntoIterator<Item = (&'a Path, bool)>,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
+    let root: OwnedFd = File::open(root)?.into();
+    for (place, is_file) in places {
+        let made = if is_file { make_file(&root, place, owner) } else { make(&root, place, owner).map(drop) };
+        if let Err(error) = made {
+            tracing::debug!(place = %place.display(), %error, "left to be made when it is mounted over");
+        }
+    }
+    Ok(())
+}
+
+fn make_file(root: &OwnedFd, path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    match open(root, path, OFlag::O_PATH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(error) };
+            let parent = make(root, parent, owner)?;
+            // A link that leads nowhere is in the way.
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let file = openat(&parent, name, flags, Mode::from_bits_truncate(0o644))?;
+            let (uid, gid) = owner.unzip();
+            Ok(fchown(&file, uid.map(Into::into), gid.map(Into::into))?)
+        }
+        other => other.map(drop),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_made_where_nothing_is_and_never_outside() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir(at("etc")).unwrap();
+        std::fs::write(at("etc/hosts"), "kept").unwrap();
+        std::os::unix::fs::symlink("nowhere", at("etc/resolv.conf")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), at("out")).unwrap();
+        let places = ["/proc", "/a/b", "/out/c", "/etc/hosts/d"].map(|place| (Path::new(place), false));
+        let files = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/new/file"];
+        make_places(root.path(), places.into_iter().chain(files.map(|file| (Path::new(file), true))), None)
+            .unwrap();
+        assert!(at("proc").is_dir() && at("a/b").is_dir() && at("new/file").is_file());
+        assert_eq!(std::fs::read_to_string(at("etc/hosts")).unwrap(), "kept");
+        assert_eq!(std::fs::read_to_string(at("etc/hostname")).unwrap(), "");
+        assert!(!at("etc/nowhere").exists());
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn a_link_cannot_lead_out() {

@@ -250,5 +250,10 @@ fn decide(
         rootfs::make_folder(&root, folder, owner)
             .map_err(PodError::io(format!("making {folder} in the container")))?;
     }
+    let places = plan::mounts::places(&planned.spec);
+    // A socket or device is mounted over a file, too.
+    let is_file = |source: &Path| source.exists() && !source.is_dir();
+    let places = places.iter().map(|(place, source)| (*place, source.is_some_and(is_file)));
+    rootfs::make_places(&root, places, owner).map_err(look())?;
     Ok(planned)
 }

@@ -23,6 +23,10 @@ pub(in crate::bench::rows) struct Burst {
     pub pods: usize,
 }
 
+/// After how long what was kept for a busy moment is given back: connections after half a minute at most, free memory
+/// after 80 s.
+const REST: Duration = Duration::from_secs(85);
+
 /// The memory of all processes that there would not be without Knarr or its peer, in bytes.
 fn memory(target: &Target) -> Result<u64> {
     let (shims, others) = target.cluster()?.shims()?;
@@ -64,6 +68,11 @@ impl Measure for Burst {
     async fn measure(&self, target: &Target, round: usize) -> Result<Sample> {
         let cluster = target.cluster()?;
         shims_left(cluster, WARM).await?;
+        // Later rounds find memory that earlier ones have left to the processes.
+        let measures_memory = round == 0;
+        if measures_memory {
+            tokio::time::sleep(REST).await;
+        }
         let (before, kernel) = (memory(target)?, process::kernel_memory()?);
         let (usage, whole, since) = (target.usage()?, cluster.cpu_us()?, Instant::now());
         ready_at_once(target, 0..self.pods, GRACE).await?;
@@ -76,8 +85,8 @@ impl Measure for Burst {
             ("cpu ms/pod", each_of(used, 1000.0)),
             ("with shims and runc ms/pod", each_of(whole, 1000.0)),
         ];
-        // Later rounds find memory that earlier ones have left to the processes.
-        if round == 0 {
+        if measures_memory {
+            tokio::time::sleep(REST).await;
             let (shims, others) = cluster.shims()?;
             if shims.len() != self.pods + WARM {
                 bail!("{} shims stand below {} pods", shims.len(), self.pods + WARM);
