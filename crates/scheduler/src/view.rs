@@ -90,6 +90,8 @@ pub struct Gate {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
+    /// Its name.
+    pub name: String,
     /// Its image.
     pub image: String,
     /// What it needs.
