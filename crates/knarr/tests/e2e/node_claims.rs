@@ -176,6 +176,18 @@ metadata: {name: classless}
 spec: {devices: {requests: [{name: one, exactly: {deviceClassName: none}}]}}
 ";
 
+/// Administrators' access to devices is for namespaces that allow it.
+fn access_is_asked_for_where_it_may_be(cluster: &Cluster) {
+    let admin = NOWHERE.replace("deviceClassName: none", "deviceClassName: e2e, adminAccess: true");
+    let refused = cluster.try_apply(&admin, &[]).unwrap_err();
+    let why = "spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the \
+               `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+    assert!(refused.contains(why), "{refused}");
+    cluster.k("create namespace admin");
+    cluster.k("label namespace admin resource.kubernetes.io/admin-access=true");
+    cluster.try_apply(&admin, &["-n", "admin"]).unwrap();
+}
+
 /// Pods that wait for their claims, by what kubectl describes.
 fn what_waits_says_why(cluster: &Cluster) {
     cluster.apply(NOWHERE);
@@ -214,6 +226,7 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
     let cluster = &devices.cluster;
     cluster.apply(TEMPLATE);
     what_waits_says_why(cluster);
+    access_is_asked_for_where_it_may_be(cluster);
     let broken = "apiVersion: resource.k8s.io/v1\nkind: DeviceClass\nmetadata: {name: broken}\n\
                   spec: {selectors: [{cel: {expression: device.driver}}]}\n";
     let refused = cluster.try_apply(broken, &[]).unwrap_err();
