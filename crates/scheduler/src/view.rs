@@ -17,6 +17,8 @@ pub struct Meta {
     pub namespace: String,
     /// The UID.
     pub uid: String,
+    /// Counts changes of its specification.
+    pub generation: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Set while it is being deleted.

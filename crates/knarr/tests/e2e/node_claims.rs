@@ -201,9 +201,9 @@ fn what_waits_says_why(cluster: &Cluster) {
         "0/1 nodes are available: request one: device class none does not exist. no new claims to deallocate";
     cluster.shows("describe pod classless", why);
     cluster.says("describe pod classless", &["FailedScheduling", "default-scheduler", why]);
-    let condition =
-        "get pod classless -o jsonpath='{.status.conditions[0].reason} {.status.conditions[0].message}'";
-    cluster.becomes(condition, &format!("Unschedulable {why}"));
+    let condition = "get pod classless -o jsonpath='{.status.conditions[0].observedGeneration} \
+                     {.status.conditions[0].reason} {.status.conditions[0].message}'";
+    cluster.becomes(condition, &format!("1 Unschedulable {why}"));
     let why = "PodResourceClaim mine: resource claim template \"nothing\": resourceclaimtemplate.resource.k8s.io \"nothing\" not \
                found";
     cluster.shows("describe pod templateless", why);

@@ -137,7 +137,7 @@ impl Scheduler {
         let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
         let patch = serde_json::json!({"status": {"conditions": [{
             "type": "PodScheduled", "status": "False", "reason": reason, "message": why,
-            "lastTransitionTime": now,
+            "lastTransitionTime": now, "observedGeneration": pod.metadata.generation,
         }]}});
         pods.patch_status(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch))
             .await
