@@ -5,7 +5,7 @@ use cel_rust::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo,
 };
 
-use crate::eval::is_cel;
+use crate::eval::{is_cel, space};
 use crate::types::{Type, field, overloads};
 
 /// Looks through one expression.
@@ -62,19 +62,21 @@ impl Checker<'_> {
             Expr::Select(select) => self.select(expr, select),
             Expr::Call(call) => self.call(expr, call),
             Expr::List(list) => {
-                let types: Vec<Type> = list.elements.iter().map(|element| self.of(element)).collect();
-                Type::list(types.into_iter().reduce(Type::or).unwrap_or(Type::Any))
+                let mut all = None;
+                for element in &list.elements {
+                    self.alike(element, &mut all);
+                }
+                Type::list(all.unwrap_or(Type::Any))
             }
             Expr::Map(map) => {
-                let mut types = Vec::new();
+                let (mut keys, mut values) = (None, None);
                 for entry in &map.entries {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
-                        types.push((self.of(&entry.key), self.of(&entry.value)));
+                        self.alike(&entry.key, &mut keys);
+                        self.alike(&entry.value, &mut values);
                     }
                 }
-                let both = types.into_iter().reduce(|(a, b), (c, d)| (a.or(c), b.or(d)));
-                let (from, to) = both.unwrap_or((Type::Any, Type::Any));
-                Type::map(from, to)
+                Type::map(keys.unwrap_or(Type::Any), values.unwrap_or(Type::Any))
             }
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
             Expr::Struct(made) => {
@@ -82,6 +84,35 @@ impl Checker<'_> {
                 self.fault(expr, &format!("undeclared reference to '{name}' (in container '')"))
             }
             Expr::Unspecified => Type::Any,
+        }
+    }
+
+    /// One of several that must be of one type.
+    fn alike(&mut self, expr: &IdedExpr, all: &mut Option<Type>) {
+        let found = self.of(expr);
+        match all {
+            None => *all = Some(found),
+            Some(known) if known.fits(&found) => {}
+            Some(known) => {
+                let why = format!("expected type '{known}' but found '{found}'");
+                self.fault(expr, &why);
+            }
+        }
+    }
+
+    /// A literal that a function cannot read is a fault where it stands.
+    fn literals(&mut self, name: &str, call: &CallExpr) {
+        let Some(arg) = call.args.last() else { return };
+        let Expr::Literal(LiteralValue::String(text)) = &arg.expr else { return };
+        let text = text.inner();
+        let is_bad = match (name, call.target.is_some(), call.args.len()) {
+            ("timestamp", false, 1) => text.parse::<jiff::Timestamp>().is_err(),
+            ("duration", false, 1) => schema::time::parse_duration(text).is_err(),
+            ("matches", true, 1) | ("matches", false, 2) => regex::Regex::new(text).is_err(),
+            _ => false,
+        };
+        if is_bad {
+            self.fault(arg, &format!("invalid {name} argument"));
         }
     }
 
@@ -108,8 +139,27 @@ impl Checker<'_> {
         if name == "bind" && call.target.as_deref().is_some_and(is_cel) {
             return self.bind(expr, call);
         }
-        let target = call.target.as_deref().map(|target| self.of(target));
-        let args: Vec<Type> = call.args.iter().map(|arg| self.of(arg)).collect();
+        let space = call.target.as_deref().and_then(space);
+        let space = space.filter(|name| !self.scopes.iter().any(|(known, _)| known == name));
+        let whole = space.map(|space| format!("{space}.{name}"));
+        let name = whole.as_deref().unwrap_or(name);
+        let target = call.target.as_deref().filter(|_| space.is_none()).map(|target| self.of(target));
+        // What is formatted may be of many types.
+        let args = call.args.iter().map(|arg| match &arg.expr {
+            Expr::List(list) if name == "format" => {
+                list.elements.iter().for_each(|element| drop(self.of(element)));
+                Type::list(Type::Any)
+            }
+            _ => self.of(arg),
+        });
+        let args: Vec<Type> = args.collect();
+        if let ("_&&_" | "_||_", None) = (name, &target) {
+            for (arg, is) in call.args.iter().zip(&args).filter(|(_, is)| !is.fits(&Type::Bool)) {
+                self.fault(arg, &format!("expected type 'bool' but found '{is}'"));
+            }
+            return Type::Bool;
+        }
+        self.literals(name, call);
         let found = match &target {
             None => operator(name, &args),
             Some(_) => None,
@@ -208,7 +258,7 @@ fn operator(name: &str, args: &[Type]) -> Option<Option<Type>> {
         ("_==_" | "_!=_", [a, b]) => a.fits(b).then_some(Type::Bool),
         ("_<_" | "_>_" | "_<=_" | "_>=_", [a, b]) => {
             let is_number = |is: &Type| *is == Type::Any || numbers.contains(is);
-            let ordered = [Type::Bool, Type::Text, Type::Bytes].iter().any(fits);
+            let ordered = [Type::Bool, Type::Text, Type::Bytes, Type::Time, Type::Duration].iter().any(fits);
             ((is_number(a) && is_number(b)) || ordered).then_some(Type::Bool)
         }
         ("@in", [a, Type::List(of)]) => a.fits(of).then_some(Type::Bool),
@@ -217,6 +267,17 @@ fn operator(name: &str, args: &[Type]) -> Option<Option<Type>> {
         ("_[_]", [Type::Map(from, to), key]) => key.fits(from).then(|| (**to).clone()),
         ("_[_]", [Type::List(of), at]) => at.fits(&Type::Int).then(|| (**of).clone()),
         ("_[_]", [Type::Any, _]) => Some(Type::Any),
+        ("_+_", [Type::Time, Type::Duration] | [Type::Duration, Type::Time])
+        | ("_-_", [Type::Time, Type::Duration]) => Some(Type::Time),
+        ("_-_", [Type::Time, Type::Time]) | ("_+_" | "_-_", [Type::Duration, Type::Duration]) => {
+            Some(Type::Duration)
+        }
+        ("_+_" | "_-_", [a, b])
+            if [a, b].iter().any(|is| matches!(is, Type::Time | Type::Duration))
+                && [a, b].contains(&&Type::Any) =>
+        {
+            Some(Type::Any)
+        }
         ("_+_", [Type::List(_), _] | [_, Type::List(_)]) => first(&[]),
         ("_+_", _) => first(&[Type::Int, Type::Uint, Type::Double, Type::Text, Type::Bytes]),
         ("_-_" | "_*_" | "_/_", [_, _]) => first(&numbers),

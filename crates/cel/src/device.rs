@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use schema::quantity::Quantity;
 
 use crate::check::{check, placed};
+use crate::cost::most;
 use crate::eval::Run;
 use crate::functions::version;
 use crate::types::Type;
@@ -42,6 +43,11 @@ impl Selector {
             Type::Bool | Type::Any => Ok(Self { expr }),
             other => Err(CompileError::Type(other.to_string())),
         }
+    }
+
+    /// The most that running it may cost, in the units of [`BUDGET`](crate::BUDGET).
+    pub fn most_cost(&self) -> u64 {
+        most(&self.expr)
     }
 
     /// Whether a device of a driver is selected.

@@ -92,6 +92,12 @@ impl Run {
             }
             _ => {}
         }
+        let space = call.target.as_deref().and_then(space).filter(|name| !self.knows(name));
+        if let Some(space) = space {
+            let args = call.args.iter().map(|operand| self.value(operand)).collect::<Result<Vec<_>, _>>()?;
+            self.spend(args.iter().map(Value::weight).sum())?;
+            return functions::call(&format!("{space}.{}", call.func_name), &args);
+        }
         let operands = call.target.as_deref().into_iter().chain(&call.args);
         let args = operands.map(|operand| self.value(operand)).collect::<Result<Vec<_>, _>>()?;
         self.spend(args.iter().map(Value::weight).sum())?;
@@ -113,6 +119,10 @@ impl Run {
             (Err(error), _) | (_, Err(error)) => Err(error),
             _ => Err(EvalError::Overload),
         }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.scopes.iter().any(|(known, _)| known == name)
     }
 
     fn with(&mut self, name: &str, value: Value, body: impl FnOnce(&mut Self) -> Answer) -> Answer {
@@ -170,6 +180,14 @@ impl Run {
     }
 }
 
+/// What stands before a function and is no value, as in `sets.contains`.
+pub fn space(target: &IdedExpr) -> Option<&str> {
+    match &target.expr {
+        Expr::Ident(name) => functions::SPACES.iter().copied().find(|space| *space == name.as_str()),
+        _ => None,
+    }
+}
+
 /// `cel`, as in `cel.bind`.
 pub fn is_cel(target: &IdedExpr) -> bool {
     matches!(&target.expr, Expr::Ident(name) if name == "cel")
@@ -187,13 +205,17 @@ fn constant(literal: &LiteralValue) -> Value {
     }
 }
 
-fn operator(name: &str, args: &[Value]) -> Answer {
+/// What an operator makes of its operands.
+pub fn operator(name: &str, args: &[Value]) -> Answer {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let order = || match args {
         [Value::Quantity(_) | Value::Semver(_), _] => Err(EvalError::Overload),
         [a, b] => a.order(b).ok_or(EvalError::Overload),
         _ => Err(EvalError::Overload),
     };
+    if let Some(found) = functions::arithmetic(name, args) {
+        return found;
+    }
     Ok(match (name, args) {
         ("_==_", [a, b]) => Value::Bool(a.equals(b)),
         ("_!=_", [a, b]) => Value::Bool(!a.equals(b)),

@@ -1,9 +1,11 @@
 //! The Kubernetes dialect of CEL, as far as selectors of devices need it (KEP-4381).
 //!
 //! The `cel` crate parses; `check` knows the types of what an expression may use and says before it is ever run what is
-//! wrong with it; `eval` runs it within a budget. Pure, and knows nothing of claims or nodes.
+//! wrong with it, `cost` what running it may cost; `eval` runs it within a budget. Pure, and knows nothing of claims or
+//! nodes.
 
 mod check;
+mod cost;
 mod device;
 mod eval;
 mod functions;
@@ -56,13 +58,23 @@ pub enum EvalError {
     #[error("operation cancelled: actual cost limit exceeded")]
     Budget,
     /// The answer is neither yes nor no.
-    #[error(
-        "CEL result of type {0} could not be converted to bool: type conversion error from '{0}' to 'bool'"
-    )]
+    #[error("CEL result of type {0} could not be converted to bool: {why}", why = unconverted(.0))]
     Answer(&'static str),
     /// A device's attribute has no value that is known here.
     #[error("attribute {0}: {1}")]
     Attribute(String, String),
+}
+
+/// Every type of upstream's has words of its own.
+fn unconverted(kind: &str) -> String {
+    match kind {
+        "string" => "unsupported native conversion from string to 'bool'".to_owned(),
+        "int" | "uint" => format!("unsupported type conversion from '{kind}' to bool"),
+        other => {
+            let name = other.rsplit('.').next().unwrap_or(other);
+            format!("type conversion error from '{name}' to 'bool'")
+        }
+    }
 }
 
 #[cfg(test)]

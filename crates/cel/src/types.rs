@@ -17,6 +17,11 @@ pub enum Type {
     Map(Box<Type>, Box<Type>),
     Quantity,
     Semver,
+    Time,
+    Duration,
+    Ip,
+    Cidr,
+    Url,
     Device,
 }
 
@@ -60,6 +65,11 @@ impl fmt::Display for Type {
             Self::Map(from, to) => write!(f, "map({from}, {to})"),
             Self::Quantity => f.write_str("kubernetes.Quantity"),
             Self::Semver => f.write_str("kubernetes.Semver"),
+            Self::Time => f.write_str("timestamp"),
+            Self::Duration => f.write_str("duration"),
+            Self::Ip => f.write_str("net.IP"),
+            Self::Cidr => f.write_str("net.CIDR"),
+            Self::Url => f.write_str("kubernetes.URL"),
             Self::Device => f.write_str("kubernetes.DRADevice"),
         }
     }
@@ -80,13 +90,14 @@ pub fn field(name: &str) -> Option<Type> {
 /// One way to call a function: of a value or by itself, with these, for this.
 pub struct Overload(pub &'static str, pub Option<Type>, pub Vec<Type>, pub Type);
 
-/// All functions (`cel-go`'s standard ones and strings, and Kubernetes' lists, quantities and versions).
+/// All functions (`cel-go`'s standard ones, strings, lists and sets, and Kubernetes' own).
 pub fn overloads(name: &str) -> Vec<Overload> {
     use Type::{Any, Bool, Bytes, Double, Int, Quantity, Semver, Text, Uint};
     let of = |name, of, args: &[Type], gives| Overload(name, Some(of), args.to_vec(), gives);
     let free = |name, args: &[Type], gives| Overload(name, None, args.to_vec(), gives);
     let any_list = || Type::list(Any);
-    let all = vec![
+    let mut all = more();
+    all.extend(vec![
         free("size", &[Text], Int),
         free("size", &[Bytes], Int),
         free("size", &[any_list()], Int),
@@ -126,7 +137,7 @@ pub fn overloads(name: &str) -> Vec<Overload> {
         free("dyn", &[Any], Any),
         free("quantity", &[Text], Quantity),
         free("isQuantity", &[Text], Bool),
-        of("sign", Quantity, &[], Int),
+        free("sign", &[Quantity], Int),
         of("isInteger", Quantity, &[], Bool),
         of("asInteger", Quantity, &[], Int),
         of("asApproximateFloat", Quantity, &[], Double),
@@ -147,6 +158,99 @@ pub fn overloads(name: &str) -> Vec<Overload> {
         of("isLessThan", Semver, &[Semver], Bool),
         of("compareTo", Quantity, &[Quantity], Int),
         of("compareTo", Semver, &[Semver], Int),
-    ];
+    ]);
     all.into_iter().filter(|overload| overload.0 == name).collect()
+}
+
+/// Those of times, addresses, lists and sets.
+fn more() -> Vec<Overload> {
+    use Type::{Any, Bool, Bytes, Cidr, Double, Duration, Int, Ip, Text, Time, Uint, Url};
+    let of =
+        |name, of: &Type, args: &[Type], gives: Type| Overload(name, Some(of.clone()), args.to_vec(), gives);
+    let free = |name, args: &[Type], gives: Type| Overload(name, None, args.to_vec(), gives);
+    let (any, texts) = (Type::list(Any), Type::list(Text));
+    let mut all = vec![
+        free("uint", &[Uint], Uint),
+        free("uint", &[Int], Uint),
+        free("uint", &[Double], Uint),
+        free("uint", &[Text], Uint),
+        free("bool", &[Bool], Bool),
+        free("bool", &[Text], Bool),
+        free("bytes", &[Bytes], Bytes),
+        free("bytes", &[Text], Bytes),
+        free("double", &[Uint], Double),
+        free("string", &[Double], Text),
+        free("string", &[Bytes], Text),
+        free("timestamp", &[Time], Time),
+        free("timestamp", &[Text], Time),
+        free("timestamp", &[Int], Time),
+        free("duration", &[Duration], Duration),
+        free("duration", &[Text], Duration),
+        free("duration", &[Int], Duration),
+        free("int", &[Time], Int),
+        free("int", &[Duration], Int),
+        of("charAt", &Text, &[Int], Text),
+        of("indexOf", &Text, &[Text, Int], Int),
+        of("lastIndexOf", &Text, &[Text, Int], Int),
+        of("replace", &Text, &[Text, Text, Int], Text),
+        of("split", &Text, &[Text, Int], texts.clone()),
+        of("findAll", &Text, &[Text], texts.clone()),
+        of("findAll", &Text, &[Text, Int], texts.clone()),
+        of("format", &Text, std::slice::from_ref(&any), Text),
+        free("strings.quote", &[Text], Text),
+        free("ip", &[Text], Ip),
+        free("isIP", &[Text], Bool),
+        free("ip.isCanonical", &[Text], Bool),
+        of("family", &Ip, &[], Int),
+        free("cidr", &[Text], Cidr),
+        free("isCIDR", &[Text], Bool),
+        of("ip", &Cidr, &[], Ip),
+        of("masked", &Cidr, &[], Cidr),
+        of("prefixLength", &Cidr, &[], Int),
+        free("url", &[Text], Url),
+        free("isURL", &[Text], Bool),
+        of("getQuery", &Url, &[], Type::map(Text, texts.clone())),
+        of("isSorted", &any, &[], Bool),
+        of("indexOf", &any, &[Any], Int),
+        of("lastIndexOf", &any, &[Any], Int),
+        of("sum", &Type::list(Int), &[], Int),
+        of("sum", &Type::list(Uint), &[], Uint),
+        of("sum", &Type::list(Double), &[], Double),
+        of("sum", &Type::list(Duration), &[], Duration),
+        of("slice", &any, &[Int, Int], any.clone()),
+        of("flatten", &Type::list(any.clone()), &[], any.clone()),
+        of("flatten", &any, &[Int], any.clone()),
+        of("distinct", &any, &[], any.clone()),
+        of("reverse", &any, &[], any.clone()),
+        free("lists.range", &[Int], Type::list(Int)),
+    ];
+    for kind in [Int, Uint, Double, Bool, Duration, Time, Text, Bytes] {
+        let list = Type::list(kind.clone());
+        all.extend(["min", "max"].map(|name| of(name, &list, &[], kind.clone())));
+        all.push(of("sort", &list, &[], list.clone()));
+    }
+    for kind in [Time, Duration, Ip, Cidr] {
+        all.push(free("string", &[kind], Text));
+    }
+    let about_ip =
+        ["isUnspecified", "isLoopback", "isLinkLocalMulticast", "isLinkLocalUnicast", "isGlobalUnicast"];
+    all.extend(about_ip.map(|name| of(name, &Ip, &[], Bool)));
+    for kind in [Text, Ip] {
+        all.push(of("containsIP", &Cidr, &[kind], Bool));
+    }
+    for kind in [Text, Cidr] {
+        all.push(of("containsCIDR", &Cidr, &[kind], Bool));
+    }
+    let of_url = ["getScheme", "getHost", "getHostname", "getPort", "getEscapedPath"];
+    all.extend(of_url.map(|name| of(name, &Url, &[], Text)));
+    let sets = ["sets.contains", "sets.equivalent", "sets.intersects"];
+    all.extend(sets.map(|name| free(name, &[any.clone(), any.clone()], Bool)));
+    let of_clock = ["getHours", "getMinutes", "getSeconds", "getMilliseconds"];
+    all.extend(of_clock.map(|name| of(name, &Duration, &[], Int)));
+    let of_date = ["getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfYear", "getDayOfWeek"];
+    for name in of_clock.into_iter().chain(of_date) {
+        all.push(of(name, &Time, &[], Int));
+        all.push(of(name, &Time, &[Text], Int));
+    }
+    all
 }

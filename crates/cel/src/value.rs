@@ -1,10 +1,15 @@
 //! Values that expressions work with.
 
 use std::cmp::Ordering;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use schema::quantity::Quantity;
 use semver::Version;
+
+use crate::functions::Url;
 
 /// A value.
 #[derive(Debug, Clone)]
@@ -20,6 +25,24 @@ pub enum Value {
     Map(Arc<Map>),
     Quantity(Quantity),
     Semver(Version),
+    Time(Timestamp),
+    Duration(SignedDuration),
+    Ip(IpAddr),
+    Cidr(Cidr),
+    Url(Arc<Url>),
+}
+
+/// A network: an address in it, and how many of the address' first bits all of it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cidr {
+    pub address: IpAddr,
+    pub length: u8,
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
 }
 
 /// A map. One that is open gives an empty map for a key that it does not have.
@@ -62,6 +85,11 @@ impl Value {
             Self::Map(_) => "map",
             Self::Quantity(_) => "kubernetes.Quantity",
             Self::Semver(_) => "kubernetes.Semver",
+            Self::Time(_) => "google.protobuf.Timestamp",
+            Self::Duration(_) => "google.protobuf.Duration",
+            Self::Ip(_) => "net.IP",
+            Self::Cidr(_) => "net.CIDR",
+            Self::Url(_) => "kubernetes.URL",
         }
     }
 
@@ -79,6 +107,11 @@ impl Value {
             Self::Map(_) => "types.Map",
             Self::Quantity(_) => "cel.Quantity",
             Self::Semver(_) => "cel.Semver",
+            Self::Time(_) => "types.Timestamp",
+            Self::Duration(_) => "types.Duration",
+            Self::Ip(_) => "cel.IP",
+            Self::Cidr(_) => "cel.CIDR",
+            Self::Url(_) => "cel.URL",
         }
     }
 
@@ -109,6 +142,9 @@ impl Value {
     pub fn equals(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
+            (Self::Ip(a), Self::Ip(b)) => a == b,
+            (Self::Cidr(a), Self::Cidr(b)) => a == b,
+            (Self::Url(a), Self::Url(b)) => a == b,
             (Self::List(a), Self::List(b)) => {
                 a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b))
             }
@@ -131,6 +167,8 @@ impl Value {
             (Self::Quantity(a), Self::Quantity(b)) => Some(a.cmp(b)),
             // What was added to a version does not count.
             (Self::Semver(a), Self::Semver(b)) => Some(a.cmp_precedence(b)),
+            (Self::Time(a), Self::Time(b)) => Some(a.cmp(b)),
+            (Self::Duration(a), Self::Duration(b)) => Some(a.cmp(b)),
             (Self::Double(a), b) => a.partial_cmp(&b.float()?),
             (a, Self::Double(b)) => a.float()?.partial_cmp(b),
             (a, b) => Some(a.whole()?.cmp(&b.whole()?)),

@@ -6,13 +6,16 @@
 
 pub mod connect;
 pub mod events;
+pub mod index;
 pub mod informer;
 pub mod leader;
 pub mod queue;
 pub mod reach;
 pub mod replace;
+pub mod served;
 mod wire;
 
+pub use index::Index;
 pub use informer::{Change, Informer, Reflector, Resource};
 pub use kube::Client;
 pub use queue::WorkQueue;

@@ -30,6 +30,8 @@ pub struct Clients {
     pub ephemeral_volumes: Client,
     /// `resource-claim-controller`
     pub resource_claims: Client,
+    /// `device-taint-eviction-controller`
+    pub device_taints: Client,
     /// `podcertificaterequestcleaner`
     pub pod_certificate_requests: Client,
     /// `kubelet-serving-approver`
@@ -55,6 +57,7 @@ impl Clients {
             certificates: account("certificate-controller")?,
             ephemeral_volumes: account("ephemeral-volume-controller")?,
             resource_claims: account("resource-claim-controller")?,
+            device_taints: account("device-taint-eviction-controller")?,
             pod_certificate_requests: account("podcertificaterequestcleaner")?,
             kubelet_serving: account("kubelet-serving-approver")?,
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
-use client::{Informer, Reflector, Resource, WorkQueue};
+use client::{Index, Informer, Reflector, Resource, WorkQueue};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -44,6 +44,10 @@ pub struct Informers {
     pub resource_claims: Reflector<ResourceClaim>,
     /// What such claims are made from.
     pub resource_claim_templates: Reflector<ResourceClaimTemplate>,
+    /// Pods by the claims and templates that they name.
+    pub claimed: Arc<Index>,
+    /// What taints devices. Older API servers have none, so that only one controller waits for it.
+    pub device_taints: crate::device_taints::Copies,
     /// Requests for pods' certificates: their metadata. Older API servers have none, so that nobody waits for them.
     pub pod_certificate_requests: Reflector<AnyView>,
     /// Certificate requests.
@@ -107,6 +111,8 @@ pub struct Queues {
     pub ephemeral_volumes: WorkQueue<String>,
     /// Claims of dynamic resources, and pods that want some.
     pub resource_claims: WorkQueue<crate::resourceclaim::Key>,
+    /// Pods that use tainted devices, and the rules that taint them.
+    pub device_taints: WorkQueue<crate::device_taints::Key>,
     /// Requests for pods' certificates.
     pub pod_certificate_requests: WorkQueue<String>,
     /// Certificate requests.
@@ -215,13 +221,18 @@ pub fn start_informers(
 
     let services = services.start(tasks);
     let replica_sets = sets.start(tasks);
-    let pods = start_pods(client, queues, observe, services.clone(), replica_sets.clone(), tasks);
+    let owners = (services.clone(), replica_sets.clone());
+    let claimed = Arc::new(Index::default());
+    let pods = start_pods(client, queues, observe, owners, claimed.clone(), tasks);
     let (resource_claims, resource_claim_templates) =
-        crate::resourceclaim::start_informers(client, queues, &pods, tasks);
+        crate::resourceclaim::start_informers(client, queues, &claimed, tasks);
+    let device_taints = crate::device_taints::start_informers(client, queues, &resource_claims, tasks);
     Informers {
         pods,
         resource_claims,
         resource_claim_templates,
+        claimed,
+        device_taints,
         replica_sets,
         deployments: deployments.start(tasks),
         services,
@@ -241,8 +252,8 @@ fn start_pods(
     client: &kube::Client,
     queues: &Queues,
     observe: PodObserver,
-    services: Reflector<Service>,
-    owners: Reflector<ReplicaSet>,
+    (services, owners): (Reflector<Service>, Reflector<ReplicaSet>),
+    claimed: Arc<Index>,
     tasks: &TaskGroup,
 ) -> Reflector<PodView> {
     let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
@@ -250,12 +261,25 @@ fn start_pods(
     let evictions = queues.evictions.clone();
     let ephemeral = queues.ephemeral_volumes.clone();
     let resource_claims = queues.resource_claims.clone();
+    let device_taints = queues.device_taints.clone();
     pods.on_change(move |change| {
         let (pod, old, gone) = match change {
             client::Change::Set { new, old, .. } => (*new, *old, new.metadata.deletion_timestamp.is_some()),
             client::Change::Removed { old, .. } => (*old, None, true),
         };
         let is_removed = matches!(change, client::Change::Removed { .. });
+        if is_removed {
+            claimed.remove(change.key());
+        } else if !pod.spec.resource_claims.is_empty() {
+            claimed.set(change.key(), crate::resourceclaim::names(pod));
+        }
+        let has_moved = old.is_none_or(|old| {
+            old.spec.node_name != pod.spec.node_name
+                || old.status.resource_claim_statuses != pod.status.resource_claim_statuses
+        });
+        if has_moved && !pod.spec.resource_claims.is_empty() {
+            device_taints.add(crate::device_taints::Key::Pod(change.key().to_owned()));
+        }
         crate::resourceclaim::keys(pod, is_removed).into_iter().for_each(|key| resource_claims.add(key));
         let namespace = &pod.metadata.namespace;
         if !gone && !pod.spec.node_name.is_empty() && old.is_none_or(|old| old.spec.node_name.is_empty()) {

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod clients;
 pub mod context;
 pub mod deployment;
+pub mod device_taints;
 pub mod endpointslice;
 pub mod ephemeral;
 pub mod expect;
@@ -27,6 +28,7 @@ use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::Recorder;
 
 use context::{Context, Queues, Settings, start_informers};
+use device_taints::DeviceTaints;
 use node_lifecycle::run::NodeLifecycle;
 use replicaset::run::ReplicaSets;
 use resourceclaim::ResourceClaims;
@@ -54,6 +56,7 @@ pub async fn run(
     context.informers.synced().await;
     let sets = sets.get_or_init(|| Arc::new(ReplicaSets::new(context.clone()))).clone();
     let claims = ResourceClaims::new(context.clone());
+    let device_taints = DeviceTaints::new(context.clone(), &queues);
     let nodes = NodeLifecycle::new(context.clone(), &queues);
     tokio::join!(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
@@ -72,6 +75,10 @@ pub async fn run(
             let copies = &context.informers;
             let _ = tokio::join!(copies.resource_claims.synced(), copies.resource_claim_templates.synced());
             queues.resource_claims.run(10, |key| claims.reconcile(key)).await;
+        },
+        async {
+            device_taints.synced().await;
+            queues.device_taints.run(8, |key| device_taints.reconcile(key)).await;
         },
         nodes.watch_over(),
         garbage::run::run(&context, tasks),

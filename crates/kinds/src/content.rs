@@ -15,6 +15,7 @@ const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric charac
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
 const ENV_NAME: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const C_IDENTIFIER: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')";
 const DECIMAL: &str = "must be a valid decimal integer in canonical form";
 
 fn lower(byte: u8) -> bool {
@@ -135,6 +136,16 @@ pub fn label_value(text: &str) -> Problems {
         problems.push(LABEL_VALUE.into());
     }
     problems
+}
+
+/// An identifier of C.
+pub fn c_identifier(text: &str) -> Problems {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let begins = text.bytes().next().is_some_and(|byte| word(byte) && !byte.is_ascii_digit());
+    match begins && text.bytes().all(word) {
+        true => Problems::new(),
+        false => vec![C_IDENTIFIER.into()],
+    }
 }
 
 /// The key of a ConfigMap or a Secret.

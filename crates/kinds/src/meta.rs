@@ -3,7 +3,7 @@
 use schema::{Map, Object, Value};
 
 use crate::content::{self, Problems};
-use crate::field::{Errors, Json, Path};
+use crate::field::{At, Errors, Json, Path, ToPath};
 use crate::pod::validate::shown;
 
 /// What a name must look like.
@@ -129,6 +129,20 @@ pub fn labels(labels: Option<&Map>, path: &Path, errors: &mut Errors) {
     for (key, value) in labels.into_iter().flat_map(Map::strings) {
         errors.each(path, key, content::qualified_name(key));
         errors.each(path, value, content::label_value(value));
+    }
+}
+
+/// What is wrong with the metadata of a template, which can only have labels and annotations
+/// (`ValidateTemplateObjectMeta`).
+pub(crate) fn of_template(metadata: &Object, at: &At<'_>, errors: &mut Errors) {
+    annotations(metadata.map_at(&["annotations"]), &at.child("annotations").to_path(), errors);
+    labels(metadata.map_at(&["labels"]), &at.child("labels").to_path(), errors);
+    for (field, _) in metadata.fields() {
+        if !matches!(&*field.json, "annotations" | "labels") {
+            // Made of Go's name for it, with a small first letter.
+            let name = if &*field.json == "uid" { "uID" } else { &field.json };
+            errors.forbidden(&at.child(name), "cannot be set");
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use schema::Object;
 
 use crate::field::Errors;
@@ -63,6 +64,8 @@ pub struct Rules {
     /// Puts back what this write may not change (`new` becomes what will be stored), and raises the generation
     /// when the specification changed.
     pub prepare_update: fn(new: &mut Object, old: &Object, part: Part),
+    /// Writes down since when something is so, now that the object is made or (`old`) changed.
+    pub dated: fn(&mut Object, old: Option<&Object>, now: Timestamp),
     /// What is wrong with a new object, metadata excluded.
     pub validate: fn(&Object, &mut Errors),
     /// What is wrong with an object only because it is new; [`Rules::validate`] is called too.
@@ -112,6 +115,8 @@ fn own_rules(group: &str, kind: &str) -> Rules {
         ("resource.k8s.io", "ResourceClaim") => crate::resource::CLAIM,
         ("resource.k8s.io", "ResourceClaimTemplate") => crate::resource::TEMPLATE,
         ("resource.k8s.io", "DeviceClass") => crate::resource::CLASS,
+        ("resource.k8s.io", "ResourceSlice") => crate::resource::SLICE,
+        ("resource.k8s.io", "DeviceTaintRule") => crate::resource::RULE,
         ("storage.k8s.io", "StorageClass") => crate::storage::CLASS,
         ("networking.k8s.io", "NetworkPolicy") => crate::storage::NETWORK_POLICY,
         ("autoscaling", "HorizontalPodAutoscaler") => crate::storage::AUTOSCALER,
@@ -143,6 +148,7 @@ pub const GENERIC: Rules = Rules {
     prepare_create: generic_prepare_create,
     created_by: |_, _| {},
     prepare_update: generic_prepare_update,
+    dated: |_, _, _| {},
     validate: |_, _| {},
     validate_create: |_, _| {},
     validate_update: |_, _, _, _| {},

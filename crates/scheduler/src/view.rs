@@ -17,6 +17,8 @@ pub struct Meta {
     pub namespace: String,
     /// The UID.
     pub uid: String,
+    /// Counts changes of its specification.
+    pub generation: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Set while it is being deleted.
@@ -90,6 +92,8 @@ pub struct Gate {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
+    /// Its name.
+    pub name: String,
     /// Its image.
     pub image: String,
     /// What it needs.

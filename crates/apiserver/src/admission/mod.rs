@@ -3,6 +3,7 @@
 //! A plugin sees the object in the version of the request, and the rest of the cluster through the watch cache.
 
 mod certificates;
+mod device_admin;
 mod escalation;
 mod limit_ranger;
 mod namespace;
@@ -100,9 +101,9 @@ impl<'a> Attempt<'a> {
 /// # Errors
 /// When the store cannot confirm its revision.
 pub async fn catch_up(attempt: &Attempt<'_>, object: &Object) -> Result<()> {
-    if attempt.operation == Operation::Create
-        && (namespace::is_missing(attempt) || pod::misses_something(attempt, object))
-    {
+    let misses = attempt.operation == Operation::Create
+        && (namespace::is_missing(attempt) || pod::misses_something(attempt, object));
+    if misses || device_admin::asks(attempt, object) {
         attempt.core.consistent().await?;
     }
     Ok(())
@@ -145,6 +146,7 @@ pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<Strin
     escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)?;
     pod_certificates::validate(attempt, object)?;
+    device_admin::validate(attempt, object)?;
     resize::validate(attempt, object)
 }
 

@@ -53,6 +53,7 @@ pub fn of_its_kind(ctx: &WriteContext<'_>, object: &mut Object) {
     let creator =
         kinds::Creator { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra };
     (ctx.resource.rules.created_by)(object, &creator);
+    (ctx.resource.rules.dated)(object, None, whole_seconds(ctx.core.clock.now()));
 }
 
 /// Checks or fills in the namespace.

@@ -109,7 +109,13 @@ async fn attempt(
     if let Some(custom) = &resource.custom {
         custom.apply_defaults(&mut new);
     }
-    let prepare = |new: &mut Object| (resource.rules.prepare_update)(new, old, part);
+    let now = prepare::whole_seconds(ctx.core.clock.now());
+    let prepare = |new: &mut Object| {
+        if part == Part::Main {
+            (resource.rules.dated)(new, Some(old), now);
+        }
+        (resource.rules.prepare_update)(new, old, part);
+    };
     let admitted = admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), prepare).await?;
     let (admitted, reservation) = ctx.core.allocators.reserve(ctx, admitted)?;
     let valid = validate::validate(resource, admitted, part)?;

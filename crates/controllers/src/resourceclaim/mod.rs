@@ -10,6 +10,7 @@ mod pod;
 mod run;
 
 pub use follow::start_informers;
+pub(crate) use pod::is_of as owns;
 pub use run::{Key, ResourceClaims};
 
 use k8s_openapi::api::core::v1::PodResourceClaim;
@@ -23,7 +24,7 @@ const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 
 /// The claim that a pod means by one of its own names for claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Named<'p> {
+pub(crate) enum Named<'p> {
     /// This one; a generated one must be the pod's own.
     Claim { name: &'p str, is_generated: bool },
     /// None is needed.
@@ -32,7 +33,7 @@ enum Named<'p> {
     Unmade,
 }
 
-fn named<'p>(pod: &'p PodView, claim: &'p PodResourceClaim) -> Named<'p> {
+pub(crate) fn named<'p>(pod: &'p PodView, claim: &'p PodResourceClaim) -> Named<'p> {
     if let Some(name) = &claim.resource_claim_name {
         return Named::Claim { name, is_generated: false };
     }
@@ -43,6 +44,28 @@ fn named<'p>(pod: &'p PodView, claim: &'p PodResourceClaim) -> Named<'p> {
             None => Named::Unneeded,
         },
     }
+}
+
+/// What a pod names of claims and templates, for an index of pods: `claim/NAMESPACE/NAME`, `template/NAMESPACE/NAME`.
+pub(crate) fn names(pod: &PodView) -> Vec<String> {
+    let namespace = &pod.metadata.namespace;
+    let of = |claim: &PodResourceClaim| {
+        let claimed = match named(pod, claim) {
+            Named::Claim { name, is_generated: false } => Some(claim_name(namespace, name)),
+            _ => None,
+        };
+        let template = claim.resource_claim_template_name.as_deref();
+        claimed.into_iter().chain(template.map(|name| template_name(namespace, name))).collect::<Vec<_>>()
+    };
+    pod.spec.resource_claims.iter().flat_map(of).collect()
+}
+
+fn claim_name(namespace: &str, name: &str) -> String {
+    format!("claim/{namespace}/{name}")
+}
+
+fn template_name(namespace: &str, name: &str) -> String {
+    format!("template/{namespace}/{name}")
 }
 
 /// Whether a pod neither runs nor will.

@@ -10,12 +10,13 @@ use schema::{Object, Value};
 use crate::field::Errors;
 use crate::rules::{Part, Rules};
 
-const LISTS: [(&str, &str); 6] = [
+const LISTS: [(&str, &str); 7] = [
     ("classes", include_str!("classes.txt")),
     ("events", include_str!("events.txt")),
     ("nodes", include_str!("nodes.txt")),
     ("others", include_str!("others.txt")),
     ("pods", include_str!("pods.txt")),
+    ("resources", include_str!("resources.txt")),
     ("workloads", include_str!("workloads.txt")),
 ];
 

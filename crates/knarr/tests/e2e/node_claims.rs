@@ -8,12 +8,14 @@ use crate::dra_driver::Driver;
 use crate::node_devices::kubelet_folder;
 use crate::node_pods::nodes;
 
-const OBJECTS: &str = "
+const CLASS: &str = "
 apiVersion: resource.k8s.io/v1
 kind: DeviceClass
 metadata: {name: e2e}
 spec: {selectors: [{cel: {expression: \"device.driver == 'dra.e2e.example.com'\"}}]}
----
+";
+
+const THING: &str = "
 apiVersion: resource.k8s.io/v1
 kind: ResourceClaim
 metadata: {name: thing}
@@ -29,32 +31,45 @@ fn pod(node: &str) -> String {
     )
 }
 
-fn drive(cluster: &Cluster, runtime: &tokio::runtime::Runtime, node: &str) {
-    let yaml = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
-    let client = runtime.block_on(client::connect::kubeconfig(&yaml)).unwrap();
-    let driver = Driver {
-        name: "dra.e2e.example.com".to_owned(),
-        node: node.to_owned(),
-        kubelet: kubelet_folder(cluster),
-        cdi: "/var/run/cdi".into(),
-        devices: 2,
-        client,
-    };
-    runtime.spawn(async move { driver.run().await.unwrap() });
+/// A cluster of one node with a driver that has two devices, and their class.
+struct Devices {
+    cluster: Cluster,
+    node: String,
+    /// The driver runs here.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Devices {
+    /// `None` where there cannot be one.
+    fn up() -> Option<Self> {
+        if crate::containerd::wanted().is_some() {
+            eprintln!("skipped: containerd 1.6 gives containers no devices by CDI");
+            return None;
+        }
+        let cluster = nodes("1")?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let node = cluster.k("get node -o jsonpath={.items[0].metadata.name}").trim().to_owned();
+        let yaml = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
+        let driver = Driver {
+            name: "dra.e2e.example.com".to_owned(),
+            node: node.clone(),
+            kubelet: kubelet_folder(&cluster),
+            cdi: "/var/run/cdi".into(),
+            devices: 2,
+            client: runtime.block_on(client::connect::kubeconfig(&yaml)).unwrap(),
+        };
+        runtime.spawn(async move { driver.run().await.unwrap() });
+        cluster.becomes("get resourceslices -o jsonpath={.items[*].spec.driver}", "dra.e2e.example.com");
+        cluster.apply(CLASS);
+        Some(Self { cluster, node, _runtime: runtime })
+    }
 }
 
 #[test]
 fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
-    if crate::containerd::wanted().is_some() {
-        eprintln!("skipped: containerd 1.6 gives containers no devices by CDI");
-        return;
-    }
-    let Some(cluster) = nodes("1") else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let node = cluster.k("get node -o jsonpath={.items[0].metadata.name}").trim().to_owned();
-    drive(&cluster, &runtime, &node);
-    cluster.becomes("get resourceslices -o jsonpath={.items[*].spec.driver}", "dra.e2e.example.com");
-    cluster.apply(OBJECTS);
+    let Some(Devices { cluster, node, _runtime }) = Devices::up() else { return };
+    cluster.apply(THING);
     cluster.apply(&pod(&node));
     cluster.shows("describe pod user", "FailedPrepareDynamicResources");
     let uid = cluster.k("get pod user -o jsonpath={.metadata.uid}");
@@ -110,11 +125,6 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
 
 const TEMPLATE: &str = "
 apiVersion: resource.k8s.io/v1
-kind: DeviceClass
-metadata: {name: e2e}
-spec: {selectors: [{cel: {expression: \"device.driver == 'dra.e2e.example.com'\"}}]}
----
-apiVersion: resource.k8s.io/v1
 kind: ResourceClaimTemplate
 metadata: {name: one}
 spec:
@@ -159,18 +169,64 @@ fn device(cluster: &Cluster, pod: &str) -> (String, String) {
     (device.to_owned(), claim.to_owned())
 }
 
+const NOWHERE: &str = "
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: classless}
+spec: {devices: {requests: [{name: one, exactly: {deviceClassName: none}}]}}
+";
+
+/// Administrators' access to devices is for namespaces that allow it.
+fn access_is_asked_for_where_it_may_be(cluster: &Cluster) {
+    let admin = NOWHERE.replace("deviceClassName: none", "deviceClassName: e2e, adminAccess: true");
+    let refused = cluster.try_apply(&admin, &[]).unwrap_err();
+    let why = "spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the \
+               `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+    assert!(refused.contains(why), "{refused}");
+    cluster.k("create namespace admin");
+    cluster.k("label namespace admin resource.kubernetes.io/admin-access=true");
+    cluster.try_apply(&admin, &["-n", "admin"]).unwrap();
+}
+
+/// Pods that wait for their claims, by what kubectl describes.
+fn what_waits_says_why(cluster: &Cluster) {
+    cluster.apply(NOWHERE);
+    cluster.apply(&scheduled("classless", "classless"));
+    // Nobody says anything of a claim that is missing: upstream does not either.
+    cluster.apply(&scheduled("claimless", "missing"));
+    let templateless = scheduled("templateless", "")
+        .replace("resourceClaimTemplateName: one", "resourceClaimTemplateName: nothing");
+    cluster.apply(&templateless);
+    let why =
+        "0/1 nodes are available: request one: device class none does not exist. no new claims to deallocate";
+    cluster.shows("describe pod classless", why);
+    cluster.says("describe pod classless", &["FailedScheduling", "default-scheduler", why]);
+    let condition = "get pod classless -o jsonpath='{.status.conditions[0].observedGeneration} \
+                     {.status.conditions[0].reason} {.status.conditions[0].message}'";
+    cluster.becomes(condition, &format!("1 Unschedulable {why}"));
+    let why = "PodResourceClaim mine: resource claim template \"nothing\": resourceclaimtemplate.resource.k8s.io \"nothing\" not \
+               found";
+    cluster.shows("describe pod templateless", why);
+    cluster.says("describe pod templateless", &["FailedResourceClaimCreation", "resource_claim", why]);
+    let silent = cluster.k("describe pod claimless");
+    assert!(
+        silent.contains("Events:                      <none>") || silent.contains("Events:  <none>"),
+        "{silent}"
+    );
+    // Once what was missing is there, they go on.
+    cluster.apply(&NOWHERE.replace("classless", "missing").replace("none", "e2e"));
+    cluster.k("wait --for=condition=Ready pod/claimless --timeout=30s");
+    cluster.k("delete pod classless claimless templateless");
+    cluster.k("delete resourceclaim classless missing");
+}
+
 #[test]
 fn pods_get_devices_that_the_scheduler_gives_them() {
-    if crate::containerd::wanted().is_some() {
-        eprintln!("skipped: containerd 1.6 gives containers no devices by CDI");
-        return;
-    }
-    let Some(cluster) = nodes("1") else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let node = cluster.k("get node -o jsonpath={.items[0].metadata.name}").trim().to_owned();
-    drive(&cluster, &runtime, &node);
-    cluster.becomes("get resourceslices -o jsonpath={.items[*].spec.driver}", "dra.e2e.example.com");
+    let Some(devices) = Devices::up() else { return };
+    let cluster = &devices.cluster;
     cluster.apply(TEMPLATE);
+    what_waits_says_why(cluster);
+    access_is_asked_for_where_it_may_be(cluster);
     let broken = "apiVersion: resource.k8s.io/v1\nkind: DeviceClass\nmetadata: {name: broken}\n\
                   spec: {selectors: [{cel: {expression: device.driver}}]}\n";
     let refused = cluster.try_apply(broken, &[]).unwrap_err();
@@ -179,7 +235,7 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
     for name in ["first", "second"] {
         cluster.apply(&scheduled(name, ""));
     }
-    let (first, second) = (device(&cluster, "first"), device(&cluster, "second"));
+    let (first, second) = (device(cluster, "first"), device(cluster, "second"));
     assert_ne!(first.0, second.0);
     assert!(
         first.1.starts_with("first-mine-") && second.1.starts_with("second-mine-"),
@@ -193,7 +249,7 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
     let why = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable";
     cluster.becomes(message, why);
     cluster.k("delete pod first");
-    let third = device(&cluster, "third");
+    let third = device(cluster, "third");
     assert_eq!(third.0, first.0, "what the first one had");
     cluster.k("delete pod second third");
     cluster.becomes("get resourceclaims -o jsonpath={.items[*].metadata.name}", "big");
@@ -201,7 +257,7 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
     for name in ["left", "right"] {
         cluster.apply(&scheduled(name, "big"));
     }
-    let both = ["left", "right"].map(|name| device(&cluster, name));
+    let both = ["left", "right"].map(|name| device(cluster, name));
     assert_eq!(
         both.clone(),
         ["DRA_DEVICE_1", "DRA_DEVICE_1"].map(|device| (device.to_owned(), "big".to_owned()))
@@ -213,4 +269,137 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
     cluster.k("delete pod left right");
     cluster.becomes("get resourceclaim big -o jsonpath={.status.allocation}", "");
     cluster.becomes("get resourceclaim big -o jsonpath={.metadata.finalizers}", "");
+}
+
+/// A pod that asks for a device by the plain name of a resource.
+fn plain(name: &str) -> String {
+    let ask = "resources: {limits: {e2e.example.com/thing: 1}}";
+    let whole =
+        scheduled(name, "").replace("  resourceClaims: [{name: mine, resourceClaimTemplateName: one}]\n", "");
+    whole.replace("resources: {claims: [{name: mine}]}", ask)
+}
+
+#[test]
+fn devices_come_by_a_plain_name_are_awaited_and_go_with_taints() {
+    let Some(devices) = Devices::up() else { return };
+    let cluster = &devices.cluster;
+    cluster.apply(TEMPLATE);
+    cluster.k("delete resourceclaim big");
+    a_plain_name_will_do(cluster);
+    devices_are_awaited(cluster);
+    taints_end_pods(cluster);
+}
+
+fn a_plain_name_will_do(cluster: &Cluster) {
+    cluster.apply(&plain("before"));
+    cluster.shows("describe pod before", "1 Insufficient e2e.example.com/thing");
+    let resource = r#"{"spec":{"extendedResourceName":"e2e.example.com/thing"}}"#;
+    cluster.kubectl(&["patch", "deviceclass", "e2e", "--type=merge", "-p", resource]);
+    let (_, claim) = device(cluster, "before");
+    assert!(claim.starts_with("before-extended-resources-"), "{claim}");
+    let status = cluster.k("get pod before -o jsonpath={.status.extendedResourceClaimStatus}");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let mapping = serde_json::json!({"containerName": "c", "resourceName": "e2e.example.com/thing",
+        "requestName": "container-0-request-0"});
+    assert_eq!(
+        (&status["resourceClaimName"], &status["requestMappings"][0]),
+        (&claim.as_str().into(), &mapping)
+    );
+    let marked = cluster.k(&format!("get resourceclaim {claim} -o jsonpath={{.metadata.annotations}}"));
+    assert_eq!(marked, r#"{"resource.kubernetes.io/extended-resource-claim":"true"}"#);
+    for name in ["second", "third"] {
+        cluster.apply(&plain(name));
+    }
+    cluster.k("wait --for=condition=Ready pod/second --timeout=30s");
+    cluster.shows("describe pod third", "1 cannot allocate all claims. still not schedulable");
+    cluster.k("delete pod before second third");
+    cluster.becomes("get resourceclaims -o jsonpath={.items[*].metadata.name}", "");
+}
+
+fn devices_are_awaited(cluster: &Cluster) {
+    let slice = cluster.k("get resourceslices -o jsonpath={.items[0].metadata.name}");
+    let (ready, broken) = (r#"["ready.example.com"]"#, r#"["broken.example.com"]"#);
+    let patch = [0, 1].map(|number| {
+        format!(
+            r#"{{"op":"add","path":"/spec/devices/{number}/bindingConditions","value":{ready}}},
+               {{"op":"add","path":"/spec/devices/{number}/bindingFailureConditions","value":{broken}}}"#
+        )
+    });
+    let patch = format!("[{}]", patch.join(","));
+    cluster.kubectl(&["patch", "resourceslice", slice.trim(), "--type=json", "-p", &patch]);
+    cluster.apply(&scheduled("awaited", ""));
+    let tell = |condition: &str| {
+        let claim = cluster.k("get resourceclaims -o jsonpath={.items[0].metadata.name}");
+        let result =
+            format!("get resourceclaim {claim} -o jsonpath={{.status.allocation.devices.results[0]}}");
+        let result: serde_json::Value = serde_json::from_str(&cluster.k(&result)).unwrap();
+        let condition = serde_json::json!({"type": condition, "status": "True", "reason": "Test", "message": "told",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let device = serde_json::json!({"driver": result["driver"], "pool": result["pool"],
+            "device": result["device"], "conditions": [condition]});
+        let patch = serde_json::json!({"status": {"devices": [device]}}).to_string();
+        cluster.kubectl(&[
+            "patch",
+            "resourceclaim",
+            &claim,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
+        result["device"].clone()
+    };
+    cluster.shows("describe pod awaited", "waiting for binding conditions for device on node");
+    cluster.says("describe pod awaited", &["BindingConditionsPending"]);
+    assert_eq!(cluster.k("get pod awaited -o jsonpath={.spec.nodeName}"), "");
+    // It does not get the first one, and is given another try.
+    tell("broken.example.com");
+    cluster.shows("describe pod awaited", "device binding failed: claim=");
+    cluster.shows("describe pod awaited", "deallocation of ResourceClaim completed");
+    let told = "get resourceclaims -o jsonpath={.items[0].status}";
+    cluster.until("new devices", || {
+        let told = cluster.k(told);
+        told.contains("\"allocation\"") && !told.contains("\"conditions\"")
+    });
+    tell("ready.example.com");
+    device(cluster, "awaited");
+    let patch = [0, 1].map(|number| {
+        format!(
+            r#"{{"op":"remove","path":"/spec/devices/{number}/bindingConditions"}},
+               {{"op":"remove","path":"/spec/devices/{number}/bindingFailureConditions"}}"#
+        )
+    });
+    let patch = format!("[{}]", patch.join(","));
+    cluster.kubectl(&["patch", "resourceslice", slice.trim(), "--type=json", "-p", &patch]);
+    cluster.k("delete pod awaited");
+}
+
+const RULE: &str = "
+apiVersion: resource.k8s.io/v1
+kind: DeviceTaintRule
+metadata: {name: broken}
+spec: {deviceSelector: {driver: dra.e2e.example.com}, taint: {key: broken, effect: None}}
+";
+
+fn taints_end_pods(cluster: &Cluster) {
+    cluster.apply(&scheduled("tainted", ""));
+    device(cluster, "tainted");
+    cluster.apply(RULE);
+    let told = "get devicetaintrule broken -o jsonpath='{.status.conditions[0].type} {.status.conditions[0].status} \
+                {.status.conditions[0].reason} {.status.conditions[0].message}'";
+    let would = "EvictionInProgress False NoEffect 2 published devices selected. 1 allocated device selected. 1 pod \
+                 would be evicted in 1 namespace if the effect was NoExecute. This information will not be updated \
+                 again. Recreate the DeviceTaintRule to trigger an update.";
+    cluster.becomes(told, would);
+    cluster.apply(&RULE.replace("effect: None", "effect: NoExecute"));
+    cluster.until("the pod to go", || cluster.try_kubectl(&["get", "pod", "tainted"]).is_err());
+    let events =
+        cluster.k("get events -o custom-columns=A:.reason,B:.source.component,C:.message --no-headers");
+    let eviction = events.lines().find(|line| line.starts_with("DeviceTaintManagerEviction")).unwrap();
+    let words: Vec<&str> = eviction.split_whitespace().collect();
+    assert_eq!(words[1..], ["device-taint-eviction-controller", "Marking", "for", "deletion"]);
+    cluster.apply(&scheduled("after", ""));
+    cluster.shows("describe pod after", "1 cannot allocate all claims. still not schedulable");
+    cluster.k("delete devicetaintrule broken");
+    device(cluster, "after");
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::{ResourceClaim as Claim, ResourceClaimConsumerReference as Consumer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 
@@ -11,9 +12,9 @@ use crate::plan::claims::{allocation, is_reserved, key as shown, uid};
 use crate::view::PodView;
 
 /// Keeps allocated claims from going.
-const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+pub(super) const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 /// After so many conflicts it is left to the next attempt (`retry.DefaultRetry`).
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 
 /// Why a claim was not given, in upstream's words.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,12 @@ pub enum BindError {
     Allocated(String),
     #[error("claim {0} got deallocated elsewhere in the meantime")]
     Deallocated(String),
+    #[error("create claim for extended resources {claim}: {source}")]
+    Create { claim: String, source: Box<kube::Error> },
+    #[error("update pod {pod} ExtendedResourceClaimStatus: {source}")]
+    Tell { pod: String, source: Box<kube::Error> },
+    #[error("{0}")]
+    NotReady(String),
     #[error("get updated claim {claim} after conflict: {source}")]
     Get { claim: String, source: Box<kube::Error> },
     #[error("add finalizer to claim {claim}: {source}")]
@@ -35,33 +42,43 @@ pub enum BindError {
 impl BindError {
     fn is_conflict(&self) -> bool {
         let (Self::Finalizer { source, .. } | Self::Status { source, .. }) = self else { return false };
-        matches!(&**source, kube::Error::Api(status) if status.code == 409)
+        is_conflict(source)
     }
 }
 
+/// Whether somebody else was faster.
+pub(super) fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
 impl Claims {
-    fn api(&self, claim: &Claim) -> (Api<Claim>, String) {
+    pub(super) fn api(&self, claim: &Claim) -> (Api<Claim>, String) {
         let meta = &claim.metadata;
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         (Api::namespaced(self.client.clone(), namespace), meta.name.clone().unwrap_or_default())
     }
 
-    /// Gives a pod all its claims.
+    /// Gives a pod all its claims, which are then as they were written.
     ///
     /// # Errors
     /// [`BindError`]; then [`Claims::release`] is due.
-    pub async fn bind(&self, pod: &PodView, claims: &[Arc<Claim>]) -> Result<(), BindError> {
+    pub async fn bind(&self, pod: &PodView, claims: &mut [Arc<Claim>]) -> Result<(), BindError> {
         for claim in claims {
-            if is_reserved(claim, pod) {
-                continue;
+            if !is_reserved(claim, pod) {
+                *claim = self.settle(pod, claim).await?;
             }
-            let written = Arc::new(self.bind_one(pod, claim).await?);
-            let uid = uid(&written).to_owned();
-            // In this order: at no moment does nobody seem to have the devices.
-            self.written.lock().insert(uid.clone(), written);
-            self.pending.lock().remove(&uid);
         }
         Ok(())
+    }
+
+    /// Gives a pod one claim; as it was written.
+    pub(super) async fn settle(&self, pod: &PodView, claim: &Arc<Claim>) -> Result<Arc<Claim>, BindError> {
+        let written = Arc::new(self.bind_one(pod, claim).await?);
+        let uid = uid(&written).to_owned();
+        // In this order: at no moment does nobody seem to have the devices.
+        self.written.lock().insert(uid.clone(), written.clone());
+        self.pending.lock().remove(&uid);
+        Ok(written)
     }
 
     async fn bind_one(&self, pod: &PodView, claim: &Arc<Claim>) -> Result<Claim, BindError> {
@@ -112,7 +129,11 @@ impl Claims {
                 claim.status.get_or_insert_default().allocation = Some(given);
             }
         }
-        claim.status.get_or_insert_default().reserved_for.get_or_insert_default().push(Consumer {
+        let status = claim.status.get_or_insert_default();
+        if let Some(allocation) = &mut status.allocation {
+            allocation.allocation_timestamp.get_or_insert_with(|| Time(self.clock.now()));
+        }
+        status.reserved_for.get_or_insert_default().push(Consumer {
             api_group: None,
             resource: "pods".to_owned(),
             name: pod.metadata.name.clone(),

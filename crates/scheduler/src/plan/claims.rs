@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::PodResourceClaim;
 use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceClaim as Claim};
 
 use super::devices::{Refusal, Site, World};
+use super::extended::{ForNode, Special};
+use crate::snapshot::Amounts;
 use crate::view::PodView;
 
 /// How many may use one claim.
@@ -21,6 +23,19 @@ pub struct Needs<'a> {
     pub world: World<'a>,
     /// All claims of the pod, in its order.
     pub claims: Vec<Arc<Claim>>,
+    /// The claim for its extended resources.
+    pub special: Option<Special>,
+    /// Claims (by their place) with devices that will not get ready.
+    pub stuck: Vec<usize>,
+}
+
+/// What a node offers a pod.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Offer {
+    /// What claims get that have nothing yet, in the pod's order; the special claim's comes last.
+    pub devices: Vec<AllocationResult>,
+    /// What the special claim asks for here, if the pod needs one here.
+    pub extended: Option<ForNode>,
 }
 
 /// `NAMESPACE/NAME`.
@@ -136,29 +151,50 @@ pub fn check(
     Ok(())
 }
 
-/// Claims that are in a pod's way on some node: they are allocated elsewhere.
-pub fn unavailable(claims: &[Arc<Claim>], node: Site<'_>) -> Vec<usize> {
+/// Claims that are in a pod's way on some node: they are allocated elsewhere, or have devices that do not get ready.
+pub fn unavailable(needs: &Needs<'_>, node: Site<'_>) -> Vec<usize> {
     let is_elsewhere = |claim: &Claim| {
         let selector = allocation(claim).and_then(|allocation| allocation.node_selector.as_ref());
         selector.is_some_and(|selector| !node.is_in(selector))
     };
-    claims.iter().enumerate().filter(|(_, claim)| is_elsewhere(claim)).map(|(at, _)| at).collect()
+    let all = needs.claims.iter().enumerate();
+    all.filter(|(at, claim)| is_elsewhere(claim) || needs.stuck.contains(at)).map(|(at, _)| at).collect()
 }
 
-/// What a pod's claims that have nothing yet would get on a node, in their order.
+/// What a pod's claims that have nothing yet would get on a node which has so much of its own.
 ///
 /// # Errors
 /// Why the node does not do.
-pub fn on_node(needs: &Needs<'_>, node: Site<'_>) -> Result<Vec<AllocationResult>, Refusal> {
-    if !unavailable(&needs.claims, node).is_empty() {
+pub fn on_node(
+    needs: &Needs<'_>,
+    pod: &PodView,
+    asked: &Amounts,
+    node: Site<'_>,
+    allocatable: &Amounts,
+) -> Result<Offer, Refusal> {
+    let mut open: Vec<_> = needs.claims.iter().filter(|claim| allocation(claim).is_none()).cloned().collect();
+    let extended = match &needs.special {
+        None => None,
+        // It is from an earlier attempt: what it was given then may not hold any more.
+        Some(special) if special.is_made() => {
+            return Err(Refusal::Node("cannot schedule extended resource claim".to_owned()));
+        }
+        Some(special) => special.on(pod, asked, allocatable).inspect(|found| {
+            let mut claim = (*special.claim).clone();
+            let spec = claim.spec.get_or_insert_default();
+            spec.devices.get_or_insert_default().requests = Some(found.requests.clone());
+            open.push(Arc::new(claim));
+        }),
+    };
+    if !unavailable(needs, node).is_empty() {
         return Err(Refusal::Node("resourceclaim not available on the node".to_owned()));
     }
-    let open: Vec<_> = needs.claims.iter().filter(|claim| allocation(claim).is_none()).cloned().collect();
     if open.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Offer { devices: Vec::new(), extended });
     }
     let found = needs.world.allocate(node, &open)?;
-    found.ok_or_else(|| Refusal::Node("cannot allocate all claims".to_owned()))
+    let devices = found.ok_or_else(|| Refusal::Node("cannot allocate all claims".to_owned()))?;
+    Ok(Offer { devices, extended })
 }
 
 /// The claim that somebody else could have used elsewhere: nobody uses it but perhaps the pod, and it is in its way on
@@ -189,12 +225,9 @@ fn worth(claims: &[Arc<Claim>], given: &[AllocationResult]) -> usize {
 }
 
 /// How good each node is by that: 0 to 100.
-pub fn scores(
-    claims: &[Arc<Claim>],
-    given: &BTreeMap<String, Vec<AllocationResult>>,
-) -> BTreeMap<String, i64> {
+pub fn scores(claims: &[Arc<Claim>], given: &BTreeMap<String, Offer>) -> BTreeMap<String, i64> {
     let worths: BTreeMap<&String, usize> =
-        given.iter().map(|(node, given)| (node, worth(claims, given))).collect();
+        given.iter().map(|(node, given)| (node, worth(claims, &given.devices))).collect();
     let most = worths.values().copied().max().unwrap_or_default();
     let score =
         |worth: usize| i64::try_from((worth * 100).checked_div(most).unwrap_or_default()).unwrap_or_default();

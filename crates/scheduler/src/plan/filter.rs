@@ -92,6 +92,9 @@ fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Vec<String> {
     }
     for (resource, &needed) in candidate.needs.iter().filter(|(_, needed)| **needed > 0) {
         let has = info.allocatable.get(resource).copied().unwrap_or_default();
+        if has <= 0 && candidate.backed.is_some_and(|backed| backed.contains_key(resource)) {
+            continue;
+        }
         let used = info.used.get(resource).copied().unwrap_or_default();
         if needed > has - used {
             short.push(format!("Insufficient {resource}"));

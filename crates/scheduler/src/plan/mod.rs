@@ -2,15 +2,15 @@
 
 pub mod claims;
 pub mod devices;
+pub mod extended;
 mod filter;
+pub mod ready;
 mod score;
 mod select;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::resource::v1::AllocationResult;
-
-use claims::Needs;
+use claims::{Needs, Offer};
 use devices::{Refusal, Site};
 
 use crate::snapshot::{Amounts, NodeInfo, Snapshot, requests};
@@ -21,10 +21,38 @@ use crate::view::PodView;
 pub enum Decision {
     /// This node.
     Node(String),
-    /// None; in upstream's words.
-    Unschedulable(String),
+    /// None; in upstream's words, without what was done about it.
+    Unschedulable(String, Relief),
     /// It cannot be said, since something is wrong; in upstream's words.
     Failed(String),
+}
+
+/// What was done to make a pod schedulable that has no node (`DynamicResources`' `PostFilter`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relief {
+    /// Nobody looked: the pod needs no devices.
+    Unasked,
+    /// What it needs is not even known, or cannot be had on any node.
+    Unknown,
+    /// There was nothing to free.
+    Nothing,
+    /// A claim was freed that was in the way.
+    Freed,
+    /// The claim that an earlier attempt had made was deleted.
+    Deleted,
+}
+
+impl Relief {
+    /// As it stands behind the reasons, in upstream's words.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Unasked => "",
+            Self::Unknown => " no new claims to deallocate",
+            Self::Nothing => " still not schedulable",
+            Self::Freed => " deallocation of ResourceClaim completed",
+            Self::Deleted => " deletion of ResourceClaim completed",
+        }
+    }
 }
 
 /// A decision, with what it means for the pod's claims.
@@ -32,8 +60,8 @@ pub enum Decision {
 pub struct Placement {
     /// The decision.
     pub decision: Decision,
-    /// What claims get that have nothing yet, in the pod's order.
-    pub devices: Vec<AllocationResult>,
+    /// What the node offers.
+    pub offer: Offer,
     /// Claims (by their place among the pod's) that are allocated where the pod cannot go.
     pub blocking: Vec<usize>,
 }
@@ -44,6 +72,8 @@ pub struct Candidate<'p> {
     pub pod: &'p PodView,
     /// What it needs.
     pub needs: Amounts,
+    /// Resources that devices may stand for, where a node has none of its own.
+    backed: Option<&'p extended::Backed>,
     /// Labels of nodes from which pods that are there keep it away.
     repelled: Vec<(String, String)>,
     /// How good nodes are by the devices that they have, 0 to 100; empty for pods without claims.
@@ -70,10 +100,11 @@ pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
 /// Chooses a node. `tie` breaks ties between equally good ones, and says where in a large cluster to begin to look.
 pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie: u64) -> Placement {
     let repelled = filter::repelled(pod, snapshot);
-    let mut candidate = Candidate { pod, needs: requests(pod), repelled, equipped: BTreeMap::new() };
+    let backed = needs.and_then(|needs| needs.special.as_ref()).map(|special| &special.backed);
+    let mut candidate = Candidate { pod, needs: requests(pod), backed, repelled, equipped: BTreeMap::new() };
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
-    let mut given: BTreeMap<String, Vec<AllocationResult>> = BTreeMap::new();
+    let mut given: BTreeMap<String, Offer> = BTreeMap::new();
     let mut blocking = Vec::new();
     let total = snapshot.nodes().count();
     let enough = enough(total);
@@ -88,16 +119,16 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie:
         }
         if let (Some(needs), Some(info)) = (needs, node.node.as_deref()) {
             let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
-            match claims::on_node(needs, site) {
-                Ok(devices) => drop(given.insert(info.metadata.name.clone(), devices)),
+            match claims::on_node(needs, pod, &candidate.needs, site, &node.allocatable) {
+                Ok(offer) => drop(given.insert(info.metadata.name.clone(), offer)),
                 Err(Refusal::Node(why)) => {
-                    blocking.extend(claims::unavailable(&needs.claims, site));
+                    blocking.extend(claims::unavailable(needs, site));
                     *reasons.entry(why).or_default() += 1;
                     continue;
                 }
                 Err(Refusal::Error(why)) => {
                     let why = format!("running \"DynamicResources\" filter plugin: {why}");
-                    return Placement { decision: Decision::Failed(why), devices: Vec::new(), blocking };
+                    return Placement { decision: Decision::Failed(why), offer: Offer::default(), blocking };
                 }
             }
         }
@@ -107,24 +138,25 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie:
         candidate.equipped = claims::scores(&needs.claims, &given);
     }
     let best = score::best(&candidate, &feasible, snapshot, tie).and_then(|info| info.node.as_ref());
-    let devices = best.and_then(|node| given.remove(&node.metadata.name)).unwrap_or_default();
+    let offer = best.and_then(|node| given.remove(&node.metadata.name)).unwrap_or_default();
     let decision = match best {
         Some(node) => Decision::Node(node.metadata.name.clone()),
-        None => Decision::Unschedulable(unschedulable(total, &reasons, needs.is_some())),
+        None => {
+            let relief = if needs.is_some() { Relief::Nothing } else { Relief::Unasked };
+            Decision::Unschedulable(unschedulable(total, &reasons), relief)
+        }
     };
-    Placement { decision, devices, blocking }
+    Placement { decision, offer, blocking }
 }
 
 /// Why no node does, in upstream's words.
-fn unschedulable(total: usize, reasons: &BTreeMap<String, usize>, has_claims: bool) -> String {
+fn unschedulable(total: usize, reasons: &BTreeMap<String, usize>) -> String {
     if total == 0 {
         return "no nodes available to schedule pods".to_owned();
     }
     let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort();
-    // What the second half of `DynamicResources` adds when it has nothing to free.
-    let after = if has_claims { " still not schedulable" } else { "" };
-    format!("0/{total} nodes are available: {}.{after}", parts.join(", "))
+    format!("0/{total} nodes are available: {}.", parts.join(", "))
 }
 
 #[cfg(test)]

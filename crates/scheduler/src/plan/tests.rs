@@ -33,6 +33,10 @@ fn place(snapshot: &mut Snapshot, uid: &str, on: &str, mut spec: serde_json::Val
     snapshot.set_pod(Arc::new(pod(uid, spec)));
 }
 
+fn refused(why: &str) -> Decision {
+    Decision::Unschedulable(why.to_owned(), Relief::Unasked)
+}
+
 #[test]
 fn a_pod_goes_where_there_is_room() {
     let mut snapshot = cluster(&[node("full", "1"), node("free", "1")]);
@@ -46,9 +50,9 @@ fn what_is_in_the_way_is_told_in_upstreams_words() {
     tainted["spec"] = serde_json::json!({"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]});
     let snapshot = cluster(&[node("a", "1"), tainted]);
     let why = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s) {k: v}.";
-    assert_eq!(decide(&snapshot, &pod("p", asks("2")), 0), Decision::Unschedulable(why.to_owned()));
-    let nowhere = "no nodes available to schedule pods".to_owned();
-    assert_eq!(decide(&Snapshot::default(), &pod("p", asks("1")), 0), Decision::Unschedulable(nowhere));
+    assert_eq!(decide(&snapshot, &pod("p", asks("2")), 0), refused(why));
+    let nowhere = "no nodes available to schedule pods";
+    assert_eq!(decide(&Snapshot::default(), &pod("p", asks("1")), 0), refused(nowhere));
 }
 
 #[test]
@@ -68,11 +72,11 @@ fn anti_affinity_works_both_ways() {
     let mut snapshot = cluster(&[node("a", "4")]);
     place(&mut snapshot, "x", "a", repelling.clone());
     let why = "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.";
-    assert_eq!(decide(&snapshot, &pod("p", asks("100m")), 0), Decision::Unschedulable(why.to_owned()));
+    assert_eq!(decide(&snapshot, &pod("p", asks("100m")), 0), refused(why));
     let mut snapshot = cluster(&[node("a", "4")]);
     place(&mut snapshot, "x", "a", asks("100m"));
     let why = "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules.";
-    assert_eq!(decide(&snapshot, &pod("p", repelling), 0), Decision::Unschedulable(why.to_owned()));
+    assert_eq!(decide(&snapshot, &pod("p", repelling), 0), refused(why));
 }
 
 #[test]

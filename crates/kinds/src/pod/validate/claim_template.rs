@@ -11,20 +11,7 @@ const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce
 
 /// Checks a claim template.
 pub(super) fn check(template: &Object, at: &At<'_>, errors: &mut Errors) {
-    let metadata = template.metadata();
-    let metadata_at = at.child("metadata");
-    for (key, _) in super::read::entries(metadata, "annotations") {
-        let problems = content::qualified_name(&key.to_lowercase());
-        errors.each(&metadata_at.child("annotations"), key, problems);
-    }
-    selector::labels(metadata, "labels", &metadata_at.child("labels"), errors);
-    for (field, _) in metadata.fields() {
-        if !matches!(&*field.json, "annotations" | "labels") {
-            // Made of Go's name for it, with a small first letter.
-            let name = if &*field.json == "uid" { "uID" } else { &field.json };
-            errors.forbidden(&metadata_at.child(name), "cannot be set");
-        }
-    }
+    crate::meta::of_template(template.metadata(), &at.child("metadata"), errors);
     match sub(template, "spec") {
         Some(spec) => check_spec(spec, &at.child("spec"), errors),
         None => {

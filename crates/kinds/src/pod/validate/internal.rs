@@ -51,6 +51,21 @@ const MOVED: [(&str, &str, &str); 5] = [
     (".v1.PodSpec", "overhead", "runtimeClassName"),
 ];
 
+/// The values of a device's attribute.
+fn attribute(json: &str) -> &str {
+    match json {
+        "int" => "IntValue",
+        "bool" => "BoolValue",
+        "string" => "StringValue",
+        "version" => "VersionValue",
+        "ints" => "IntValues",
+        "bools" => "BoolValues",
+        "strings" => "StringValues",
+        "versions" => "VersionValues",
+        other => other,
+    }
+}
+
 /// Where a field of a struct stands.
 pub(super) fn place<'a>(ty: &str, json: &'a str) -> Place<'a> {
     let of = ty.rsplit('.').next().unwrap_or_default();
@@ -58,7 +73,8 @@ pub(super) fn place<'a>(ty: &str, json: &'a str) -> Place<'a> {
         ("PodSpec", "serviceAccount") => Place::Elsewhere,
         ("PodSpec", "securityContext") => Place::WithHost,
         ("PodSpec", json) if HOST.contains(&json) => Place::Elsewhere,
-        ("PersistentVolumeClaimTemplate", "metadata") => Place::Inlined,
+        ("PersistentVolumeClaimTemplate" | "ResourceClaimTemplateSpec", "metadata") => Place::Inlined,
+        ("DeviceAttribute", json) => Place::As(attribute(json).into()),
         ("GlusterfsVolumeSource", "endpoints") => Place::As("EndpointsName".into()),
         ("RBDVolumeSource", "monitors") => Place::As("CephMonitors".into()),
         ("RBDVolumeSource", "image") => Place::As("RBDImage".into()),

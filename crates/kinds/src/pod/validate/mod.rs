@@ -33,6 +33,7 @@ mod windows;
 
 use schema::{Map, Object};
 
+pub(crate) use self::affinity::node_selector;
 use self::read::{items, sub};
 use crate::field::{At, Errors, Path};
 use crate::meta;

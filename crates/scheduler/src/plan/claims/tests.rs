@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::plan::devices::Allocated;
 
 fn pod(status: serde_json::Value) -> PodView {
     serde_json::from_value(json!({
@@ -71,8 +72,13 @@ fn a_claim_that_is_in_the_way_is_freed_when_nobody_else_uses_it() {
     );
     let labels = BTreeMap::new();
     let claims = [claim("s", json!({})), idle];
-    assert_eq!(unavailable(&claims, Site { name: "a", labels: &labels }), [1]);
-    assert_eq!(unavailable(&claims, Site { name: "b", labels: &labels }), [0; 0]);
+    let (classes, allocated, expressions) = (HashMap::new(), Allocated::default(), cel::Cache::default());
+    let world = World::new(&[], &classes, &[], &allocated, &expressions);
+    let mut needs = Needs { world, claims: claims.to_vec(), special: None, stuck: Vec::new() };
+    assert_eq!(unavailable(&needs, Site { name: "a", labels: &labels }), [1]);
+    assert_eq!(unavailable(&needs, Site { name: "b", labels: &labels }), [0; 0]);
+    needs.stuck = vec![1];
+    assert_eq!(unavailable(&needs, Site { name: "b", labels: &labels }), [1]);
     assert_eq!(to_free(&told(), &claims, &[1]).map(|claim| key(claim)).as_deref(), Some("n/x"));
     let used = json!({"allocation": {}, "reservedFor": [{"resource": "pods", "name": "q", "uid": "v"}]});
     assert_eq!(to_free(&told(), &[claim("x", used)], &[0]), None);
@@ -86,7 +92,8 @@ fn nodes_with_earlier_alternatives_are_better() {
     .unwrap();
     let gives = |name: &str| {
         let result = json!({"request": name, "driver": "d", "pool": "p", "device": "d"});
-        vec![serde_json::from_value(json!({"devices": {"results": [result]}})).unwrap()]
+        let devices = vec![serde_json::from_value(json!({"devices": {"results": [result]}})).unwrap()];
+        Offer { devices, extended: None }
     };
     let given = [("a".to_owned(), gives("r/small")), ("b".to_owned(), gives("r/big"))].into();
     let found = scores(&[Arc::new(wanted)], &given);

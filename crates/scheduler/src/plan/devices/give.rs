@@ -40,7 +40,10 @@ impl Search<'_> {
         };
         let Some(consumed) = self.consumed(at, place) else { return Ok(false) };
         let Some(wanted) = self.alternative(at) else { return Ok(false) };
-        if !self.is_free(at, place) || keeps_away(device, wanted.tolerations) {
+        let rules = self.world.rules;
+        if !self.is_free(at, place)
+            || keeps_away(rules, (&pool.driver, &pool.name), device, wanted.tolerations)
+        {
             return Ok(false);
         }
         let is_shared = device.allow_multiple_allocations == Some(true);

@@ -20,7 +20,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::NodeSelector;
-use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1::{
+    AllocationResult, DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice,
+};
 use kinds::matching::selects;
 use schema::quantity::Quantity;
 
@@ -77,6 +79,7 @@ pub struct World<'a> {
     anywhere: Vec<&'a Arc<ResourceSlice>>,
     all: &'a [Arc<ResourceSlice>],
     classes: &'a HashMap<String, Arc<DeviceClass>>,
+    rules: &'a [Arc<DeviceTaintRule>],
     allocated: &'a Allocated,
     expressions: &'a cel::Cache,
 }
@@ -98,10 +101,11 @@ impl Site<'_> {
 }
 
 impl<'a> World<'a> {
-    /// With all slices and classes of the cluster.
+    /// With all slices and classes of the cluster, and all rules that taint devices.
     pub fn new(
         all: &'a [Arc<ResourceSlice>],
         classes: &'a HashMap<String, Arc<DeviceClass>>,
+        rules: &'a [Arc<DeviceTaintRule>],
         allocated: &'a Allocated,
         expressions: &'a cel::Cache,
     ) -> Self {
@@ -114,7 +118,7 @@ impl<'a> World<'a> {
                 None => anywhere.push(slice),
             }
         }
-        Self { on_node, anywhere, all, classes, allocated, expressions }
+        Self { on_node, anywhere, all, classes, rules, allocated, expressions }
     }
 
     /// What each claim would get on a node; `None` when not all of them get what they ask for. Shares of devices that

@@ -62,7 +62,13 @@ fn is_relevant(slice: &ResourceSlice, node: Site<'_>) -> bool {
     }
 }
 
-/// The pools of a node, by driver and name.
+/// Whether a pool has devices that must be made ready before they are used.
+fn has_conditions(pool: &Pool) -> bool {
+    let mut all = pool.slices.iter().flat_map(|slice| devices(slice));
+    all.any(|device| device.binding_conditions.is_some())
+}
+
+/// The pools of a node, by driver and name; last those with devices that are not ready at once.
 pub fn gather(world: &World<'_>, node: Site<'_>) -> Vec<Pool> {
     let own = world.on_node.get(node.name).into_iter().flatten();
     let mut found: BTreeMap<(&str, &str), Vec<&Arc<ResourceSlice>>> = BTreeMap::new();
@@ -75,7 +81,10 @@ pub fn gather(world: &World<'_>, node: Site<'_>) -> Vec<Pool> {
             Some(std::cmp::Ordering::Equal) | None => known.push(slice),
         }
     }
-    found.into_iter().filter_map(|(id, slices)| complete(world, id, slices)).collect()
+    let mut pools: Vec<Pool> =
+        found.into_iter().filter_map(|(id, slices)| complete(world, id, slices)).collect();
+    pools.sort_by_key(has_conditions);
+    pools
 }
 
 /// A pool from the slices that the node can reach; `None` when there is a newer generation elsewhere.

@@ -42,6 +42,8 @@ fn device(search: &Search<'_>, claim: &Claim<'_>, given: &Given) -> Option<Devic
         tolerations: Some(wanted.tolerations.to_vec()).filter(|tolerations| !tolerations.is_empty()),
         share_id: given.share.as_ref().map(|_| String::new()),
         consumed_capacity: consumed,
+        binding_conditions: device.binding_conditions.clone(),
+        binding_failure_conditions: device.binding_failure_conditions.clone(),
         ..DeviceRequestAllocationResult::default()
     })
 }

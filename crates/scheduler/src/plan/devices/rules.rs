@@ -1,9 +1,10 @@
 //! What must hold between the devices of one claim.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::{
-    Device, DeviceAttribute, DeviceConstraint, DeviceTaint, DeviceToleration,
+    Device, DeviceAttribute, DeviceConstraint, DeviceTaint, DeviceTaintRule, DeviceToleration,
 };
 
 /// A constraint, with the attributes of the devices that it was applied to.
@@ -81,9 +82,22 @@ fn lookup<'d>(device: &'d Device, driver: &str, name: &str) -> Option<&'d Device
     })
 }
 
-/// Whether a taint keeps a device from a request that bears these.
-pub fn keeps_away(device: &Device, tolerations: &[DeviceToleration]) -> bool {
-    let taints = device.taints.iter().flatten();
+/// Whether a rule that taints devices means this one. One without a selector means none, as the API says.
+fn taints(rule: &DeviceTaintRule, driver: &str, pool: &str, device: &str) -> bool {
+    let Some(selector) = &rule.spec.device_selector else { return false };
+    let is = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+    is(&selector.driver, driver) && is(&selector.pool, pool) && is(&selector.device, device)
+}
+
+/// Whether a taint, its own or a rule's, keeps a device from a request that bears these.
+pub fn keeps_away(
+    rules: &[Arc<DeviceTaintRule>],
+    (driver, pool): (&str, &str),
+    device: &Device,
+    tolerations: &[DeviceToleration],
+) -> bool {
+    let of_rules = rules.iter().filter(|rule| taints(rule, driver, pool, &device.name));
+    let taints = device.taints.iter().flatten().chain(of_rules.map(|rule| &rule.spec.taint));
     let mut hard = taints.filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
     hard.any(|taint| !tolerations.iter().any(|toleration| bears(toleration, taint)))
 }

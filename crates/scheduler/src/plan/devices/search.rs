@@ -213,10 +213,6 @@ impl<'s> Search<'s> {
         let (Some((pool, slice, device)), Some(wanted)) = (self.device(place), self.alternative(at)) else {
             return Ok(false);
         };
-        // Nobody here waits until such a device is ready.
-        if device.binding_conditions.as_ref().is_some_and(|conditions| !conditions.is_empty()) {
-            return Ok(false);
-        }
         let class = wanted.class.metadata.name.as_deref().unwrap_or_default();
         let of_class = wanted.class.spec.as_ref();
         let of_class = of_class.and_then(|spec| spec.selectors.as_deref()).unwrap_or_default();

@@ -6,6 +6,7 @@ use super::*;
 struct Cluster {
     slices: Vec<Arc<ResourceSlice>>,
     classes: HashMap<String, Arc<DeviceClass>>,
+    rules: Vec<Arc<DeviceTaintRule>>,
     allocated: Allocated,
 }
 
@@ -25,7 +26,7 @@ fn slice(name: &str, spec: Value, devices: &[Value]) -> Arc<ResourceSlice> {
 fn cluster(slices: Vec<Arc<ResourceSlice>>) -> Cluster {
     let class = json!({"metadata": {"name": "c"}, "spec": {"selectors": [{"cel": {"expression": "device.driver == 'd'"}}]}});
     let classes = [("c".to_owned(), Arc::new(serde_json::from_value(class).unwrap()))].into();
-    Cluster { slices, classes, allocated: Allocated::default() }
+    Cluster { slices, classes, rules: Vec::new(), allocated: Allocated::default() }
 }
 
 fn claim(devices: Value) -> Arc<ResourceClaim> {
@@ -49,7 +50,7 @@ impl Cluster {
     fn allocate(&self, claims: &[&Arc<ResourceClaim>]) -> Result<Option<Vec<AllocationResult>>, Refusal> {
         let expressions = cel::Cache::default();
         let labels = [("zone".to_owned(), "z".to_owned())].into();
-        let world = World::new(&self.slices, &self.classes, &self.allocated, &expressions);
+        let world = World::new(&self.slices, &self.classes, &self.rules, &self.allocated, &expressions);
         let claims: Vec<_> = claims.iter().map(|claim| (*claim).clone()).collect();
         world.allocate(Site { name: "a", labels: &labels }, &claims)
     }
@@ -195,6 +196,39 @@ fn a_tainted_device_is_for_those_who_bear_it() {
     assert_eq!(cluster.gives(&[&claim(json!({"requests": [exactly("r", json!({}))]}))]), "none");
     let bears = json!({"tolerations": [{"key": "k", "operator": "Exists"}]});
     assert_eq!(cluster.gives(&[&claim(json!({"requests": [exactly("r", bears)]}))]), "r=d0");
+}
+
+#[test]
+fn a_rule_taints_the_devices_that_it_means() {
+    let mut cluster = cluster(vec![slice("s", json!({}), &[device("d0", "m", 0), device("d1", "m", 0)])]);
+    let mut rule = |selector: Value| {
+        let taint = json!({"key": "k", "effect": "NoExecute"});
+        let rule = json!({"spec": {"deviceSelector": selector, "taint": taint}});
+        cluster.rules = vec![Arc::new(serde_json::from_value(rule).unwrap())];
+        cluster.gives(&[&claim(json!({"requests": [exactly("r", json!({}))]}))])
+    };
+    assert_eq!(rule(json!({"driver": "d", "pool": "p", "device": "d0"})), "r=d1");
+    assert_eq!(rule(json!({"driver": "e"})), "r=d0");
+    assert_eq!(rule(json!({"pool": "q"})), "r=d0");
+    assert_eq!(rule(json!({})), "none");
+}
+
+#[test]
+fn devices_that_are_ready_at_once_are_given_first() {
+    let mut later = device("d0", "m", 0);
+    later["bindingConditions"] = json!(["ready"]);
+    later["bindingFailureConditions"] = json!(["broken"]);
+    let other = |pool: &str| json!({"pool": {"name": pool, "generation": 1, "resourceSliceCount": 1}});
+    let slices = vec![slice("s", other("a"), &[later]), slice("t", other("b"), &[device("d1", "m", 0)])];
+    let cluster = cluster(slices);
+    let one = claim(json!({"requests": [exactly("r", json!({}))]}));
+    assert_eq!(cluster.gives(&[&one]), "r=d1");
+    let got = cluster.allocate(&[&one, &one]).unwrap().unwrap().remove(1).devices.unwrap();
+    let result = got.results.unwrap().remove(0);
+    assert_eq!(
+        (result.binding_conditions, result.binding_failure_conditions),
+        (Some(vec!["ready".to_owned()]), Some(vec!["broken".to_owned()]))
+    );
 }
 
 #[test]

@@ -1,13 +1,27 @@
 //! What functions do, for values of the types that `types` says they are for.
 
+mod format;
+mod lists;
+mod network;
+mod text;
+mod time;
+
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 use schema::quantity::{Format, Quantity};
 use semver::Version;
 
 use crate::EvalError;
 use crate::value::Value;
+
+pub use network::Url;
+pub use time::arithmetic;
+
+/// Names that are not values, but stand before functions.
+pub const SPACES: [&str; 4] = ["ip", "lists", "sets", "strings"];
+
+/// What calling one comes to.
+type Answer = Result<Value, EvalError>;
 
 /// Calls a function; a member's value is the first of `args`.
 pub fn call(name: &str, args: &[Value]) -> Result<Value, EvalError> {
@@ -31,11 +45,32 @@ pub fn call(name: &str, args: &[Value]) -> Result<Value, EvalError> {
         ("int", [Text(text)]) => Int(read(text, "int")?),
         ("double", [Int(number)]) => Double(*number as f64),
         ("double", [Double(number)]) => Double(*number),
+        ("double", [Uint(number)]) => Double(*number as f64),
         ("double", [Text(text)]) => Double(read(text, "double")?),
+        ("uint", [Uint(number)]) => Uint(*number),
+        ("uint", [Int(number)]) => {
+            Uint(u64::try_from(*number).map_err(|_| EvalError::Overflow("unsigned integer"))?)
+        }
+        ("uint", [Double(number)]) if *number >= 0.0 && *number < u64::MAX as f64 => Uint(*number as u64),
+        ("uint", [Double(_)]) => return Err(EvalError::Overflow("unsigned integer")),
+        ("uint", [Text(text)]) => Uint(read(text, "uint")?),
+        ("bool", [Bool(flag)]) => Bool(*flag),
+        ("bool", [Text(text)]) => match &**text {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Bool(true),
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => Bool(false),
+            _ => return Err(unreadable("bool")),
+        },
+        ("bytes", [Bytes(bytes)]) => Bytes(bytes.clone()),
+        ("bytes", [Text(text)]) => Bytes(text.as_bytes().into()),
         ("string", [Text(text)]) => Text(text.clone()),
         ("string", [Int(number)]) => Value::text(&number.to_string()),
         ("string", [Uint(number)]) => Value::text(&number.to_string()),
+        ("string", [Double(number)]) => Value::text(&format::shortest(*number)),
         ("string", [Bool(flag)]) => Value::text(&flag.to_string()),
+        ("string", [Bytes(bytes)]) => {
+            let why = || EvalError::Argument("invalid UTF-8 in bytes, cannot convert to string".to_owned());
+            Value::text(std::str::from_utf8(bytes).map_err(|_| why())?)
+        }
         ("isGreaterThan", _) => order(Ordering::Greater)?,
         ("isLessThan", _) => order(Ordering::Less)?,
         ("compareTo", [a @ (Value::Quantity(_) | Semver(_)), b]) => {
@@ -69,10 +104,17 @@ pub fn call(name: &str, args: &[Value]) -> Result<Value, EvalError> {
             };
             Value::text(&parts.iter().map(part).collect::<Result<Vec<_>, _>>()?.join(between))
         }
-        (_, [Text(text), rest @ ..]) => of_text(name, text, rest)?,
         (_, [Value::Quantity(quantity), rest @ ..]) => of_quantity(name, quantity, rest)?,
-        _ => return Err(EvalError::Overload),
+        _ => {
+            let others = [network::call, time::call, lists::call, text::call];
+            let found = others.iter().find_map(|others| others(name, args));
+            return found.unwrap_or(Err(EvalError::Overload));
+        }
     })
+}
+
+fn unreadable(kind: &str) -> EvalError {
+    EvalError::Argument(format!("type conversion error from 'string' to '{kind}'"))
 }
 
 fn length(length: usize) -> Value {
@@ -84,7 +126,7 @@ fn number(number: u64) -> Result<Value, EvalError> {
 }
 
 fn read<T: std::str::FromStr>(text: &str, kind: &str) -> Result<T, EvalError> {
-    text.parse().map_err(|_| EvalError::Argument(format!("type conversion error from 'string' to '{kind}'")))
+    text.parse().map_err(|_| unreadable(kind))
 }
 
 /// A version by semver 2.0.0; leniently, a `v` before it, missing parts and leading zeros are forgiven.
@@ -92,9 +134,8 @@ fn read<T: std::str::FromStr>(text: &str, kind: &str) -> Result<T, EvalError> {
 /// # Errors
 /// Why it is none.
 pub fn version(text: &str, lenient: bool) -> Result<Version, String> {
-    let bad = |why: &dyn std::fmt::Display| format!("cannot parse semver {text:?}: {why}");
     if !lenient {
-        return text.parse().map_err(|why| bad(&why));
+        return text.parse().map_err(|_| unversioned(text));
     }
     let bare = text.strip_prefix('v').unwrap_or(text);
     let end = bare.find(['-', '+']).unwrap_or(bare.len());
@@ -108,59 +149,36 @@ pub fn version(text: &str, lenient: bool) -> Result<Version, String> {
         stripped => stripped.to_owned(),
     };
     let whole = format!("{}{rest}", parts.iter().map(plain).collect::<Vec<_>>().join("."));
-    whole.parse().map_err(|why| bad(&why))
+    whole.parse().map_err(|_| unversioned(&whole))
 }
 
-fn of_text(name: &str, text: &str, args: &[Value]) -> Result<Value, EvalError> {
-    use Value::{Bool, Int, Text};
-    let index = |found: Option<usize>| match found {
-        Some(at) => length(text.get(..at).map_or(0, |before| before.chars().count())),
-        None => Int(-1),
-    };
-    Ok(match (name, args) {
-        ("contains", [Text(part)]) => Bool(text.contains(&**part)),
-        ("startsWith", [Text(part)]) => Bool(text.starts_with(&**part)),
-        ("endsWith", [Text(part)]) => Bool(text.ends_with(&**part)),
-        ("matches", [Text(pattern)]) => Bool(compiled(pattern)?.is_match(text)),
-        ("find", [Text(pattern)]) => {
-            Value::text(compiled(pattern)?.find(text).map_or("", |found| found.as_str()))
+/// Why a text is no version, in the words of upstream's library.
+fn unversioned(text: &str) -> String {
+    if text.is_empty() {
+        return "Version string empty".to_owned();
+    }
+    let end = text.find(['-', '+']).unwrap_or(text.len());
+    let (numbers, rest) = text.split_at(end);
+    let parts: Vec<&str> = text.splitn(3, '.').collect();
+    if parts.len() != 3 {
+        return "No Major.Minor.Patch elements found".to_owned();
+    }
+    for (name, part) in ["major", "minor", "patch"].into_iter().zip(numbers.splitn(3, '.')) {
+        if part.bytes().any(|byte| !byte.is_ascii_digit()) {
+            return format!("Invalid character(s) found in {name} number {part:?}");
         }
-        ("lowerAscii", []) => Value::text(&text.to_ascii_lowercase()),
-        ("upperAscii", []) => Value::text(&text.to_ascii_uppercase()),
-        ("trim", []) => Value::text(text.trim()),
-        ("replace", [Text(from), Text(to)]) => Value::text(&text.replace(&**from, to)),
-        ("split", [Text(between)]) => {
-            Value::List(Arc::new(text.split(&**between).map(Value::text).collect()))
+        if part.len() > 1 && part.starts_with('0') {
+            let capital = name.get(..1).unwrap_or_default().to_uppercase();
+            let tail = name.get(1..).unwrap_or_default();
+            return format!("{capital}{tail} number must not contain leading zeroes {part:?}");
         }
-        ("indexOf", [Text(part)]) => index(text.find(&**part)),
-        ("lastIndexOf", [Text(part)]) => index(text.rfind(&**part)),
-        ("substring", [Int(from)]) => substring(text, *from, None)?,
-        ("substring", [Int(from), Int(to)]) => substring(text, *from, Some(*to))?,
-        ("quantity", []) => Value::Quantity(text.parse().map_err(|_| {
-            let why =
-                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-            EvalError::Argument(why.to_owned())
-        })?),
-        ("isQuantity", []) => Bool(text.parse::<Quantity>().is_ok()),
-        _ => return Err(EvalError::Overload),
-    })
-}
-
-fn compiled(pattern: &str) -> Result<regex::Regex, EvalError> {
-    regex::Regex::new(pattern).map_err(|why| EvalError::Argument(why.to_string()))
-}
-
-fn substring(text: &str, from: i64, to: Option<i64>) -> Result<Value, EvalError> {
-    let characters: Vec<char> = text.chars().collect();
-    let at = |index: i64| {
-        let found = usize::try_from(index).ok().filter(|index| *index <= characters.len());
-        found.ok_or_else(|| EvalError::Argument(format!("index out of range: {index}")))
-    };
-    let (from, to) = (at(from)?, to.map_or(Ok(characters.len()), at)?);
-    let part = characters.get(from..to);
-    let part = part
-        .ok_or_else(|| EvalError::Argument(format!("invalid substring range. start: {from}, end: {to}")))?;
-    Ok(Value::text(&part.iter().collect::<String>()))
+    }
+    let (before, build) = rest.split_once('+').unwrap_or((rest, "."));
+    match before {
+        "-" => "Prerelease is empty".to_owned(),
+        _ if build.is_empty() => "Build meta data is empty".to_owned(),
+        _ => format!("Invalid character(s) found in prerelease {:?}", before.trim_start_matches('-')),
+    }
 }
 
 fn of_quantity(name: &str, quantity: &Quantity, args: &[Value]) -> Result<Value, EvalError> {

@@ -1,0 +1,21 @@
+//! Dynamic resources (KEP-4381): claims and their templates, classes of devices, what drivers publish, and rules that
+//! taint devices.
+//!
+//! `parts` has the rules of what several of them are made of; upstream's are in `pkg/apis/resource/validation`.
+
+mod claim;
+mod class;
+mod device;
+mod parts;
+mod policy;
+mod slice;
+mod status;
+mod taint;
+
+pub(crate) use claim::{CLAIM, TEMPLATE};
+pub(crate) use class::CLASS;
+pub(crate) use slice::SLICE;
+pub(crate) use taint::RULE;
+
+#[cfg(test)]
+mod tests;
