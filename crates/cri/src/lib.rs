@@ -6,8 +6,10 @@
 //! crate knows neither a kubelet nor a runtime: it only connects the two over a unix socket.
 
 mod client;
+mod lenient;
 
 pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
+pub use lenient::{Lenient, incoming};
 
 macro_rules! generated {
     ($(#[doc = $doc:literal] $name:ident = $package:literal;)*) => {$(

@@ -3,6 +3,7 @@
 //! A plugin sees the object in the version of the request, and the rest of the cluster through the watch cache.
 
 mod certificates;
+mod declared_features;
 mod device_admin;
 mod escalation;
 mod limit_ranger;
@@ -146,6 +147,7 @@ pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<Strin
     escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)?;
     pod_certificates::validate(attempt, object)?;
+    declared_features::validate(attempt, object)?;
     device_admin::validate(attempt, object)?;
     resize::validate(attempt, object)
 }

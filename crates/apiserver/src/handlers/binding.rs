@@ -1,4 +1,5 @@
-//! `binding` of pods: the one way in which a pod gets its node (`registry/core/pod/storage.BindingREST`).
+//! `binding` of pods: the one way in which a pod gets its node (`registry/core/pod/storage.BindingREST`); and `bindings`,
+//! its older form, whose object names the pod (`LegacyBindingREST`).
 
 use http::Response;
 use kinds::Part;
@@ -12,21 +13,48 @@ use crate::status::{ApiError, Result};
 use crate::write::decode::Decoded;
 use crate::write::update;
 
+const KIND: (&str, &str, &str) = ("", "v1", "Binding");
+
 /// Binds a pod.
 ///
 /// # Errors
 /// 409 when the pod has a node, is going or is held back.
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
-    let binding = read_other(call, body, ("", "v1", "Binding")).await?;
-    let name = call.authorized.info().name.clone();
-    if binding.name() != name {
+    let (binding, warnings) = read_other(call, body, KIND).await?;
+    bind(call, &binding).await?;
+    Ok(done(call, &warnings))
+}
+
+/// Binds the pod that the body names. Whoever may make `bindings` may do so, and nothing else of pods.
+///
+/// # Errors
+/// 400 when it names none, and those of [`create`].
+pub async fn create_by_name(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
+    let (binding, warnings) = read_other(call, body, KIND).await?;
+    if binding.name().is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
+    let wrong = kinds::meta::NameRule::PathSegment.check(binding.name());
+    if !wrong.is_empty() {
+        let (name, why) = (binding.name(), wrong.join(";"));
+        return Err(ApiError::bad_request(format!("Name parameter invalid: {name:?}: {why}")));
+    }
+    let pods = call.core.registry().get("", "v1", "pods").cloned();
+    let pods = pods.ok_or_else(|| ApiError::internal("there are no pods"))?;
+    let authorized = call.authorized.for_subresource("pods", binding.name(), "binding");
+    bind(&Call { authorized: &authorized, resource: &pods, ..*call }, &binding).await?;
+    Ok(done(call, &warnings))
+}
+
+async fn bind(call: &Call<'_>, binding: &Object) -> Result<()> {
+    if binding.name() != call.authorized.info().name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
     if !binding.namespace().is_empty() && binding.namespace() != call.authorized.info().namespace {
         let why = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(ApiError::bad_request(why));
     }
-    let target = target(&binding)?;
+    let target = target(binding)?;
     let options = call.write_options("CreateOptions")?;
     let now = call.core.clock.now();
     let mut labels = binding.labels().cloned().unwrap_or_default();
@@ -34,7 +62,7 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         labels.insert(key, value);
     }
     let mut mutate = |pod: &Object| -> Result<Decoded> {
-        refuse(&binding, pod)?;
+        refuse(binding, pod)?;
         let mut bound = pod.clone();
         bound.set_resource_version("");
         if let Some(spec) = bound.struct_mut("spec") {
@@ -50,7 +78,7 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         Ok(Decoded::from_patch(bound, Vec::new()))
     };
     update::update(&call.context(&options), Part::Other("binding"), &mut mutate).await?;
-    Ok(done(call))
+    Ok(())
 }
 
 fn target(binding: &Object) -> Result<String> {

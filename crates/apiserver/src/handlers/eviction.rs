@@ -22,7 +22,11 @@ const MAX_DISRUPTED: usize = 2000;
 /// # Errors
 /// 429 when the budget forbids it now, 500 when more than one budget has a say.
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
-    let eviction = read_other(call, body, ("policy", "v1", "Eviction")).await?;
+    let (eviction, warnings) = read_other(call, body, ("policy", "v1", "Eviction")).await?;
+    if !eviction.namespace().is_empty() && eviction.namespace() != call.authorized.info().namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::bad_request(why));
+    }
     if eviction.name() != call.authorized.info().name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -36,10 +40,10 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
             // Somebody wrote in between; whoever named a version wants to know.
             Err(error) if error.code == 409 && options.resource_version.is_none() && attempt < TRIES => {}
             Err(error) => return Err(error),
-            Ok(()) => return Ok(done(call)),
+            Ok(()) => return Ok(done(call, &warnings)),
         }
     }
-    Ok(done(call))
+    Ok(done(call, &warnings))
 }
 
 /// One try; `taken` is whether the budget was asked already.

@@ -32,7 +32,7 @@ pub async fn patch(
         let patched = apply(language, old, patch)?;
         if validation == FieldValidation::Strict && !patched.strict.is_empty() {
             let why = format!("strict decoding error: {}", patched.strict.join(", "));
-            return Err(unfit(language, patch, &why));
+            return Err(unfit(language, old, patch, &why));
         }
         let warnings = if validation == FieldValidation::Warn { patched.strict } else { Vec::new() };
         let mut object = patched.object;
@@ -67,14 +67,14 @@ pub fn apply(language: PatchType, old: &Object, patch: &[u8]) -> Result<Patched>
         PatchType::StrategicMerge => schema::patch::strategic_merge(old, patch),
         PatchType::Apply => return Err(ApiError::unsupported_media_type(&APPLIED)),
     };
-    patched.map_err(|error| refused(&error, language, patch))
+    patched.map_err(|error| refused(&error, language, old, patch))
 }
 
 /// What is accepted instead of server-side apply, which is not served yet.
 const APPLIED: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
-fn refused(error: &PatchError, language: PatchType, patch: &[u8]) -> ApiError {
+fn refused(error: &PatchError, language: PatchType, old: &Object, patch: &[u8]) -> ApiError {
     match error {
         PatchError::Malformed(why) => ApiError::bad_request(why.clone()),
         PatchError::TestFailed(_) | PatchError::Unprocessable(_) => ApiError::with_code(
@@ -82,16 +82,21 @@ fn refused(error: &PatchError, language: PatchType, patch: &[u8]) -> ApiError {
             "Invalid",
             format!("the server rejected our request due to an error in our request: {error}"),
         ),
-        PatchError::Decode(error) => unfit(language, patch, &error.to_string()),
+        PatchError::Decode(error) => unfit(language, old, patch, &error.to_string()),
         other => ApiError::bad_request(other.to_string()),
     }
 }
 
-/// 422: what the patch makes of the object is none of its kind.
-fn unfit(language: PatchType, patch: &[u8], why: &str) -> ApiError {
+/// 422: what the patch makes of the object is none of its kind. As upstream, it is shown whole, but for strategic merge
+/// patches, which are shown themselves.
+fn unfit(language: PatchType, old: &Object, patch: &[u8], why: &str) -> ApiError {
+    let itself = || String::from_utf8_lossy(patch).into_owned();
     let shown = match (language, serde_json::from_slice(patch)) {
         (PatchType::StrategicMerge, Ok(value)) => go_value(&value),
-        _ => String::from_utf8_lossy(patch).into_owned(),
+        (PatchType::StrategicMerge, Err(_)) => itself(),
+        _ => {
+            schema::patch::patched_text(old, patch, language == PatchType::Merge).unwrap_or_else(|_| itself())
+        }
     };
     let mut errors = Errors::new();
     errors.invalid(&Path::new("patch"), shown.as_str(), why);

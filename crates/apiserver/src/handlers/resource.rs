@@ -77,6 +77,9 @@ pub async fn handle(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
             let output = negotiate::accept(&call.parts.headers, true)?;
             watch::watch(call.core, call.authorized, call.resource, output).await
         }
+        "create" if call.resource.kind == "Binding" && call.resource.group.is_empty() => {
+            super::binding::create_by_name(call, body).await
+        }
         "create" => answer_create(call, body).await,
         "update" => answer_update(call, body, Part::Main).await,
         "patch" => answer_patch(call, body, Part::Main).await,

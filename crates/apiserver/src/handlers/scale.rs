@@ -33,7 +33,7 @@ pub async fn handle(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
             plain_object(&scale_of(call, &object)?, output.encoding, 200)
         }
         "update" => {
-            let scale = read_other(call, body, ("autoscaling", "v1", "Scale")).await?;
+            let (scale, _) = read_other(call, body, ("autoscaling", "v1", "Scale")).await?;
             write(call, output.encoding, &mut |_| Ok(scale.clone())).await
         }
         _ => {

@@ -62,11 +62,15 @@ async fn whole(call: &Call<'_>, body: Body, part: Part) -> Result<Response<Body>
     }
 }
 
-/// A body of another kind than the resource's.
+/// A body of another kind than the resource's, and what its client is to be warned of.
 ///
 /// # Errors
 /// 400 and 415.
-pub async fn read_other(call: &Call<'_>, body: Body, gvk: (&str, &str, &str)) -> Result<Object> {
+pub async fn read_other(
+    call: &Call<'_>,
+    body: Body,
+    gvk: (&str, &str, &str),
+) -> Result<(Object, Vec<String>)> {
     let (group, version, kind) = gvk;
     let found = schema::catalogue::builtin()
         .kind(group, version, kind)
@@ -75,15 +79,17 @@ pub async fn read_other(call: &Call<'_>, body: Body, gvk: (&str, &str, &str)) ->
     let bytes = body::read(body).await?;
     let expected = decode::Expected { api_version: found.api_version(), kind, ty: &found.ty };
     let options = call.write_options("CreateOptions")?;
-    Ok(decode::decode(&expected, encoding, &bytes, options.field_validation)?.into_parts().0)
+    Ok(decode::decode(&expected, encoding, &bytes, options.field_validation)?.into_parts())
 }
 
 /// The answer to what was done and has no object to show.
-pub fn done(call: &Call<'_>) -> Response<Body> {
+pub fn done(call: &Call<'_>, warnings: &[String]) -> Response<Body> {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
-    call.status(201, &status)
+    let mut response = call.status(201, &status);
+    crate::warning::add(response.headers_mut(), warnings);
+    response
 }
 
 /// Sets a condition of the status.

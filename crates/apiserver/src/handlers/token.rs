@@ -55,7 +55,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 /// # Errors
 /// 422 for a lifetime below ten minutes, 404 and 409 for what it is to be bound to.
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
-    let mut review = read_other(call, body, ("authentication.k8s.io", "v1", "TokenRequest")).await?;
+    let (mut review, _) = read_other(call, body, ("authentication.k8s.io", "v1", "TokenRequest")).await?;
     let info = call.authorized.info();
     let entry = get::entry(call.core, call.authorized, call.resource).await?;
     let (codec, _) = call.core.codec(call.resource)?;

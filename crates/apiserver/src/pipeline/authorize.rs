@@ -34,6 +34,17 @@ impl Authorized {
             RequestInfo { name: name.to_owned(), namespace: namespace.to_owned(), ..self.info.clone() };
         Self { user: self.user.clone(), info }
     }
+
+    /// The same permission for a subresource of an object in the same namespace, which is what the request stands for.
+    pub fn for_subresource(&self, resource: &str, name: &str, subresource: &str) -> Self {
+        let info = RequestInfo {
+            resource: resource.to_owned(),
+            name: name.to_owned(),
+            subresource: subresource.to_owned(),
+            ..self.info.clone()
+        };
+        Self { user: self.user.clone(), info }
+    }
 }
 
 /// The attributes of a request.

@@ -34,28 +34,6 @@ pub fn new_request(name: &str, groups: &[&str], sans: &[String]) -> Result<NewRe
     Ok(NewRequest { csr_pem: params.serialize_request(&key)?.pem()?, key_pem: key.serialize_pem() })
 }
 
-/// A key of this type (as a pod's volume names it), with a request that says nothing but that whoever asks has it.
-/// DER, and the key as PEM (PKCS #8).
-///
-/// # Errors
-/// [`PkiError`], also for types that cannot be made here: RSA, and the curve P-521.
-pub fn stub_request(key_type: &str) -> Result<(Vec<u8>, String), PkiError> {
-    let algorithm = match key_type {
-        "ECDSAP256" => &rcgen::PKCS_ECDSA_P256_SHA256,
-        "ECDSAP384" => &rcgen::PKCS_ECDSA_P384_SHA384,
-        "ED25519" => &rcgen::PKCS_ED25519,
-        other => {
-            let why =
-                format!("keys of type {other:?} are not made here: choose ECDSAP256, ECDSAP384 or ED25519");
-            return Err(PkiError::Certificate(why));
-        }
-    };
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    let key = KeyPair::generate_for(algorithm)?;
-    Ok((params.serialize_request(&key)?.der().to_vec(), key.serialize_pem()))
-}
-
 /// A serving certificate that nobody else vouches for.
 ///
 /// # Errors
@@ -204,18 +182,6 @@ mod tests {
 
     fn pki(dir: &std::path::Path) -> Pki {
         Pki::load_or_create(dir, SystemClock::shared(), SystemRandom::shared()).unwrap()
-    }
-
-    #[test]
-    fn a_stub_says_nothing_and_is_signed_by_its_own_key() {
-        for key_type in ["ECDSAP256", "ECDSAP384", "ED25519"] {
-            let (mut request, key) = stub_request(key_type).unwrap();
-            assert!(key.starts_with("-----BEGIN PRIVATE KEY"));
-            crate::pki::verify_request(&request).unwrap();
-            *request.last_mut().unwrap() ^= 1;
-            assert!(crate::pki::verify_request(&request).is_err(), "{key_type}");
-        }
-        assert!(stub_request("RSA4096").is_err());
     }
 
     #[test]

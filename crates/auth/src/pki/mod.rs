@@ -16,6 +16,7 @@ mod files;
 mod issue;
 pub mod join;
 mod serving;
+mod stub;
 mod tls;
 mod x509;
 
@@ -34,8 +35,9 @@ pub use self::files::write_private;
 use self::issue::{Authority, Subject};
 pub use self::issue::{CertificateAuthority, Usage};
 pub use self::serving::Serving;
+pub use self::stub::{stub_request, verify_request};
 pub use self::tls::{client_config, server_config, server_config_by};
-pub use self::x509::{Holder, Requested, holder, requested, user_of_certificate, verify_request};
+pub use self::x509::{Holder, Requested, holder, requested, user_of_certificate};
 use crate::token::SigningKey;
 use crate::user::User;
 

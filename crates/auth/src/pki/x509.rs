@@ -149,16 +149,6 @@ pub fn requested(pem: &str) -> Result<Requested, PkiError> {
     Ok(found)
 }
 
-/// Whether a certificate request (DER) is signed by the key that it asks for, whatever else it says.
-///
-/// # Errors
-/// [`PkiError::Certificate`] when it is not, or cannot be read.
-pub fn verify_request(der: &[u8]) -> Result<(), PkiError> {
-    let unusable = |why: &dyn std::fmt::Display| PkiError::Certificate(format!("the request: {why}"));
-    let (_, request) = X509CertificationRequest::from_der(der).map_err(|e| unusable(&e))?;
-    request.verify_signature().map_err(|e| unusable(&e))
-}
-
 /// Whether the certificate may show who a client is, at this time.
 pub(super) fn is_valid_client(der: &[u8], now: Timestamp) -> Result<bool, PkiError> {
     let cert = parse(der)?;

@@ -2,6 +2,7 @@
 
 mod columns;
 mod defaults;
+mod features;
 pub mod limits;
 mod references;
 mod resize;
@@ -16,6 +17,7 @@ mod warnings;
 
 pub(crate) use defaults::round;
 pub(crate) use defaults::template_defaults;
+pub use features::needed_by_update;
 pub use references::{api_reference, forbidden_to_mirrors};
 pub use resize::{Refusal, refuse_resize};
 pub use resources::qos_class;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::containerd::Containerd;
-use crate::control_plane::{self, ControlPlane, Heir};
-use crate::upstream::{self, Upstream};
+use crate::control_plane::{ControlPlane, Heir};
+use crate::upstream::{self, Stand, Told};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -31,7 +31,7 @@ pub struct Cluster {
     /// What runs its pods, where that is not our own runtime.
     containerds: RefCell<Vec<Containerd>>,
     /// What looks after its pods, where that is not our own kubelet.
-    upstream: RefCell<Vec<Upstream>>,
+    kubelets: RefCell<Vec<Stand>>,
     /// What is in the place of our server, if anything is.
     control_plane: RefCell<Option<ControlPlane>>,
 }
@@ -60,14 +60,15 @@ impl Cluster {
             dir: tempfile::tempdir().unwrap(),
             flags,
             containerds: RefCell::default(),
-            upstream: RefCell::default(),
+            kubelets: RefCell::default(),
             control_plane: RefCell::default(),
         }
     }
 
     /// The same with so many nodes that run on `containerd`.
-    pub fn up_on(containerd: &Path, nodes: usize, flags: &[&str]) -> Self {
+    pub fn up_on(containerd: &Path, nodes: usize, flags: &[&str], prepare: impl FnOnce(&Self)) -> Self {
         let mut cluster = Self::new(flags);
+        prepare(&cluster);
         let endpoint = format!("unix:///run/knarr/{}/nodes/{{node}}/runtime/cri.sock", cluster.name);
         cluster.flags.extend(["--container-runtime-endpoint".to_owned(), endpoint]);
         // It makes the nodes' namespaces, and then waits for their runtimes.
@@ -87,25 +88,46 @@ impl Cluster {
     pub fn use_kubelet(&self, program: &Path, nodes: usize) {
         for number in 1..=nodes {
             let node = format!("{}-{number}", self.name);
-            let upstream = Upstream::replace(program, (&self.name, &node), &self.data());
-            self.upstream.borrow_mut().push(upstream);
+            let kubelet = upstream::replace(program, (&self.name, &node), &self.data(), &self.told());
+            self.kubelets.borrow_mut().push(kubelet);
         }
     }
 
-    /// Gives the cluster upstream's control plane, and its nodes a kubelet by itself.
-    pub fn use_control_plane(&self, programs: &Path, nodes: usize) {
+    /// What a kubelet by itself is told, as the agent would be.
+    fn told(&self) -> Told {
+        let after = |name: &str| self.flags.iter().skip_while(|flag| *flag != name).nth(1).map(PathBuf::from);
+        Told {
+            file: after("--kubelet-config"),
+            folder: after("--kubelet-config-dir"),
+            failpoints: self.failpoints(),
+        }
+    }
+
+    /// Gives the cluster upstream's control plane. Its nodes have to be told.
+    pub fn use_control_plane(&self, programs: &Path) {
         let heir = Heir {
             name: self.name.clone(),
             data: self.data(),
             kubeconfig: self.kubeconfig().into(),
             first_service: self.k("get service kubernetes -o jsonpath={.spec.clusterIP}"),
-            pod_cidr: self.k("get nodes -o jsonpath={.items[0].spec.podCIDR}"),
+            pod_cidrs: self.k("get nodes -o jsonpath={.items[0].spec.podCIDRs[*]}"),
         };
         *self.control_plane.borrow_mut() = Some(ControlPlane::replace(programs, &heir));
         let answers = || self.try_kubectl(&["get", "serviceaccount", "default"]).is_ok();
         self.until("upstream's control plane", answers);
-        let kubelet = upstream::wanted().unwrap_or_else(|| control_plane::own_kubelet(self.dir()));
-        self.use_kubelet(&kubelet, nodes);
+    }
+
+    /// The nodes begin anew, with the agents that they have.
+    pub fn restart_agents(&self, nodes: usize) {
+        let run = Path::new("/run/knarr").join(&self.name);
+        for number in 1..=nodes {
+            upstream::end_by_record(&run.join(format!("agent-{}-{number}.json", self.name)));
+        }
+        self.again();
+    }
+
+    /// Waits until so many nodes are ready.
+    pub fn nodes_are_ready(&self, nodes: usize) {
         self.becomes(
             "get nodes -o jsonpath='{.items[*].status.conditions[?(@.type==\"Ready\")].status}'",
             &vec!["True"; nodes].join(" "),
@@ -138,16 +160,15 @@ impl Cluster {
         self.data().join("nodes").join(format!("{}-{number}", self.name))
     }
 
-    /// `knarr up`, for the first time or again.
+    /// `knarr up`, for the first time or again. It finds what stands in the place of our own processes.
     pub fn again(&self) {
-        // A node has one kubelet.
-        let replaced = self.upstream.take().len();
+        if let Some(plane) = self.control_plane.borrow_mut().as_mut() {
+            plane.revive();
+        }
+        self.kubelets.borrow_mut().iter_mut().for_each(Stand::revive);
         let output = self.up_command().output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "knarr up: {said}\n{}", self.logs());
-        if let Some(program) = upstream::wanted().filter(|_| replaced > 0) {
-            self.use_kubelet(&program, replaced);
-        }
     }
 
     pub fn up_command(&self) -> Command {
@@ -242,12 +263,8 @@ impl Cluster {
     }
 
     /// Waits for something that comes true by itself.
-    pub fn until(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let since = Instant::now();
-        while !done() {
-            assert!(since.elapsed() < Duration::from_secs(60), "waited in vain for {what}\n{}", self.logs());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    pub fn until(&self, what: &str, done: impl FnMut() -> bool) {
+        assert!(patiently(done), "waited in vain for {what}\n{}", self.logs());
     }
 
     fn processes(&self) -> Vec<i32> {
@@ -264,6 +281,15 @@ impl Cluster {
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         }
         self.until("the processes to end", || self.processes().is_empty());
+        // Upstream's kubelet gives up on a socket at which nobody listens, and waits for one that is not there.
+        if self.containerds.borrow().is_empty() {
+            for node in std::fs::read_dir(Path::new("/run/knarr").join(&self.name).join("nodes"))
+                .into_iter()
+                .flatten()
+            {
+                let _ = std::fs::remove_file(node.unwrap().path().join("runtime/cri.sock"));
+            }
+        }
     }
 
     pub fn store_contains(&self, needle: &[u8]) -> bool {
@@ -283,7 +309,7 @@ impl Cluster {
 
     /// `knarr down --purge`, and what is left afterwards: mounts, processes, directories.
     pub fn down(&self) -> Vec<String> {
-        self.upstream.take();
+        self.kubelets.take();
         self.control_plane.take();
         // Nobody else ends their pods.
         self.containerds.take();
@@ -310,6 +336,18 @@ impl Drop for Cluster {
             eprintln!("left behind: {left:?}");
         }
     }
+}
+
+/// Whether it comes true within a minute.
+pub fn patiently(mut done: impl FnMut() -> bool) -> bool {
+    let since = Instant::now();
+    while !done() {
+        if since.elapsed() > Duration::from_secs(60) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    true
 }
 
 /// The page at the root of a web server, of which address and perhaps port are given.

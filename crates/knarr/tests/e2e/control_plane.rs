@@ -1,18 +1,18 @@
 //! Upstream's control plane in the place of our server: the tests about nodes run below it when
 //! `KNARR_E2E_CONTROL_PLANE` names the folder of `etcd`, `kube-apiserver`, `kube-controller-manager` and
-//! `kube-scheduler`. The node then has our kubelet by itself, or the one that `KNARR_E2E_KUBELET` names; Services and
-//! their names are not there, for they are our agent's.
+//! `kube-scheduler`. The node then has our kubelet by itself, or the one that `KNARR_E2E_KUBELET` names; where a test is
+//! about Services, their names or routes, it has our agent, whose they are.
 
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use base64::Engine;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::upstream::{end_by_record, read, until};
+use crate::upstream::{Stand, end_by_record, read, until};
 
 /// The folder of the programs, if they are wanted.
 #[expect(clippy::disallowed_methods, reason = "this is how whoever runs the tests says so")]
@@ -28,20 +28,24 @@ pub struct Heir {
     pub kubeconfig: PathBuf,
     /// The address of the Service `kubernetes`.
     pub first_service: String,
-    /// The range of one node's pods.
-    pub pod_cidr: String,
+    /// The ranges of one node's pods, of each family.
+    pub pod_cidrs: String,
 }
 
-/// A control plane that runs; ended when dropped.
-pub struct ControlPlane(Vec<Child>);
+/// A control plane that runs; ended when dropped, the last program first.
+pub struct ControlPlane {
+    programs: Vec<Stand>,
+    kubeconfig: PathBuf,
+}
 
 impl ControlPlane {
     /// Ends the server, and starts the programs with its keys, where it listened. The store is empty.
     pub fn replace(programs: &Path, heir: &Heir) -> Self {
-        end_by_record(&Path::new("/run/knarr").join(&heir.name).join("server.json"));
+        let record = Path::new("/run/knarr").join(&heir.name).join("server.json");
+        end_by_record(&record);
         let dir = heir.data.join("control-plane");
         fs::create_dir_all(&dir).unwrap();
-        let mut plane = Self(Vec::new());
+        let mut plane = Self { programs: Vec::new(), kubeconfig: heir.kubeconfig.clone() };
         let (client, peer) = (free_url(), free_url());
         let etcd = [
             ("data-dir", dir.join("etcd").display().to_string()),
@@ -51,32 +55,37 @@ impl ControlPlane {
             ("initial-advertise-peer-urls", peer.clone()),
             ("initial-cluster", format!("default={peer}")),
         ];
-        plane.start(programs, &heir.data, "etcd", &etcd);
-        plane.start(programs, &heir.data, "kube-apiserver", &api_server(heir, &dir, &client));
+        let mut start = |name: &str, flags: &[(&str, String)], record| {
+            let log = fs::File::create(heir.data.join(format!("logs/upstream-{name}.log"))).unwrap();
+            let mut command = Command::new(programs.join(name));
+            command.args(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+            plane.programs.push(Stand::start(command, record));
+        };
+        start("etcd", &etcd, None);
+        let of = json!({"components": ["apiserver"], "node": null});
+        start("kube-apiserver", &api_server(heir, &dir, &client), Some((record, of)));
         until("upstream's API server", || ready(&heir.kubeconfig));
-        plane.start(programs, &heir.data, "kube-controller-manager", &controller_manager(heir));
+        start("kube-controller-manager", &controller_manager(heir), None);
         let kubeconfig = heir.kubeconfig.display().to_string();
         let scheduler =
             [("kubeconfig", kubeconfig), ("leader-elect", "false".into()), ("secure-port", "0".into())];
-        plane.start(programs, &heir.data, "kube-scheduler", &scheduler);
+        start("kube-scheduler", &scheduler, None);
         plane
     }
 
-    fn start(&mut self, programs: &Path, data: &Path, name: &str, flags: &[(&str, String)]) {
-        let log = fs::File::create(data.join(format!("logs/upstream-{name}.log"))).unwrap();
-        let mut command = Command::new(programs.join(name));
-        command.args(flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.0.push(command.spawn().unwrap());
+    /// Starts once more what has ended.
+    pub fn revive(&mut self) {
+        for program in &mut self.programs {
+            program.revive();
+        }
+        until("upstream's API server", || ready(&self.kubeconfig));
     }
 }
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        for child in self.0.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        while self.programs.pop().is_some() {}
     }
 }
 
@@ -126,9 +135,6 @@ fn gates() -> String {
 
 fn controller_manager(heir: &Heir) -> Vec<(&'static str, String)> {
     let pki = |file: &str| heir.data.join("pki").join(file).display().to_string();
-    let (network, _) = heir.pod_cidr.rsplit_once('/').unwrap();
-    let mut parts = network.split('.');
-    let cluster = format!("{}.{}.0.0/16", parts.next().unwrap(), parts.next().unwrap());
     vec![
         ("kubeconfig", heir.kubeconfig.display().to_string()),
         ("service-account-private-key-file", pki("sa.key")),
@@ -137,11 +143,26 @@ fn controller_manager(heir: &Heir) -> Vec<(&'static str, String)> {
         ("cluster-signing-key-file", pki("ca.key")),
         ("use-service-account-credentials", "true".to_owned()),
         ("allocate-node-cidrs", "true".to_owned()),
-        ("cluster-cidr", cluster),
+        ("cluster-cidr", pods(heir)),
         ("service-cluster-ip-range", services(heir)),
         ("leader-elect", "false".to_owned()),
         ("secure-port", "0".to_owned()),
     ]
+}
+
+/// The ranges of all pods, of which each node has a part.
+fn pods(heir: &Heir) -> String {
+    let whole = |cidr: &str| match cidr.split_once("::") {
+        Some((network, _)) => {
+            let parts: Vec<&str> = network.split(':').take(3).collect();
+            format!("{}::/48", parts.join(":"))
+        }
+        None => {
+            let parts: Vec<&str> = cidr.split('.').take(2).collect();
+            format!("{}.0.0/16", parts.join("."))
+        }
+    };
+    heir.pod_cidrs.split(' ').map(whole).collect::<Vec<_>>().join(",")
 }
 
 fn services(heir: &Heir) -> String {

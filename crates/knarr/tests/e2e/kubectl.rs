@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, patiently};
 
 /// Splits a command line as a shell does, knowing nothing but spaces and single quotes.
 fn words(line: &str) -> Vec<String> {
@@ -127,6 +127,14 @@ impl Cluster {
         }
     }
 
+    /// Waits until kubectl says all of this at once; columns may be wider.
+    #[track_caller]
+    pub fn comes_to_say(&self, line: &str, wanted: &[&str]) {
+        let said = |output: &Output| squeezed(&format!("{}{}", text(&output.stdout), text(&output.stderr)));
+        let all = |said: &str| wanted.iter().all(|wanted| said.contains(&squeezed(wanted)));
+        self.waits(line, &format!("{wanted:?} in"), said, all);
+    }
+
     /// kubectl fails with this exit code and says all of this.
     #[track_caller]
     pub fn exits(&self, line: &str, code: i32, wanted: &[&str]) {
@@ -181,20 +189,32 @@ impl Cluster {
     /// Waits until kubectl prints something that contains `wanted`.
     #[track_caller]
     pub fn shows(&self, line: &str, wanted: &str) -> String {
-        let mut last = String::new();
-        self.until(&format!("{wanted:?} in kubectl {line}"), || {
-            let output = self.run(line);
-            last = format!("{}{}", text(&output.stdout), text(&output.stderr));
-            last.contains(wanted)
-        });
-        last
+        let said = |output: &Output| format!("{}{}", text(&output.stdout), text(&output.stderr));
+        self.waits(line, &format!("{wanted:?} in"), said, |said| said.contains(wanted))
     }
 
     /// Waits until kubectl prints exactly this, white space at the ends aside.
     #[track_caller]
     pub fn becomes(&self, line: &str, wanted: &str) {
-        self.until(&format!("{wanted:?} from kubectl {line}"), || {
-            text(&self.run(line).stdout).trim() == wanted
+        let said = |output: &Output| text(&output.stdout);
+        self.waits(line, &format!("{wanted:?} from"), said, |said| said.trim() == wanted);
+    }
+
+    /// Waits until what kubectl says is as it should be.
+    #[track_caller]
+    fn waits(
+        &self,
+        line: &str,
+        what: &str,
+        said: impl Fn(&Output) -> String,
+        right: impl Fn(&str) -> bool,
+    ) -> String {
+        let mut last = String::new();
+        let came = patiently(|| {
+            last = said(&self.run(line));
+            right(&last)
         });
+        assert!(came, "waited in vain for {what} kubectl {line}, which says {last:?}\n{}", self.logs());
+        last
     }
 }

@@ -85,7 +85,7 @@ fn a_custom_resource_is_served_pruned_and_validated() {
 
 #[test]
 fn pods_run_and_outlive_every_knarr_process() {
-    let Some(cluster) = node_pods::nodes("1") else { return };
+    let Some(cluster) = node_pods::nodes_with_services(&["--nodes", "1"]) else { return };
     cluster.apply(include_str!("pod.yaml"));
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
     assert_eq!(cluster.kubectl(&["exec", "web", "--", "cat", "/www/index.html"]), "from a config map");
@@ -107,10 +107,7 @@ fn pods_run_and_outlive_every_knarr_process() {
     cluster.again();
     cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]);
     assert_eq!(cluster.kubectl(&identity), before);
-    // Upstream's does so with containers that have run for ten seconds.
-    if upstream::wanted().is_none() {
-        assert_eq!(cluster.kubectl(&ready), ready_before, "a new kubelet takes no pod from its Services");
-    }
+    assert_eq!(cluster.kubectl(&ready), ready_before, "a new kubelet takes no pod from its Services");
     cluster.until("the service to answer again", || cluster::fetch(&ip).is_some());
     let removed = cluster.kubectl(&["delete", "pod", "web", "--timeout=60s"]);
     assert!(removed.contains("deleted"), "{removed}");

@@ -80,6 +80,10 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     let armed = cluster.failpoints();
     std::fs::create_dir(&armed).unwrap();
     let killed_at = |place: &str| {
+        // Another kubelet knows none of these places.
+        if crate::upstream::wanted().is_some() {
+            return;
+        }
         cluster.until(place, || armed.join(format!("{place}.hit")).exists());
         cluster.again();
     };
@@ -102,7 +106,7 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     ]);
     killed_at("kubelet.claims.noted");
     killed_at("kubelet.claims.prepared");
-    cluster.k("wait --for=condition=Ready pod/user --timeout=30s");
+    cluster.k("wait --for=condition=Ready pod/user --timeout=120s");
     assert_eq!(cluster.k("exec user -- sh -c 'echo $DRA_DEVICE_1'").trim(), "thing");
     let health =
         cluster.k("get pod user -o jsonpath={.status.containerStatuses[0].allocatedResourcesStatus[0]}");
@@ -120,7 +124,10 @@ fn a_claims_device_reaches_its_container_once_the_claim_is_allocated() {
     cluster.k("delete pod user --wait=false");
     killed_at("kubelet.claims.unprepared");
     cluster.until("the pod to go", || cluster.try_kubectl(&["get", "pod", "user"]).is_err());
-    cluster.until("the driver to have its device back", || !Path::new(&file).exists());
+    // Upstream's looks once a minute for claims of pods that went while it was away.
+    if crate::upstream::wanted().is_none() {
+        cluster.until("the driver to have its device back", || !Path::new(&file).exists());
+    }
 }
 
 const TEMPLATE: &str = "
@@ -246,8 +253,8 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
 
     cluster.apply(&scheduled("third", ""));
     let message = "get pod third -o jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
-    let why = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable";
-    cluster.becomes(message, why);
+    // Upstream's scheduler goes on to say that nobody makes way, either.
+    cluster.shows(message, "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable");
     cluster.k("delete pod first");
     let third = device(cluster, "third");
     assert_eq!(third.0, first.0, "what the first one had");

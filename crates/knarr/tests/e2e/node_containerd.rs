@@ -9,7 +9,7 @@ fn node_runs_pods_on_containerd() {
         eprintln!("skipped: this needs root, and containerd and runc: apt-get install containerd runc");
         return;
     };
-    let cluster = Cluster::up_on(&program, 1, &["--nodes", "1"]);
+    let cluster = Cluster::up_on(&program, 1, &["--nodes", "1"], |_| {});
     cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));
     let version = "get nodes -o jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}";
     assert!(cluster.k(version).starts_with("containerd://"));

@@ -10,6 +10,7 @@ use cri::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
 
 use crate::cluster::Cluster;
 use crate::node_pods::nodes;
+use crate::{control_plane, upstream};
 
 /// A kubelet that ends with the test.
 struct Kubelet(Child);
@@ -38,14 +39,15 @@ fn begin(cluster: &Cluster, folder: &Path) -> Kubelet {
          reservedSystemCPUs: '0'\nfailSwapOn: false\nmemoryManagerPolicy: Static\n\
          kubeReserved: {{memory: 63Mi}}\nreservedMemory: [{{numaNode: 0, limits: {{memory: 64Mi}}}}]\n\
          topologyManagerPolicy: single-numa-node\ncgroupRoot: /knarr/{name}/{node}\naddress: 127.0.0.1\n\
-         port: 20250\nhealthzPort: 0\nevictionHard: {{memory.available: 1Mi}}\npodLogsDir: {}\n\
+         port: 20250\nhealthzPort: 0\nevictionHard: {{memory.available: 1Mi}}\npodLogsDir: {}\nfailCgroupV1: false\n\
          containerRuntimeEndpoint: unix:///run/knarr/{name}/nodes/{node}/runtime/cri.sock\n",
         folder.join("logs").display()
     );
     fs::write(&config, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_knarr"));
-    command.arg("kubelet").arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--config").arg(config);
-    command.arg("--hostname-override").arg(node).args(["--node-ip", "127.0.0.1"]);
+    let mut command =
+        Command::new(upstream::wanted().unwrap_or_else(|| control_plane::own_kubelet(cluster.dir())));
+    command.arg("--kubeconfig").arg(cluster.kubeconfig()).arg("--config").arg(config);
+    command.arg("--hostname-override").arg(node).arg("--cert-dir").arg(folder.join("pki"));
     command.arg("--root-dir").arg(folder.join("kubelet"));
     Kubelet(command.stderr(fs::File::create(folder.join("kubelet.log")).unwrap()).spawn().unwrap())
 }

@@ -91,7 +91,9 @@ pub fn kubelet_folder(cluster: &Cluster) -> PathBuf {
 
 /// Serves the plugin beside the kubelet's socket, and registers it.
 fn plug(cluster: &Cluster, plugin: &Arc<Plugin>, runtime: &Runtime) {
-    let folder = kubelet_folder(cluster).join("device-plugins");
+    // Upstream's kubelet looks there whatever its own folder is.
+    let fixed = crate::upstream::wanted().map(|_| PathBuf::from("/var/lib/kubelet"));
+    let folder = fixed.unwrap_or_else(|| kubelet_folder(cluster)).join("device-plugins");
     let path = folder.join("thing.sock");
     let _ = std::fs::remove_file(&path);
     let serve = || {
@@ -198,6 +200,8 @@ fn a_pod_gets_a_plugins_device_and_keeps_it_over_a_restart_of_the_kubelet() {
     cluster.again();
     plug(&cluster, &plugin, &runtime);
     assert_eq!(cluster.k(identity), before);
+    let known = ["exec", "one", "--", "true"];
+    cluster.until("the kubelet to know its pod again", || cluster.try_kubectl(&known).is_ok());
     has_it();
     refused("greedy-still");
     cluster.apply(&pod("other", 1, "restartPolicy: Always"));

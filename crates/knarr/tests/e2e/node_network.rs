@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cluster::{Cluster, is_root};
-use crate::node_pods::nodes;
+use crate::node_pods::nodes_with_services;
 
 #[test]
 fn clusters_that_come_up_at_once_have_networks_of_their_own() {
@@ -21,7 +21,7 @@ fn clusters_that_come_up_at_once_have_networks_of_their_own() {
 
 #[test]
 fn services_names_and_pods_across_nodes() {
-    let Some(cluster) = nodes("2") else { return };
+    let Some(cluster) = nodes_with_services(&["--nodes", "2"]) else { return };
     cluster.write("network.yaml", &include_str!("manifests/network.yaml").replace("@NAME@", cluster.name()));
     cluster.k("apply -f network.yaml");
     cluster.k("wait --for=condition=Ready pod --all --timeout=60s");
@@ -36,7 +36,7 @@ fn services_names_and_pods_across_nodes() {
 
 #[test]
 fn pods_of_both_families() {
-    let Some(cluster) = crate::node_pods::nodes_with(&["--nodes", "2", "--dual-stack"]) else { return };
+    let Some(cluster) = nodes_with_services(&["--nodes", "2", "--dual-stack"]) else { return };
     cluster.write("dual.yaml", &include_str!("manifests/dual.yaml").replace("@NAME@", cluster.name()));
     cluster.k("apply -f dual.yaml");
     cluster.k("wait --for=condition=Ready pod --all --timeout=60s");

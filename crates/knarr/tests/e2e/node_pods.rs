@@ -10,6 +10,41 @@ pub fn nodes(count: &str) -> Option<Cluster> {
 
 /// The same with other flags.
 pub fn nodes_with(flags: &[&str]) -> Option<Cluster> {
+    nodes_after(flags, |_| {})
+}
+
+/// The same after something was done for the cluster.
+pub fn nodes_after(flags: &[&str], prepare: impl FnOnce(&Cluster)) -> Option<Cluster> {
+    let (cluster, count) = up(flags, prepare)?;
+    let kubelet = match (upstream::wanted(), control_plane::wanted()) {
+        (None, Some(_)) => Some(control_plane::own_kubelet(cluster.dir())),
+        (wanted, _) => wanted,
+    };
+    if let Some(program) = kubelet {
+        cluster.use_kubelet(&program, count);
+    }
+    cluster.nodes_are_ready(count);
+    cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));
+    Some(cluster)
+}
+
+/// A cluster whose nodes have Services, their names, and routes to each other.
+pub fn nodes_with_services(flags: &[&str]) -> Option<Cluster> {
+    if upstream::wanted().is_some() {
+        eprintln!("skipped: Services, names and routes are our agent's, which makes way for another kubelet");
+        return None;
+    }
+    let (cluster, count) = up(flags, |_| {})?;
+    if control_plane::wanted().is_some() {
+        cluster.restart_agents(count);
+    }
+    cluster.nodes_are_ready(count);
+    cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));
+    Some(cluster)
+}
+
+/// A cluster over the runtime and below the control plane that are wanted, and how many nodes it has.
+fn up(flags: &[&str], prepare: impl FnOnce(&Cluster)) -> Option<(Cluster, usize)> {
     if !is_root() {
         eprintln!("skipped: nodes need root");
         return None;
@@ -17,16 +52,13 @@ pub fn nodes_with(flags: &[&str]) -> Option<Cluster> {
     let count = flags.iter().skip_while(|flag| **flag != "--nodes").nth(1);
     let count = count.map_or(1, |count| count.parse().unwrap());
     let cluster = match containerd::wanted() {
-        None => Cluster::up(flags),
-        Some(program) => Cluster::up_on(&program, count, flags),
+        None => Cluster::up_after(flags, prepare),
+        Some(program) => Cluster::up_on(&program, count, flags, prepare),
     };
     if let Some(programs) = control_plane::wanted() {
-        cluster.use_control_plane(&programs, count);
-    } else if let Some(program) = upstream::wanted() {
-        cluster.use_kubelet(&program, count);
+        cluster.use_control_plane(&programs);
     }
-    cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));
-    Some(cluster)
+    Some((cluster, count))
 }
 
 fn state(pod: &str) -> String {
@@ -63,7 +95,7 @@ fn containers_start_end_and_start_again() {
     cluster.says("describe pod no-command", &["/not/there", "Warning  Failed"]);
 
     cluster.shows("get pod always", "CrashLoopBackOff");
-    cluster.says(
+    cluster.comes_to_say(
         "describe pod always",
         &[
             "Reason: CrashLoopBackOff",

@@ -71,6 +71,6 @@ fn node_refuses_what_it_cannot_run_and_makes_room_for_critical_pods() {
     }
     assert!(get(&cluster, "configz").contains("\"enableSystemLogQuery\":true"));
     assert!(get(&cluster, "statusz").contains("kubelet statusz"));
-    assert!(get(&cluster, "flagz").contains("kubelet flags"));
+    assert!(get(&cluster, "flagz").contains("kubelet flagz"));
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
 }

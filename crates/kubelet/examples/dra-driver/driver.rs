@@ -14,7 +14,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::Stream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use wire::registration_server::{Registration, RegistrationServer};
@@ -143,7 +143,8 @@ impl Driver {
     }
 }
 
-fn listen(path: &Path) -> io::Result<UnixListenerStream> {
+/// Kubelets in Go call a plugin by the path of its socket.
+fn listen(path: &Path) -> io::Result<impl Stream<Item = io::Result<cri::Lenient>> + use<>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -151,7 +152,7 @@ fn listen(path: &Path) -> io::Result<UnixListenerStream> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    UnixListener::bind(path).map(UnixListenerStream::new)
+    UnixListener::bind(path).map(cri::incoming)
 }
 
 #[tonic::async_trait]

@@ -53,7 +53,7 @@ pub fn status(shared: &Shared) -> String {
 /// `/flagz`: what was given on the command line.
 pub fn flags(shared: &Shared) -> String {
     let lines = shared.config.flags.iter().map(|(name, value)| format!("{name}={value}\n"));
-    format!("\nkubelet flags\n{WARNING}\n\n{}", lines.collect::<String>())
+    format!("\nkubelet flagz\n{WARNING}\n\n{}", lines.collect::<String>())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use auth::pki::join::{chain, stub_request};
+use auth::pki::join::chain;
+use auth::pki::stub_request;
 use base::SharedClock;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -320,8 +321,11 @@ async fn ask(client: &kube::Client, pod: &Pod, source: &Source) -> Result<Asked,
     let nodes: Api<Node> = Api::all(client.clone());
     let account_uid = accounts.get(&account).await.map_err(failed)?.metadata.uid;
     let node_uid = nodes.get(&node).await.map_err(failed)?.metadata.uid;
-    let (request, key_pem) =
-        stub_request(&source.key_type).map_err(|error| Cause::Certificate(error.to_string()))?;
+    // A key of RSA takes a while.
+    let key_type = source.key_type.clone();
+    let made = tokio::task::spawn_blocking(move || stub_request(&key_type)).await;
+    let unmade = |error: &dyn std::fmt::Display| Cause::Certificate(error.to_string());
+    let (request, key_pem) = made.map_err(|error| unmade(&error))?.map_err(|error| unmade(&error))?;
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
@@ -530,7 +534,10 @@ mod tests {
         }
         assert_eq!(cluster.asked.lock().len(), 1);
         let rsa = Source { key_type: "RSA3072".to_owned(), ..source() };
-        let said = certificates.files(&client, &pod(), &rsa, (None, 0o644)).await.err().unwrap().to_string();
-        assert!(said.contains("choose ECDSAP256"), "{said}");
+        *cluster.statuses.lock() = vec![issued("1970-01-02T00:00:00Z")];
+        let (files, _) = certificates.files(&client, &pod(), &rsa, (None, 0o644)).await.unwrap();
+        let bundle = files.values().next().map(|file| String::from_utf8_lossy(&file.content).into_owned());
+        let length = bundle.unwrap().find("-----END PRIVATE KEY").unwrap();
+        assert!(length > 2000, "a key of RSA is longer than others: {length}");
     }
 }

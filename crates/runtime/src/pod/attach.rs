@@ -26,14 +26,16 @@ use crate::sys::pipe;
 #[derive(Default)]
 pub struct Hub {
     clients: Arc<Mutex<Clients>>,
+    /// Cancelled when the container has ended: all that it said is on its way by then.
+    ended: CancellationToken,
     /// Cancelled when stdin is closed for good: whoever else may type lets go of it.
     stdin_closed: CancellationToken,
 }
 
 #[derive(Default)]
 struct Clients {
-    /// Whether the shim copies output already.
-    copying: bool,
+    /// Ends the copying of output by the shim, if it does.
+    copying: Option<CancellationToken>,
     outputs: Vec<Client>,
 }
 
@@ -45,7 +47,11 @@ struct Client {
 impl Hub {
     /// The container has ended: no client will hear more than is on its way.
     pub fn close(&self) {
-        self.clients.lock().outputs.clear();
+        self.ended.cancel();
+        let mut clients = self.clients.lock();
+        if clients.copying.is_none() {
+            clients.outputs.clear();
+        }
     }
 
     fn join(&self, stderr: bool) -> mpsc::Receiver<Bytes> {
@@ -131,6 +137,7 @@ async fn serve(core: &Arc<Core>, container: &Arc<Container>, mut session: Sessio
     }
     let out = session.stdout.take().map(|to| tokio::spawn(forward(container.hub.join(false), to)));
     let err = session.stderr.take().map(|to| tokio::spawn(forward(container.hub.join(true), to)));
+    let shown: Vec<_> = out.iter().chain(&err).map(tokio::task::JoinHandle::abort_handle).collect();
     let copying = copy(core, container).await;
     let mut tasks = Vec::new();
     // Only this: whoever keeps our end of stdin keeps it open.
@@ -161,11 +168,18 @@ async fn serve(core: &Arc<Core>, container: &Arc<Container>, mut session: Sessio
         Ok(()) => {
             tokio::select! {
                 () = outputs => {}
-                () = gone.cancelled() => {}
+                () = gone.cancelled() => {
+                    // What it typed is still the container's, and so is the end of it.
+                    tasks.clear();
+                    shown.iter().for_each(tokio::task::AbortHandle::abort);
+                }
             }
             session.finish(Outcome::Exited(0)).await;
         }
-        Err(error) => session.finish(Outcome::Failed(format!("attaching: {error}"))).await,
+        Err(error) => {
+            shown.iter().for_each(tokio::task::AbortHandle::abort);
+            session.finish(Outcome::Failed(format!("attaching: {error}"))).await;
+        }
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
@@ -207,11 +221,13 @@ async fn input(core: &Arc<Core>, container: &Arc<Container>, stdin: DuplexStream
 
 /// Has the shim copy output, unless it does.
 async fn copy(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodError> {
+    let stop = CancellationToken::new();
     {
         let mut clients = container.hub.clients.lock();
-        if std::mem::replace(&mut clients.copying, true) {
+        if clients.copying.is_some() {
             return Ok(());
         }
+        clients.copying = Some(stop.clone());
     }
     let result = async {
         let failed = || PodError::io("preparing to copy output");
@@ -223,33 +239,65 @@ async fn copy(core: &Arc<Core>, container: &Arc<Container>) -> Result<(), PodErr
         let enclosed =
             Enclosed::default().with(proto::HAS_STDOUT, &out_writer).with(proto::HAS_STDERR, &err_writer);
         shim.ask(header, &[], enclosed).await?;
-        let hub = container.hub.clients.clone();
-        core.tasks.spawn(async move {
-            tokio::join!(distribute(&hub, out, false), distribute(&hub, err, true));
-            let mut clients = hub.lock();
-            clients.copying = false;
-            clients.outputs.clear();
-        });
+        let (clients, ended) = (container.hub.clients.clone(), container.hub.ended.clone());
+        core.tasks.spawn(show(clients, (out, err), stop.clone(), ended));
         Ok(())
     };
     let result = result.await;
     if result.is_err() {
-        container.hub.clients.lock().copying = false;
+        container.hub.clients.lock().copying = None;
     }
     result
 }
 
-/// From the shim's copy to every client, until the output or the last client is gone.
-async fn distribute(hub: &Mutex<Clients>, from: OwnedFd, stderr: bool) {
+/// From the shim's copies of stdout and stderr to every client, until the output ends or `stop` is cancelled, because
+/// nobody looks any more.
+async fn show(
+    clients: Arc<Mutex<Clients>>,
+    (out, err): (OwnedFd, OwnedFd),
+    stop: CancellationToken,
+    ended: CancellationToken,
+) {
+    tokio::select! {
+        _ = async {
+            tokio::join!(
+                distribute(&clients, out, false, &stop, &ended),
+                distribute(&clients, err, true, &stop, &ended)
+            )
+        } => {}
+        () = stop.cancelled() => {}
+    }
+    let mut clients = clients.lock();
+    // Once it was stopped, whoever came since has copies of their own.
+    if !stop.is_cancelled() {
+        clients.copying = None;
+        clients.outputs.clear();
+    }
+}
+
+/// From one of the shim's copies to every client. What a container said last lies in the pipe when it has `ended`; its
+/// end may never come, for processes elsewhere may keep its output open.
+async fn distribute(
+    hub: &Mutex<Clients>,
+    from: OwnedFd,
+    stderr: bool,
+    stop: &CancellationToken,
+    ended: &CancellationToken,
+) {
     let number = from.as_raw_fd();
     let Ok(mut from) = tokio_pipe::Receiver::from_owned_fd(from) else {
         tracing::warn!(number, "a copy of output cannot be read");
         return;
     };
     let mut buf = vec![0u8; 32 * 1024];
-    while let Ok(n) = from.read(&mut buf).await
-        && n > 0
-    {
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = from.read(&mut buf) => read.ok(),
+            // Whether there is something only the pipe itself knows at once.
+            () = ended.cancelled() => nix::unistd::read(&from, &mut buf).ok(),
+        };
+        let Some(n) = read.filter(|n| *n > 0) else { break };
         let bytes = Bytes::copy_from_slice(buf.get(..n).unwrap_or_default());
         let clients: Vec<_> =
             hub.lock().outputs.iter().filter(|c| c.stderr == stderr).map(|c| c.to.clone()).collect();
@@ -260,8 +308,65 @@ async fn distribute(hub: &Mutex<Clients>, from: OwnedFd, stderr: bool) {
         let mut clients = hub.lock();
         clients.outputs.retain(|client| !client.to.is_closed());
         if clients.outputs.is_empty() {
+            clients.copying = None;
+            stop.cancel();
             return;
         }
     }
     hub.lock().outputs.retain(|client| client.stderr != stderr);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Copy {
+        hub: Hub,
+        out: OwnedFd,
+        err: OwnedFd,
+        stop: CancellationToken,
+        showing: tokio::task::JoinHandle<()>,
+    }
+
+    fn copy() -> Copy {
+        let (hub, stop) = (Hub::default(), CancellationToken::new());
+        let ((out_reader, out), (err_reader, err)) = (pipe::pipe().unwrap(), pipe::pipe().unwrap());
+        hub.clients.lock().copying = Some(stop.clone());
+        let (clients, ended) = (hub.clients.clone(), hub.ended.clone());
+        let showing = tokio::spawn(show(clients, (out_reader, err_reader), stop.clone(), ended));
+        Copy { hub, out, err, stop, showing }
+    }
+
+    /// Everything else that can run does so; all of it is one thread's.
+    async fn settled() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_hear_what_a_container_said_before_it_ended() {
+        let copy = copy();
+        let (mut out, mut err) = (copy.hub.join(false), copy.hub.join(true));
+        settled().await;
+        // The news of the end overtakes what was said; somebody else keeps the output open.
+        nix::unistd::write(&copy.out, b"last words").unwrap();
+        copy.hub.close();
+        assert_eq!(out.recv().await.as_deref(), Some(&b"last words"[..]));
+        assert_eq!((out.recv().await, err.recv().await), (None, None));
+        copy.showing.await.unwrap();
+        drop((copy.out, copy.err));
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_after_the_last_client_left_gets_copies_anew() {
+        let copy = copy();
+        let only = copy.hub.join(false);
+        settled().await;
+        drop(only);
+        nix::unistd::write(&copy.out, b"to nobody").unwrap();
+        copy.showing.await.unwrap();
+        assert!(copy.stop.is_cancelled() && copy.hub.clients.lock().copying.is_none());
+        assert!(nix::unistd::write(&copy.err, b"x").is_err(), "nor is the other stream read any more");
+    }
 }

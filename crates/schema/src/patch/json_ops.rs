@@ -19,8 +19,11 @@ pub(super) struct Operation(Map);
 /// The operations, and what is strictly wrong with them.
 pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<String>)> {
     let ty = Type::List(Box::new(Type::Map(Box::new(Type::Any))));
-    let (value, mut strict) = json::decode_strict(&ty, patch)
-        .map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
+    let (value, mut strict) = json::decode_strict(&ty, patch).map_err(|e| {
+        // The type has that name there.
+        let why = e.to_string().replace("[]map[string]interface {}", "[]handlers.jsonPatchOp");
+        PatchError::Malformed(format!("error decoding patch: {why}"))
+    })?;
     let Some(Value::List(items)) = value else {
         return Ok((Vec::new(), strict));
     };

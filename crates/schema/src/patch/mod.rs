@@ -3,9 +3,11 @@
 //! Each applies the patch to what JSON would show of the object, and decodes the result: so
 //! unknown and duplicate fields are found just as in a body.
 
+mod document;
 mod json_ops;
 mod merge;
 mod order;
+mod restore;
 mod slots;
 mod strategic;
 
@@ -39,16 +41,35 @@ pub enum PatchError {
 
 /// RFC 6902, as evanphx/json-patch v4 reads it.
 pub fn json_patch(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> {
-    let (operations, strict) = json_ops::parse(patch)?;
-    let mut tree = untyped(o)?;
-    for operation in operations {
-        json_ops::apply(&mut tree, operation)?;
-    }
+    let (tree, strict) = by_operations(o, patch)?;
     finish(o, &tree, strict)
 }
 
 /// RFC 7386.
 pub fn merge_patch(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> {
+    let (tree, strict) = by_merging(o, patch)?;
+    finish(o, &tree, strict)
+}
+
+/// The text of what [`json_patch`] or [`merge_patch`] (if `merges`) makes of an object, whether or not it is one.
+///
+/// # Errors
+/// As they.
+pub fn patched_text(o: &Object, patch: &[u8], merges: bool) -> Result<String, PatchError> {
+    let (tree, _) = if merges { by_merging(o, patch) } else { by_operations(o, patch) }?;
+    Ok(document::write(o, &tree))
+}
+
+fn by_operations(o: &Object, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
+    let (operations, strict) = json_ops::parse(patch)?;
+    let mut tree = untyped(o)?;
+    for operation in operations {
+        json_ops::apply(&mut tree, operation)?;
+    }
+    Ok((tree, strict))
+}
+
+fn by_merging(o: &Object, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
     let (patch, strict) =
         parse_map(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
     let Value::Map(patch) = patch else {
@@ -56,7 +77,7 @@ pub fn merge_patch(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> {
     };
     let mut tree = untyped(o)?;
     merge::merge(&mut tree, patch);
-    finish(o, &tree, strict)
+    Ok((tree, strict))
 }
 
 /// A strategic merge patch, with its directives.
@@ -69,7 +90,13 @@ pub fn strategic_merge(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> 
         return Err(PatchError::Malformed("invalid JSON document".into()));
     };
     let merged = strategic::merge_map(tree, patch, &strategic::Shape::of_struct(o.ty()))?;
-    finish(o, &Value::Map(merged), strict)
+    let merged = Value::Map(merged);
+    finish(o, &merged, strict).map_err(|error| match error {
+        PatchError::Decode(DecodeError::Type(why)) => {
+            PatchError::Decode(DecodeError::Type(restore::complaint(o.ty(), &merged).unwrap_or(why)))
+        }
+        other => other,
+    })
 }
 
 fn untyped(o: &Object) -> Result<Value, PatchError> {

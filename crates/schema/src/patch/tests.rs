@@ -93,3 +93,47 @@ fn strategic_merges() {
         "unknown patch type: x in map: map[$patch:x]"
     );
 }
+
+#[test]
+fn what_a_patch_makes_is_shown_as_upstream_writes_it() {
+    let json = r#"{"metadata":{"name":"p","labels":{"a":"b"}},"spec":{"nodeName":"n","containers":[
+        {"name":"a","image":"x"},{"name":"b","image":"y"}],"hostname":"h"}}"#;
+    let original = pod(json);
+    let merged = patched_text(&original, br#"{"spec":{"hostname":5}}"#, true).unwrap();
+    // Of what is changed the members are sorted; the rest is as it was.
+    let (metadata, a, b) = (
+        r#"{"metadata":{"name":"p","labels":{"a":"b"}},"#,
+        r#"{"name":"a","image":"x","resources":{}}"#,
+        r#"{"name":"b","image":"y","resources":{}}"#,
+    );
+    assert_eq!(
+        merged,
+        format!(r#"{metadata}"spec":{{"containers":[{a},{b}],"hostname":5,"nodeName":"n"}},"status":{{}}}}"#)
+    );
+    let operation = br#"[{"op":"replace","path":"/spec/containers/0","value":"c"}]"#;
+    let patched = patched_text(&original, operation, false).unwrap();
+    assert_eq!(
+        patched,
+        format!(
+            r#"{metadata}"spec":{{"containers":["c",{b}],"hostname":"h","nodeName":"n"}},"status":{{}}}}"#
+        )
+    );
+}
+
+#[test]
+fn strategic_merges_that_are_no_pod_are_told_as_upstream_does() {
+    let original = pod(POD);
+    for (patch, error) in [
+        (r#"{"spec":{"containers":"x"}}"#, "cannot restore slice from string"),
+        (r#"{"spec":{"tolerations":{}}}"#, "cannot restore slice from map"),
+        (r#"{"spec":{"tolerations":[5]}}"#, "cannot restore struct from: int64"),
+        (r#"{"spec":{"containers":[{"name":"a","command":[5]}]}}"#, "cannot convert int64 to string"),
+        (r#"{"spec":{"restartPolicy":5}}"#, "cannot convert int64 to v1.RestartPolicy"),
+        (r#"{"spec":{"restartPolicy":true}}"#, "unrecognized type: string"),
+        (r#"{"spec":{"hostNetwork":"x"}}"#, "unrecognized type: bool"),
+        (r#"{"spec":{"priority":1.5}}"#, "cannot convert float64 to int32"),
+        (r#"{"spec":{"nodeSelector":[]}}"#, "cannot restore map from slice"),
+    ] {
+        assert_eq!(spec(strategic_merge(&original, patch.as_bytes())), error, "{patch}");
+    }
+}

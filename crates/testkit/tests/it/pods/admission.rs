@@ -174,7 +174,7 @@ async fn a_kubelet_asks_for_certificates_of_the_pods_on_its_node_alone() {
     let (node, own, other) =
         (uid("/api/v1/nodes/n").await, uid(&format!("{PODS}/p")).await, uid(&format!("{PODS}/q")).await);
     let account = uid("/api/v1/namespaces/default/serviceaccounts/default").await;
-    let (stub, _) = auth::pki::join::stub_request("ED25519").unwrap();
+    let (stub, _) = auth::pki::stub_request("ED25519").unwrap();
     let request = json!({"metadata": {"name": "r"}, "spec": {
         "signerName": "example.com/s", "nodeName": "n", "nodeUID": node, "podName": "p", "podUID": own,
         "serviceAccountName": "default", "serviceAccountUID": account, "maxExpirationSeconds": 3600,

@@ -18,6 +18,20 @@ async fn a_pod_is_bound_grown_and_otherwise_left_alone() {
     let _ = bound.send(client).await.expect(201);
     let again = bound.send(client).await.expect(409).message();
     assert!(again.contains("pod a is already assigned to node \"n\""), "{again}");
+    let _ = Call::post(PODS, &pod("b", json!({"schedulerName": "nobody"}))).send(client).await.expect(201);
+    let named = |name: &str| {
+        let binding = json!({"metadata": {"name": name}, "target": {"kind": "Node", "name": "n"}});
+        Call::post("/api/v1/namespaces/default/bindings", &binding)
+    };
+    let done = named("b").send(client).await.expect(201).json();
+    assert_eq!((&done["kind"], &done["status"]), (&json!("Status"), &json!("Success")));
+    let bound = Call::get(format!("{PODS}/b")).send(client).await.expect(200).json();
+    assert_eq!(bound["spec"]["nodeName"], "n");
+    let missing = named("c").send(client).await.expect(404).message();
+    assert_eq!(missing, "pods \"c\" not found");
+    let _ = named("").send(client).await.expect(400);
+    let wrong = named("a/b").send(client).await.expect(400).message();
+    assert_eq!(wrong, "Name parameter invalid: \"a/b\": may not contain '/'");
 
     let renamed = json!({"spec": {"terminationGracePeriodSeconds": 5}});
     let refused = Call::patch(&one, &renamed).send(client).await.expect(422).message();
@@ -46,6 +60,12 @@ async fn a_pod_is_bound_grown_and_otherwise_left_alone() {
     let grown = resize("2").send(client).await.expect(200).json();
     assert_eq!(grown["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "2"}));
     assert_eq!(grown["metadata"]["generation"], 2);
+    let whole = json!({"spec": {"resources": {"requests": {"cpu": "3"}}}});
+    let whole = Call::patch(format!("{one}/resize"), &whole).body(strategic, whole.to_string());
+    let refused = whole.send(client).await.expect(403).message();
+    let why = "pods \"a\" is forbidden: pod update requires features InPlacePodLevelResourcesVerticalScaling which \
+               are not available on node \"n\"";
+    assert_eq!(refused, why);
     let refused = resize("9").send(client).await.expect(403).json();
     let why = "pods \"a\" is forbidden: node didn't have enough allocatable resources: cpu, requested: 9000, \
                allocatable: 8000";
