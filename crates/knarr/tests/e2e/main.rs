@@ -28,6 +28,7 @@ mod kubectl_rollout;
 mod kubectl_write;
 mod node_api;
 mod node_claims;
+mod node_claims_waiting;
 mod node_containerd;
 mod node_cpus;
 mod node_devices;
