@@ -11,7 +11,7 @@ use crate::context::Queues;
 use crate::device_taints;
 use crate::view::key;
 
-/// Begins the informers of claims and templates; `pods` has pods by [`names`](super::names).
+/// Begins the informers of claims and templates; `pods` has pods by their claims.
 pub fn start_informers(
     client: &kube::Client,
     queues: &Queues,
