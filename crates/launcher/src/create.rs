@@ -83,10 +83,20 @@ pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
         link.ready(pid, start_time, terminal.as_ref())?;
         container.start().map_err(Into::into)
     })();
-    if started.is_err() {
-        crate::process::kill(pid);
+    let Err(error) = started else { return Ok(()) };
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        // Libcontainer writes down that it runs once it does, for which there may be no room: it goes on without.
+        Ok(name) if has_begun(&name) => return Ok(()),
+        Ok(_) => crate::process::kill(pid),
+        // It is over, and its number may be another's.
+        Err(_) => {}
     }
-    started
+    Err(error)
+}
+
+/// Whether a process of this name is the container's own program. Before that it has the name of libcontainer's part.
+fn has_begun(name: &str) -> bool {
+    !name.starts_with("youki:")
 }
 
 /// Binds by a relative name: the folder's path may be longer than a socket's address.
@@ -99,4 +109,16 @@ fn console_socket(bundle: &Path) -> Result<(UnixListener, PathBuf), Box<dyn Erro
         _ => {}
     }
     Ok((UnixListener::bind(name)?, bundle.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_begun;
+
+    #[test]
+    fn a_container_is_known_from_what_makes_it() {
+        assert!(has_begun("sh\n"));
+        // As libcontainer 0.7 names it, by prctl.
+        assert!(!has_begun("youki:[2:INIT]\n"));
+    }
 }
