@@ -57,6 +57,9 @@ pub async fn kubeconfig(yaml: &str) -> Result<kube::Client, ConnectError> {
 /// # Errors
 /// Credentials or addresses that cannot be read.
 pub fn of(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    if let Some(proxy) = &config.proxy_url {
+        tracing::warn!(%proxy, server = %config.cluster_url, "proxies are not supported: going straight to the server");
+    }
     let mut connector = TimeoutConnector::new(config.rustls_https_connector()?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
