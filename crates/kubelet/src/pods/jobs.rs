@@ -53,7 +53,7 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         Action::Kill { id, container, grace, why } => {
             kill(shared, handle, pod, (id, container), *grace, why).await
         }
-        Action::RemoveContainer { id } => runtime.remove_container(id).await.map_err(call("FailedRemove")),
+        Action::RemoveContainer { id } => remove(shared, id).await.map_err(call("FailedRemove")),
         Action::Resize { containers, sandbox } => {
             resizing::resize(shared, handle, pod, containers, sandbox).await
         }
@@ -71,6 +71,17 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
         }
         Action::Delete => delete(shared, handle, pod).await,
         Action::TellBackOff { .. } => Ok(()),
+    }
+}
+
+/// Removes a container that does not run. A kubelet before this one may have asked for its start, which is carried out
+/// only now: then it stays, and the next look shows it.
+async fn remove(shared: &Shared, id: &str) -> Result<(), tonic::Status> {
+    match shared.runtime.container_status(id).await {
+        Ok(status) if status.state == cri::v1::ContainerState::ContainerRunning as i32 => Ok(()),
+        Ok(_) => shared.runtime.remove_container(id).await,
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
+        Err(status) => Err(status),
     }
 }
 

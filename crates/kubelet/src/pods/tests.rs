@@ -1,6 +1,7 @@
 //! Pods by example: a runtime that does at once what is planned, and what is seen of the pod then.
 
 mod changes;
+mod outdated;
 mod waking;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ impl Node {
             pod: &self.pod,
             removed: self.removed,
             observed: &self.observed,
+            as_of: self.memory.ended,
             memory: &self.memory,
             now: self.now,
         };
@@ -403,6 +405,7 @@ fn nothing_is_removed_before_the_api_server_knows_the_end() {
         pod: &node.pod,
         removed: false,
         observed: &node.observed,
+        as_of: node.memory.ended,
         memory: &node.memory,
         now: node.now,
     };

@@ -40,21 +40,22 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
         if let Some(moved) = worker.set.moved(&worker.shared.config.clock) {
             worker.handle.memory.lock().shift(moved);
         }
-        let ended = worker.handle.memory.lock().ended;
+        let as_of = worker.handle.memory.lock().ended;
         // In boxes: what these need while they run would be kept for as long as the pod is there.
         match Box::pin(worker.observe()).await {
-            // What ended meanwhile is not in it, or only in part: acting on it would do things twice.
-            Ok(_) if worker.handle.memory.lock().ended != ended => {}
             Ok(observed) => {
                 let begun = worker.shared.config.clock.monotonic();
                 Box::pin(worker.admit(&observed)).await;
-                let decided = worker.round(observed);
+                let next = worker.round(observed, as_of);
                 let took = worker.shared.config.clock.monotonic().saturating_sub(begun);
                 worker.shared.counts.took(&table::POD_WORKER, &[operation], took);
                 operation = "sync";
                 worker.note_start();
-                let Some(wake) = decided else { break };
-                worker.wait(wake).await;
+                match next {
+                    Next::Again => {}
+                    Next::Wait(until) => worker.wait(until).await,
+                    Next::Done => break,
+                }
             }
             Err(status) => {
                 tracing::warn!(uid = %worker.handle.uid, %status, "the runtime does not tell of a pod");
@@ -67,6 +68,16 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
         }
     }
     worker.probers.values().for_each(AbortHandle::abort);
+}
+
+/// What a worker does after it decided.
+enum Next {
+    /// Looks again: what it saw was out of date.
+    Again,
+    /// Waits until it is woken, or until then.
+    Wait(Option<Timestamp>),
+    /// Ends.
+    Done,
 }
 
 pub(super) struct Worker {
@@ -101,22 +112,25 @@ impl Worker {
         }
     }
 
-    /// Decides once. `None` when the worker is done, else when to look again.
-    fn round(&mut self, observed: Arc<Observed>) -> Option<Option<Timestamp>> {
+    /// Decides once, upon what was seen when so many jobs had ended.
+    fn round(&mut self, observed: Arc<Observed>, as_of: u64) -> Next {
         let pod = self.handle.pod();
         let before = std::mem::replace(&mut *self.handle.observed.lock(), observed.clone());
         self.note_ends(&pod, &before, &observed);
         self.forget_gone(&observed);
         let pod = self.allocate(&pod, &observed);
         self.inherit(&pod, &observed);
-        let decided = self.decide(&pod, &observed);
+        let decided = self.decide(&pod, &observed, as_of);
+        if decided.outdated {
+            return Next::Again;
+        }
         if decided.over {
             self.shared.ledger.release(&self.handle.uid);
             self.shared.exclusive.release(&self.handle.uid);
             self.shared.claims.release(&self.handle.uid);
         }
         if decided.done {
-            return None;
+            return Next::Done;
         }
         self.probe(&pod, &observed, decided.over);
         self.mirror(&pod);
@@ -142,7 +156,7 @@ impl Worker {
                 None => jobs::tell(&self.shared, &self.handle, &pod, &action),
             }
         }
-        Some(wake)
+        Next::Wait(wake)
     }
 
     /// Whether the status is written now; else, when it is.
@@ -160,18 +174,20 @@ impl Worker {
         }
     }
 
-    fn decide(&self, pod: &Arc<Pod>, observed: &Observed) -> Plan {
+    fn decide(&self, pod: &Arc<Pod>, observed: &Observed, as_of: u64) -> Plan {
+        let removed = self.handle.is_removed();
+        // Held all along: no job ends between the look at what has ended and the decision.
         let mut memory = self.handle.memory.lock();
-        let view =
-            View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
-        let decided = plan(&view);
+        let decided = plan(&View { pod, removed, observed, as_of, memory: &memory, now: self.now() });
+        if decided.outdated {
+            return decided;
+        }
         if decided.resized {
             let generation = memory.resize.in_progress.take().and_then(|progress| progress.generation);
             let message = format!("Pod resize completed: {}", resize::summary(pod, generation, ""));
             self.shared.recorder.normal(pod.reference(None), "ResizeCompleted", message);
         }
-        let view =
-            View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
+        let view = View { pod, removed, observed, as_of, memory: &memory, now: self.now() };
         let config = &self.shared.config;
         let host_ips = config.node_ips();
         let mut exclusive = self.shared.exclusive.statuses(pod);

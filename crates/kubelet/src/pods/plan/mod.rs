@@ -23,6 +23,8 @@ pub struct View<'a> {
     /// The pod is gone from the API.
     pub removed: bool,
     pub observed: &'a Observed,
+    /// How many jobs had ended when that was looked at.
+    pub as_of: u64,
     pub memory: &'a Memory,
     pub now: Timestamp,
 }
@@ -123,10 +125,15 @@ pub struct Plan {
     pub over: bool,
     /// Nothing of the pod is left here.
     pub done: bool,
+    /// A job has ended since the runtime was asked, and what it did is not seen, or only in part: nothing is decided.
+    pub outdated: bool,
 }
 
 /// Decides.
 pub fn plan(view: &View<'_>) -> Plan {
+    if view.as_of != view.memory.ended {
+        return Plan { outdated: true, ..Plan::default() };
+    }
     let mut planner = Planner { view, plan: Plan::default() };
     let deleting = view.removed || view.pod.is_deleting();
     if deleting || view.pod.is_terminal() || planner.is_ended() || planner.is_late() || planner.is_complete()
