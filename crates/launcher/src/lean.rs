@@ -90,7 +90,9 @@ fn places(spec: &[u8], bundle: &Path) -> Option<Vec<Place>> {
     let pinned = spec.linux.namespaces.into_iter().filter_map(|namespace| namespace.path);
     let pinned = pinned.filter(|path| !path.starts_with("/proc"));
     places.extend(pinned.map(|path| Place { path, whole: false }));
-    places.sort_by_key(|place| place.path.components().count());
+    places.sort_by_cached_key(|place| (place.path.components().count(), place.path.clone()));
+    // What is bound at several places comes along once.
+    places.dedup();
     Some(places)
 }
 
@@ -170,14 +172,15 @@ mod tests {
         let spec = r#"{"root": {"path": "rootfs"}, "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/b", "source": "/data/deep/er/b", "options": ["rbind", "rprivate"]},
-            {"destination": "/a", "source": "/data/a", "options": ["bind", "ro"]}],
+            {"destination": "/a", "source": "/data/a", "options": ["bind", "ro"]},
+            {"destination": "/again", "source": "/data/a", "options": ["bind"]}],
             "linux": {"rootfsPropagation": "rprivate", "namespaces": [
             {"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}, {"type": "network", "path": "/run/net"}]}}"#;
         let expected = [
             ("/data/a", false),
             ("/run/net", false),
-            ("/run/pods/one/rootfs", false),
             ("/data/deep/er/b", true),
+            ("/run/pods/one/rootfs", false),
         ];
         let expected = expected.map(|(path, whole)| (path.to_owned(), whole));
         assert_eq!(asked(spec).unwrap(), expected);

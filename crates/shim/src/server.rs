@@ -215,6 +215,10 @@ impl Shim {
         let Some(index) = self.slots.iter().position(|slot| slot.handle == 0) else {
             return self.refuse(header, b"the pod has too many processes");
         };
+        // Who ended before is nobody of whom a launcher tells from now on: numbers of processes come again.
+        if !self.slots.iter().take(self.used).any(|slot| slot.state == proto::STATE_LAUNCHING) {
+            self.strays = [(0, 0); STRAYS];
+        }
         let started = match self.slots.get_mut(index) {
             Some(slot) => start::start(slot, header, self.packet.get(HEADER..len).unwrap_or(&[]), fds),
             None => Err(0),

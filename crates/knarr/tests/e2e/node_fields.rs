@@ -42,6 +42,10 @@ fn node_fields_are_seen_from_inside() {
     ] {
         assert_eq!(inside(command).trim(), expected, "{command}");
     }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version: Vec<u32> = release.split('.').take(2).map(|number| number.parse().unwrap()).collect();
+    let memory = inside("grep ' /mem tmpfs ' /proc/mounts");
+    assert!(memory.contains("noswap") || version < vec![6, 4], "Linux {release} may swap it: {memory}");
     let groups = inside("grep Groups /proc/self/status");
     assert!(["2000", "3000"].iter().all(|group| groups.contains(group)), "{groups}");
     let resolv = lines("cat /etc/resolv.conf");

@@ -102,17 +102,24 @@ fn huge_pages(dir: &Path, medium: &str, access: Access, pod: &Pod) -> Result<(),
     access.give(dir).map_err(Cause::io(dir))
 }
 
-/// Mounts memory at a directory, once, with a mode and a group as options. Whoever may not mount goes without: files are
-/// on the disk then.
+/// Mounts memory at a directory, once, with a mode and a group as options. It is not swapped out where the kernel can say
+/// so (KEP-2400). Whoever may not mount goes without: files are on the disk then.
 pub fn in_memory(dir: &Path, size: Option<i64>, access: Option<&str>) -> Result<(), Cause> {
     if is_mount_point(dir).map_err(Cause::io(dir))? {
         return Ok(());
     }
     let size_option = size.map(|size| format!("size={size}"));
     let options: Vec<&str> = size_option.as_deref().into_iter().chain(access).collect();
-    let options = Some(options.join(",")).filter(|options| !options.is_empty());
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    match nix::mount::mount(Some("tmpfs"), dir, Some("tmpfs"), flags, options.as_deref()) {
+    let mount = |options: &[&str]| {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        nix::mount::mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.join(",").as_str()))
+    };
+    let mounted = match mount(&[options.as_slice(), &["noswap"]].concat()) {
+        // Before Linux 6.4, in a user namespace, and without any swap the option is unknown.
+        Err(nix::errno::Errno::EINVAL) => mount(&options),
+        other => other,
+    };
+    match mounted {
         Ok(()) => Ok(()),
         Err(nix::errno::Errno::EPERM) if size.is_none() => {
             tracing::warn!(dir = %dir.display(), "memory may not be mounted here: secrets are written to the disk");

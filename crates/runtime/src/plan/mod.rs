@@ -3,6 +3,7 @@
 
 mod capabilities;
 pub mod cdi;
+mod masks;
 pub mod mounts;
 mod resources;
 pub mod seccomp;
@@ -132,6 +133,8 @@ pub struct Surroundings {
     pub devices: Vec<(Device, String)>,
     /// What its CDI devices bring, their nodes apart.
     pub edits: Vec<cdi::Edits>,
+    /// An empty folder, and those that it hides.
+    pub hidden: (PathBuf, Vec<String>),
 }
 
 /// What was decided.
@@ -178,11 +181,12 @@ pub fn plan(
     if context.no_new_privs && !context.privileged {
         insert(&mut process, "noNewPrivileges", json!(true));
     }
+    let masks = masks::plan(&context, around);
     let mut linux = json!({
         "namespaces": namespaces(pod, &context, machine, around),
         "cgroupsPath": around.cgroup,
         "resources": resources::plan(&resources, context.privileged, machine, &around.devices),
-        "maskedPaths": if context.privileged { Vec::new() } else { context.masked_paths.clone() },
+        "maskedPaths": masks.paths,
         "readonlyPaths": if context.privileged { Vec::new() } else { context.readonly_paths.clone() },
         "devices": resources::devices(context.privileged, machine, &around.devices),
         "rootfsPropagation": mounts::propagation(config),
@@ -194,6 +198,7 @@ pub fn plan(
     }
     let mut mounts = mounts::plan(pod, config, &context, machine, around)?;
     mounts.extend(cdi::mounts(&around.edits));
+    mounts.extend(masks.mounts);
     let spec = json!({
         "ociVersion": "1.0.2",
         "process": process,

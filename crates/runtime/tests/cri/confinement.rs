@@ -1,3 +1,5 @@
+use std::os::unix::fs::MetadataExt;
+
 use cri::v1::security_profile::ProfileType;
 use cri::v1::*;
 
@@ -69,17 +71,28 @@ async fn file_systems_files_and_volumes() {
     ];
     let asked = context(&mut config);
     asked.readonly_rootfs = true;
-    asked.masked_paths = vec!["/proc/keys".into()];
+    asked.masked_paths = ["/proc/keys", "/sys/firmware", "/sys/fs", "/no/such"].map(str::to_owned).to_vec();
     asked.readonly_paths = vec!["/proc/sys".into()];
     let id = node.run(&pod, config).await;
     assert_eq!(
         node.output(&id, "cat /etc/hostname /etc/resolv.conf; touch /data/x; ls /ro").await,
         "files\nnameserver 10.0.0.10\nx"
     );
-    for denied in ["touch /root/x", "touch /ro/y", "touch /proc/sys/kernel/x", "grep . /proc/keys"] {
+    for denied in [
+        "touch /root/x",
+        "touch /ro/y",
+        "touch /proc/sys/kernel/x",
+        "grep . /proc/keys",
+        "touch /sys/firmware/x",
+    ] {
         assert_ne!(node.exec(&id, &["sh", "-c", denied]).await.exit_code, 0, "{denied}");
     }
     assert!(shared.join("x").exists());
+    // Folders are hidden by one that is empty, not by a file system for each.
+    let hidden = "ls -A /sys/firmware /sys/fs | grep -v : | grep .; stat -c %d:%i /sys/firmware /sys/fs";
+    let empty = std::fs::metadata(node.config.run_dir.join("empty")).unwrap();
+    let number = format!("{}:{}", empty.dev(), empty.ino());
+    assert_eq!(node.output(&id, hidden).await, [number.as_str(); 2].join("\n"));
     // Shared memory is the pod's.
     let other = node.run(&pod, Node::shell("other", "sleep 100")).await;
     node.output(&id, "echo here > /dev/shm/note").await;

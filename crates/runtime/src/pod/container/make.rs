@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::failpoint;
 use cri::v1::security_profile::ProfileType;
-use cri::v1::{ContainerConfig, ContainerEventType, NamespaceMode};
+use cri::v1::{ContainerConfig, ContainerEventType, LinuxContainerSecurityContext, NamespaceMode};
 
 use super::start::program;
 use super::{Container, discard};
@@ -241,6 +242,7 @@ fn decide(
         seccomp_file,
         devices,
         edits,
+        hidden: hidden(core, sandbox, context)?,
     };
     let planned = plan::plan(&sandbox.config, config, &image_config, &core.machine, &around)?;
     let cwd = planned.spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/");
@@ -256,4 +258,26 @@ fn decide(
     let places = places.iter().map(|(place, source)| (*place, source.is_some_and(is_file)));
     rootfs::make_places(&root, places, owner).map_err(look())?;
     Ok(planned)
+}
+
+/// An empty folder, and which of the masked paths are folders that it can hide: those of the kernel's file systems, which
+/// are in the container as they are here. Programs of other makers do it their own way.
+fn hidden(
+    core: &Core,
+    sandbox: &Sandbox,
+    context: Option<&LinuxContainerSecurityContext>,
+) -> Result<(PathBuf, Vec<String>), PodError> {
+    let empty = core.config.run_dir.join("empty");
+    if program(core, sandbox).is_some() {
+        return Ok((empty, Vec::new()));
+    }
+    if let Err(error) = fs::DirBuilder::new().mode(0o555).create(&empty)
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(PodError::io(format!("making {}", empty.display()))(error));
+    }
+    let masked = context.iter().flat_map(|context| &context.masked_paths);
+    let folders = masked
+        .filter(|path| (path.starts_with("/proc/") || path.starts_with("/sys/")) && Path::new(path).is_dir());
+    Ok((empty, folders.cloned().collect()))
 }
