@@ -39,6 +39,7 @@ mod node_pods;
 mod node_pressure;
 mod node_refusals;
 mod node_settings;
+mod node_takeover;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
 mod peer_config;
 mod upstream;
