@@ -149,8 +149,11 @@ fn unmount_below(dir: &std::path::Path) -> Result<()> {
         .collect();
     found.sort_unstable();
     for path in found.into_iter().rev() {
-        nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH)
-            .with_context(|| format!("unmounting {path}"))?;
+        match nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
+            // What was shared with another of them has gone with it.
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(error) => return Err(error).with_context(|| format!("unmounting {path}")),
+        }
     }
     Ok(())
 }
