@@ -70,8 +70,9 @@ impl Down {
         let process = format!("runtime-{node}");
         if ProcessRecord::alive(&paths.process(&process)).is_none() {
             let cni = crate::cni::Cni::remembered(&paths.node(node))?.arguments();
+            let flags = crate::runtime_flags::RuntimeFlags::remembered(&paths.node(node))?.arguments();
             let mut arguments = vec!["node-runtime", "--name", &self.which.name, "--node", node];
-            arguments.extend(cni.iter().map(String::as_str));
+            arguments.extend(cni.iter().chain(&flags).map(String::as_str));
             if !paths.netns(node).exists() {
                 arguments.push("--host-network");
             }

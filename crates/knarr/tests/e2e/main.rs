@@ -29,6 +29,7 @@ mod kubectl_write;
 mod node_api;
 mod node_claims;
 mod node_claims_waiting;
+mod node_classes;
 mod node_containerd;
 mod node_cpus;
 mod node_devices;
