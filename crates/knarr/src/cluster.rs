@@ -37,6 +37,9 @@ pub struct Settings {
     /// Who connects pods of nodes on this machine.
     #[serde(default)]
     pub cni: crate::cni::Cni,
+    /// What runtimes of nodes on this machine are told beside that.
+    #[serde(default)]
+    pub runtime: crate::runtime_flags::RuntimeFlags,
     /// How many pods a node may have.
     #[serde(default = "max_pods")]
     pub max_pods: u32,

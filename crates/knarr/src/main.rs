@@ -16,6 +16,7 @@ mod kubelet_files;
 mod network;
 mod node;
 mod paths;
+mod runtime_flags;
 mod signer;
 
 use std::process::ExitCode;

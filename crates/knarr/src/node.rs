@@ -145,13 +145,20 @@ fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<
 ///
 /// # Errors
 /// What keeps it from running.
-pub async fn run_runtime(paths: &Paths, cluster: &str, node: &str, cni: &crate::cni::Cni) -> Result<()> {
+pub async fn run_runtime(
+    paths: &Paths,
+    cluster: &str,
+    node: &str,
+    (cni, flags): (&crate::cni::Cni, &crate::runtime_flags::RuntimeFlags),
+) -> Result<()> {
     let _alone = alone(&paths.process(&format!("runtime-{node}"))).await?;
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
     cni.remember(&paths.node(node))?;
     config.cni = cni.settings(None, config.root.join("cni"));
+    flags.remember(&paths.node(node))?;
+    flags.settle(&mut config);
     config.network = Arc::new(Network::new(addresses(paths, node))?);
     let shutdown = Shutdown::new();
     record(paths, &["runtime"], node, &format!("runtime-{node}"))?;

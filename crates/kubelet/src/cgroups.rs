@@ -29,6 +29,10 @@ const PERIOD: i64 = 100_000;
 /// The controllers that pods need.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "hugetlb", "io"];
 
+/// A hierarchy of version 1 without controllers. Upstream's kubelet takes a pod that has no group there for one whose
+/// containers have to be killed, when it takes over a node.
+const NAMED: &str = "name=systemd";
+
 /// Where the machine's hierarchies are mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
@@ -57,7 +61,7 @@ impl Cgroups {
                 (Some("cgroup2"), _) if at == Path::new("/sys/fs/cgroup") => found.unified = Some(at),
                 (Some("cgroup2"), _) => found.split.push((Vec::new(), at)),
                 (Some("cgroup"), Some(options)) => {
-                    let known = |option: &&str| CONTROLLERS.contains(option);
+                    let known = |option: &&str| CONTROLLERS.contains(option) || *option == NAMED;
                     let names = options.split(',').filter(known).map(str::to_owned).collect();
                     found.split.push((names, at));
                 }
@@ -303,7 +307,7 @@ mod tests {
             [
                 ("cpu".to_owned(), at("/sys/fs/cgroup/cpu,cpuacct")),
                 (String::new(), at("/sys/fs/cgroup/unified")),
-                (String::new(), at("/sys/fs/cgroup/systemd")),
+                (NAMED.to_owned(), at("/sys/fs/cgroup/systemd")),
             ]
         );
         let unified = Cgroups::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");

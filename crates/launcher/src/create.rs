@@ -13,6 +13,9 @@ use serde::Deserialize;
 use crate::link::{self, Link};
 use crate::program::{Program, Wanted};
 
+/// The console's socket in a bundle.
+pub const CONSOLE: &str = "console.sock";
+
 #[derive(Deserialize)]
 struct Input {
     id: String,
@@ -53,7 +56,7 @@ pub fn run(link: &Link) -> Result<(), Box<dyn Error>> {
         }
     }
     if let Some(program) = &input.program {
-        let console = if input.tty { Some(console_socket(&input.bundle)?) } else { None };
+        let console = if input.tty { Some(console_socket(&input.bundle)?.0) } else { None };
         return program.run(link, Wanted { id: &input.id, bundle: &input.bundle, console });
     }
     if let Some(lean) = &input.lean {
@@ -103,12 +106,11 @@ fn has_begun(name: &str) -> bool {
 fn console_socket(bundle: &Path) -> Result<(UnixListener, PathBuf), Box<dyn Error>> {
     #[expect(clippy::disallowed_methods, reason = "this process has one thread and one container")]
     std::env::set_current_dir(bundle)?;
-    let name = "console.sock";
-    match std::fs::remove_file(name) {
+    match std::fs::remove_file(CONSOLE) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    Ok((UnixListener::bind(name)?, bundle.join(name)))
+    Ok((UnixListener::bind(CONSOLE)?, bundle.join(CONSOLE)))
 }
 
 #[cfg(test)]

@@ -90,9 +90,16 @@ fn places(spec: &[u8], bundle: &Path) -> Option<Vec<Place>> {
     let pinned = spec.linux.namespaces.into_iter().filter_map(|namespace| namespace.path);
     let pinned = pinned.filter(|path| !path.starts_with("/proc"));
     places.extend(pinned.map(|path| Place { path, whole: false }));
-    places.sort_by_cached_key(|place| (place.path.components().count(), place.path.clone()));
-    // What is bound at several places comes along once.
-    places.dedup();
+    places.sort_by(|one, other| {
+        let depths = [one, other].map(|place| place.path.components().count());
+        depths[0].cmp(&depths[1]).then_with(|| one.path.cmp(&other.path))
+    });
+    // What a container sees at several places needs to come along once.
+    places.dedup_by(|next, kept| {
+        let is_same = next.path == kept.path;
+        kept.whole |= is_same && next.whole;
+        is_same
+    });
     Some(places)
 }
 
@@ -103,7 +110,9 @@ fn go(namespace: &Path, places: &[Place]) -> io::Result<()> {
     join(&there)?;
     let attached = unshare().and_then(|()| {
         let mut both = places.iter().zip(&trees);
-        both.try_for_each(|(place, tree)| attach(tree, &place.path))
+        both.try_for_each(|(place, tree)| {
+            attach(tree, &place.path).and_then(|()| keep_to_itself(&place.path))
+        })
     });
     if attached.is_err() {
         join(&here)?;
@@ -148,6 +157,16 @@ fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
     .map(drop)
 }
 
+/// A copy of what is shared is shared with it: what were mounted on the one would come to be on the other, too, and
+/// would stay there on the machine.
+fn keep_to_itself(path: &Path) -> io::Result<()> {
+    let path = text(path)?;
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    let nothing = std::ptr::null();
+    // SAFETY: the path ends with a NUL; the other pointers may be null where only the propagation changes.
+    check(unsafe { libc::mount(nothing, path.as_ptr(), nothing, flags, nothing.cast()) }.into()).map(drop)
+}
+
 fn join(namespace: &File) -> io::Result<()> {
     // SAFETY: touches no memory; this process has one thread.
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) }.into()).map(drop)
@@ -173,7 +192,7 @@ mod tests {
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/b", "source": "/data/deep/er/b", "options": ["rbind", "rprivate"]},
             {"destination": "/a", "source": "/data/a", "options": ["bind", "ro"]},
-            {"destination": "/again", "source": "/data/a", "options": ["bind"]}],
+            {"destination": "/c", "source": "/data/deep/er/b", "options": ["bind"]}],
             "linux": {"rootfsPropagation": "rprivate", "namespaces": [
             {"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}, {"type": "network", "path": "/run/net"}]}}"#;
         let expected = [

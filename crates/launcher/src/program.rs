@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use crate::create::CONSOLE;
 use crate::link::{self, Link};
 
 /// Which program.
@@ -25,7 +26,8 @@ pub struct Program {
 pub struct Wanted<'a> {
     pub id: &'a str,
     pub bundle: &'a Path,
-    pub console: Option<(UnixListener, PathBuf)>,
+    /// Listens at `console.sock` in this process's working directory.
+    pub console: Option<UnixListener>,
 }
 
 impl Program {
@@ -45,8 +47,9 @@ impl Program {
         let mut create = self.command(wanted);
         create.arg("create").arg("--bundle").arg(wanted.bundle).arg("--pid-file").arg(&pid_file);
         match &wanted.console {
-            Some((_, socket)) => {
-                create.arg("--console-socket").arg(socket);
+            // The folder's own path may be longer than a socket's address.
+            Some(_) => {
+                create.arg("--console-socket").arg(format!("/proc/{}/cwd/{CONSOLE}", std::process::id()));
             }
             None => {
                 create.stdin(link.stdio(0)?).stdout(link.stdio(1)?).stderr(link.stdio(2)?);
@@ -55,7 +58,7 @@ impl Program {
         self.finish(create.arg(wanted.id), wanted)?;
         let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse()?;
         let terminal: Option<OwnedFd> = match &wanted.console {
-            Some((listener, _)) => Some(link::receive_fd(listener.accept()?.0.as_raw_fd())?),
+            Some(listener) => Some(link::receive_fd(listener.accept()?.0.as_raw_fd())?),
             None => None,
         };
         link.ready(pid, link::start_time(Path::new("/proc"), pid)?, terminal.as_ref())?;

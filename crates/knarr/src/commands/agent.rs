@@ -38,6 +38,8 @@ pub struct Agent {
     #[command(flatten)]
     cni: crate::cni::Cni,
     #[command(flatten)]
+    runtime: crate::runtime_flags::RuntimeFlags,
+    #[command(flatten)]
     kubelet: crate::kubelet_files::KubeletFiles,
 }
 
@@ -147,7 +149,8 @@ impl Agent {
         let cni = self.cni.clone().or_conf_dir(std::path::Path::new(crate::cni::CONF_DIR)).arguments();
         let mut arguments =
             vec!["node-runtime", "--name", &self.which.name, "--node", name, "--host-network"];
-        arguments.extend(cni.iter().map(String::as_str));
+        let flags = self.runtime.absolute()?.arguments();
+        arguments.extend(cni.iter().chain(&flags).map(String::as_str));
         super::daemon::start(&paths.log(&process), &arguments, &paths.data).map(Some)
     }
 }

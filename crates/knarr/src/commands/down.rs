@@ -70,8 +70,9 @@ impl Down {
         let process = format!("runtime-{node}");
         if ProcessRecord::alive(&paths.process(&process)).is_none() {
             let cni = crate::cni::Cni::remembered(&paths.node(node))?.arguments();
+            let flags = crate::runtime_flags::RuntimeFlags::remembered(&paths.node(node))?.arguments();
             let mut arguments = vec!["node-runtime", "--name", &self.which.name, "--node", node];
-            arguments.extend(cni.iter().map(String::as_str));
+            arguments.extend(cni.iter().chain(&flags).map(String::as_str));
             if !paths.netns(node).exists() {
                 arguments.push("--host-network");
             }
@@ -149,8 +150,11 @@ fn unmount_below(dir: &std::path::Path) -> Result<()> {
         .collect();
     found.sort_unstable();
     for path in found.into_iter().rev() {
-        nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH)
-            .with_context(|| format!("unmounting {path}"))?;
+        match nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
+            // What was shared with another of them has gone with it.
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(error) => return Err(error).with_context(|| format!("unmounting {path}")),
+        }
     }
     Ok(())
 }

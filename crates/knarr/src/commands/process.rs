@@ -52,6 +52,8 @@ pub struct Node {
     host_network: bool,
     #[command(flatten)]
     cni: crate::cni::Cni,
+    #[command(flatten)]
+    runtime: crate::runtime_flags::RuntimeFlags,
 }
 
 fn settings(which: &Which) -> Result<(Paths, Settings)> {
@@ -106,6 +108,7 @@ impl Server {
             listen_all: true,
             dual_stack: self.dual_stack,
             cni: crate::cni::Cni::default(),
+            runtime: crate::runtime_flags::RuntimeFlags::default(),
             max_pods: self.max_pods,
             kubelet: crate::kubelet_files::KubeletFiles::default(),
         };
@@ -138,7 +141,8 @@ impl Node {
             node::enter(&paths, &self.node)?;
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(node::run_runtime(&paths, &self.which.name, &self.node, &self.cni))
+        let flags = (&self.cni, &self.runtime);
+        runtime.block_on(node::run_runtime(&paths, &self.which.name, &self.node, flags))
     }
 
     /// Runs kubelet, routes, Services and DNS of a node.

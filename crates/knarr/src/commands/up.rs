@@ -61,6 +61,8 @@ pub struct Up {
     #[command(flatten)]
     cni: crate::cni::Cni,
     #[command(flatten)]
+    runtime: crate::runtime_flags::RuntimeFlags,
+    #[command(flatten)]
     kubelet: KubeletFiles,
 }
 
@@ -126,6 +128,7 @@ impl Up {
             listen_all: false,
             dual_stack: self.dual_stack,
             cni: self.cni.clone(),
+            runtime: self.runtime.absolute()?,
             max_pods: self.max_pods,
             kubelet: self.kubelet.absolute()?,
         };
@@ -263,9 +266,9 @@ fn start_node_processes(paths: &Paths, settings: &Settings, children: &mut Child
             continue;
         }
         let mut arguments = vec![command, "--name", &settings.name, "--node", &node];
-        let cni = settings.cni.arguments();
+        let flags = [settings.cni.arguments(), settings.runtime.arguments()].concat();
         if command == "node-runtime" {
-            arguments.extend(cni.iter().map(String::as_str));
+            arguments.extend(flags.iter().map(String::as_str));
         }
         let child = daemon::start(&paths.log(&process), &arguments, &paths.data)?;
         children.insert(process, child);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use base::Shutdown;
 use clap::Args;
 
@@ -26,27 +26,13 @@ pub struct Runtime {
     /// The cgroup under which all pods are
     #[arg(long, default_value = "")]
     cgroup_parent: String,
-    /// A folder of HOST/hosts.toml files, as containerd's certs.d, which say who is asked for a registry's images
-    #[arg(long)]
-    registry_config_dir: Option<PathBuf>,
-    /// A registry, by host and port, that speaks plain HTTP; may be given several times
-    #[arg(long, value_name = "HOST")]
-    plain_http_registry: Vec<String>,
-    /// An OCI program, as runc or crun, for the pods of a RuntimeClass; may be given several times
-    #[arg(long, value_name = "NAME=PATH", value_parser = handler)]
-    runtime_handler: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    flags: crate::runtime_flags::RuntimeFlags,
     /// The range of pod addresses, where no kubelet tells it
     #[arg(long, value_name = "CIDR")]
     pod_cidr: Option<String>,
     #[command(flatten)]
     cni: crate::cni::Cni,
-}
-
-fn handler(text: &str) -> Result<(String, PathBuf)> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), path.into())),
-        _ => bail!("{text:?} is not NAME=/path/to/program"),
-    }
 }
 
 impl Runtime {
@@ -60,9 +46,7 @@ impl Runtime {
             config.socket = socket;
         }
         config.cgroup_parent = self.cgroup_parent;
-        config.handlers = self.runtime_handler.into_iter().collect();
-        config.registries.config_dir = self.registry_config_dir;
-        config.registries.plain_http = self.plain_http_registry;
+        self.flags.settle(&mut config);
         config.cni = self.cni.settings(Some(Path::new(crate::cni::CONF_DIR)), config.root.join("cni"));
         config.network = Arc::new(Network::new(self.state.join("addresses"))?);
         if let Some(cidr) = &self.pod_cidr {

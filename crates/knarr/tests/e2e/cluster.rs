@@ -93,6 +93,12 @@ impl Cluster {
         }
     }
 
+    /// Ends those kubelets; the nodes' own come back.
+    pub fn own_kubelets(&self) {
+        self.kubelets.take();
+        self.again();
+    }
+
     /// What a kubelet by itself is told, as the agent would be.
     fn told(&self) -> Told {
         let after = |name: &str| self.flags.iter().skip_while(|flag| *flag != name).nth(1).map(PathBuf::from);

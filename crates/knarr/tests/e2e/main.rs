@@ -29,6 +29,7 @@ mod kubectl_write;
 mod node_api;
 mod node_claims;
 mod node_claims_waiting;
+mod node_classes;
 mod node_containerd;
 mod node_cpus;
 mod node_devices;
@@ -39,6 +40,7 @@ mod node_pods;
 mod node_pressure;
 mod node_refusals;
 mod node_settings;
+mod node_takeover;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
 mod peer_config;
 mod upstream;

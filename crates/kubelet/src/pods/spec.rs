@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerRestartRule, EphemeralContainer, ObjectReference, Pod, PodSecurityContext, PodSpec,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::json;
 
 /// The shortest time that a container is given to stop of itself.
 pub const MINIMUM_GRACE: i64 = 2;
@@ -245,13 +246,35 @@ pub fn seconds(value: Option<i32>, default: u64) -> u64 {
     value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
 }
 
-/// A hash of what a running container cannot change: its name and image (FNV-1a, 32 bits).
+/// A hash of what a running container cannot change, its name and image: upstream's, so that a container goes on when
+/// another kubelet takes over its node (`HashContainer`: FNV-1a over what `%#v` makes of the bytes of a JSON object).
 pub fn hash(container: &Container) -> String {
     let image = container.image.as_deref().unwrap_or_default();
-    let hash = image
+    let json = json!({"image": image, "name": container.name}).to_string();
+    // Go writes these so that they do no harm in a page.
+    let json = json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
+    let bytes: Vec<String> = json.bytes().map(|byte| byte.to_string()).collect();
+    let hash = format!("([]uint8)[{}]", bytes.join(" "))
         .bytes()
-        .chain([0])
-        .chain(container.name.bytes())
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{hash:x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What upstream's `HashContainer` says of them (`k8s.io/apimachinery` v0.37).
+    #[test]
+    fn a_container_has_the_hash_that_upstreams_kubelet_gives_it() {
+        for (name, image, expected) in [
+            ("c", "busybox:test", "26241fe6"),
+            ("web", "nginx:1.27", "e220f96"),
+            ("x", "a<b&c>\"\\é", "668a3777"),
+        ] {
+            let container =
+                Container { name: name.into(), image: Some(image.into()), ..Container::default() };
+            assert_eq!(hash(&container), expected, "{name}");
+        }
+    }
 }

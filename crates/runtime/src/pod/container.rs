@@ -27,6 +27,7 @@ pub use ending::{remove, stop};
 pub use make::create;
 use start::program;
 pub use start::start;
+pub use status::spec;
 
 /// The runtime's own hold on a container's ends: output that its shim can no longer read stays
 /// readable, and stdin stays open.

@@ -198,8 +198,12 @@ impl RuntimeService for RuntimeCalls {
         if request.verbose {
             let state = sandbox.state();
             let netns = sandbox.netns().map(|path| path.display().to_string());
+            // There is no container of the sandbox's own; people look there for the namespace all the same.
+            let network = netns.as_ref().map(|path| serde_json::json!({"type": "network", "path": path}));
+            let namespaces = network.into_iter().collect::<Vec<_>>();
             info.insert("info".into(), serde_json::json!({
                 "pid": state.shim.map(|shim| shim.pid), "netns": netns, "cgroup": state.cgroup, "runtimeType": HANDLER,
+                "runtimeHandler": state.runtime_handler, "runtimeSpec": {"linux": {"namespaces": namespaces}},
             }).to_string());
         }
         Ok(Response::new(PodSandboxStatusResponse {
@@ -296,7 +300,10 @@ impl RuntimeService for RuntimeCalls {
         let mut info = HashMap::new();
         if request.verbose {
             let pid = container.process().map(|process| process.pid);
-            let text = serde_json::json!({"pid": pid, "sandboxID": container.sandbox, "cgroup": container.state().cgroup});
+            let spec = pod::container::spec(&container).await.map_err(pod_status)?;
+            let text = serde_json::json!({
+                "pid": pid, "sandboxID": container.sandbox, "cgroup": container.state().cgroup, "runtimeSpec": spec,
+            });
             info.insert("info".into(), text.to_string());
         }
         Ok(Response::new(ContainerStatusResponse { status: Some(container.status()), info }))

@@ -101,6 +101,40 @@ async fn file_systems_files_and_volumes() {
     node.finish().await;
 }
 
+/// On many machines every mount is shared with whoever copies it, so that what is mounted on the copy comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_container_sees_twice_is_not_mounted_on_the_machine() {
+    use nix::mount::{MsFlags, mount, umount};
+
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("twice")).await;
+    let volume = node.folder.path().join("volume");
+    std::fs::create_dir_all(volume.join("below")).unwrap();
+    let nothing: Option<&str> = None;
+    mount(Some(&volume), &volume, nothing, MsFlags::MS_BIND, nothing).unwrap();
+    mount(nothing, &volume, nothing, MsFlags::MS_SHARED, nothing).unwrap();
+    let mut config = Node::shell("c", "sleep 100");
+    let places = [("/one", volume.clone()), ("/two", volume.clone()), ("/below", volume.join("below"))];
+    config.mounts = places
+        .map(|(inside, path)| Mount {
+            container_path: inside.into(),
+            host_path: path.display().to_string(),
+            ..Mount::default()
+        })
+        .into();
+    let id = node.run(&pod, config).await;
+    assert_eq!(
+        node.output(&id, "touch /one/x /below/y; ls /two /two/below").await,
+        "/two:\nbelow\nx\n\n/two/below:\ny"
+    );
+    node.remove_pod(&pod).await;
+    let left: Vec<_> = node.mounts().into_iter().filter(|path| path.starts_with(&volume)).collect();
+    // One at the top of another is seen at the same place.
+    while umount(&volume.join("below")).is_ok() || umount(&volume).is_ok() {}
+    assert_eq!(left, [volume]);
+    node.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_set_changed_and_enforced() {
     let mut node = Node::new().await;

@@ -39,6 +39,11 @@ async fn works(program: &str) {
         .await
         .unwrap();
     assert_eq!(node.status(&id).await.exit_code, 3);
+    // Its terminal comes by a socket in a folder whose path is longer than a socket's address may be.
+    let terminal =
+        ContainerConfig { tty: true, ..Node::shell("terminal", "test -t 0 && echo a terminal; exit 4") };
+    let (code, text) = node.script(&pod, terminal).await;
+    assert_eq!((code, text.trim_end()), (4, "a terminal"));
     let wrong = node
         .create(&pod, ContainerConfig { command: vec!["/none".into()], ..Node::shell("wrong", "") })
         .await;

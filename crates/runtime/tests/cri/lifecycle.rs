@@ -195,3 +195,25 @@ async fn lists_and_statistics_and_the_runtimes_own_state() {
     assert_eq!(pods[0].linux.as_ref().unwrap().containers.len(), 1);
     node.finish().await;
 }
+
+/// People who look for a namespace or a mount find it where containerd tells of it: `crictl inspect`, `inspectp`.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_closer_is_told_what_was_asked_of_the_kernel() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("closer")).await;
+    let id = node.run(&pod, Node::shell("c", "sleep 1234")).await;
+    let info = |info: std::collections::HashMap<String, String>| {
+        serde_json::from_str::<serde_json::Value>(&info["info"]).unwrap()
+    };
+    let request = ContainerStatusRequest { container_id: id.clone(), verbose: true };
+    let told = info(node.runtime.container_status(request).await.unwrap().into_inner().info);
+    assert_eq!(told["runtimeSpec"]["process"]["args"], serde_json::json!(["sh", "-c", "sleep 1234"]));
+    let request = PodSandboxStatusRequest { pod_sandbox_id: pod.clone(), verbose: true };
+    let sandbox = info(node.runtime.pod_sandbox_status(request).await.unwrap().into_inner().info);
+    let namespace = &sandbox["runtimeSpec"]["linux"]["namespaces"][0];
+    assert_eq!(namespace["type"], "network");
+    let inside = std::fs::metadata(format!("/proc/{}/ns/net", told["pid"])).unwrap();
+    let pinned = std::fs::metadata(namespace["path"].as_str().unwrap()).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::ino(&inside), std::os::unix::fs::MetadataExt::ino(&pinned));
+    node.finish().await;
+}

@@ -5,8 +5,24 @@ use cri::v1::{
     LinuxContainerUser, Signal,
 };
 
-use super::Container;
+use std::io;
+
+use super::{Container, PodError};
+use crate::pod::blocking;
 use crate::state::{ContainerPhase, Exit};
+
+/// Its `config.json`, for whoever looks into it; nothing once it has been cleared away.
+pub async fn spec(container: &Container) -> Result<serde_json::Value, PodError> {
+    let path = container.run_folder.join("config.json");
+    blocking(move || match std::fs::read(path) {
+        Ok(text) => {
+            serde_json::from_slice(&text).map_err(|error| PodError::Invalid(format!("config.json: {error}")))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(serde_json::Value::Null),
+        Err(error) => Err(PodError::io("reading the container's config.json")(error)),
+    })
+    .await
+}
 
 impl Container {
     /// For `ContainerStatus`.
