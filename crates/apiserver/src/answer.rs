@@ -41,16 +41,18 @@ pub enum Include {
 }
 
 impl Include {
-    /// Reads the parameter.
+    /// Reads the parameter, of which only a table knows.
     ///
     /// # Errors
     /// 400 for another value.
-    pub fn read(param: Option<&str>) -> Result<Self> {
-        match param {
+    pub fn read(param: Option<&str>, shape: Shape) -> Result<Self> {
+        match param.filter(|_| shape == Shape::Table) {
             None | Some("" | "Metadata") => Ok(Self::Metadata),
             Some("None") => Ok(Self::None),
             Some("Object") => Ok(Self::Object),
-            Some(other) => Err(ApiError::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+            Some(other) => Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            ))),
         }
     }
 }
@@ -90,6 +92,22 @@ impl Writer<'_> {
                 .map_err(ApiError::internal);
         }
         schema::json::encode_into(&self.object(entry)?, out);
+        Ok(())
+    }
+
+    /// The JSON of an entry within a list: of built-in kinds it does not say its kind, which the list's tells.
+    fn item_json(&self, entry: &Entry, out: &mut Vec<u8>) -> Result<()> {
+        if !self.resource.is_builtin() {
+            return self.entry_json(entry, out);
+        }
+        if self.is_storage_version() && self.codec.storage.stored_as == StoredAs::Protobuf {
+            return schema::transcode::protobuf_to_json(&self.resource.ty, None, &entry.bytes, out)
+                .map_err(ApiError::internal);
+        }
+        let mut object = self.object(entry)?;
+        object.remove("apiVersion");
+        object.remove("kind");
+        schema::json::encode_into(&object, out);
         Ok(())
     }
 
@@ -202,7 +220,7 @@ impl Writer<'_> {
                     if index > 0 {
                         out.push(b',');
                     }
-                    self.entry_json(entry, &mut out)?;
+                    self.item_json(entry, &mut out)?;
                 }
                 out.extend_from_slice(b"]}");
                 out
@@ -216,7 +234,19 @@ impl Writer<'_> {
         let columns = self.columns();
         let mut rows = Vec::with_capacity(objects.len());
         for object in objects {
-            rows.push(serde_json::json!({"cells": self.cells(object), "object": self.included(object)?}));
+            let mut row = serde_json::json!({"cells": self.cells(object)});
+            if let Some(map) = row.as_object_mut() {
+                if let (true, Some(told)) = (self.resource.is_builtin(), kinds::completed(object)) {
+                    map.insert(
+                        "conditions".to_owned(),
+                        serde_json::json!([{
+                            "type": "Completed", "status": "True", "reason": told.0, "message": told.1,
+                        }]),
+                    );
+                }
+                map.insert("object".to_owned(), self.included(object)?);
+            }
+            rows.push(row);
         }
         let mut metadata = serde_json::json!({"resourceVersion": meta.resource_version});
         if let Some(map) = metadata.as_object_mut() {

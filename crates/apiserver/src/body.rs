@@ -5,6 +5,7 @@ use http::{Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
+use crate::negotiate::Encoding;
 use crate::status::{ApiError, Result};
 
 /// What can go wrong while a body is read or written.
@@ -59,16 +60,21 @@ pub fn text(code: u16, text: impl Into<String>) -> Response<Body> {
 }
 
 /// The answer that a Status is: JSON or, for clients that ask for it, protobuf.
-pub fn status(code: u16, json: Vec<u8>, protobuf: bool) -> Response<Body> {
-    match protobuf.then(|| status_protobuf(&json)).flatten() {
-        Some(bytes) => respond(code, "application/vnd.kubernetes.protobuf", bytes),
-        None => respond(code, "application/json", json),
+pub fn status(code: u16, json: Vec<u8>, encoding: Encoding) -> Response<Body> {
+    let encoded = match encoding {
+        Encoding::Protobuf => status_protobuf(&json),
+        Encoding::Yaml => schema::yaml::from_json(&json).ok(),
+        Encoding::Json => None,
+    };
+    match encoded {
+        Some(bytes) => respond(code, encoding.media_type(), bytes),
+        None => respond(code, Encoding::Json.media_type(), json),
     }
 }
 
 /// The answer of a refused request.
-pub fn error(error: &ApiError, protobuf: bool) -> Response<Body> {
-    let mut response = status(error.code, error.to_json(), protobuf);
+pub fn error(error: &ApiError, encoding: Encoding) -> Response<Body> {
+    let mut response = status(error.code, error.to_json(), encoding);
     let retry = error.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     if retry > 0 && matches!(error.code, 429 | 503 | 504) {
         response.headers_mut().insert(header::RETRY_AFTER, retry.into());

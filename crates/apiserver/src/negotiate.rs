@@ -80,10 +80,39 @@ pub fn accept(headers: &HeaderMap, shapes: bool) -> Result<Output> {
     else {
         return Ok(Output { encoding: Encoding::Json, shape: Shape::Object });
     };
-    accept
-        .split(',')
-        .find_map(|clause| one(clause, shapes))
-        .ok_or_else(|| ApiError::not_acceptable(&ACCEPTED))
+    let mut clauses: Vec<&str> = accept.split(',').collect();
+    // What is liked best comes first; of equals, what is named first.
+    clauses.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+    clauses.into_iter().find_map(|clause| one(clause, shapes)).ok_or_else(|| refused(&clauses_of(accept)))
+}
+
+/// How much a client likes a media type (RFC 9110, 12.4.2).
+fn quality(clause: &str) -> f32 {
+    let given = clause.split(';').find_map(|part| part.trim().strip_prefix("q=")?.parse().ok());
+    given.unwrap_or(1.0)
+}
+
+fn clauses_of(accept: &str) -> Vec<&str> {
+    accept.split(',').filter_map(|clause| clause.split(';').next()).map(str::trim).collect()
+}
+
+/// 406. Of media types that nothing writes upstream's router says it, of parameters that nothing fits the API.
+fn refused(media_types: &[&str]) -> ApiError {
+    match media_types.iter().any(|media_type| ACCEPTED.contains(media_type)) {
+        true => ApiError::not_acceptable(&ACCEPTED),
+        false => {
+            let mut error = ApiError::with_code(
+                406,
+                "NotAcceptable",
+                format!(
+                    "406: Not Acceptable\n\nAvailable representations: {}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+                    ACCEPTED.join(", ")
+                ),
+            );
+            error.details = Some(Box::default());
+            error
+        }
+    }
 }
 
 fn one(clause: &str, shapes: bool) -> Option<Output> {
@@ -95,6 +124,7 @@ fn one(clause: &str, shapes: bool) -> Option<Output> {
         _ => return None,
     };
     let mut shape = Shape::Object;
+    let (mut group_said, mut version_said) = (false, false);
     for part in parts {
         match part.split_once('=') {
             Some(("as", "Table")) => shape = Shape::Table,
@@ -104,8 +134,13 @@ fn one(clause: &str, shapes: bool) -> Option<Output> {
             Some(("as", _)) => return None,
             Some(("g", group)) if group != "meta.k8s.io" => return None,
             Some(("v", version)) if version != "v1" => return None,
+            Some(("g", _)) => group_said = true,
+            Some(("v", _)) => version_said = true,
             _ => {}
         }
+    }
+    if shape != Shape::Object && !(group_said && version_said) {
+        return None;
     }
     // A Table is only given where objects are read or written, and never in protobuf.
     if (shape != Shape::Object && !shapes) || (shape == Shape::Table && encoding == Encoding::Protobuf) {
@@ -114,9 +149,9 @@ fn one(clause: &str, shapes: bool) -> Option<Output> {
     Some(Output { encoding, shape })
 }
 
-fn media_type(headers: &HeaderMap) -> &str {
+fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim()
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Reads the `Content-Type` of an object; none means JSON.
@@ -124,7 +159,7 @@ fn media_type(headers: &HeaderMap) -> &str {
 /// # Errors
 /// 415 for what is none of ours.
 pub fn content(headers: &HeaderMap) -> Result<Encoding> {
-    match media_type(headers) {
+    match media_type(headers).as_str() {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
         "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
@@ -135,20 +170,17 @@ pub fn content(headers: &HeaderMap) -> Result<Encoding> {
 /// Reads the `Content-Type` of a patch.
 ///
 /// # Errors
-/// 415, naming the patch types that there are.
+/// 415, as upstream's router says it.
 pub fn patch_type(headers: &HeaderMap, strategic: bool) -> Result<PatchType> {
-    match media_type(headers) {
+    match media_type(headers).as_str() {
         "application/json-patch+json" => Ok(PatchType::Json),
         "application/merge-patch+json" => Ok(PatchType::Merge),
         "application/strategic-merge-patch+json" if strategic => Ok(PatchType::StrategicMerge),
         "application/apply-patch+yaml" => Ok(PatchType::Apply),
         _ => {
-            let mut accepted = vec!["application/json-patch+json", "application/merge-patch+json"];
-            if strategic {
-                accepted.push("application/strategic-merge-patch+json");
-            }
-            accepted.push("application/apply-patch+yaml");
-            Err(ApiError::unsupported_media_type(&accepted))
+            let mut error = ApiError::with_code(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+            error.details = Some(Box::default());
+            Err(error)
         }
     }
 }
@@ -177,5 +209,10 @@ mod tests {
         );
         assert_eq!(accepting("application/cbor, */*"), Some((Encoding::Json, Shape::Object)));
         assert_eq!(accepting("text/html"), None);
+        assert_eq!(accepting("application/json;as=Table"), None);
+        assert_eq!(
+            accepting("application/json;q=0.1,application/yaml"),
+            Some((Encoding::Yaml, Shape::Object))
+        );
     }
 }

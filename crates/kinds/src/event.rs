@@ -32,26 +32,7 @@ pub(crate) const CORE: Rules = Rules {
         Column { name: "Name", ty: "string", format: "name", priority: 1 },
     ],
     cells: event_cells,
-    selectable: &[
-        ("involvedObject.kind", |object| edit::get(object, &["involvedObject", "kind"]).to_owned()),
-        ("involvedObject.namespace", |object| edit::get(object, &["involvedObject", "namespace"]).to_owned()),
-        ("involvedObject.name", |object| edit::get(object, &["involvedObject", "name"]).to_owned()),
-        ("involvedObject.uid", |object| edit::get(object, &["involvedObject", "uid"]).to_owned()),
-        ("involvedObject.apiVersion", |object| {
-            edit::get(object, &["involvedObject", "apiVersion"]).to_owned()
-        }),
-        ("involvedObject.resourceVersion", |object| {
-            edit::get(object, &["involvedObject", "resourceVersion"]).to_owned()
-        }),
-        ("involvedObject.fieldPath", |object| edit::get(object, &["involvedObject", "fieldPath"]).to_owned()),
-        ("reason", |object| edit::get(object, &["reason"]).to_owned()),
-        ("reportingComponent", |object| edit::get(object, &["reportingComponent"]).to_owned()),
-        ("source", |object| match edit::get(object, &["source", "component"]) {
-            "" => edit::get(object, &["reportingComponent"]).to_owned(),
-            source => source.to_owned(),
-        }),
-        ("type", |object| edit::get(object, &["type"]).to_owned()),
-    ],
+    selectable: &SELECTABLE,
     ..GENERIC
 };
 
@@ -65,20 +46,80 @@ fn event_cells(event: &Object, now: i64) -> Vec<Cell> {
     if !edit::get(event, &["involvedObject", "name"]).is_empty() {
         object = format!("{object}/{}", edit::get(event, &["involvedObject", "name"]));
     }
-    let source = [text(&["source", "component"]), text(&["source", "host"])];
-    let source: Vec<String> = source.into_iter().filter(|part| !part.is_empty()).collect();
+    let source = source(
+        [edit::get(event, &["source", "component"]), edit::get(event, &["reportingComponent"])],
+        [edit::get(event, &["source", "host"]), edit::get(event, &["reportingInstance"])],
+    );
     vec![
         since(&[&["series", "lastObservedTime"], &["lastTimestamp"], &["eventTime"]]),
         Cell::Text(text(&["type"])),
         Cell::Text(text(&["reason"])),
         Cell::Text(object),
         Cell::Text(text(&["involvedObject", "fieldPath"])),
-        Cell::Text(source.join(", ")),
+        Cell::Text(source),
         Cell::Text(text(&["message"]).trim().to_owned()),
         since(&[&["firstTimestamp"], &["eventTime"]]),
-        Cell::Int(event.int_at(&["count"]).unwrap_or(1)),
+        count(event, "count"),
         Cell::Text(event.name().to_owned()),
     ]
+}
+
+/// Who tells of something and where; of each the first that is said.
+fn source(component: [&str; 2], instance: [&str; 2]) -> String {
+    let first =
+        |texts: [&str; 2]| texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default().to_owned();
+    match (first(component), first(instance)) {
+        (component, instance) if instance.is_empty() => component,
+        (component, instance) => format!("{component}, {instance}"),
+    }
+}
+
+/// How often it was seen: a series counts, and what does not count was seen once.
+fn count(event: &Object, field: &str) -> Cell {
+    let counted = match event.struct_at(&["series"]) {
+        Some(_) => event.int_at(&["series", "count"]).unwrap_or_default(),
+        None => event.int_at(&[field]).filter(|count| *count != 0).unwrap_or(1),
+    };
+    Cell::Int(counted)
+}
+
+type Selectable = (&'static str, fn(&Object) -> String);
+
+/// What events are selected by, read off how they are stored.
+const SELECTABLE: [Selectable; 11] = [
+    ("involvedObject.kind", |event| of_object(event, "kind")),
+    ("involvedObject.namespace", |event| of_object(event, "namespace")),
+    ("involvedObject.name", |event| of_object(event, "name")),
+    ("involvedObject.uid", |event| of_object(event, "uid")),
+    ("involvedObject.apiVersion", |event| of_object(event, "apiVersion")),
+    ("involvedObject.resourceVersion", |event| of_object(event, "resourceVersion")),
+    ("involvedObject.fieldPath", |event| of_object(event, "fieldPath")),
+    ("reason", |event| edit::get(event, &["reason"]).to_owned()),
+    ("reportingComponent", |event| edit::get(event, &["reportingComponent"]).to_owned()),
+    ("source", |event| match edit::get(event, &["source", "component"]) {
+        "" => edit::get(event, &["reportingComponent"]).to_owned(),
+        source => source.to_owned(),
+    }),
+    ("type", |event| edit::get(event, &["type"]).to_owned()),
+];
+
+/// The same under the names of the newer group, in the same order: both lie in one cache. It has no name for the source.
+const SELECTABLE_OWN: [Selectable; 11] = [
+    ("regarding.kind", SELECTABLE[0].1),
+    ("regarding.namespace", SELECTABLE[1].1),
+    ("regarding.name", SELECTABLE[2].1),
+    ("regarding.uid", SELECTABLE[3].1),
+    ("regarding.apiVersion", SELECTABLE[4].1),
+    ("regarding.resourceVersion", SELECTABLE[5].1),
+    ("regarding.fieldPath", SELECTABLE[6].1),
+    ("reason", SELECTABLE[7].1),
+    ("reportingController", SELECTABLE[8].1),
+    ("", SELECTABLE[9].1),
+    ("type", SELECTABLE[10].1),
+];
+
+fn of_object(event: &Object, field: &str) -> String {
+    edit::get(event, &["involvedObject", field]).to_owned()
 }
 
 /// What the two groups call the same.
@@ -116,25 +157,27 @@ pub(crate) const OWN: Rules = Rules {
         if !text(&["regarding", "name"]).is_empty() {
             object = format!("{object}/{}", text(&["regarding", "name"]));
         }
-        let component = match text(&["deprecatedSource", "component"]) {
-            component if component.is_empty() => text(&["reportingController"]),
-            component => component,
-        };
-        let source = [component, text(&["deprecatedSource", "host"])];
-        let source: Vec<String> = source.into_iter().filter(|part| !part.is_empty()).collect();
+        let source = source(
+            [
+                edit::get(event, &["deprecatedSource", "component"]),
+                edit::get(event, &["reportingController"]),
+            ],
+            [edit::get(event, &["deprecatedSource", "host"]), edit::get(event, &["reportingInstance"])],
+        );
         vec![
             since(&[&["series", "lastObservedTime"], &["deprecatedLastTimestamp"], &["eventTime"]]),
             Cell::Text(text(&["type"])),
             Cell::Text(text(&["reason"])),
             Cell::Text(object),
             Cell::Text(text(&["regarding", "fieldPath"])),
-            Cell::Text(source.join(", ")),
+            Cell::Text(source),
             Cell::Text(text(&["note"]).trim().to_owned()),
             since(&[&["deprecatedFirstTimestamp"], &["eventTime"]]),
-            Cell::Int(event.int_at(&["deprecatedCount"]).unwrap_or(1)),
+            count(event, "deprecatedCount"),
             Cell::Text(event.name().to_owned()),
         ]
     },
+    selectable: &SELECTABLE_OWN,
     ..GENERIC
 };
 

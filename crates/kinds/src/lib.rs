@@ -27,6 +27,7 @@ mod storage;
 mod table;
 mod workload;
 
+pub use pod::completed;
 pub use rules::{
     Cell, Column, Creator, GENERIC, Part, Rules, custom_prepare_create, custom_prepare_update,
     custom_prepare_whole, generic_prepare_create, generic_prepare_update, rules,

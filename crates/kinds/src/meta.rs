@@ -64,7 +64,7 @@ fn finalizers(object: &Object, path: &Path, errors: &mut Errors) {
     }
     if finalizers.contains(&ORPHAN) && finalizers.contains(&FOREGROUND) {
         let shown: Vec<_> = finalizers.iter().map(|name| format!("{name:?}")).collect();
-        let why = format!("finalizer {FOREGROUND} and {ORPHAN} cannot be both set");
+        let why = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
         errors.invalid(path, Json(format!("[{}]", shown.join(","))), why);
     }
 }
@@ -103,9 +103,11 @@ pub fn validate_update(new: &Object, old: &Object, errors: &mut Errors) {
     if new.generation() < old.generation() {
         errors.invalid(&path.child("generation"), new.generation(), "must not be decremented");
     }
-    for (field, new, old) in
-        [("name", new.name(), old.name()), ("namespace", new.namespace(), old.namespace())]
-    {
+    for (field, new, old) in [
+        ("name", new.name(), old.name()),
+        ("namespace", new.namespace(), old.namespace()),
+        ("uid", new.uid(), old.uid()),
+    ] {
         if new != old {
             errors.invalid(&path.child(field), new, "field is immutable");
         }

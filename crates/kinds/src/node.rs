@@ -92,7 +92,10 @@ fn node_cells(node: &Object, now: i64) -> Vec<Cell> {
         Cell::Text(address("InternalIP")),
         Cell::Text(address("ExternalIP")),
         Cell::Text(info("osImage")),
-        Cell::Text(info("kernelVersion")),
+        Cell::Text(match edit::get(node, &["status", "nodeInfo", "architecture"]) {
+            "" => info("kernelVersion"),
+            architecture => format!("{} ({architecture})", info("kernelVersion")),
+        }),
         Cell::Text(info("containerRuntimeVersion")),
     ]
 }

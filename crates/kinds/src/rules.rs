@@ -120,6 +120,7 @@ fn own_rules(group: &str, kind: &str) -> Rules {
         ("storage.k8s.io", "StorageClass") => crate::storage::CLASS,
         ("networking.k8s.io", "NetworkPolicy") => crate::storage::NETWORK_POLICY,
         ("autoscaling", "HorizontalPodAutoscaler") => crate::storage::AUTOSCALER,
+        ("", "ReplicationController") => crate::workload::REPLICATION_CONTROLLER,
         ("apps", "Deployment") => crate::workload::DEPLOYMENT,
         ("apps", "ReplicaSet") => crate::workload::REPLICA_SET,
         ("apps", "StatefulSet") => crate::workload::STATEFUL_SET,
@@ -196,9 +197,7 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
         }
         Part::Status => {
             let status = new.remove("status");
-            let managed = new.metadata().get("managedFields").cloned();
-            let annotations = new.metadata().get("annotations").cloned();
-            let labels = new.metadata().get("labels").cloned();
+            let metadata = new.metadata().clone();
             let version = new.resource_version().to_owned();
             *new = old.clone();
             // One that says nothing is an empty one: what was there is gone.
@@ -210,12 +209,37 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
                     new.remove("status");
                 }
             }
-            let _ = (annotations, labels);
             new.set_resource_version(&version);
-            if let Some(managed) = managed {
-                new.metadata_mut().set("managedFields", managed);
+            let kept = metadata_of_status(new);
+            for &field in kept.iter().chain(&["managedFields"]) {
+                match metadata.get(field).cloned() {
+                    Some(value) => {
+                        new.metadata_mut().set(field, value);
+                    }
+                    None if field != "managedFields" => {
+                        new.metadata_mut().remove(field);
+                    }
+                    None => {}
+                }
             }
         }
+    }
+}
+
+/// The metadata that a write of an object's status changes as well: the older kinds' strategies keep what it says.
+fn metadata_of_status(object: &Object) -> &'static [&'static str] {
+    const ALL: &[&str] = &["annotations", "finalizers", "ownerReferences", "labels"];
+    let name = &object.ty().name;
+    let Some((group, kind)) = name.strip_prefix("io.k8s.api.").and_then(|name| name.split_once('.')) else {
+        return &[];
+    };
+    match (group, kind.rsplit('.').next().unwrap_or_default()) {
+        ("apps", "Deployment") => &["annotations", "finalizers", "ownerReferences"],
+        ("apps" | "autoscaling" | "batch" | "core", _)
+        | ("networking", "Ingress")
+        | ("policy", "PodDisruptionBudget")
+        | ("certificates", "CertificateSigningRequest") => ALL,
+        _ => &[],
     }
 }
 

@@ -143,6 +143,7 @@ pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<Strin
     node::restriction(attempt, Some(object))?;
     limit_ranger::validate(attempt, object)?;
     pod::validate(attempt, object)?;
+    runtime_class::validate(attempt, object)?;
     pod_security::validate(attempt, object, warnings)?;
     escalation::validate(attempt, object)?;
     certificates::validate(attempt, object)?;

@@ -34,9 +34,6 @@ pub fn mutate(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
     if has_overhead && given.is_some_and(|given| !given.is_empty() && Some(given) != overhead) {
         return refuse("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead");
     }
-    if !has_overhead && given.is_some() {
-        return refuse("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead");
-    }
     let Some(spec) = pod.struct_mut("spec") else { return Ok(()) };
     if let Some(overhead) = overhead {
         spec.set("overhead", Value::Map(overhead.clone()));
@@ -55,6 +52,25 @@ pub fn mutate(attempt: &Attempt<'_>, pod: &mut Object) -> Result<()> {
         spec.set("tolerations", Value::List(merged(all)));
     }
     Ok(())
+}
+
+/// Refuses a new pod that says it costs more than itself, and is of no class that does: when all else is right.
+///
+/// # Errors
+/// 403.
+pub fn validate(attempt: &Attempt<'_>, pod: &Object) -> Result<()> {
+    if !is_new_pod(attempt) || pod.at(&["spec", "overhead"]).is_none() {
+        return Ok(());
+    }
+    let class = match pod.str_at(&["spec", "runtimeClassName"]) {
+        None | Some("") => None,
+        Some(class) => attempt.read("node.k8s.io", "runtimeclasses", class)?,
+    };
+    if class.is_some_and(|class| class.get("overhead").is_some()) {
+        return Ok(());
+    }
+    let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+    Err(ApiError::forbidden("", "pods", pod.name(), why))
 }
 
 /// Adds to the node selector of a pod; the conflict where it selects otherwise.

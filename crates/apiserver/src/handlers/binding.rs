@@ -21,7 +21,7 @@ const KIND: (&str, &str, &str) = ("", "v1", "Binding");
 /// 409 when the pod has a node, is going or is held back.
 pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let (binding, warnings) = read_other(call, body, KIND).await?;
-    bind(call, &binding).await?;
+    bind(call, &binding).await.map_err(|error| error.warned(warnings.clone()))?;
     Ok(done(call, &warnings))
 }
 

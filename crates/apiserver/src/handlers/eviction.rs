@@ -30,8 +30,7 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     if eviction.name() != call.authorized.info().name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
-    let json = eviction.get("deleteOptions").and_then(Value::as_struct).map(schema::json::encode);
-    let options = DeleteOptions::read(call.authorized.info(), &json.unwrap_or_default(), false)?;
+    let options = DeleteOptions::of(eviction.get("deleteOptions").and_then(Value::as_struct))?;
     let mut write = call.write_options("CreateOptions")?;
     write.dry_run |= options.dry_run;
     let mut taken = false;

@@ -22,8 +22,7 @@ use crate::status::{ApiError, Result};
 pub async fn handle(call: &Call<'_>, connection: ConnectionParts, _body: Body) -> Result<Response<Body>> {
     let info = call.authorized.info();
     if call.resource.plural != "pods" {
-        let path = info.resource_path();
-        return Err(ApiError::method_not_allowed(&call.resource.group, &path, info.verb));
+        return Err(ApiError::wrong_method());
     }
     let entry = get::entry(call.core, call.authorized, call.resource).await?;
     let (codec, _) = call.core.codec(call.resource)?;

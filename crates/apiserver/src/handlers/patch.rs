@@ -77,11 +77,18 @@ const APPLIED: [&str; 3] =
 fn refused(error: &PatchError, language: PatchType, old: &Object, patch: &[u8]) -> ApiError {
     match error {
         PatchError::Malformed(why) => ApiError::bad_request(why.clone()),
-        PatchError::TestFailed(_) | PatchError::Unprocessable(_) => ApiError::with_code(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {error}"),
-        ),
+        // What exactly, upstream keeps to itself.
+        PatchError::TestFailed(_) | PatchError::Unprocessable(_) => {
+            let why = "the server rejected our request due to an error in our request";
+            let mut error = ApiError::with_code(422, "Invalid", why);
+            error.details = Some(Box::default());
+            error
+        }
+        PatchError::TooManyOperations { .. } => {
+            let why = format!("Request entity too large: {error}");
+            ApiError::with_code(413, "RequestEntityTooLarge", why)
+        }
+        PatchError::Merge(why) => ApiError::with_code(500, "", why.clone()),
         PatchError::Decode(error) => unfit(language, old, patch, &error.to_string()),
         other => ApiError::bad_request(other.to_string()),
     }

@@ -11,6 +11,7 @@ use schema::Object;
 use super::patch;
 use crate::answer::{Include, Writer};
 use crate::body::{self, Body};
+use crate::codec::Codec;
 use crate::core::Core;
 use crate::negotiate::{self, Encoding};
 use crate::options::{DeleteOptions, FieldValidation, WriteOptions};
@@ -20,7 +21,7 @@ use crate::registry::Resource;
 use crate::status::{ApiError, Result};
 use crate::warning;
 use crate::write::delete::Deletion;
-use crate::write::{WriteContext, create, decode, delete, update};
+use crate::write::{WriteContext, create, decode, delete, prepare, update};
 
 /// A request on a resource, authorized.
 pub struct Call<'a> {
@@ -43,8 +44,8 @@ impl Call<'_> {
     /// An answer that is a Status, in the encoding that the client asked for.
     pub fn status(&self, code: u16, status: &serde_json::Value) -> Response<Body> {
         let output = negotiate::accept(&self.parts.headers, true);
-        let protobuf = output.is_ok_and(|output| output.encoding == Encoding::Protobuf);
-        body::status(code, status.to_string().into_bytes(), protobuf)
+        let encoding = output.map_or(Encoding::Json, |output| output.encoding);
+        body::status(code, status.to_string().into_bytes(), encoding)
     }
 
     /// The options of a write.
@@ -68,7 +69,7 @@ impl Call<'_> {
 pub async fn handle(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let info = call.authorized.info();
     if !call.resource.allows(info.verb) {
-        return Err(ApiError::method_not_allowed(&call.resource.group, &call.resource.plural, info.verb));
+        return Err(ApiError::wrong_method());
     }
     match info.verb {
         "get" => answer_get(call).await,
@@ -96,13 +97,7 @@ async fn answer_get(call: &Call<'_>) -> Result<Response<Body>> {
 
 async fn answer_list(call: &Call<'_>) -> Result<Response<Body>> {
     let (codec, _) = call.core.codec(call.resource)?;
-    let writer = Writer {
-        resource: call.resource,
-        codec: &codec,
-        output: negotiate::accept(&call.parts.headers, true)?,
-        now: call.core.clock.now().as_second(),
-        include: Include::read(call.authorized.info().param("includeObject"))?,
-    };
+    let writer = writer(call, &codec)?;
     list::list(call.core, call.authorized, call.resource, &writer).await
 }
 
@@ -111,12 +106,17 @@ fn with_writer(
     write: impl FnOnce(&Writer<'_>) -> Result<Response<Body>>,
 ) -> Result<Response<Body>> {
     let (codec, _) = call.core.codec(call.resource)?;
-    write(&Writer {
+    write(&writer(call, &codec)?)
+}
+
+fn writer<'w>(call: &'w Call<'_>, codec: &'w Codec) -> Result<Writer<'w>> {
+    let output = negotiate::accept(&call.parts.headers, true)?;
+    Ok(Writer {
         resource: call.resource,
-        codec: &codec,
-        output: negotiate::accept(&call.parts.headers, true)?,
+        codec,
+        output,
         now: call.core.clock.now().as_second(),
-        include: Include::read(call.authorized.info().param("includeObject"))?,
+        include: Include::read(call.authorized.info().param("includeObject"), output.shape)?,
     })
 }
 
@@ -169,9 +169,16 @@ async fn answer_create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
 pub async fn answer_update(call: &Call<'_>, body: Body, part: Part) -> Result<Response<Body>> {
     let options = call.write_options("UpdateOptions")?;
     let decoded = read_object(call, body, options.field_validation).await?;
-    let (object, warnings) = decoded.into_parts();
+    let (mut object, mut warnings) = decoded.into_parts();
+    let twice = prepare::dedup_owners(&mut object);
+    if !twice.is_empty() {
+        warnings.push(prepare::owners_warning(&twice, false));
+    }
+    same_name(&object, &call.authorized.info().name).map_err(|error| error.warned(warnings.clone()))?;
     let blind = matches!(object.resource_version(), "" | "0") && !call.resource.may_be_replaced_blindly();
+    let context = call.context(&options);
     let mut mutate = |old: &Object| {
+        prepare::same_uid(&context, &object, old)?;
         if blind {
             let mut errors = kinds::field::Errors::new();
             let path = kinds::field::Path::new("metadata").child("resourceVersion");
@@ -181,8 +188,26 @@ pub async fn answer_update(call: &Call<'_>, body: Body, part: Part) -> Result<Re
         }
         Ok(decode::Decoded::from_patch(object.clone(), warnings.clone()))
     };
-    let (committed, warnings) = update::update(&call.context(&options), part, &mut mutate).await?;
+    let (committed, warnings) = update::update(&context, part, &mut mutate).await?;
     answer_object(call, &committed.object, 200, &warnings)
+}
+
+/// Whether an object that replaces another one has its name.
+///
+/// # Errors
+/// 400 when it has not.
+pub fn same_name(object: &Object, wanted: &str) -> Result<()> {
+    let name = object.name();
+    if name.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if name == wanted {
+        return Ok(());
+    }
+    let why = format!("the name of the object ({name}) does not match the name on the URL ({wanted})");
+    Err(ApiError::bad_request(why))
 }
 
 /// Patches an object or a part of it.
@@ -199,16 +224,17 @@ pub async fn answer_patch(call: &Call<'_>, body: Body, part: Part) -> Result<Res
 
 async fn delete_options(call: &Call<'_>, body: Body) -> Result<(DeleteOptions, WriteOptions)> {
     let bytes: Bytes = body::read(body).await?;
-    let protobuf = negotiate::content(&call.parts.headers)? == Encoding::Protobuf;
-    let options = DeleteOptions::read(call.authorized.info(), &bytes, protobuf)?;
-    let mut write = call.write_options("DeleteOptions")?;
-    write.dry_run |= options.dry_run;
+    // Of what no body is nobody asks.
+    let encoding = if bytes.is_empty() { Encoding::Json } else { negotiate::content(&call.parts.headers)? };
+    let options = DeleteOptions::read(call.authorized.info(), &bytes, encoding)?;
+    let write = WriteOptions::of_deletion(&options, call.header(http::header::USER_AGENT));
     Ok((options, write))
 }
 
 async fn answer_delete(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let (options, write) = delete_options(call, body).await?;
-    let (deletion, warnings) = delete::delete(&call.context(&write), &options).await?;
+    let (deletion, mut warnings) = delete::delete(&call.context(&write), &options).await?;
+    warnings.splice(0..0, of_jobs(call.resource, &options));
     match deletion {
         Deletion::Marked(object) => answer_object(call, &object, 200, &warnings),
         Deletion::Gone(object) if returns_object(call.resource) => {
@@ -222,20 +248,32 @@ async fn answer_delete(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     }
 }
 
+/// Whoever deletes a job and does not say what becomes of its pods may not expect that they stay.
+fn of_jobs(resource: &Resource, options: &DeleteOptions) -> Option<String> {
+    let stay = resource.group == "batch" && resource.plural == "jobs" && options.propagation.is_none();
+    stay.then(|| PRESERVED.to_owned())
+}
+
+const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// Kinds whose deletion upstream answers with the object rather than with a Status.
 fn returns_object(resource: &Resource) -> bool {
-    const CORE: [&str; 9] = [
-        "pods",
-        "services",
-        "serviceaccounts",
-        "persistentvolumes",
-        "persistentvolumeclaims",
-        "podtemplates",
-        "resourcequotas",
-        "limitranges",
-        "replicationcontrollers",
-    ];
-    resource.group.is_empty() && CORE.contains(&resource.plural.as_str())
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        (
+            "",
+            "namespaces"
+            | "pods"
+            | "services"
+            | "serviceaccounts"
+            | "persistentvolumes"
+            | "persistentvolumeclaims"
+            | "podtemplates"
+            | "resourcequotas",
+        )
+        | ("resource.k8s.io", _) => true,
+        ("storage.k8s.io", plural) => plural != "csistoragecapacities",
+        _ => false,
+    }
 }
 
 fn success(resource: &Resource, object: &Object) -> serde_json::Value {
@@ -250,9 +288,10 @@ fn success(resource: &Resource, object: &Object) -> serde_json::Value {
 }
 
 async fn answer_delete_collection(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
+    crate::read::options::check(call.authorized.info())?;
+    let selection = Selection::read(call.authorized.info(), call.resource)?;
     let (options, write) = delete_options(call, body).await?;
     call.core.consistent().await?;
-    let selection = Selection::read(call.authorized.info(), call.resource)?;
     let (_, cache) = call.core.codec(call.resource)?;
     let (revision, entries) = cache.list(selection.namespace());
     let mut deleted = Vec::new();

@@ -19,8 +19,7 @@ pub async fn handle(call: &Call<'_>, parts: ConnectionParts, body: Body) -> Resu
     let info = call.authorized.info();
     let sub = call.resource.sub(&info.subresource).ok_or_else(ApiError::no_such_path)?;
     if !sub.verbs.iter().any(|verb| verb == info.verb) {
-        let path = info.resource_path();
-        return Err(ApiError::method_not_allowed(&call.resource.group, &path, info.verb));
+        return Err(ApiError::wrong_method());
     }
     match info.subresource.as_str() {
         "status" => whole(call, body, Part::Status).await,
@@ -58,7 +57,7 @@ async fn whole(call: &Call<'_>, body: Body, part: Part) -> Result<Response<Body>
         }
         "update" => resource::answer_update(call, body, part).await,
         "patch" => resource::answer_patch(call, body, part).await,
-        verb => Err(ApiError::method_not_allowed(&call.resource.group, &call.resource.plural, verb)),
+        _ => Err(ApiError::wrong_method()),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::handlers::resource::Call;
 use crate::handlers::subresource::ConnectionParts;
 use crate::handlers::{discovery, health, openapi, openapi_v2, resource, subresource};
 use crate::negotiate;
+use crate::registry::Resource;
 use crate::status::{ApiError, Result};
 use authenticate::Peer;
 use authorize::Authorized;
@@ -25,15 +26,15 @@ use request::RequestInfo;
 pub async fn serve(core: &Arc<Core>, peer: &Peer, request: Request<Body>) -> Response<Body> {
     let started = core.clock.monotonic();
     let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
-    let protobuf = negotiate::accept(request.headers(), true)
-        .is_ok_and(|output| output.encoding == negotiate::Encoding::Protobuf);
+    let encoding = negotiate::accept(request.headers(), true)
+        .map_or(negotiate::Encoding::Json, |output| output.encoding);
     let counted = info.clone();
     let answer = stages(core, peer, info, request).await;
     let response = answer.unwrap_or_else(|error| {
         if error.code >= 500 {
             tracing::warn!(path = %counted.path, verb = counted.verb, %error, "a request failed");
         }
-        body::error(&error, protobuf)
+        body::error(&error, encoding)
     });
     core.metrics.observe(
         &counted,
@@ -52,6 +53,7 @@ async fn stages(
     let authenticated = authenticate::authenticate(core, peer, request.headers(), info)?;
     let _permit = core.flow.enter(authenticated.info())?;
     let authorized = authorize::authorize(core, authenticated, request.headers())?;
+    check_timeout(authorized.info())?;
     let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     if authorized.info().is_resource {
@@ -59,6 +61,18 @@ async fn stages(
         return on_resource(core, &authorized, &parts, connection, body).await;
     }
     on_path(core, &authorized, &parts).await
+}
+
+/// How long a client would wait at most must at least be a duration.
+fn check_timeout(info: &RequestInfo) -> Result<()> {
+    let timeout = info.param("timeout").filter(|text| !text.is_empty() && info.verb != "watch");
+    timeout.map(schema::time::parse_duration).transpose().map_or_else(
+        |error| {
+            let why = format!("invalid timeout specified in the request URL - {error}");
+            Err(ApiError::bad_request(why))
+        },
+        |_| Ok(()),
+    )
 }
 
 async fn on_resource(
@@ -75,6 +89,7 @@ async fn on_resource(
     if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
         return Err(ApiError::no_such_path());
     }
+    fits(info, resource)?;
     let call = Call { core, authorized, resource, parts };
     if info.subresource.is_empty() {
         // A namespaced resource is written in a namespace; across all of them it is only read.
@@ -85,6 +100,33 @@ async fn on_resource(
         return Box::pin(resource::handle(&call, body)).await;
     }
     Box::pin(subresource::handle(&call, connection, body)).await
+}
+
+/// Whether there is such a path, and what the method does there: an object is made in its collection, and changed by its
+/// own path.
+fn fits(info: &RequestInfo, resource: &Resource) -> Result<()> {
+    let proxied = info.subresource == "proxy";
+    if !proxied && (!info.rest.is_empty() || info.name.contains('/') || info.subresource.contains('/')) {
+        return Err(ApiError::no_such_path());
+    }
+    // Reviews and bindings have no objects.
+    if !info.name.is_empty() && resource.stored.is_none() && !matches!(info.verb, "list" | "watch") {
+        return Err(ApiError::no_such_path());
+    }
+    let misplaced = match info.verb {
+        "create" => info.subresource.is_empty() && !info.name.is_empty(),
+        "update" | "patch" => info.name.is_empty(),
+        _ => false,
+    };
+    if misplaced {
+        return Err(ApiError::wrong_method());
+    }
+    let wrong = kinds::meta::NameRule::PathSegment.check(&info.name);
+    if wrong.is_empty() || proxied || matches!(info.verb, "list" | "watch" | "deletecollection") {
+        return Ok(());
+    }
+    let why = format!("Name parameter invalid: {:?}: {}", info.name, wrong.join(";"));
+    Err(ApiError::bad_request(why))
 }
 
 async fn on_path(

@@ -61,9 +61,6 @@ impl RequestInfo {
             info.verb = if info.flag("watch") { "watch" } else { "list" };
         } else if info.verb == "delete" && info.name.is_empty() {
             info.verb = "deletecollection";
-        } else if info.verb == "get" && info.subresource.is_empty() && info.flag("watch") {
-            // A watch of one object by its path is an old form that upstream still accepts.
-            info.verb = "watch";
         }
         info.name_from_selector();
         info

@@ -24,7 +24,7 @@ pub async fn entry(core: &Arc<Core>, authorized: &Authorized, resource: &Resourc
 /// Waits until the cache is as new as a resource version asks for: none means the newest, `0` means anything.
 ///
 /// # Errors
-/// 400 for what is no version, 504 for one that does not come within three seconds.
+/// 500 for what is no version, 504 for one that does not come within three seconds.
 pub async fn fresh_enough(core: &Arc<Core>, version: Option<&str>) -> Result<()> {
     match version {
         None | Some("") => core.consistent().await,
@@ -36,11 +36,14 @@ pub async fn fresh_enough(core: &Arc<Core>, version: Option<&str>) -> Result<()>
 /// A resource version as a number.
 ///
 /// # Errors
-/// 400.
+/// 500, as upstream, which reads it only once it looks into its cache.
 pub fn parse_version(version: &str) -> Result<u64> {
-    version.parse().map_err(|_| {
-        ApiError::bad_request(format!("Invalid value: {version:?}: resourceVersion must be a number"))
-    })
+    version.parse().map_err(|_| ApiError::with_code(500, "", no_version(version)))
+}
+
+/// What is said of a text that is no resource version.
+pub fn no_version(text: &str) -> String {
+    format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
 }
 
 /// Waits until a version has come.

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Response;
 use store::{KeyRange, RangeOptions};
 
-use super::get;
 use super::select::Selection;
+use super::{get, options};
 use crate::answer::{ListMeta, Writer};
 use crate::body::Body;
 use crate::cache::Entry;
@@ -47,15 +47,11 @@ pub async fn list(
     writer: &Writer<'_>,
 ) -> Result<Response<Body>> {
     let info = authorized.info();
+    options::check(info)?;
     let selection = Selection::read(info, resource)?;
-    let limit: usize = match info.param("limit") {
-        None | Some("" | "0") => usize::MAX,
-        Some(text) => {
-            text.parse().map_err(|_| ApiError::bad_request(format!("limit {text:?} is no number")))?
-        }
-    };
+    let limit = options::limit(info)?;
     let token = info.param("continue").filter(|token| !token.is_empty()).map(read_token).transpose()?;
-    let at = choose(core, info, token.as_ref(), limit).await?;
+    let at = choose(core, info, token.as_ref()).await?;
     let start = token.map(|token| token.start).unwrap_or_default();
     // What the store kept back of a page that it was asked for alone.
     let mut kept_back = 0;
@@ -91,14 +87,14 @@ async fn choose(
     core: &Arc<Core>,
     info: &crate::pipeline::request::RequestInfo,
     token: Option<&Continue>,
-    _limit: usize,
 ) -> Result<At> {
     let version = info.param("resourceVersion").unwrap_or_default();
+    if token.is_none() && !version.is_empty() && version.parse::<u64>().is_err() {
+        let why = get::no_version(version);
+        return Err(ApiError::bad_request(format!("invalid resource version: {why}")));
+    }
     let matching = info.param("resourceVersionMatch").unwrap_or_default();
     if let Some(token) = token {
-        if !matching.is_empty() {
-            return Err(forbidden_match("resourceVersionMatch is forbidden when continue is provided"));
-        }
         if !version.is_empty() && version != "0" {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",
@@ -111,34 +107,16 @@ async fn choose(
             get::fresh_enough(core, Some(version)).await?;
             Ok(At::Cache)
         }
-        (_, "") => {
-            Err(forbidden_match("resourceVersionMatch is forbidden unless resourceVersion is provided"))
-        }
-        ("Exact", "0") => {
-            Err(forbidden_match("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
-        }
         ("Exact", version) => {
             let version = get::parse_version(version)?;
             get::wait_for(core, version).await?;
             Ok(At::Exactly(version))
         }
-        ("NotOlderThan", version) => {
+        (_, version) => {
             get::fresh_enough(core, Some(version)).await?;
             Ok(At::Cache)
         }
-        (other, _) => {
-            let mut errors = kinds::field::Errors::new();
-            let path = kinds::field::Path::new("resourceVersionMatch");
-            errors.not_supported(&path, other, &["Exact", "NotOlderThan", ""]);
-            Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors))
-        }
     }
-}
-
-fn forbidden_match(why: &str) -> ApiError {
-    let mut errors = kinds::field::Errors::new();
-    errors.forbidden(&kinds::field::Path::new("resourceVersionMatch"), why);
-    ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors)
 }
 
 /// What the store held at a revision, from `start` on. Where no selector hides anything, at most one more than
@@ -181,11 +159,24 @@ fn write_token(revision: u64, start: &str) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
+/// 400 for what is no token, in upstream's words.
 fn read_token(text: &str) -> Result<Continue> {
-    let bad = || ApiError::bad_request("continue key is not valid: the token was not given by this server");
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    if token.version == "meta.k8s.io/v1" { Ok(token) } else { Err(bad()) }
+    let bad = |why: &str| {
+        ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+    };
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+        let at = match error {
+            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            // A letter alone at the end says nothing.
+            _ => text.len() / 4 * 4,
+        };
+        bad(&format!("illegal base64 data at input byte {at}"))
+    })?;
+    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    match token.version.as_str() {
+        "meta.k8s.io/v1" => Ok(token),
+        _ => Err(bad("server does not recognize this encoded version")),
+    }
 }
 
 #[cfg(test)]

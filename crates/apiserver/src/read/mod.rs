@@ -2,5 +2,6 @@
 
 pub mod get;
 pub mod list;
+pub mod options;
 pub mod select;
 pub mod watch;

@@ -31,18 +31,8 @@ impl Selection {
         let fields = FieldSelector::parse(info.param("fieldSelector").unwrap_or_default())
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         for requirement in &fields.requirements {
-            let known = matches!(requirement.field.as_str(), "metadata.name" | "metadata.namespace")
-                || resource.rules.selectable.iter().any(|(name, _)| *name == requirement.field);
-            if !known {
-                let message = match resource.is_builtin() {
-                    true => format!(
-                        "{:?} is not a known field selector: only {}",
-                        requirement.field,
-                        known_fields(resource)
-                    ),
-                    false => format!("field label not supported: {}", requirement.field),
-                };
-                return Err(ApiError::bad_request(message));
+            if !offers(resource, &requirement.field) {
+                return Err(ApiError::bad_request(unknown(resource, &requirement.field)));
             }
         }
         let namespace = if resource.namespaced { info.namespace.clone() } else { String::new() };
@@ -96,8 +86,28 @@ impl Selection {
     }
 }
 
-fn known_fields(resource: &Resource) -> String {
-    let mut names = vec!["\"metadata.name\"".to_owned(), "\"metadata.namespace\"".to_owned()];
-    names.extend(resource.rules.selectable.iter().map(|(name, _)| format!("{name:?}")));
-    names.join(", ")
+/// Whether the objects of a resource are selected by a field. Those without namespaces have none, and kinds that list
+/// their fields do not list it then.
+fn offers(resource: &Resource, field: &str) -> bool {
+    match field {
+        "" => false,
+        "metadata.name" => true,
+        "metadata.namespace" => resource.namespaced || resource.rules.selectable.is_empty(),
+        _ => resource.rules.selectable.iter().any(|(name, _)| *name == field),
+    }
+}
+
+/// What is said of a field that a kind does not offer.
+fn unknown(resource: &Resource, field: &str) -> String {
+    match (resource.group.as_str(), resource.kind.as_str()) {
+        ("batch", "Job") => format!("field label {field:?} not supported for Job"),
+        ("resource.k8s.io", "ResourceSlice") => {
+            let (version, kind) = (resource.api_version(), &resource.kind);
+            format!("field label not supported for {version}, Kind={kind}: {field}")
+        }
+        _ if resource.is_builtin() && resource.rules.selectable.is_empty() => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
 }

@@ -9,8 +9,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::mpsc;
 
-use super::get;
 use super::select::Selection;
+use super::{get, options};
 use crate::answer::{Include, Writer, error_frame};
 use crate::body::{Body, BoxError};
 use crate::cache::{Cache, Change, ChangeKind, Cut, Entry, Watcher};
@@ -45,6 +45,7 @@ pub async fn watch(
     output: Output,
 ) -> Result<Response<Body>> {
     let info = authorized.info();
+    options::check_watch(info)?;
     let selection = Selection::read(info, resource)?;
     let (codec, cache) = core.codec(resource)?;
     if output.encoding == Encoding::Protobuf && resource.custom.is_some() && output.shape == Shape::Object {
@@ -52,7 +53,6 @@ pub async fn watch(
     }
     let version = info.param("resourceVersion").unwrap_or_default();
     let send_initial = info.param("sendInitialEvents").map(|value| value != "false" && value != "0");
-    check_initial(info, send_initial)?;
     let bookmarks = info.flag("allowWatchBookmarks");
     let from_state = match send_initial {
         Some(send) => send,
@@ -68,13 +68,10 @@ pub async fn watch(
     };
     let seconds = match info.param("timeoutSeconds").map(str::parse::<u64>) {
         Some(Ok(seconds)) if seconds > 0 => seconds,
-        Some(Err(_)) => {
-            return Err(ApiError::bad_request("timeoutSeconds must be a whole number of seconds"));
-        }
         // Between half an hour and an hour, so that not all watches come back at once.
         _ => 1800 + core.random.below(1800),
     };
-    let include = Include::read(info.param("includeObject"))?;
+    let include = Include::read(info.param("includeObject"), output.shape)?;
     let (sender, receiver) = mpsc::channel::<Bytes>(FRAMES);
     let stream = Stream {
         core: core.clone(),
@@ -132,37 +129,6 @@ fn streaming(receiver: mpsc::Receiver<Bytes>, encoding: Encoding) -> Response<Bo
     let media_type = http::HeaderValue::from_static(encoding.stream_media_type());
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
-}
-
-fn check_initial(info: &crate::pipeline::request::RequestInfo, send_initial: Option<bool>) -> Result<()> {
-    let matching = info.param("resourceVersionMatch").unwrap_or_default();
-    let mut errors = kinds::field::Errors::new();
-    let path = kinds::field::Path::new;
-    match (send_initial, matching) {
-        (None, "") | (Some(_), "NotOlderThan") => {}
-        (None, _) => {
-            errors.forbidden(
-                &path("resourceVersionMatch"),
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        (Some(_), "") => {
-            errors.forbidden(
-                &path("resourceVersionMatch"),
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            );
-        }
-        (Some(_), other) => {
-            errors.not_supported(&path("resourceVersionMatch"), other, &["NotOlderThan"]);
-        }
-    }
-    if send_initial == Some(true) && !info.flag("allowWatchBookmarks") {
-        errors.forbidden(
-            &path("sendInitialEvents"),
-            "sendInitialEvents requires setting allowWatchBookmarks to true",
-        );
-    }
-    if errors.is_empty() { Ok(()) } else { Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &errors)) }
 }
 
 struct Stream {

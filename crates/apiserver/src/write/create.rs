@@ -18,7 +18,11 @@ const NAME_TRIES: usize = 8;
 /// # Errors
 /// Those of every stage; 409 when the name is taken. What was to be warned of goes with them.
 pub async fn create(ctx: &WriteContext<'_>, decoded: Decoded) -> Result<(Committed, Vec<String>)> {
-    let (object, mut warnings) = decoded.into_parts();
+    let (mut object, mut warnings) = decoded.into_parts();
+    let twice = prepare::dedup_owners(&mut object);
+    if !twice.is_empty() {
+        warnings.push(prepare::owners_warning(&twice, false));
+    }
     match make(ctx, &object, &mut warnings).await {
         Ok(committed) => Ok((committed, warnings)),
         Err(error) => Err(error.warned(warnings)),

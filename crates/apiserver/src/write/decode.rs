@@ -52,23 +52,20 @@ pub fn decode(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded> {
-    if body.is_empty() {
-        let why = "couldn't get version/kind; json parse error: unexpected end of JSON input";
-        return Err(unrecognized(expected, why, body));
-    }
     let (mut object, strict) = match encoding {
+        Encoding::Protobuf if body.is_empty() => return Err(unrecognized(expected, "empty data", body)),
         Encoding::Protobuf => (from_protobuf(expected, body)?, Vec::new()),
+        Encoding::Json if body.is_empty() => {
+            let why = "couldn't get version/kind; json parse error: unexpected end of JSON input";
+            return Err(unrecognized(expected, why, body));
+        }
         Encoding::Json => {
             if std::str::from_utf8(body).is_err() {
                 return Err(ApiError::bad_request("the body of the request is not valid UTF-8"));
             }
-            from_json(expected, body)?
+            from_json(expected, body, body)?
         }
-        Encoding::Yaml => {
-            let json =
-                schema::yaml::to_json(body).map_err(|error| unhandled(expected, &error.to_string()))?;
-            from_json(expected, &json)?
-        }
+        Encoding::Yaml => from_yaml(expected, body)?,
     };
     // What the body leaves out, the path has said.
     object.set("apiVersion", expected.api_version.as_str());
@@ -76,7 +73,7 @@ pub fn decode(
     let warnings = match validation {
         _ if strict.is_empty() => Vec::new(),
         FieldValidation::Ignore => Vec::new(),
-        FieldValidation::Warn => strict,
+        FieldValidation::Warn => strict.into_iter().flat_map(one_by_one).collect(),
         FieldValidation::Strict => {
             return Err(ApiError::bad_request(format!(
                 "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
@@ -90,9 +87,26 @@ pub fn decode(
     Ok(Decoded { object, warnings })
 }
 
+/// What YAML's reader says of a document at once, as several messages.
+fn one_by_one(message: String) -> Vec<String> {
+    match message.strip_prefix("yaml: unmarshal errors:\n") {
+        Some(lines) => lines.lines().map(|line| line.trim_start().to_owned()).collect(),
+        None => vec![message],
+    }
+}
+
 impl Expected<'_> {
     fn version(&self) -> &str {
         self.api_version.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The package that upstream keeps its internal type in.
+    fn internal_package(&self) -> &str {
+        match self.api_version.split_once('/').map(|(group, _)| group) {
+            None | Some("events.k8s.io") => "core",
+            Some("internal.apiserver.k8s.io") => "apiserverinternal",
+            Some(group) => group.split('.').next().unwrap_or_default(),
+        }
     }
 }
 
@@ -141,7 +155,13 @@ fn check_type(expected: &Expected<'_>, api_version: &str, kind: &str, body: &[u8
             expected.kind
         )));
     }
-    if !kind.is_empty() && kind != expected.kind {
+    if given_kind != expected.kind && !expected.ty.custom {
+        let (internal, expected_kind) = (expected.internal_package(), expected.kind);
+        return Err(ApiError::bad_request(format!(
+            "{given_kind} in version {version:?} cannot be handled as a {expected_kind}: converting ({version}.{given_kind}) to ({internal}.{expected_kind}): unknown conversion"
+        )));
+    }
+    if given_kind != expected.kind {
         return Err(ApiError::bad_request(format!(
             "the kind in the data ({kind}) does not match the expected kind ({})",
             expected.kind
@@ -159,16 +179,33 @@ fn check_type(expected: &Expected<'_>, api_version: &str, kind: &str, body: &[u8
 /// What upstream calls the set of its types.
 const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
 
-fn from_json(expected: &Expected<'_>, body: &[u8]) -> Result<(Object, Vec<String>)> {
-    let meta = schema::json::peek_type_meta(body)
+/// `body` is what was sent, which messages show.
+fn from_json(expected: &Expected<'_>, json: &[u8], body: &[u8]) -> Result<(Object, Vec<String>)> {
+    let meta = schema::json::peek_type_meta(json)
         .map_err(|error| unrecognized(expected, &error.to_string(), body))?;
     check_type(expected, &meta.api_version, &meta.kind, body)?;
     let decoded =
-        schema::json::decode(expected.ty, body).map_err(|error| unhandled(expected, &error.to_string()))?;
+        schema::json::decode(expected.ty, json).map_err(|error| unhandled(expected, &error.to_string()))?;
     Ok((decoded.object, decoded.strict))
 }
 
+fn from_yaml(expected: &Expected<'_>, body: &[u8]) -> Result<(Object, Vec<String>)> {
+    let (json, duplicates) = schema::yaml::to_json_strict(body).map_err(|error| {
+        let why = error.to_string();
+        unrecognized(expected, why.strip_prefix("error converting YAML to JSON: ").unwrap_or(&why), body)
+    })?;
+    let (object, mut strict) = from_json(expected, &json, body)?;
+    strict.splice(0..0, duplicates);
+    Ok((object, strict))
+}
+
 fn from_protobuf(expected: &Expected<'_>, body: &[u8]) -> Result<Object> {
+    if !body.starts_with(&schema::protobuf::MAGIC) {
+        let prefix = schema::protobuf::MAGIC.map(|byte| byte.to_string()).join(" ");
+        let why =
+            format!("provided data does not appear to be a protobuf message, expected prefix [{prefix}]");
+        return Err(unrecognized(expected, &why, body));
+    }
     let (unknown, raw) =
         crate::codec::unwrapped(body).map_err(|error| unhandled(expected, &error.to_string()))?;
     check_type(expected, &unknown.api_version, &unknown.kind, body)?;
@@ -178,4 +215,64 @@ fn from_protobuf(expected: &Expected<'_>, body: &[u8]) -> Result<Object> {
 /// What a body sent to a resource must be.
 pub fn expected(resource: &Arc<crate::registry::Resource>) -> Expected<'_> {
     Expected { api_version: resource.api_version(), kind: &resource.kind, ty: &resource.ty }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(encoding: Encoding, body: &str, validation: FieldValidation) -> Result<Decoded> {
+        let kind = schema::catalogue::builtin().kind("", "v1", "Pod").unwrap();
+        let expected = Expected { api_version: "v1".to_owned(), kind: "Pod", ty: &kind.ty };
+        decode(&expected, encoding, body.as_bytes(), validation)
+    }
+
+    #[test]
+    fn bodies_of_another_kind() {
+        let wrong = |body| pod(Encoding::Json, body, FieldValidation::Warn).err().unwrap().message;
+        assert_eq!(
+            wrong(r#"{"kind":"Node","apiVersion":"v1"}"#),
+            "Node in version \"v1\" cannot be handled as a Pod: converting (v1.Node) to (core.Pod): unknown conversion"
+        );
+        assert_eq!(
+            wrong(""),
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"
+        );
+    }
+
+    #[test]
+    fn keys_that_stand_twice_in_yaml() {
+        let yaml = "kind: Pod\nmetadata:\n  name: a\n  name: b\n  foo: 1\nspec: {}\nspec: {}\n";
+        let (object, warnings) = pod(Encoding::Yaml, yaml, FieldValidation::Warn).ok().unwrap().into_parts();
+        assert_eq!(object.name(), "b");
+        assert_eq!(
+            warnings,
+            [
+                "line 4: key \"name\" already set in map",
+                "line 7: key \"spec\" already set in map",
+                "unknown field \"metadata.foo\""
+            ]
+        );
+        let error = pod(Encoding::Yaml, yaml, FieldValidation::Strict).err().unwrap();
+        assert_eq!(
+            error.message,
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: yaml: unmarshal errors:\n  line 4: key \"name\" already set in map\n  line 7: key \"spec\" already set in map, unknown field \"metadata.foo\""
+        );
+        // JSON that is sent as YAML is read as YAML.
+        let error =
+            pod(Encoding::Yaml, r#"{"kind":"Pod","kind":"Pod"}"#, FieldValidation::Strict).err().unwrap();
+        assert!(error.message.ends_with("line 1: key \"kind\" already set in map"), "{error}");
+        assert!(pod(Encoding::Yaml, "", FieldValidation::Strict).is_ok());
+    }
+
+    #[test]
+    fn yaml_that_is_none() {
+        let error = pod(Encoding::Yaml, "a: b: c", FieldValidation::Warn).err().unwrap();
+        let message = error.message;
+        assert!(
+            message.starts_with("the object provided is unrecognized (must be of type Pod): yaml: "),
+            "{message}"
+        );
+        assert!(message.ends_with("(613a20623a2063)"), "{message}");
+    }
 }

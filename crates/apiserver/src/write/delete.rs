@@ -52,9 +52,9 @@ pub async fn delete_entry(
         admission::admit_deletion(&attempt, &mut warnings).await?;
         match plan(ctx, options, &old) {
             Plan::Nothing => return Ok((Deletion::Marked(old), warnings)),
-            Plan::Remove => match commit::delete(ctx, &old, entry.revision).await {
+            Plan::Remove(gone) => match commit::delete(ctx, &old, entry.revision).await {
                 Ok(revision) => {
-                    let mut gone = old;
+                    let mut gone = *gone;
                     gone.set_resource_version(&revision.unwrap_or(entry.revision).to_string());
                     ctx.core.after_delete(ctx.resource, &gone);
                     return Ok((Deletion::Gone(gone), warnings));
@@ -87,24 +87,30 @@ fn changed(ctx: &WriteContext<'_>, refused: Refused, old: &Object) -> Result<Arc
     }
 }
 
+/// Upstream names the kind here, not the resource.
 fn preconditions(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> Result<()> {
     let resource = ctx.resource;
-    let conflict = |what: &str, wanted: &str, found: &str| {
-        let why =
-            format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-        Err(ApiError::conflict(&resource.group, &resource.plural, old.name(), &why))
+    let conflict = |why: String| {
+        Err(ApiError::conflict(super::validate::group_of_errors(resource), &resource.kind, old.name(), &why))
     };
-    match (&options.uid, &options.resource_version) {
-        (Some(uid), _) if uid != old.uid() => conflict("UID", uid, old.uid()),
-        (_, Some(version)) if version != old.resource_version() => {
-            conflict("ResourceVersion", version, old.resource_version())
-        }
-        _ => Ok(()),
+    if let Some(uid) = options.uid.as_ref().filter(|uid| *uid != old.uid()) {
+        return conflict(format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            old.uid()
+        ));
     }
+    if let Some(version) = options.resource_version.as_ref().filter(|v| *v != old.resource_version()) {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            old.resource_version()
+        ));
+    }
+    Ok(())
 }
 
 enum Plan {
-    Remove,
+    /// With the last that is told of it.
+    Remove(Box<Object>),
     Mark(Box<Object>),
     Nothing,
 }
@@ -118,22 +124,26 @@ fn plan(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> Plan {
         || (ctx.resource.plural == "namespaces"
             && ctx.resource.group.is_empty()
             && new.list_at(&["spec", "finalizers"]).is_some_and(|list| !list.is_empty()));
-    if grace == 0 && !held {
-        return Plan::Remove;
+    if grace == 0 && !held && !is_graceful(ctx) {
+        return Plan::Remove(Box::new(old.clone()));
     }
-    let deadline = now + Duration::from_secs(grace.unsigned_abs());
     match old.deletion_timestamp() {
         None => {
+            let deadline = now + Duration::from_secs(grace.unsigned_abs());
             new.set_deletion(Some(deadline), Some(grace));
             new.set_generation(old.generation() + i64::from(old.generation() > 0));
         }
-        Some(_) => {
+        Some(deadline) => {
             // A second deletion may only shorten the first one's grace.
-            let left = old.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default();
-            if grace < left {
-                new.set_deletion(Some(deadline), Some(grace));
+            let had = old.int_at(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default();
+            if grace < had {
+                let earlier = Duration::from_secs((had - grace).unsigned_abs());
+                new.set_deletion(Some(deadline - earlier), Some(grace));
             }
         }
+    }
+    if grace == 0 && !held {
+        return Plan::Remove(Box::new(new));
     }
     if ctx.resource.plural == "namespaces" && ctx.resource.group.is_empty() {
         if let Some(status) = new.struct_mut("status") {
@@ -143,9 +153,14 @@ fn plan(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> Plan {
     if new == *old { Plan::Nothing } else { Plan::Mark(Box::new(new)) }
 }
 
+/// Whether objects of the resource are given time to end.
+fn is_graceful(ctx: &WriteContext<'_>) -> bool {
+    ctx.resource.plural == "pods" && ctx.resource.group.is_empty()
+}
+
 /// Seconds that the object's processes get: of pods as they or the client say, of everything else none.
 fn grace_period(ctx: &WriteContext<'_>, options: &DeleteOptions, old: &Object) -> i64 {
-    if ctx.resource.plural != "pods" || !ctx.resource.group.is_empty() {
+    if !is_graceful(ctx) {
         return 0;
     }
     let phase = old.str_at(&["status", "phase"]).unwrap_or_default();

@@ -1,10 +1,9 @@
 //! What the server itself decides about an object's metadata.
 
 use jiff::Timestamp;
-use schema::Object;
+use schema::{Object, Value};
 
 use super::WriteContext;
-use super::validate::group_of_errors;
 use crate::status::{ApiError, Result};
 
 /// The longest prefix that a generated name keeps (`apiserver/pkg/storage/names`).
@@ -13,7 +12,7 @@ const MAX_GENERATED_PREFIX: usize = 63 - 5;
 /// Makes a decoded object a new one: checks its namespace, names it, gives it a UID and its time.
 ///
 /// # Errors
-/// 400 when the namespace is not the path's, or a name is missing.
+/// 400 when the namespace is not the path's. Of a missing name validation tells.
 pub fn new_object(ctx: &WriteContext<'_>, object: &mut Object) -> Result<()> {
     namespace(ctx, object)?;
     let info = ctx.authorized.info();
@@ -23,12 +22,6 @@ pub fn new_object(ctx: &WriteContext<'_>, object: &mut Object) -> Result<()> {
     if object.name().is_empty() && !object.generate_name().is_empty() {
         let base: String = object.generate_name().chars().take(MAX_GENERATED_PREFIX).collect();
         object.set_name(&format!("{base}{}", ctx.core.random.suffix(5)));
-    }
-    if object.name().is_empty() {
-        let mut errors = kinds::field::Errors::new();
-        let path = kinds::field::Path::new("metadata").child("name");
-        errors.required(&path, "name or generateName is required");
-        return Err(ApiError::invalid(group_of_errors(ctx.resource), &ctx.resource.kind, "", &errors));
     }
     // Upstream's store says so, which gives it no code of its own, and is not asked when nothing is written.
     let versioned = object.resource_version().parse::<u64>().is_ok_and(|version| version != 0);
@@ -78,21 +71,11 @@ pub fn namespace(ctx: &WriteContext<'_>, object: &mut Object) -> Result<()> {
     }
 }
 
-/// Gives a changed object what only the server may change: UID, times, deletion.
-///
-/// # Errors
-/// 409 when the update names another UID.
-pub fn changed_object(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) -> Result<()> {
-    let resource = ctx.resource;
-    if !new.uid().is_empty() && new.uid() != old.uid() {
-        let why = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            new.uid(),
-            old.uid()
-        );
-        return Err(ApiError::conflict(&resource.group, &resource.plural, old.name(), &why));
+/// Gives a changed object what only the server may change: UID, times, deletion. What another UID is, validation says.
+pub fn changed_object(new: &mut Object, old: &Object) {
+    if new.uid().is_empty() {
+        new.set_uid(old.uid());
     }
-    new.set_uid(old.uid());
     if let Some(made) = old.creation_timestamp() {
         new.set_creation_timestamp(made);
     }
@@ -106,7 +89,57 @@ pub fn changed_object(ctx: &WriteContext<'_>, new: &mut Object, old: &Object) ->
         let generate_name = old.generate_name().to_owned();
         new.metadata_mut().set("generateName", generate_name);
     }
-    Ok(())
+}
+
+/// An object that replaces another one means the one whose UID it names.
+///
+/// # Errors
+/// 409 when that is another one.
+pub fn same_uid(ctx: &WriteContext<'_>, new: &Object, old: &Object) -> Result<()> {
+    if new.uid().is_empty() || new.uid() == old.uid() {
+        return Ok(());
+    }
+    let resource = ctx.resource;
+    let (codec, _) = ctx.core.codec(resource)?;
+    let key = codec.store_key(old.namespace(), old.name());
+    let key = key.strip_prefix(&codec.cluster_prefix).unwrap_or(&key);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /{key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {}",
+        new.uid(),
+        old.uid()
+    );
+    Err(ApiError::conflict(&resource.group, &resource.plural, old.name(), &why))
+}
+
+/// Leaves one of several references to the same owner, which differ only in nothing; the UIDs of those that were said
+/// more than once.
+pub fn dedup_owners(object: &mut Object) -> Vec<String> {
+    let mut kept: Vec<Value> = Vec::new();
+    let mut twice: Vec<String> = Vec::new();
+    for owner in object.owner_references() {
+        if !kept.contains(owner) {
+            kept.push(owner.clone());
+            continue;
+        }
+        let uid = owner.child("uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if !twice.contains(&uid) {
+            twice.push(uid);
+        }
+    }
+    if !twice.is_empty() {
+        twice.sort_unstable();
+        object.metadata_mut().set("ownerReferences", Value::List(kept));
+    }
+    twice
+}
+
+/// What is said of UIDs that [`dedup_owners`] found.
+pub fn owners_warning(uids: &[String], after_mutation: bool) -> String {
+    let after = if after_mutation { " after mutating admission happens" } else { "" };
+    format!(
+        ".metadata.ownerReferences contains duplicate entries{after}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        uids.join(", ")
+    )
 }
 
 /// A time as `metav1.Time` keeps it.

@@ -85,26 +85,21 @@ async fn attempt(
     let (mut new, of_decoding) = mutate.apply(old)?.into_parts();
     warnings.extend(of_decoding);
     prepare::namespace(ctx, &mut new)?;
-    if new.name().is_empty() {
-        let name = old.name();
-        let message =
-            format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-        return Err(ApiError::bad_request(message).into());
-    }
-    if new.name() != old.name() {
-        let message = format!(
-            "the name of the object ({}) does not match the name on the URL ({})",
-            new.name(),
-            old.name()
-        );
-        return Err(ApiError::bad_request(message).into());
-    }
+    crate::handlers::resource::same_name(&new, old.name())?;
     // As upstream, which reads either as zero.
     let insists = !matches!(new.resource_version(), "" | "0");
+    if insists && new.resource_version().parse::<u64>().is_err() {
+        let why = format!("strconv.ParseUint: parsing {:?}: invalid syntax", new.resource_version());
+        return Err(ApiError::with_code(500, "", why).into());
+    }
     if insists && new.resource_version() != old.resource_version() {
         return Err(ApiError::modified(&resource.group, &resource.plural, old.name()).into());
     }
-    prepare::changed_object(ctx, &mut new, old)?;
+    prepare::changed_object(&mut new, old);
+    let twice = prepare::dedup_owners(&mut new);
+    if !twice.is_empty() {
+        warnings.push(prepare::owners_warning(&twice, true));
+    }
     (resource.rules.defaults)(&mut new);
     if let Some(custom) = &resource.custom {
         custom.apply_defaults(&mut new);

@@ -44,6 +44,18 @@ pub(super) fn cells(pod: &Object, now: i64) -> Vec<Cell> {
     ]
 }
 
+/// The reason and the sentence that a table says of an object that has nothing left to do.
+pub fn completed(object: &Object) -> Option<(&'static str, &'static str)> {
+    if !object.ty().name.ends_with(".core.v1.Pod") {
+        return None;
+    }
+    match edit::get(object, &["status", "phase"]) {
+        "Succeeded" => Some(("Succeeded", "The pod has completed successfully.")),
+        "Failed" => Some(("Failed", "The pod failed.")),
+        _ => None,
+    }
+}
+
 struct Summary {
     ready: usize,
     restarts: i64,
@@ -152,7 +164,7 @@ fn containers(pod: &Object, summary: &mut Summary) {
             summary.reason = waiting.to_owned();
         } else if status.at(&["state", "terminated"]).is_some() {
             summary.reason = ended(status);
-            if status.int_at(&["state", "terminated", "exitCode"]) != Some(0) {
+            if status.int_at(&["state", "terminated", "exitCode"]).unwrap_or_default() != 0 {
                 failed = Some(summary.reason.clone());
             }
         } else if status.bool_at(&["ready"]) == Some(true) && status.at(&["state", "running"]).is_some() {

@@ -15,6 +15,7 @@ mod update;
 pub(crate) mod validate;
 mod warnings;
 
+pub use columns::completed;
 pub(crate) use defaults::round;
 pub(crate) use defaults::template_defaults;
 pub use features::needed_by_update;
@@ -48,6 +49,10 @@ pub(crate) const RULES: Rules = Rules {
         ("spec.hostNetwork", |pod| pod.bool_at(&["spec", "hostNetwork"]).unwrap_or_default().to_string()),
         ("status.phase", |pod| edit::get(pod, &["status", "phase"]).to_owned()),
         ("status.podIP", |pod| edit::get(pod, &["status", "podIP"]).to_owned()),
+        // Upstream knows of it, and finds nothing by it.
+        ("status.podIPs", |_| String::new()),
+        // What clients of the first days say.
+        ("spec.host", |pod| edit::get(pod, &["spec", "nodeName"]).to_owned()),
         ("status.nominatedNodeName", |pod| edit::get(pod, &["status", "nominatedNodeName"]).to_owned()),
     ],
     ..GENERIC

@@ -1,5 +1,9 @@
 //! Deployments, replica sets, stateful sets, daemon sets, jobs and cron jobs: everything that makes pods.
 
+mod daemon_set;
+mod job;
+mod replication_controller;
+mod status;
 mod validate;
 
 use schema::{Object, Value};
@@ -7,13 +11,25 @@ use schema::{Object, Value};
 use crate::edit::{self, made, number, text, within};
 use crate::meta::age;
 use crate::pod::template_defaults;
-use crate::rules::{Cell, Column, GENERIC, Rules};
+use crate::rules::{Cell, Column, GENERIC, Part, Rules};
 
 const fn column(name: &'static str, ty: &'static str, priority: i32) -> Column {
     Column { name, ty, format: "", priority }
 }
 
 const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
+
+pub(crate) use daemon_set::RULES as DAEMON_SET;
+pub(crate) use job::RULES as JOB;
+pub(crate) use replication_controller::RULES as REPLICATION_CONTROLLER;
+
+/// What has no labels has those of its template.
+fn labels_of_template(object: &mut Object) {
+    let labels = object.at(&["spec", "template", "metadata", "labels"]).cloned();
+    if let (Some(labels), None) = (labels, object.labels().filter(|labels| !labels.is_empty())) {
+        object.metadata_mut().set("labels", labels);
+    }
+}
 
 fn int(object: &Object, path: &[&str]) -> i64 {
     object.int_at(path).unwrap_or_default()
@@ -63,7 +79,12 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
         });
     },
     validate: validate::deployment,
-    validate_update: validate::immutable_selector,
+    validate_update: |new, old, part, errors| {
+        validate::immutable_selector(new, old, part, errors);
+        if part == Part::Status {
+            status::check(new, old, &status::DEPLOYMENT, errors);
+        }
+    },
     columns: &[
         NAME,
         column("Ready", "string", 0),
@@ -103,7 +124,12 @@ pub(crate) const REPLICA_SET: Rules = Rules {
         });
     },
     validate: validate::replica_set,
-    validate_update: validate::immutable_selector,
+    validate_update: |new, old, part, errors| {
+        validate::immutable_selector(new, old, part, errors);
+        if part == Part::Status {
+            status::check(new, old, &status::REPLICA_SET, errors);
+        }
+    },
     columns: &[
         NAME,
         column("Desired", "integer", 0),
@@ -127,7 +153,6 @@ pub(crate) const REPLICA_SET: Rules = Rules {
             Cell::Text(selector(object)),
         ]
     },
-    selectable: &[("status.replicas", |object| int(object, &["status", "replicas"]).to_string())],
     ..GENERIC
 };
 
@@ -152,48 +177,14 @@ pub(crate) const STATEFUL_SET: Rules = Rules {
         });
     },
     validate: validate::stateful_set,
-    validate_update: validate::immutable_selector,
-    ..GENERIC
-};
-
-/// The rules of `DaemonSet`.
-pub(crate) const DAEMON_SET: Rules = Rules {
-    defaults: |object| {
-        made(object, "spec", |spec| {
-            number(spec, "revisionHistoryLimit", 10);
-            made(spec, "updateStrategy", |strategy| {
-                text(strategy, "type", "RollingUpdate");
-                if edit::get(strategy, &["type"]) == "RollingUpdate" {
-                    made(strategy, "rollingUpdate", |update| {
-                        number(update, "maxUnavailable", 1);
-                        number(update, "maxSurge", 0);
-                    });
-                }
-            });
-            made(spec, "template", template_defaults);
-        });
+    validate_update: |new, old, part, errors| {
+        validate::immutable_selector(new, old, part, errors);
+        if part == Part::Status {
+            status::check(new, old, &status::STATEFUL_SET, errors);
+        }
     },
-    validate: validate::daemon_set,
-    validate_update: validate::immutable_selector,
     ..GENERIC
 };
-
-/// The rules of `Job`.
-pub(crate) const JOB: Rules =
-    Rules { defaults: |object| made(object, "spec", job_defaults), validate: validate::job, ..GENERIC };
-
-fn job_defaults(spec: &mut Object) {
-    if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
-        number(spec, "completions", 1);
-    }
-    number(spec, "parallelism", 1);
-    number(spec, "backoffLimit", 6);
-    text(spec, "completionMode", "NonIndexed");
-    edit::flag(spec, "suspend", false);
-    edit::flag(spec, "manualSelector", false);
-    text(spec, "podReplacementPolicy", "TerminatingOrFailed");
-    made(spec, "template", template_defaults);
-}
 
 /// The rules of `CronJob`.
 pub(crate) const CRON_JOB: Rules = Rules {

@@ -114,13 +114,13 @@ fn job_spec(spec: Option<&Object>, path: &Path, errors: &mut Errors) {
 
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
-fn not_negative(object: &Object, field: &str, errors: &mut Errors) {
+pub(super) fn not_negative(object: &Object, field: &str, errors: &mut Errors) {
     if let Some(number) = object.int_at(&["spec", field]).filter(|number| *number < 0) {
         errors.invalid(&Path::new("spec").child(field), number, NOT_NEGATIVE);
     }
 }
 
-fn template(object: &Object) -> Option<&Object> {
+pub(super) fn template(object: &Object) -> Option<&Object> {
     object.struct_at(&["spec", "template"])
 }
 
@@ -172,26 +172,31 @@ fn template_of_replicas(object: &Object, parsed: Result<Selector, String>, error
     no_deadline(object, "ReplicaSet", errors);
 }
 
-fn mismatch(template: &Object, errors: &mut Errors) {
+pub(super) fn mismatch(template: &Object, errors: &mut Errors) {
+    let shown = shown_labels(template);
+    let path = Path::new("spec").child("template").child("metadata").child("labels");
+    errors.invalid(&path, Json(shown), "`selector` does not match template `labels`");
+}
+
+/// The labels of a template as JSON.
+pub(super) fn shown_labels(template: &Object) -> String {
     let labels = template.labels().filter(|labels| !labels.is_empty());
-    let shown = labels.map_or_else(
+    labels.map_or_else(
         || "null".to_owned(),
         |labels| {
             let all: Vec<_> = labels.strings().map(|(key, value)| format!("{key:?}:{value:?}")).collect();
             format!("{{{}}}", all.join(","))
         },
-    );
-    let path = Path::new("spec").child("template").child("metadata").child("labels");
-    errors.invalid(&path, Json(shown), "`selector` does not match template `labels`");
+    )
 }
 
-fn whole_template(object: &Object, errors: &mut Errors) {
+pub(super) fn whole_template(object: &Object, errors: &mut Errors) {
     if let Some(template) = template(object) {
         validate_template(template, &Path::new("spec").child("template"), errors);
     }
 }
 
-fn restarts(object: &Object, allowed: &[&str], errors: &mut Errors) {
+pub(super) fn restarts(object: &Object, allowed: &[&str], errors: &mut Errors) {
     let policy = edit::get(object, &["spec", "template", "spec", "restartPolicy"]);
     if !allowed.contains(&policy) {
         let path = Path::new("spec").child("template").child("spec").child("restartPolicy");
@@ -199,7 +204,7 @@ fn restarts(object: &Object, allowed: &[&str], errors: &mut Errors) {
     }
 }
 
-fn no_deadline(object: &Object, of: &str, errors: &mut Errors) {
+pub(super) fn no_deadline(object: &Object, of: &str, errors: &mut Errors) {
     let field = "activeDeadlineSeconds";
     if object.at(&["spec", "template", "spec", field]).is_some() {
         let path = Path::new("spec").child("template").child("spec").child(field);

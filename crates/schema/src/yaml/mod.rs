@@ -11,29 +11,30 @@ use crate::{DecodeError, Object, StructRef, Value};
 
 /// Decodes the first document. Keys that stand twice are among the strict messages.
 pub fn decode(ty: &StructRef, yaml: &[u8]) -> Result<Decoded, DecodeError> {
-    let (json, duplicates) = convert(yaml)?;
+    let (json, duplicates) = to_json_strict(yaml)?;
     let mut decoded = json::decode(ty, &json)?;
     decoded.strict.splice(0..0, duplicates);
     Ok(decoded)
 }
 
-/// The first document as compact JSON; an empty one is `null`.
-pub fn to_json(yaml: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    Ok(convert(yaml)?.0)
-}
-
-fn convert(yaml: &[u8]) -> Result<(Vec<u8>, Option<String>), DecodeError> {
-    // JSON is YAML; where the text is JSON already, it need not be read twice.
-    if yaml.trim_ascii_start().first() == Some(&b'{') {
-        let mut scanner = Scanner::new(yaml);
-        if scanner.skip().and_then(|_| scanner.end()).is_ok() {
-            return Ok((yaml.to_vec(), None));
-        }
-    }
+/// As [`to_json`], with what is said of keys that stand twice.
+pub fn to_json_strict(yaml: &[u8]) -> Result<(Vec<u8>, Option<String>), DecodeError> {
     let (value, duplicates) = read::read(yaml)?;
     let mut out = Vec::with_capacity(yaml.len() * 2);
     json::encode_value(&Type::Any, &value, &mut out);
     Ok((out, duplicates))
+}
+
+/// The first document as compact JSON; an empty one is `null`.
+pub fn to_json(yaml: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    // JSON is YAML; where the text is JSON already, it need not be read twice.
+    if yaml.trim_ascii_start().first() == Some(&b'{') {
+        let mut scanner = Scanner::new(yaml);
+        if scanner.skip().and_then(|_| scanner.end()).is_ok() {
+            return Ok(yaml.to_vec());
+        }
+    }
+    Ok(to_json_strict(yaml)?.0)
 }
 
 /// One document, with no separator.

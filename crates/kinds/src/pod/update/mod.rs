@@ -1,5 +1,6 @@
 //! What of a pod may change once it exists, and by which door.
 
+mod blocks;
 mod main;
 mod resize;
 mod status;

@@ -21,7 +21,6 @@ pub(super) fn check(new: &Object, old: &Object, errors: &mut Errors) {
         return;
     }
     validate_pod(new, errors);
-    let before = errors.0.len();
     let at = At::new("spec");
     let had = match old.str_at(&["status", "qosClass"]) {
         Some(class) if !class.is_empty() => class,
@@ -48,7 +47,7 @@ pub(super) fn check(new: &Object, old: &Object, errors: &mut Errors) {
         }
     }
     only_compute(&mut rest, old_spec, &at, errors);
-    if errors.0.len() == before && rest != *old_spec {
+    if errors.is_empty() && !edit::same(&rest, old_spec) {
         errors.forbidden(&at, "only cpu and memory resources are mutable");
     }
 }
@@ -84,7 +83,11 @@ fn pod_level(new: &Object, old: &Object, rest: &mut Object, at: &At<'_>, errors:
         return;
     }
     removed(new, old, &at.child("resources"), "pod-level resource", errors);
+    let claims = sub(rest, "resources").and_then(|own| own.get("claims").cloned());
     keep_compute(rest, old);
+    if claims.is_some() {
+        edit::made(rest, "resources", |own| put(own, "claims", claims));
+    }
     let empty = sub(rest, "resources").is_some_and(|own| {
         list(own, "claims").is_empty()
             && ["requests", "limits"].iter().all(|field| entries(own, field).next().is_none())
@@ -92,7 +95,7 @@ fn pod_level(new: &Object, old: &Object, rest: &mut Object, at: &At<'_>, errors:
     if !has(old, "resources") && empty {
         rest.remove("resources");
     }
-    if !same_amounts(rest, old) {
+    if !same_resources(rest, old) {
         errors.forbidden(at, "only cpu and memory resources are mutable at pod-level");
     }
 }
@@ -144,8 +147,11 @@ fn keep_compute(new: &mut Object, old: &Object) {
     }
 }
 
-fn same_amounts(new: &Object, old: &Object) -> bool {
-    new.get("resources") == old.get("resources")
+fn same_resources(new: &Object, old: &Object) -> bool {
+    match (sub(new, "resources"), sub(old, "resources")) {
+        (Some(new), Some(old)) => edit::same(new, old),
+        (new, old) => new.is_some() == old.is_some(),
+    }
 }
 
 /// Beside the processor and memory of its resources, each container is what it was.
@@ -158,9 +164,9 @@ fn only_compute(rest: &mut Object, old: &Object, at: &At<'_>, errors: &mut Error
             let here = at.index(index);
             index += 1;
             let Some(old) = had.next() else { return };
-            let modified = container != old;
+            let modified = !edit::same(container, old);
             keep_compute(container, old);
-            if container != old {
+            if !edit::same(container, old) {
                 if field == "containers" {
                     errors.forbidden(&At::new("spec"), "only cpu and memory resources are mutable");
                 } else {

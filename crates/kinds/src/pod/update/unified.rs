@@ -1,6 +1,8 @@
-//! Unified diffs of lines, as `diff -u` has them.
+//! Unified diffs of lines, as Python's `difflib` has them: upstream shows changes by a port of it.
 
 use std::fmt::Write as _;
+
+use super::blocks;
 
 /// How many lines around a change are told.
 const CONTEXT: usize = 3;
@@ -54,55 +56,22 @@ fn hunk(script: &[(Kind, &str)], from: usize, to: usize, out: &mut String) {
     }
 }
 
-/// The lines of both texts in order, by the longest common subsequence of what differs between the common
-/// beginning and the common end.
+/// The lines of both texts in order.
 fn script<'l>(old: &'l [String], new: &'l [String]) -> Vec<(Kind, &'l str)> {
-    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (old.get(head..).unwrap_or_default(), new.get(head..).unwrap_or_default());
-    let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
-    let old_middle = old_rest.get(..old_rest.len() - tail).unwrap_or_default();
-    let new_middle = new_rest.get(..new_rest.len() - tail).unwrap_or_default();
-    let same = |lines: &'l [String]| lines.iter().map(|line| (Kind::Same, line.as_str()));
-    let mut out: Vec<(Kind, &str)> = same(old.get(..head).unwrap_or_default()).collect();
-    middle(old_middle, new_middle, &mut out);
-    out.extend(same(old_rest.get(old_rest.len() - tail..).unwrap_or_default()));
-    out
-}
-
-fn middle<'l>(old: &'l [String], new: &'l [String], out: &mut Vec<(Kind, &'l str)>) {
-    let width = new.len() + 1;
-    // lengths[i * width + j]: how much of old[i..] and new[j..] is common.
-    let mut lengths = vec![0u32; (old.len() + 1) * width];
-    let at = |lengths: &[u32], i: usize, j: usize| lengths.get(i * width + j).copied().unwrap_or_default();
-    for (i, a) in old.iter().enumerate().rev() {
-        for (j, b) in new.iter().enumerate().rev() {
-            let length = match a == b {
-                true => at(&lengths, i + 1, j + 1) + 1,
-                false => at(&lengths, i + 1, j).max(at(&lengths, i, j + 1)),
-            };
-            if let Some(cell) = lengths.get_mut(i * width + j) {
-                *cell = length;
-            }
-        }
-    }
+    let mut out = Vec::new();
+    let mut add = |kind: Kind, lines: Option<&'l [String]>| {
+        out.extend(lines.unwrap_or_default().iter().map(|line| (kind, line.as_str())));
+    };
     let (mut i, mut j) = (0, 0);
-    loop {
-        match (old.get(i), new.get(j)) {
-            (Some(a), Some(b)) if a == b => {
-                out.push((Kind::Same, a));
-                (i, j) = (i + 1, j + 1);
-            }
-            (Some(a), b) if b.is_none() || at(&lengths, i + 1, j) >= at(&lengths, i, j + 1) => {
-                out.push((Kind::Removed, a));
-                i += 1;
-            }
-            (_, Some(b)) => {
-                out.push((Kind::Added, b));
-                j += 1;
-            }
-            (_, None) => return,
-        }
+    for block in blocks::common(old, new) {
+        add(Kind::Removed, old.get(i..block.old));
+        add(Kind::Added, new.get(j..block.new));
+        (i, j) = (block.old + block.length, block.new + block.length);
+        add(Kind::Same, old.get(block.old..i));
     }
+    add(Kind::Removed, old.get(i..));
+    add(Kind::Added, new.get(j..));
+    out
 }
 
 #[cfg(test)]
@@ -120,6 +89,8 @@ mod tests {
         let near = diff(&old, &lines("a b c d X f g h i j k l m n o"));
         assert_eq!(near, "@@ -2,7 +2,7 @@\n b\n c\n d\n-e\n+X\n f\n g\n h\n");
         let far = diff(&old, &lines("X b c d e f g h i j k l m n o p"));
+        let more = diff(&lines("{ a } z"), &lines("{ a } { a } z"));
+        assert_eq!(more, "@@ -1,3 +1,6 @@\n+{\n+a\n+}\n {\n a\n }\n");
         assert_eq!(far, "@@ -1,4 +1,4 @@\n-a\n+X\n b\n c\n d\n@@ -13,3 +13,4 @@\n m\n n\n o\n+p\n");
     }
 }

@@ -56,7 +56,11 @@ async fn a_body_that_is_no_such_object_is_refused_and_says_why() {
         (post(JSON, &b"{\"metadata\":{\"name\":\"a\"},\"data\":{\"a\":\"\xff\"}}"[..]), 400, "UTF-8"),
         (post(JSON, deep), 400, "exceeded max depth"),
         (post(PROTOBUF, truncated), 400, "cannot be handled as a ConfigMap"),
-        (post(PROTOBUF, "{}"), 400, "cannot be handled as a ConfigMap"),
+        (
+            post(PROTOBUF, "{}"),
+            400,
+            "does not appear to be a protobuf message, expected prefix [107 56 115 0] ({})",
+        ),
         (
             post("text/plain", "a"),
             415,

@@ -1,6 +1,7 @@
 //! Pods as clients and kubelets make and change them.
 
 mod admission;
+mod answers;
 mod changes;
 mod proxied;
 

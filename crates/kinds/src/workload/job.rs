@@ -1,0 +1,172 @@
+//! `Job`: how it finds its pods.
+
+use schema::{Map, Object};
+
+use super::validate;
+use crate::edit::{self, made, number, text};
+use crate::field::{Errors, Json, Path};
+use crate::pod::template_defaults;
+use crate::pod::validate::shown;
+use crate::rules::{GENERIC, Rules, generic_prepare_create};
+
+const UID: &str = "batch.kubernetes.io/controller-uid";
+const NAME: &str = "batch.kubernetes.io/job-name";
+const LEGACY_UID: &str = "controller-uid";
+const LEGACY_NAME: &str = "job-name";
+
+/// The rules of `Job`.
+pub(crate) const RULES: Rules = Rules {
+    defaults: |object| {
+        made(object, "spec", spec_defaults);
+        labels(object);
+    },
+    prepare_create: |object| {
+        generic_prepare_create(object);
+        if !is_manual(object) {
+            generate_selector(object);
+        }
+    },
+    validate: validate::job,
+    selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
+    validate_create: generated,
+    ..GENERIC
+};
+
+fn spec_defaults(spec: &mut Object) {
+    if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
+        number(spec, "completions", 1);
+    }
+    number(spec, "parallelism", 1);
+    number(
+        spec,
+        "backoffLimit",
+        if spec.get("backoffLimitPerIndex").is_some() { i64::from(i32::MAX) } else { 6 },
+    );
+    text(spec, "completionMode", "NonIndexed");
+    edit::flag(spec, "suspend", false);
+    edit::flag(spec, "manualSelector", false);
+    let replaces = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+    text(spec, "podReplacementPolicy", replaces);
+    made(spec, "template", template_defaults);
+}
+
+/// A job without labels has those of its template, with those that are generated for it.
+fn labels(job: &mut Object) {
+    let own = |object: &Object| object.labels().is_some_and(|labels| !labels.is_empty());
+    if own(job) || !validate::template(job).is_some_and(own) {
+        return;
+    }
+    super::labels_of_template(job);
+    if !is_manual(job) {
+        let (name, uid) = (job.name().to_owned(), job.uid().to_owned());
+        if let Some(labels) = job.metadata_mut().map_mut("labels") {
+            add_generated(labels, &name, &uid);
+        }
+    }
+}
+
+fn is_manual(job: &Object) -> bool {
+    job.bool_at(&["spec", "manualSelector"]) == Some(true)
+}
+
+fn add_generated(labels: &mut Map, name: &str, uid: &str) {
+    for (key, value) in [(LEGACY_NAME, name), (NAME, name), (LEGACY_UID, uid), (UID, uid)] {
+        missing(labels, key, value);
+    }
+}
+
+fn missing(labels: &mut Map, key: &str, value: &str) {
+    if !labels.contains_key(key) {
+        labels.insert(key, value.to_owned());
+    }
+}
+
+/// Gives the pods labels that no other job's have, and selects by them.
+fn generate_selector(job: &mut Object) {
+    let (name, uid) = (job.name().to_owned(), job.uid().to_owned());
+    edit::within(job, "spec", |spec| {
+        made(spec, "template", |template| {
+            made(template, "metadata", |metadata| {
+                if let Some(labels) = metadata.map_mut("labels") {
+                    add_generated(labels, &name, &uid);
+                }
+            });
+        });
+        made(spec, "selector", |selector| {
+            if let Some(labels) = selector.map_mut("matchLabels") {
+                missing(labels, UID, &uid);
+            }
+        });
+    });
+}
+
+/// Whether the labels and the selector are those that were generated (`validateGeneratedSelector`).
+fn generated(job: &Object, errors: &mut Errors) {
+    if is_manual(job) {
+        return;
+    }
+    let Some(template) = validate::template(job) else { return };
+    let labels = Path::new("spec").child("template").child("metadata").child("labels");
+    let expected = [(LEGACY_UID, job.uid()), (LEGACY_NAME, job.name()), (UID, job.uid()), (NAME, job.name())];
+    for (key, value) in expected {
+        match template.label(key) {
+            None => errors.required(&labels.key(key), format!("must be '{value}'")),
+            Some(given) if given != value => {
+                let all = validate::shown_labels(template);
+                errors.invalid(&labels.key(key), Json(all), format!("must be '{value}'"));
+            }
+            Some(_) => {}
+        }
+    }
+    let given = job.struct_at(&["spec", "selector"]);
+    let of = |key: &str| expected.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+    if schema::labels::Selector::from_label_selector(given).is_ok_and(|selector| !selector.matches(of)) {
+        let shown = given.map(shown::json).unwrap_or_default();
+        errors.invalid(&Path::new("spec").child("selector"), Json(shown), "`selector` not auto-generated");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::Object;
+
+    use super::RULES;
+    use crate::field::Errors;
+
+    fn made(labels: &str, more: &str) -> (Object, Vec<String>) {
+        let json = format!(
+            r#"{{"apiVersion":"batch/v1","kind":"Job","metadata":{{"name":"j","uid":"u-1"}},"spec":{{{more}"template":{{"metadata":{{"labels":{{{labels}}}}},"spec":{{"restartPolicy":"Never","containers":[{{"name":"a","image":"x"}}]}}}}}}}}"#
+        );
+        let kind = schema::catalogue::builtin().kind("batch", "v1", "Job").unwrap();
+        let mut job = schema::json::decode(&kind.ty, json.as_bytes()).unwrap().object;
+        (RULES.defaults)(&mut job);
+        (RULES.prepare_create)(&mut job);
+        let mut errors = Errors::new();
+        (RULES.validate_create)(&job, &mut errors);
+        (job, errors.0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn pods_are_found_by_labels_of_their_own() {
+        let (job, errors) = made(r#""app":"x""#, "");
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!((job.label("app"), job.label("job-name")), (Some("x"), Some("j")));
+        let template = job.struct_at(&["spec", "template"]).unwrap();
+        assert_eq!(template.label("batch.kubernetes.io/job-name"), Some("j"));
+        assert_eq!(template.label("controller-uid"), Some("u-1"));
+        let selected = job.map_at(&["spec", "selector", "matchLabels"]).unwrap();
+        assert_eq!(selected.strings().collect::<Vec<_>>(), [("batch.kubernetes.io/controller-uid", "u-1")]);
+    }
+
+    #[test]
+    fn what_contradicts_them_is_refused() {
+        let (_, errors) = made(r#""job-name":"other""#, "");
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert!(error.starts_with("spec.template.metadata.labels[job-name]: Invalid value: {"), "{error}");
+        assert!(error.ends_with(": must be 'j'"), "{error}");
+        let (job, errors) =
+            made(r#""a":"b""#, r#""manualSelector":true,"selector":{"matchLabels":{"a":"b"}},"#);
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!(job.struct_at(&["spec", "template"]).unwrap().label("job-name"), None);
+    }
+}
