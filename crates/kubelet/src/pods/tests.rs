@@ -625,10 +625,45 @@ fn images_are_pulled_by_policy_with_the_credentials_of_their_registry() {
         data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(config.into()))].into()),
         ..Secret::default()
     };
-    let of = |image| {
-        credentials(image, std::slice::from_ref(&secret)).map(|(auth, _)| (auth.username, auth.password))
+    let of = |image| -> Vec<(String, String)> {
+        let found = credentials(image, std::slice::from_ref(&secret)).into_iter();
+        found.map(|(auth, _)| (auth.username, auth.password)).collect()
     };
-    assert_eq!(of("reg.example:5000/a/b:1"), Some(("u".into(), "p".into())));
-    assert_eq!(of("nginx"), Some(("d".into(), "q".into())));
-    assert_eq!(of("quay.io/x"), None);
+    assert_eq!(of("reg.example:5000/a/b:1"), [("u".into(), "p".into())]);
+    assert_eq!(of("nginx"), [("d".into(), "q".into())]);
+    assert_eq!(of("quay.io/x"), []);
+}
+
+#[test]
+fn all_credentials_that_fit_are_tried_the_most_particular_first() {
+    let secret = |auths: serde_json::Value| Secret {
+        data: Some(
+            [(
+                ".dockerconfigjson".to_owned(),
+                k8s_openapi::ByteString(json!({"auths": auths}).to_string().into()),
+            )]
+            .into(),
+        ),
+        ..Secret::default()
+    };
+    let user = |name: &str| json!({"username": name, "password": "p"});
+    let broken = Secret {
+        data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(b"no json".to_vec()))].into()),
+        ..Secret::default()
+    };
+    let secrets = [
+        broken,
+        secret(json!({"r.io": user("host"), "*.example.com": user("glob"), "docker.io": user("hub")})),
+        secret(json!({"https://r.io/v2/team": user("team"), "r.io": user("second")})),
+    ];
+    for (image, users) in [
+        ("r.io/team/x:1", vec!["team", "host", "second"]),
+        ("r.io/other", vec!["host", "second"]),
+        ("a.example.com/x", vec!["glob"]),
+        ("a.b.example.com/x", vec![]),
+        ("library/nginx", vec!["hub"]),
+    ] {
+        let found = credentials(image, &secrets).into_iter().map(|(auth, _)| auth.username);
+        assert_eq!(found.collect::<Vec<_>>(), users, "{image}");
+    }
 }
