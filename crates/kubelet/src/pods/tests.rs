@@ -599,6 +599,7 @@ fn whoever_must_not_be_root_is_not() {
         config::container(&pod, spec, prepared)
     };
     let good = made((Some(5), String::new())).unwrap();
+    assert_eq!(good.stop_signal, 0, "it is left to the runtime");
     assert_eq!((good.command, good.log_path.as_str()), (vec!["sh".to_owned()], "c/2.log"));
     for (user, words) in [
         ((Some(0), String::new()), "image will run as root"),
@@ -606,6 +607,20 @@ fn whoever_must_not_be_root_is_not() {
         ((None, "web".to_owned()), "non-numeric user (web)"),
     ] {
         assert!(made(user).unwrap_err().to_string().contains(words));
+    }
+}
+
+#[test]
+fn stop_signals_have_the_protocols_names() {
+    for (name, signal) in [
+        ("SIGUSR1", cri::v1::Signal::Sigusr1),
+        ("SIGRTMIN", cri::v1::Signal::Sigrtmin),
+        ("SIGRTMIN+3", cri::v1::Signal::Sigrtminplus3),
+        ("SIGRTMAX-14", cri::v1::Signal::Sigrtmaxminus14),
+    ] {
+        let container = json!({"name": "c", "lifecycle": {"stopSignal": name}});
+        let container = serde_json::from_value(container).unwrap();
+        assert_eq!(config::stop_signal(&container), signal as i32, "{name}");
     }
 }
 
