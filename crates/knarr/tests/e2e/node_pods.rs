@@ -173,12 +173,19 @@ fn containers_are_asked_to_end_and_then_made_to() {
         &include_str!("manifests/ending.yaml").replace("@DIR@", &out.display().to_string()),
     );
     cluster.k("apply -f ending.yaml");
-    cluster.k("wait --for=condition=Ready pod/polite pod/deaf --timeout=30s");
+    cluster.k("wait --for=condition=Ready pod/polite pod/asked pod/deaf --timeout=30s");
     cluster.shows("logs polite", "up");
     let since = std::time::Instant::now();
     cluster.k("delete pod polite --timeout=30s");
     assert!(since.elapsed().as_secs() < 15, "it had 20 seconds and needed none: {:?}", since.elapsed());
     assert_eq!(std::fs::read_to_string(out.join("polite")).unwrap(), "hook\nterm\n");
+    cluster.shows("logs asked", "up");
+    let since = std::time::Instant::now();
+    cluster.k("delete pod asked --timeout=30s");
+    let own = upstream::wanted().is_none() && containerd::wanted().is_none();
+    assert!(!own || since.elapsed().as_secs() < 15, "it stops by its own signal: {:?}", since.elapsed());
+    let told = cluster.k("events --for=pod/asked");
+    assert!(told.contains("PreStopHook failed") && !told.contains("secret"), "{told}");
     cluster.shows("logs deaf", "up");
     let since = std::time::Instant::now();
     cluster.k("delete pod deaf --timeout=30s");

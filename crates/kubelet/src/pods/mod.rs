@@ -38,6 +38,7 @@ mod resources;
 pub mod spec;
 mod start;
 mod status;
+mod stopping;
 mod take;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Pods by example: a runtime that does at once what is planned, and what is seen of the pod then.
 
 mod changes;
+mod ending;
 mod waking;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ struct Node {
     counter: i64,
     /// Images that cannot be pulled.
     broken: Vec<String>,
+    /// The ids of containers that are killed and do not end.
+    deaf: Vec<String>,
     log: Vec<Action>,
 }
 
@@ -58,6 +61,7 @@ impl Node {
             now: Timestamp::from_second(1_000_000).unwrap(),
             counter: 0,
             broken: Vec::new(),
+            deaf: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -82,6 +86,7 @@ impl Node {
                 exclusive: &BTreeMap::new(),
             },
         );
+        self.memory.note_stopping(decided.stopping, self.now);
         if !self.memory.frozen {
             self.memory.frozen = decided.over && self.pod.metadata.deletion_timestamp.is_some();
             self.memory.status = Some(status.clone());
@@ -155,7 +160,13 @@ impl Node {
                 self.memory.resize.actuated.insert(instance.id.clone(), given);
                 self.observed.containers.insert(0, instance);
             }
+            Action::Kill { id, grace, .. } if self.deaf.contains(&id) => {
+                self.memory.kills.insert(id, grace);
+            }
             Action::Kill { id, .. } => self.exit_id(&id, 137),
+            Action::PreStop { id, .. } => {
+                self.memory.prepared.insert(id);
+            }
             Action::RemoveContainer { id } => self.observed.containers.retain(|c| c.id != id),
             Action::TellBackOff { container, failed_at } => {
                 self.memory.told.insert(container, failed_at);

@@ -165,6 +165,7 @@ impl Worker {
         let view =
             View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
         let decided = plan(&view);
+        memory.note_stopping(decided.stopping, self.now());
         if decided.resized {
             let generation = memory.resize.in_progress.take().and_then(|progress| progress.generation);
             let message = format!("Pod resize completed: {}", resize::summary(pod, generation, ""));
@@ -264,9 +265,9 @@ impl Worker {
         for ended in observed.containers.iter().filter(|c| c.state == State::Exited) {
             memory.exits.entry(ended.id.clone()).or_insert(now);
         }
-        memory
-            .kills
-            .retain(|id, _| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running));
+        let runs = |id: &String| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
+        memory.kills.retain(|id, _| runs(id));
+        memory.prepared.retain(runs);
         self.probers.retain(|id, prober| {
             let runs = observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
             if !runs {
@@ -332,8 +333,10 @@ impl Worker {
         {
             let mut memory = self.handle.memory.lock();
             memory.running.insert(job.clone());
-            if let Some(Action::Kill { id, grace, .. }) = &action {
-                memory.kills.insert(id.clone(), *grace);
+            match &action {
+                Some(Action::Kill { id, grace, .. }) => drop(memory.kills.insert(id.clone(), *grace)),
+                Some(Action::PreStop { id, .. }) => drop(memory.prepared.insert(id.clone())),
+                _ => {}
             }
         }
         let (shared, handle, pod) = (self.shared.clone(), self.handle.clone(), pod.clone());
