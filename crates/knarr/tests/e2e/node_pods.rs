@@ -91,6 +91,8 @@ fn containers_start_end_and_start_again() {
     cluster.becomes("get pod sidecar -o jsonpath={.status.phase}", "Succeeded");
     cluster.says("get pod sidecar", &["Completed"]);
     assert_eq!(cluster.k("logs sidecar -c side"), "side up\n");
+    cluster.becomes("get pod late -o jsonpath='{.status.phase} {.status.reason}'", "Failed DeadlineExceeded");
+    cluster.comes_to_say("events --for=pod/late", &["Normal", "DeadlineExceeded"]);
     cluster.becomes(&state("no-command"), "Failed StartError 128");
     cluster.says("describe pod no-command", &["/not/there", "Warning  Failed"]);
 
@@ -116,7 +118,7 @@ fn containers_start_end_and_start_again() {
         ],
     );
     cluster.refuses("logs no-image", "Error from server (BadRequest): container \"c\" in pod \"no-image\" is waiting to start: trying and failing to pull image");
-    assert_eq!(cluster.k("delete -f containers.yaml --timeout=30s").lines().count(), 9);
+    assert_eq!(cluster.k("delete -f containers.yaml --timeout=30s").lines().count(), 10);
 }
 
 #[test]

@@ -162,6 +162,8 @@ pub struct Memory {
     pub kills: BTreeMap<String, i64>,
     /// The containers that were told to stop before it is their turn, by id: their hooks have run, or do.
     pub prepared: BTreeSet<String>,
+    /// It was told that the pod was active for too long.
+    pub told_late: bool,
     /// Set while all of the pod is being stopped.
     pub stopping: Option<Stopping>,
     /// When the first image was asked for, and the last one was there, by the monotonic clock.

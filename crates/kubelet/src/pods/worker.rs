@@ -166,6 +166,11 @@ impl Worker {
             View { pod, removed: self.handle.is_removed(), observed, memory: &memory, now: self.now() };
         let decided = plan(&view);
         memory.note_stopping(decided.stopping, self.now());
+        // Whoever else gives a pod up tells of it.
+        if let (Some((reason, message)), None, false) = (&decided.failed, &memory.ending, memory.told_late) {
+            memory.told_late = true;
+            self.shared.recorder.normal(pod.reference(None), reason, message.clone());
+        }
         if decided.resized {
             let generation = memory.resize.in_progress.take().and_then(|progress| progress.generation);
             let message = format!("Pod resize completed: {}", resize::summary(pod, generation, ""));
