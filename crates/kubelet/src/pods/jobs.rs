@@ -9,7 +9,7 @@ use super::config;
 use super::memory::CrashPause;
 use super::plan::Action;
 use super::spec::PodExt;
-use super::{Handle, pulling, resizing, resources, start, stopping};
+use super::{Handle, dns, pulling, resizing, resources, start, stopping};
 use crate::Shared;
 use crate::cgroups::Limits;
 use crate::counts::table;
@@ -167,6 +167,9 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
 
 async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
     let mut config = sandbox_config(shared, pod, attempt)?;
+    for omitted in config.dns_config.iter_mut().flat_map(dns::fit) {
+        shared.recorder.warning(pod.reference(None), "DNSConfigForming", omitted);
+    }
     let refuse = |message: String| {
         let message = format!("Failed to create pod sandbox: {message}");
         shared.recorder.warning(pod.reference(None), "FailedCreatePodSandBox", message.clone());

@@ -18,6 +18,7 @@
 pub mod admission;
 mod clock_set;
 mod config;
+mod dns;
 pub mod env;
 mod env_file;
 mod fields;
