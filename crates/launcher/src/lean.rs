@@ -80,6 +80,10 @@ fn places(spec: &[u8], bundle: &Path) -> Option<Vec<Place>> {
         let whole = options.iter().any(|option| option == "rbind");
         let bound = whole || options.iter().any(|option| option == "bind");
         let Some(path) = source.filter(|_| bound) else { continue };
+        // The kernel's own file systems are there, too.
+        if path.starts_with("/sys/fs/cgroup") {
+            continue;
+        }
         // What lies above the bundle would hide it there.
         if options.iter().any(follows) || !path.is_absolute() || bundle.starts_with(&path) {
             return None;
@@ -192,6 +196,7 @@ mod tests {
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/b", "source": "/data/deep/er/b", "options": ["rbind", "rprivate"]},
             {"destination": "/a", "source": "/data/a", "options": ["bind", "ro"]},
+            {"destination": "/d", "source": "/sys/fs/cgroup/cpu/c", "options": ["rbind", "ro"]},
             {"destination": "/c", "source": "/data/deep/er/b", "options": ["bind"]}],
             "linux": {"rootfsPropagation": "rprivate", "namespaces": [
             {"type": "mount"}, {"type": "pid", "path": "/proc/7/ns/pid"}, {"type": "network", "path": "/run/net"}]}}"#;

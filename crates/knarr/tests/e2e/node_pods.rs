@@ -91,6 +91,8 @@ fn containers_start_end_and_start_again() {
     cluster.becomes("get pod sidecar -o jsonpath={.status.phase}", "Succeeded");
     cluster.says("get pod sidecar", &["Completed"]);
     assert_eq!(cluster.k("logs sidecar -c side"), "side up\n");
+    cluster.becomes("get pod late -o jsonpath='{.status.phase} {.status.reason}'", "Failed DeadlineExceeded");
+    cluster.comes_to_say("events --for=pod/late", &["Normal", "DeadlineExceeded"]);
     cluster.becomes(&state("no-command"), "Failed StartError 128");
     cluster.says("describe pod no-command", &["/not/there", "Warning  Failed"]);
 
@@ -116,7 +118,7 @@ fn containers_start_end_and_start_again() {
         ],
     );
     cluster.refuses("logs no-image", "Error from server (BadRequest): container \"c\" in pod \"no-image\" is waiting to start: trying and failing to pull image");
-    assert_eq!(cluster.k("delete -f containers.yaml --timeout=30s").lines().count(), 9);
+    assert_eq!(cluster.k("delete -f containers.yaml --timeout=30s").lines().count(), 10);
 }
 
 #[test]
@@ -173,12 +175,19 @@ fn containers_are_asked_to_end_and_then_made_to() {
         &include_str!("manifests/ending.yaml").replace("@DIR@", &out.display().to_string()),
     );
     cluster.k("apply -f ending.yaml");
-    cluster.k("wait --for=condition=Ready pod/polite pod/deaf --timeout=30s");
+    cluster.k("wait --for=condition=Ready pod/polite pod/asked pod/deaf --timeout=30s");
     cluster.shows("logs polite", "up");
     let since = std::time::Instant::now();
     cluster.k("delete pod polite --timeout=30s");
     assert!(since.elapsed().as_secs() < 15, "it had 20 seconds and needed none: {:?}", since.elapsed());
     assert_eq!(std::fs::read_to_string(out.join("polite")).unwrap(), "hook\nterm\n");
+    cluster.shows("logs asked", "up");
+    let since = std::time::Instant::now();
+    cluster.k("delete pod asked --timeout=30s");
+    let own = upstream::wanted().is_none() && containerd::wanted().is_none();
+    assert!(!own || since.elapsed().as_secs() < 15, "it stops by its own signal: {:?}", since.elapsed());
+    let told = cluster.k("events --for=pod/asked");
+    assert!(told.contains("PreStopHook failed") && !told.contains("secret"), "{told}");
     cluster.shows("logs deaf", "up");
     let since = std::time::Instant::now();
     cluster.k("delete pod deaf --timeout=30s");

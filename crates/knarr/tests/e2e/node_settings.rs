@@ -13,6 +13,7 @@ fn containers_are_given_what_the_pod_says() {
     files(&cluster);
     limits(&cluster);
     identity(&cluster);
+    trust(&cluster);
 }
 
 fn environment(cluster: &Cluster) {
@@ -96,4 +97,43 @@ fn identity(cluster: &Cluster) {
     assert!(!cluster.k("exec capable -c plain -- ls /dev").contains("kmsg"));
     cluster.shows("get pod not-root", "CreateContainerConfigError");
     cluster.says("describe pod not-root", &["container has runAsNonRoot and image will run as root"]);
+}
+
+const TRUSTING: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: trusting}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {runAsUser: 1000}
+  volumes:
+  - {name: own, emptyDir: {}}
+  - name: trust
+    projected:
+      sources:
+      - clusterTrustBundle: {name: roots, path: roots.pem}
+      - clusterTrustBundle: {name: none, optional: true, path: none.pem}
+  containers:
+  - name: c
+    image: docker.io/library/busybox:test
+    command: [sleep, "3600"]
+    volumeMounts: [{name: trust, mountPath: /trust}, {name: own, mountPath: /own, subPath: a/b}]
+"#;
+
+/// Bundles of the cluster, which nodes may read; and a part of a volume that is made for a user who is not root.
+fn trust(cluster: &Cluster) {
+    if crate::upstream::wanted().is_some() {
+        eprintln!("skipped: that kubelet has no bundles unless a gate is opened");
+        return;
+    }
+    let roots = cluster.k("get configmap kube-root-ca.crt -o jsonpath='{.data.ca\\.crt}'");
+    let bundle = serde_json::json!({"apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle",
+        "metadata": {"name": "roots"}, "spec": {"trustBundle": roots}});
+    cluster.apply(&bundle.to_string());
+    cluster.apply(TRUSTING);
+    cluster.k("wait --for=condition=Ready pod/trusting --timeout=30s");
+    let seen = cluster.k("exec trusting -- cat /trust/roots.pem");
+    assert_eq!(seen.trim(), roots.trim());
+    assert_eq!(cluster.k("exec trusting -- cat /trust/none.pem"), "");
+    cluster.k("exec trusting -- touch /own/new");
 }

@@ -4,7 +4,7 @@
 //! `config` reads which there are, `matching` says whom an image concerns (pure), `run` asks and remembers.
 
 mod config;
-mod matching;
+pub mod matching;
 mod run;
 
 pub use config::{CredentialProviderError, CredentialProviders};

@@ -383,10 +383,12 @@ pub fn message_path(spec: &Container) -> &str {
     spec.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/dev/termination-log")
 }
 
-fn stop_signal(spec: &Container) -> i32 {
+/// The signal that a container asks to be stopped by; 0 leaves it to the runtime.
+pub fn stop_signal(spec: &Container) -> i32 {
     let name = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
-    name.and_then(|name| wire::Signal::from_str_name(&format!("SIGNAL_{}", name.replace(['+', '-'], ""))))
-        .map_or(0, |signal| signal as i32)
+    // The protocol has no signs in its names: SIGNAL_SIGRTMINPLUS3.
+    let named = |name: &str| format!("SIGNAL_{}", name.replace('+', "PLUS").replace('-', "MINUS"));
+    name.and_then(|name| wire::Signal::from_str_name(&named(name))).map_or(0, |signal| signal as i32)
 }
 
 fn container_security(

@@ -1,15 +1,19 @@
 //! Whether an image has to be pulled, and who one is at its registry. Pure.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cri::v1::AuthConfig;
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 
+use crate::credentials::matching::{is_default, matches, pattern};
+
 #[derive(Deserialize, Default)]
 struct DockerConfig {
     #[serde(default)]
-    auths: std::collections::BTreeMap<String, Entry>,
+    auths: BTreeMap<String, Entry>,
 }
 
 #[derive(Deserialize, Default)]
@@ -40,42 +44,49 @@ pub fn decide(policy: &str, present: bool) -> Decision {
     }
 }
 
-/// The registry of an image, as a host.
-pub fn registry(image: &str) -> &str {
+/// An image's name with its registry.
+fn qualified(image: &str) -> String {
     match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
+        None => format!("docker.io/library/{image}"),
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
     }
 }
 
-/// The credentials for an image among those of pull secrets, and the secret that holds them.
-pub fn credentials<'s>(image: &str, secrets: &'s [Secret]) -> Option<(AuthConfig, &'s Secret)> {
-    let wanted = registry(image);
+/// All credentials for an image among those of pull secrets, the most particular ones first, each with the secret that
+/// holds it (upstream's `DockerKeyring`). An entry may be a pattern, such as `*.example.com/team`.
+pub fn credentials<'s>(image: &str, secrets: &'s [Secret]) -> Vec<(AuthConfig, &'s Secret)> {
+    let image = qualified(image);
+    let mut entries: Vec<(String, AuthConfig, &Secret)> = Vec::new();
     for secret in secrets {
-        let data = secret.data.as_ref();
-        let full = data.and_then(|data| data.get(".dockerconfigjson"));
-        let old = data.and_then(|data| data.get(".dockercfg"));
-        let config = match (full, old) {
-            (Some(json), _) => serde_json::from_slice::<DockerConfig>(&json.0).ok(),
-            (None, Some(json)) => serde_json::from_slice(&json.0).ok().map(|auths| DockerConfig { auths }),
-            (None, None) => None,
-        };
-        let entry = config
-            .and_then(|config| config.auths.into_iter().find(|(server, _)| matches(server, wanted, image)));
-        if let Some((server, entry)) = entry {
-            return Some((auth_of(server, entry), secret));
-        }
+        let found = entries_of(secret).into_iter();
+        entries.extend(found.map(|(server, entry)| (pattern(&server), auth_of(server, entry), secret)));
     }
-    None
+    entries.sort_by(|(one, ..), (other, ..)| other.cmp(one));
+    let only = |fits: &dyn Fn(&str) -> bool| {
+        let fitting = entries.iter().filter(|(pattern, ..)| fits(pattern));
+        fitting.map(|(_, auth, secret)| (auth.clone(), *secret)).collect::<Vec<_>>()
+    };
+    let found = only(&|pattern| matches(pattern, &image));
+    match found.is_empty() && is_default(&image) {
+        true => only(&|pattern| pattern == "index.docker.io"),
+        false => found,
+    }
 }
 
-fn matches(server: &str, wanted: &str, image: &str) -> bool {
-    let bare = server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
-    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
-    if wanted == "docker.io" {
-        return matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
-    }
-    host == wanted && (matches!(path, "" | "v1" | "v2") || image.starts_with(&format!("{host}/{path}")))
+fn entries_of(secret: &Secret) -> BTreeMap<String, Entry> {
+    let data = secret.data.as_ref();
+    let full = data.and_then(|data| data.get(".dockerconfigjson"));
+    let old = data.and_then(|data| data.get(".dockercfg"));
+    let read = match (full, old) {
+        (Some(json), _) => serde_json::from_slice::<DockerConfig>(&json.0).map(|config| config.auths),
+        (None, Some(json)) => serde_json::from_slice(&json.0),
+        (None, None) => return BTreeMap::new(),
+    };
+    read.unwrap_or_else(|error| {
+        tracing::warn!(name = secret.metadata.name, %error, "a pull secret cannot be read: it does not help");
+        BTreeMap::new()
+    })
 }
 
 fn auth_of(server: String, entry: Entry) -> AuthConfig {

@@ -1,7 +1,5 @@
 //! Carries out what was decided. Each job can be done again; what it comes to, the next look at the runtime shows.
 
-use std::time::Duration;
-
 use base::failpoint;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
@@ -10,12 +8,11 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use super::config;
 use super::memory::CrashPause;
 use super::plan::Action;
-use super::spec::{MINIMUM_GRACE, PodExt};
-use super::{Handle, pulling, resizing, resources, start};
+use super::spec::PodExt;
+use super::{Handle, dns, pulling, resizing, resources, start, stopping};
 use crate::Shared;
 use crate::cgroups::Limits;
 use crate::counts::table;
-use crate::probes::hooks;
 use crate::statics;
 
 /// The reason and the message of what went wrong.
@@ -51,7 +48,11 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             result
         }
         Action::Kill { id, container, grace, why } => {
-            kill(shared, handle, pod, (id, container), *grace, why).await
+            stopping::kill(shared, handle, pod, (id, container), *grace, why).await
+        }
+        Action::PreStop { id, container, grace, why } => {
+            stopping::pre_stop(shared, handle, pod, (id, container), *grace, why).await;
+            Ok(())
         }
         Action::RemoveContainer { id } => remove(shared, id).await.map_err(call("FailedRemove")),
         Action::Resize { containers, sandbox } => {
@@ -177,6 +178,9 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
 
 async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
     let mut config = sandbox_config(shared, pod, attempt)?;
+    for omitted in config.dns_config.iter_mut().flat_map(dns::fit) {
+        shared.recorder.warning(pod.reference(None), "DNSConfigForming", omitted);
+    }
     let refuse = |message: String| {
         let message = format!("Failed to create pod sandbox: {message}");
         shared.recorder.warning(pod.reference(None), "FailedCreatePodSandBox", message.clone());
@@ -218,44 +222,6 @@ async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Fa
         shared.counts.count(&table::SANDBOX_ERRORS, &[&handler]);
         refuse(status.message().to_owned())
     })
-}
-
-async fn kill(
-    shared: &Shared,
-    handle: &Handle,
-    pod: &Pod,
-    (id, name): (&str, &str),
-    grace: i64,
-    why: &str,
-) -> Result<(), Failed> {
-    shared.recorder.normal(pod.reference(Some(name)), "Killing", why);
-    let mut left = grace;
-    let container = pod.container(name);
-    let hook = container
-        .as_deref()
-        .and_then(|c| c.lifecycle.as_ref())
-        .and_then(|lifecycle| lifecycle.pre_stop.as_ref());
-    if let (Some(hook), Some(container), true) = (hook, container.as_deref(), grace > 0) {
-        let begun = shared.config.clock.monotonic();
-        let ip = start::pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
-        let limit = Duration::from_secs(grace.unsigned_abs());
-        let target = hooks::Target { id, ip: &ip, container };
-        match tokio::time::timeout(limit, hooks::run(shared, pod, hook, &target, limit)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(message)) => {
-                shared.recorder.warning(pod.reference(Some(name)), "FailedPreStopHook", message)
-            }
-            Err(_) => {
-                if hook.sleep.is_some() {
-                    shared.counts.count(&table::SLEEPS_CUT, &[]);
-                }
-                tracing::debug!(pod = %pod.described(), name, "a preStop hook took the whole grace period")
-            }
-        }
-        let spent = shared.config.clock.monotonic().saturating_sub(begun).as_secs();
-        left = (grace - i64::try_from(spent).unwrap_or(grace)).max(MINIMUM_GRACE.min(grace));
-    }
-    shared.runtime.stop_container(id, left).await.map_err(call("FailedKill"))
 }
 
 /// Gives back what a pod that is over had of the node, its logs only if that is wanted.

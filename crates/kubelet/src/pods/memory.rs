@@ -23,6 +23,8 @@ pub enum Job {
     Start(String),
     /// Of a container's id and the grace period.
     Kill(String, i64),
+    /// Of a container's id.
+    PreStop(String),
     StopSandbox(String),
     RemoveSandbox(String),
     RemoveContainer(String),
@@ -37,7 +39,9 @@ pub enum Job {
 impl Job {
     /// Whether the runtime has something else to tell of the pod afterwards.
     pub fn changes_containers(&self) -> bool {
-        !matches!(self, Self::Volumes | Self::Image(_) | Self::Status | Self::Mirror | Self::Delete)
+        let others =
+            matches!(self, Self::Volumes | Self::Image(_) | Self::Status | Self::Mirror | Self::Delete);
+        !others && !matches!(self, Self::PreStop(_))
     }
 }
 
@@ -125,6 +129,14 @@ pub struct Ending {
     pub refused: bool,
 }
 
+/// That all of a pod is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping {
+    /// Seconds that its containers have for that.
+    pub grace: i64,
+    pub since: Timestamp,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -148,6 +160,12 @@ pub struct Memory {
     pub exits: BTreeMap<String, Timestamp>,
     /// The containers that are being killed, by id: with which grace period.
     pub kills: BTreeMap<String, i64>,
+    /// The containers that were told to stop before it is their turn, by id: their hooks have run, or do.
+    pub prepared: BTreeSet<String>,
+    /// It was told that the pod was active for too long.
+    pub told_late: bool,
+    /// Set while all of the pod is being stopped.
+    pub stopping: Option<Stopping>,
     /// When the first image was asked for, and the last one was there, by the monotonic clock.
     pub pulled: Option<(Duration, Duration)>,
     /// Since when the API server does not know the status, likewise.
@@ -214,6 +232,13 @@ impl Memory {
         self.pauses.values_mut().for_each(|pause| moved(&mut pause.updated));
         self.told.values_mut().chain(self.exits.values_mut()).for_each(moved);
         self.mounted.iter_mut().flatten().for_each(moved);
+        self.stopping.iter_mut().for_each(|stopping| moved(&mut stopping.since));
+    }
+
+    /// Notes whether all of the pod is being stopped at `now`, and with which grace period. Another one begins anew.
+    pub fn note_stopping(&mut self, grace: Option<i64>, now: Timestamp) {
+        let same = self.stopping.filter(|stopping| grace == Some(stopping.grace));
+        self.stopping = same.or(grace.map(|grace| Stopping { grace, since: now }));
     }
 
     /// Whether anything is under way that ends with a sandbox or container that is not observed yet.

@@ -18,6 +18,7 @@
 pub mod admission;
 mod clock_set;
 mod config;
+mod dns;
 pub mod env;
 mod env_file;
 mod fields;
@@ -38,6 +39,7 @@ mod resources;
 pub mod spec;
 mod start;
 mod status;
+mod stopping;
 mod take;
 #[cfg(test)]
 mod tests;

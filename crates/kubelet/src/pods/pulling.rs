@@ -6,6 +6,7 @@ use std::time::Duration;
 use cri::v1::AuthConfig;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
+use oci_spec::distribution::Reference;
 
 use super::Handle;
 use super::images::{Decision, credentials, decide};
@@ -47,14 +48,27 @@ pub async fn volumes(
     Ok(images)
 }
 
+/// Whether it can be an image's name at all.
+fn check_name(image: &str) -> Result<(), String> {
+    let parsed = image.parse::<Reference>().map(drop);
+    parsed.map_err(|error| {
+        let why = format!("couldn't parse image name {image:?}: {error}");
+        format!("Failed to apply default image tag {image:?}: {why}")
+    })
+}
+
 /// The reference of an image that is there and may be used, or is pulled now.
 async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &str) -> Result<String, Failed> {
     let about = || pod.reference(Some(name));
+    if let Err(message) = check_name(image) {
+        shared.recorder.warning(about(), "InspectFailed", message.clone());
+        return Err(failed("InvalidImageName", message));
+    }
     let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
     let secrets = pull_secrets(shared, pod).await;
     let mut known: Vec<Known> = credentials(image, &secrets)
-        .map(|(auth, secret)| (Some(Source::of(secret, &auth)), auth))
         .into_iter()
+        .map(|(auth, secret)| (Some(Source::of(secret, &auth)), auth))
         .collect();
     let usable = |known: &[Known]| {
         let Some(present) = &present else { return false };
@@ -189,4 +203,23 @@ async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Secret> {
         }
     }
     secrets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn names_that_no_image_has_are_told_from_others() {
+        let digest = "a".repeat(64);
+        for name in
+            ["nginx", "r.io:5000/a/b:1", &format!("nginx:1@sha256:{digest}"), &format!("sha256:{digest}")]
+        {
+            assert_eq!(check_name(name), Ok(()));
+        }
+        for name in ["UPPER/Case:1", "a b", "a:", "", "a@sha256:1"] {
+            let why = check_name(name).unwrap_err();
+            assert!(why.starts_with("Failed to apply default image tag"), "{name}: {why}");
+        }
+    }
 }

@@ -17,8 +17,8 @@ use super::env::{self, Sources};
 use super::fields::Surroundings;
 use super::jobs::{Failed, failed, log_directory, sandbox_config};
 use super::observed::State;
-use super::pulling;
 use super::spec::PodExt;
+use super::{pulling, stopping};
 use crate::Shared;
 use crate::counts::table;
 use crate::probes::hooks;
@@ -145,9 +145,12 @@ async fn post_start(
     let Err(message) = hooks::run(shared, pod, hook, &target, Duration::from_secs(3600)).await else {
         return Ok(());
     };
-    shared.recorder.warning(pod.reference(Some(&container.name)), "FailedPostStartHook", message);
-    let stopped = shared.runtime.stop_container(id, pod.grace()).await;
-    stopped.map_err(|status| failed("PostStartHookError", status.message()))
+    let name = container.name.as_str();
+    tracing::warn!(pod = %pod.described(), name, message, "a postStart hook failed");
+    // What a command or a server says may be secret: it stays out of events.
+    shared.recorder.warning(pod.reference(Some(name)), "FailedPostStartHook", "PostStartHook failed");
+    let killed = stopping::kill(shared, handle, pod, (id, name), pod.grace(), "FailedPostStartHook").await;
+    killed.map_err(|(_, message)| failed("PostStartHookError", message))
 }
 
 async fn prepare(

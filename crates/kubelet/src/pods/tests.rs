@@ -1,6 +1,7 @@
 //! Pods by example: a runtime that does at once what is planned, and what is seen of the pod then.
 
 mod changes;
+mod ending;
 mod outdated;
 mod waking;
 
@@ -46,6 +47,8 @@ struct Node {
     counter: i64,
     /// Images that cannot be pulled.
     broken: Vec<String>,
+    /// The ids of containers that are killed and do not end.
+    deaf: Vec<String>,
     log: Vec<Action>,
 }
 
@@ -59,6 +62,7 @@ impl Node {
             now: Timestamp::from_second(1_000_000).unwrap(),
             counter: 0,
             broken: Vec::new(),
+            deaf: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -84,6 +88,7 @@ impl Node {
                 exclusive: &BTreeMap::new(),
             },
         );
+        self.memory.note_stopping(decided.stopping, self.now);
         if !self.memory.frozen {
             self.memory.frozen = decided.over && self.pod.metadata.deletion_timestamp.is_some();
             self.memory.status = Some(status.clone());
@@ -157,7 +162,13 @@ impl Node {
                 self.memory.resize.actuated.insert(instance.id.clone(), given);
                 self.observed.containers.insert(0, instance);
             }
+            Action::Kill { id, grace, .. } if self.deaf.contains(&id) => {
+                self.memory.kills.insert(id, grace);
+            }
             Action::Kill { id, .. } => self.exit_id(&id, 137),
+            Action::PreStop { id, .. } => {
+                self.memory.prepared.insert(id);
+            }
             Action::RemoveContainer { id } => self.observed.containers.retain(|c| c.id != id),
             Action::TellBackOff { container, failed_at } => {
                 self.memory.told.insert(container, failed_at);
@@ -602,6 +613,7 @@ fn whoever_must_not_be_root_is_not() {
         config::container(&pod, spec, prepared)
     };
     let good = made((Some(5), String::new())).unwrap();
+    assert_eq!(good.stop_signal, 0, "it is left to the runtime");
     assert_eq!((good.command, good.log_path.as_str()), (vec!["sh".to_owned()], "c/2.log"));
     for (user, words) in [
         ((Some(0), String::new()), "image will run as root"),
@@ -609,6 +621,20 @@ fn whoever_must_not_be_root_is_not() {
         ((None, "web".to_owned()), "non-numeric user (web)"),
     ] {
         assert!(made(user).unwrap_err().to_string().contains(words));
+    }
+}
+
+#[test]
+fn stop_signals_have_the_protocols_names() {
+    for (name, signal) in [
+        ("SIGUSR1", cri::v1::Signal::Sigusr1),
+        ("SIGRTMIN", cri::v1::Signal::Sigrtmin),
+        ("SIGRTMIN+3", cri::v1::Signal::Sigrtminplus3),
+        ("SIGRTMAX-14", cri::v1::Signal::Sigrtmaxminus14),
+    ] {
+        let container = json!({"name": "c", "lifecycle": {"stopSignal": name}});
+        let container = serde_json::from_value(container).unwrap();
+        assert_eq!(config::stop_signal(&container), signal as i32, "{name}");
     }
 }
 
@@ -628,10 +654,45 @@ fn images_are_pulled_by_policy_with_the_credentials_of_their_registry() {
         data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(config.into()))].into()),
         ..Secret::default()
     };
-    let of = |image| {
-        credentials(image, std::slice::from_ref(&secret)).map(|(auth, _)| (auth.username, auth.password))
+    let of = |image| -> Vec<(String, String)> {
+        let found = credentials(image, std::slice::from_ref(&secret)).into_iter();
+        found.map(|(auth, _)| (auth.username, auth.password)).collect()
     };
-    assert_eq!(of("reg.example:5000/a/b:1"), Some(("u".into(), "p".into())));
-    assert_eq!(of("nginx"), Some(("d".into(), "q".into())));
-    assert_eq!(of("quay.io/x"), None);
+    assert_eq!(of("reg.example:5000/a/b:1"), [("u".into(), "p".into())]);
+    assert_eq!(of("nginx"), [("d".into(), "q".into())]);
+    assert_eq!(of("quay.io/x"), []);
+}
+
+#[test]
+fn all_credentials_that_fit_are_tried_the_most_particular_first() {
+    let secret = |auths: serde_json::Value| Secret {
+        data: Some(
+            [(
+                ".dockerconfigjson".to_owned(),
+                k8s_openapi::ByteString(json!({"auths": auths}).to_string().into()),
+            )]
+            .into(),
+        ),
+        ..Secret::default()
+    };
+    let user = |name: &str| json!({"username": name, "password": "p"});
+    let broken = Secret {
+        data: Some([(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(b"no json".to_vec()))].into()),
+        ..Secret::default()
+    };
+    let secrets = [
+        broken,
+        secret(json!({"r.io": user("host"), "*.example.com": user("glob"), "docker.io": user("hub")})),
+        secret(json!({"https://r.io/v2/team": user("team"), "r.io": user("second")})),
+    ];
+    for (image, users) in [
+        ("r.io/team/x:1", vec!["team", "host", "second"]),
+        ("r.io/other", vec!["host", "second"]),
+        ("a.example.com/x", vec!["glob"]),
+        ("a.b.example.com/x", vec![]),
+        ("library/nginx", vec!["hub"]),
+    ] {
+        let found = credentials(image, &secrets).into_iter().map(|(auth, _)| auth.username);
+        assert_eq!(found.collect::<Vec<_>>(), users, "{image}");
+    }
 }

@@ -182,6 +182,12 @@ impl Worker {
         if decided.outdated {
             return decided;
         }
+        memory.note_stopping(decided.stopping, self.now());
+        // Whoever else gives a pod up tells of it.
+        if let (Some((reason, message)), None, false) = (&decided.failed, &memory.ending, memory.told_late) {
+            memory.told_late = true;
+            self.shared.recorder.normal(pod.reference(None), reason, message.clone());
+        }
         if decided.resized {
             let generation = memory.resize.in_progress.take().and_then(|progress| progress.generation);
             let message = format!("Pod resize completed: {}", resize::summary(pod, generation, ""));
@@ -280,9 +286,9 @@ impl Worker {
         for ended in observed.containers.iter().filter(|c| c.state == State::Exited) {
             memory.exits.entry(ended.id.clone()).or_insert(now);
         }
-        memory
-            .kills
-            .retain(|id, _| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running));
+        let runs = |id: &String| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
+        memory.kills.retain(|id, _| runs(id));
+        memory.prepared.retain(runs);
         self.probers.retain(|id, prober| {
             let runs = observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
             if !runs {
@@ -348,8 +354,10 @@ impl Worker {
         {
             let mut memory = self.handle.memory.lock();
             memory.running.insert(job.clone());
-            if let Some(Action::Kill { id, grace, .. }) = &action {
-                memory.kills.insert(id.clone(), *grace);
+            match &action {
+                Some(Action::Kill { id, grace, .. }) => drop(memory.kills.insert(id.clone(), *grace)),
+                Some(Action::PreStop { id, .. }) => drop(memory.prepared.insert(id.clone())),
+                _ => {}
             }
         }
         let (shared, handle, pod) = (self.shared.clone(), self.handle.clone(), pod.clone());

@@ -45,7 +45,7 @@ pub enum Cause {
     Missing { kind: &'static str, name: String },
     #[error("references non-existent config key: {0}")]
     Key(String),
-    #[error(transparent)]
+    #[error("{}", answer(.0))]
     Api(#[from] Box<kube::Error>),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -71,6 +71,14 @@ pub enum Cause {
     Claim(String),
     #[error("{0}")]
     Certificate(String),
+}
+
+/// What the API server said, in its own words where it said something.
+fn answer(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    }
 }
 
 impl Cause {

@@ -9,17 +9,17 @@ use base::failpoint;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 
 use super::Cause;
 
-/// Directories that are missing are made so.
-const MODE: Mode = Mode::from_bits_truncate(0o750);
+/// What of a mode says who may do what, and which group new files have.
+const PERMISSIONS: u32 = 0o2777;
 
 /// The most of a file that is read.
 const ENV_FILE: u64 = 64 * 1024;
 
-/// Opens `sub` inside `volume`; directories that are missing are made.
+/// Opens `sub` inside `volume`; directories that are missing are made, and let in whoever the volume lets in.
 fn resolve(volume: &Path, sub: &str) -> Result<OwnedFd, Cause> {
     let escapes = || Cause::Escapes(sub.to_owned());
     let failed = |errno: Errno| Cause::Io { path: volume.join(sub), source: errno.into() };
@@ -31,6 +31,7 @@ fn resolve(volume: &Path, sub: &str) -> Result<OwnedFd, Cause> {
     let how = OpenHow::new()
         .flags(flags)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let mode = Mode::from_bits_truncate(fstat(&root).map_err(failed)?.st_mode & PERMISSIONS);
     let mut at = PathBuf::new();
     let mut here = root.try_clone().map_err(|source| Cause::Io { path: volume.to_owned(), source })?;
     for part in Path::new(sub).components() {
@@ -39,7 +40,10 @@ fn resolve(volume: &Path, sub: &str) -> Result<OwnedFd, Cause> {
         here = match openat2(root.as_fd(), &at, how) {
             Err(Errno::ENOENT) => {
                 // A link that leads nowhere is not followed by making what it names.
-                mkdirat(here.as_fd(), part, MODE).map_err(failed)?;
+                mkdirat(here.as_fd(), part, mode).map_err(failed)?;
+                // The process' mask does not count, as it does not for the volume.
+                let made = openat2(here.as_fd(), part, how.flags(OFlag::O_DIRECTORY | OFlag::O_CLOEXEC));
+                made.and_then(|made| fchmod(&made, mode)).map_err(failed)?;
                 openat2(root.as_fd(), &at, how)
             }
             other => other,
@@ -117,7 +121,25 @@ pub fn unbind(target: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn directories_that_are_made_let_in_whoever_the_volume_lets_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for permissions in [0o777, 0o2770, 0o755] {
+            let volume = dir.path().join(format!("{permissions:o}"));
+            fs::create_dir(&volume).unwrap();
+            fs::set_permissions(&volume, fs::Permissions::from_mode(permissions)).unwrap();
+            resolve(&volume, "a/b").unwrap();
+            assert_eq!([mode(&volume.join("a")), mode(&volume.join("a/b"))], [permissions; 2]);
+            fs::set_permissions(volume.join("a"), fs::Permissions::from_mode(0o700)).unwrap();
+            resolve(&volume, "a/b").unwrap();
+            assert_eq!(mode(&volume.join("a")), 0o700, "what is there stays as it is");
+        }
+    }
 
     #[test]
     fn a_path_stays_in_its_volume() {

@@ -87,6 +87,20 @@ impl Hierarchies {
         Ready { doors, split, unified: self.unified.as_ref().or(beside).cloned() }
     }
 
+    /// The cgroup's folders of version 1, each after the place where its container is to see it.
+    pub fn seen(&self, cgroup: &str) -> Vec<(String, PathBuf)> {
+        let inside = cgroup.trim_start_matches('/');
+        let mut seen = Vec::new();
+        for (names, at) in self.with_controllers().filter(|_| !self.is_unified()) {
+            let Some(shown) = at.file_name().and_then(|name| name.to_str()) else { continue };
+            // Controllers that share a hierarchy are looked for by their own names, too.
+            let own = names.iter().map(String::as_str).filter(|name| *name != shown);
+            let places = own.chain([shown]).map(|name| format!("/sys/fs/cgroup/{name}"));
+            seen.extend(places.map(|place| (place, at.join(inside))));
+        }
+        seen
+    }
+
     /// The hierarchies of version 1, but for those that only have a name.
     fn with_controllers(&self) -> impl Iterator<Item = &(Vec<String>, PathBuf)> {
         let limits = |names: &[String]| names.iter().any(|name| !name.starts_with("name="));
@@ -162,9 +176,14 @@ mod tests {
         assert_eq!(ready.doors, [PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a/b/tasks")]);
         assert_eq!(ready.split, [PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")]);
         assert_eq!(ready.unified, Some("/sys/fs/cgroup/unified".into()));
+        let seen = Hierarchies::parse(hybrid).seen("/a/b");
+        let folder = PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a/b");
+        let places = ["cpu", "cpuacct", "cpu,cpuacct"].map(|name| format!("/sys/fs/cgroup/{name}"));
+        assert_eq!(seen, places.map(|place| (place, folder.clone())));
         let ready = Hierarchies::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").ready("/a/b");
         assert_eq!(ready.doors, [PathBuf::from("/sys/fs/cgroup/a/b/cgroup.procs")]);
         assert_eq!((ready.split.len(), ready.unified), (0, Some("/sys/fs/cgroup".into())));
+        assert_eq!(Hierarchies::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").seen("/a/b"), []);
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct Surroundings {
     pub id: String,
     /// Its cgroup, complete.
     pub cgroup: String,
+    /// Its folders of version 1, each after the place where it sees them; none where another program mounts them.
+    pub cgroups: Vec<(String, PathBuf)>,
     /// Where its root file system is mounted.
     pub rootfs: PathBuf,
     /// The folder with the pod's pinned namespaces and generated files.

@@ -24,7 +24,11 @@ pub fn propagation(config: &ContainerConfig) -> &'static str {
     }
 }
 
-fn file_systems(context: &LinuxContainerSecurityContext, machine: &Machine) -> Vec<Value> {
+fn file_systems(
+    context: &LinuxContainerSecurityContext,
+    machine: &Machine,
+    around: &Surroundings,
+) -> Vec<Value> {
     let mount = |at: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": source, "options": options});
     let hidden = ["nosuid", "noexec", "nodev"];
     let mode = if context.privileged { "rw" } else { "ro" };
@@ -41,7 +45,20 @@ fn file_systems(context: &LinuxContainerSecurityContext, machine: &Machine) -> V
         mount("/dev/mqueue", "mqueue", "mqueue", &hidden),
         mount("/sys", "sysfs", "sysfs", &sys),
     ];
-    if machine.unified_cgroups || !context.privileged {
+    if !around.cgroups.is_empty() && !context.privileged {
+        list.push(mount(
+            "/sys/fs/cgroup",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=755", "size=4k"],
+        ));
+        // Libcontainer would mount these for writing, whatever it is told, and whoever is root inside set its own limits.
+        // It also takes a process's number in a pod's namespace for one of the machine's.
+        let options = ["rbind", "rprivate", "ro", "nosuid", "noexec", "nodev"];
+        for (place, folder) in &around.cgroups {
+            list.push(mount(place, "bind", &folder.display().to_string(), &options));
+        }
+    } else if machine.unified_cgroups || !context.privileged {
         list.push(mount(
             "/sys/fs/cgroup",
             "cgroup",
@@ -60,7 +77,7 @@ pub fn plan(
     machine: &Machine,
     around: &Surroundings,
 ) -> Result<Vec<Value>, PlanError> {
-    let mut list = file_systems(context, machine);
+    let mut list = file_systems(context, machine, around);
     let given =
         |at: &str| config.mounts.iter().any(|mount| Path::new(&mount.container_path) == Path::new(at));
     let bind = |source: &Path, at: &str, options: &[&str]| json!({"destination": at, "type": "bind", "source": source, "options": options});
@@ -144,6 +161,8 @@ pub fn places(spec: &Value) -> Vec<(&Path, Option<&Path>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -188,6 +207,25 @@ mod tests {
         assert_eq!(at.iter().filter(|a| **a == "/etc/resolv.conf").count(), 1);
         let place = |what: &str| at.iter().position(|a| *a == what).unwrap();
         assert!(place("/data") < place("/data/deep"));
+    }
+
+    #[test]
+    fn cgroups_of_version_1_are_seen_and_not_changed() {
+        let cgroups =
+            vec![("/sys/fs/cgroup/memory".to_owned(), PathBuf::from("/sys/fs/cgroup/memory/pods/c"))];
+        let around = Surroundings { cgroups, ..Surroundings::default() };
+        let planned = |privileged| {
+            let context = LinuxContainerSecurityContext { privileged, ..Default::default() };
+            let (pod, config) = (PodSandboxConfig::default(), ContainerConfig::default());
+            let list = plan(&pod, &config, &context, &Machine::default(), &around).unwrap();
+            let below = |mount: &Value| mount["destination"].as_str().unwrap().starts_with("/sys/fs/cgroup");
+            list.into_iter().filter(below).collect::<Vec<_>>()
+        };
+        let list = planned(false);
+        assert_eq!((list.len(), &list[0]["type"]), (2, &json!("tmpfs")));
+        assert_eq!(list[1]["source"], "/sys/fs/cgroup/memory/pods/c");
+        assert!(list[1]["options"].as_array().unwrap().contains(&json!("ro")), "{list:?}");
+        assert!(planned(true).is_empty());
     }
 
     #[test]

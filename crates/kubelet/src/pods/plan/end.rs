@@ -1,11 +1,12 @@
 //! The end of a pod: of itself, by its deadline, by whoever deletes it, or by its node.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Container;
 
 use super::{Action, Planner};
 use crate::pods::memory::Job;
 use crate::pods::observed::{Instance, State};
-use crate::pods::spec::{PodExt, is_sidecar, restarts};
+use crate::pods::spec::{MINIMUM_GRACE, PodExt, is_sidecar, restarts};
 
 const DEADLINE: (&str, &str) =
     ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
@@ -125,7 +126,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Kills what runs: first all but the sidecars, then those, the last one first. False when nothing runs.
+    /// Stops what runs: sidecars after all others, the last one first, and all of them within the one grace period
+    /// (upstream's `terminationOrdering`). Hooks run at once. False when nothing runs.
     fn kill_all(&mut self) -> bool {
         let (pod, observed) = (self.view.pod, self.view.observed);
         let running: Vec<&Instance> = observed
@@ -136,20 +138,50 @@ impl Planner<'_> {
         if running.is_empty() {
             return false;
         }
+        self.plan.stopping = Some(self.grace());
         let sidecars: Vec<&str> =
             pod.init_containers().iter().filter(|c| is_sidecar(c)).map(|c| c.name.as_str()).collect();
-        let mains: Vec<&&Instance> =
-            running.iter().filter(|c| !sidecars.contains(&c.name.as_str())).collect();
-        let victims: Vec<&Instance> = if mains.is_empty() {
-            let last = sidecars.iter().rev().find_map(|name| running.iter().find(|c| c.name == **name));
-            last.map(|instance| vec![*instance]).unwrap_or_default()
-        } else {
-            mains.into_iter().copied().collect()
-        };
-        for victim in victims {
-            let why = format!("Stopping container {}", victim.name);
-            self.kill(victim, self.grace(), why);
+        let runs = |name: &str| running.iter().any(|instance| instance.name == name);
+        for victim in &running {
+            match sidecars.iter().position(|name| *name == victim.name) {
+                Some(at) => {
+                    let mut before = pod
+                        .containers()
+                        .iter()
+                        .map(|c| c.name.as_str())
+                        .chain(sidecars.iter().skip(at + 1).copied());
+                    self.stop_sidecar(victim, before.any(runs));
+                }
+                None => self.kill(victim, self.grace(), stopping(victim)),
+            }
         }
         true
     }
+
+    /// Stops a sidecar, or only tells it while others are to end before it.
+    fn stop_sidecar(&mut self, victim: &Instance, is_early: bool) {
+        let (memory, grace) = (self.view.memory, self.grace());
+        let begun = memory.stopping.filter(|stopping| stopping.grace == grace);
+        // Its time is short already, and gets no shorter because it passes.
+        if begun.is_some() && memory.kills.get(&victim.id).is_some_and(|given| *given <= grace) {
+            return;
+        }
+        let since = begun.map_or(self.view.now, |stopping| stopping.since);
+        let left = (grace - self.view.now.duration_since(since).as_secs()).clamp(0, grace);
+        let is_told = memory.prepared.contains(&victim.id);
+        let is_busy = memory.running.contains(&Job::PreStop(victim.id.clone()));
+        if left > 0 && (is_early || is_busy) {
+            self.wake(since.checked_add(SignedDuration::from_secs(grace)).ok());
+            if !is_told {
+                let (id, container) = (victim.id.clone(), victim.name.clone());
+                self.act(Action::PreStop { id, container, grace: left, why: stopping(victim) });
+            }
+            return;
+        }
+        self.kill(victim, left.max(MINIMUM_GRACE.min(grace)), stopping(victim));
+    }
+}
+
+fn stopping(instance: &Instance) -> String {
+    format!("Stopping container {}", instance.name)
 }

@@ -58,6 +58,13 @@ pub enum Action {
         grace: i64,
         why: String,
     },
+    /// Tell a container that it is to stop, and run its hook, before it is its turn.
+    PreStop {
+        id: String,
+        container: String,
+        grace: i64,
+        why: String,
+    },
     RemoveContainer {
         id: String,
     },
@@ -92,6 +99,7 @@ impl Action {
             Self::EnsureImage { container } => Job::Image(container.clone()),
             Self::Start { container, .. } => Job::Start(container.clone()),
             Self::Kill { id, grace, .. } => Job::Kill(id.clone(), *grace),
+            Self::PreStop { id, .. } => Job::PreStop(id.clone()),
             Self::RemoveContainer { id } => Job::RemoveContainer(id.clone()),
             Self::Resize { .. } => Job::Resize,
             Self::Retire { .. } => Job::Retire,
@@ -119,6 +127,8 @@ pub struct Plan {
     pub waiting: BTreeMap<String, Waiting>,
     /// The pod failed as a whole: reason and message.
     pub failed: Option<(String, String)>,
+    /// All that runs is being stopped, within so many seconds.
+    pub stopping: Option<i64>,
     /// All containers have what is allocated to them.
     pub resized: bool,
     /// No container runs, and none will.

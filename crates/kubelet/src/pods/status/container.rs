@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, VolumeMount, VolumeMountStatus,
+    ContainerStatus, Pod, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,8 +12,28 @@ use crate::pods::observed::{Instance, State};
 use crate::pods::plan::is_started;
 use crate::pods::spec::{PodExt, is_sidecar};
 
+/// Ends the statuses of a pod that is over: what nobody has seen end is lost, and what never was to begin still waits
+/// (upstream's `TerminatePod`).
+pub(super) fn lose(pod: &Pod, init: &mut [ContainerStatus], main: &mut [ContainerStatus]) {
+    let waits = |status: &ContainerStatus| {
+        let state = status.state.as_ref();
+        let ended = status.last_state.as_ref().is_some_and(|state| state.terminated.is_some());
+        state.is_none_or(|state| state.running.is_none() && state.terminated.is_none()) && !ended
+    };
+    let through = |(container, status): (&Container, &ContainerStatus)| {
+        if is_sidecar(container) { !waits(status) } else { status.ready }
+    };
+    let initialized = pod.init_containers().iter().zip(&*init).next_back().is_none_or(through);
+    if initialized || !main.iter().all(waits) {
+        main.iter_mut().for_each(lost);
+    }
+    // Of the init containers, those up to the last that began; the first was to begin in any case.
+    let begun = init.iter().rposition(|status| !waits(status)).unwrap_or(0);
+    init.iter_mut().take(begun + 1).for_each(lost);
+}
+
 /// A container of a pod that is over and that nobody has seen end.
-pub(super) fn lost(status: &mut ContainerStatus) {
+fn lost(status: &mut ContainerStatus) {
     let state = status.state.get_or_insert_default();
     if state.terminated.is_some() {
         return;

@@ -43,7 +43,7 @@ pub fn generate(view: &View<'_>, plan: &Plan, node: &NodeFacts<'_>) -> PodStatus
         pod.ephemeral_containers().iter().map(|c| maker.container(&as_container(c), false)).collect();
     let over = plan.over && (view.removed || pod.is_deleting() || plan.failed.is_some());
     if over {
-        init.iter_mut().chain(&mut main).for_each(container::lost);
+        container::lose(pod, &mut init, &mut main);
     }
     let phase = maker.phase(&init, &main);
     let ips: Vec<String> = match view.observed.sandbox() {
@@ -118,7 +118,9 @@ impl Maker<'_> {
             return if self.plan.over { "Failed" } else { pod_phase_now(pod.phase()) }.to_owned();
         }
         let over = self.plan.over && (self.view.removed || pod.is_deleting());
-        phase(&Phase { pod, init, main, over, initialized: main.iter().any(has_run) }).to_owned()
+        let found = phase(&Phase { pod, init, main, over, initialized: main.iter().any(has_run) });
+        // What had not begun does not begin any more.
+        if over && found == "Pending" { "Failed" } else { found }.to_owned()
     }
 }
 

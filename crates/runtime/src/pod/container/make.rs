@@ -231,9 +231,11 @@ fn decide(
     for mount in config.mounts.iter().filter(|mount| !mount.host_path.is_empty()) {
         volumes::make_source(Path::new(&mount.host_path))?;
     }
+    let cgroup = container.state().cgroup;
     let around = Surroundings {
         id: container.id.clone(),
-        cgroup: container.state().cgroup,
+        cgroups: if program(core, sandbox).is_none() { core.cgroups.seen(&cgroup) } else { Vec::new() },
+        cgroup,
         rootfs: root.clone(),
         pod: sandbox.run_folder.clone(),
         pid_namespace,

@@ -1,0 +1,72 @@
+//! How pods end.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn sidecars_are_told_at_once_and_stop_last_within_the_one_grace_period() {
+    let mut node = Node::new(pod(json!({
+        "terminationGracePeriodSeconds": 7,
+        "initContainers": [{"name": "one", "image": "i", "restartPolicy": "Always"},
+                           {"name": "two", "image": "i", "restartPolicy": "Always"}],
+        "containers": [{"name": "c", "image": "i"}],
+    })));
+    node.settle();
+    node.delete();
+    node.deaf = vec!["c0".to_owned(), "two0".to_owned()];
+    node.log.clear();
+    let said = |node: &mut Node| {
+        let said = std::mem::take(&mut node.log).into_iter().filter_map(|action| action.job());
+        said.collect::<Vec<_>>()
+    };
+    let waiting = node.settle();
+    let told = |id: &str| Job::PreStop(id.to_owned());
+    let killed = |id: &str, grace| Job::Kill(id.to_owned(), grace);
+    assert_eq!(said(&mut node), [killed("c0", 7), told("two0"), told("one0")]);
+    assert_eq!(waiting.wake, Some(node.now + SignedDuration::from_secs(7)));
+    node.pass(3);
+    node.settle();
+    assert_eq!(said(&mut node), [], "as long as one of the others runs");
+    node.exit("c", 0);
+    node.settle();
+    assert_eq!(said(&mut node), [killed("two0", 4)], "three seconds are gone");
+    node.pass(3);
+    node.settle();
+    assert_eq!(said(&mut node), [], "a time that passes is no shorter one");
+    node.pass(1);
+    node.settle();
+    let last = said(&mut node);
+    assert_eq!(last, [killed("one0", 2)], "when the time is over, nobody waits for anybody");
+}
+
+#[test]
+fn a_sidecar_that_was_given_longer_gets_no_longer_than_its_pod() {
+    let mut node = Node::new(pod(json!({
+        "initContainers": [{"name": "side", "image": "i", "restartPolicy": "Always"}],
+        "containers": [{"name": "c", "image": "i"}],
+    })));
+    node.settle();
+    // Its liveness probe has failed, and has a grace period of its own.
+    node.memory.kills.insert("side0".to_owned(), 60);
+    node.delete();
+    node.log.clear();
+    node.settle();
+    let killed = Job::Kill("side0".to_owned(), 7);
+    assert!(node.log.iter().any(|action| action.job().as_ref() == Some(&killed)), "{:?}", node.log);
+}
+
+#[test]
+fn what_was_not_to_begin_yet_is_not_lost_when_the_pod_ends() {
+    let mut node = Node::new(pod(json!({
+        "terminationGracePeriodSeconds": 7,
+        "initContainers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}],
+        "containers": [{"name": "c", "image": "i"}],
+    })));
+    node.settle();
+    node.delete();
+    node.settle();
+    assert_eq!(node.phase(), "Failed");
+    let states = ["a", "b", "c"].map(|name| node.state(name));
+    assert_eq!(states, ["Error 137", "PodInitializing", "PodInitializing"]);
+}
