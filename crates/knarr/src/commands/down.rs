@@ -139,24 +139,28 @@ fn remove_tree(dir: &std::path::Path) {
     let _ = fs::remove_dir(dir);
 }
 
-/// Unmounts everything below a directory, the innermost first.
+/// Unmounts everything below a directory, the innermost first. What was hidden below another mount comes to light when
+/// that is gone: upstream's kubelet binds its folder to itself, over mounts of whoever had it before.
 fn unmount_below(dir: &std::path::Path) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
     let prefix = format!("{}/", dir.display());
-    let mut found: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .filter(|path| path.starts_with(&prefix))
-        .collect();
-    found.sort_unstable();
-    for path in found.into_iter().rev() {
-        match nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
-            // What was shared with another of them has gone with it.
-            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-            Err(error) => return Err(error).with_context(|| format!("unmounting {path}")),
+    loop {
+        let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
+        let points = mounts.lines().filter_map(|line| line.split_whitespace().nth(1));
+        let mut found: Vec<&str> = points.filter(|path| path.starts_with(&prefix)).collect();
+        found.sort_unstable();
+        let mut unmounted = false;
+        for path in found.into_iter().rev() {
+            match nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
+                Ok(()) => unmounted = true,
+                // What was shared with another of them has gone with it.
+                Err(nix::errno::Errno::EINVAL) => {}
+                Err(error) => return Err(error).with_context(|| format!("unmounting {path}")),
+            }
+        }
+        if !unmounted {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn end(path: &std::path::Path, record: &ProcessRecord) -> Result<()> {

@@ -65,6 +65,8 @@ fn node_runs_pods_of_a_class_by_its_program() {
     works();
     cluster.kill();
     cluster.again();
+    // Upstream's kubelet is not waited for by `up`.
+    cluster.until("an exec", || cluster.try_kubectl(&["exec", "classed", "--", "true"]).is_ok());
     works();
     assert_eq!(status(&cluster, "classed", ".containerStatuses[0].containerID"), container);
     assert_eq!(status(&cluster, "classed", ".containerStatuses[0].restartCount"), "0");
