@@ -13,6 +13,7 @@ use crate::codec::{Codec, Transformer};
 use crate::effects::Allocators;
 use crate::flow::Flow;
 use crate::handlers::token::TokenIssuer;
+use crate::handlers::usage::Samples;
 use crate::kubelet_client::KubeletClient;
 use crate::leases::SharedLease;
 use crate::metrics::Metrics;
@@ -53,6 +54,8 @@ pub struct Core {
     pub event_leases: SharedLease,
     /// How many requests may be under way.
     pub flow: Flow,
+    /// What nodes and pods used when somebody asked last.
+    pub usage: Samples,
     /// What is counted.
     pub metrics: Metrics,
     /// Background work.

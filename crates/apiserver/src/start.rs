@@ -102,6 +102,7 @@ pub async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         tokens: security.clone(),
         event_leases: Default::default(),
         flow: Flow::new(config.max_in_flight.0, config.max_in_flight.1),
+        usage: Default::default(),
         metrics: Default::default(),
         tasks: TaskGroup::new(&config.shutdown),
         settings: Settings {

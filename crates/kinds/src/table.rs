@@ -50,9 +50,10 @@ impl Row {
         }
     }
 
-    /// Whether the version is a stable one, which is served without being asked for.
+    /// Whether the version is served without being asked for: a stable one, and what every client asks for who wants to know
+    /// what pods use.
     pub fn is_stable(&self) -> bool {
-        !self.version.contains("alpha") && !self.version.contains("beta")
+        self.group == "metrics.k8s.io" || !self.version.contains("alpha") && !self.version.contains("beta")
     }
 }
 

@@ -15,3 +15,4 @@ pub mod reviews;
 pub mod scale;
 pub mod subresource;
 pub mod token;
+pub mod usage;

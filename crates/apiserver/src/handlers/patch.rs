@@ -23,10 +23,6 @@ pub async fn patch(
     language: PatchType,
     patch: &[u8],
 ) -> Result<(Committed, Vec<String>)> {
-    // Said of absent objects as well, so that nobody looks for one that is to be made.
-    if language == PatchType::Apply {
-        return Err(ApiError::unsupported_media_type(&APPLIED));
-    }
     let validation = ctx.options.field_validation;
     let mut mutate = |old: &Object| -> Result<Decoded> {
         let patched = apply(language, old, patch)?;
@@ -36,6 +32,7 @@ pub async fn patch(
         }
         let warnings = if validation == FieldValidation::Warn { patched.strict } else { Vec::new() };
         let mut object = patched.object;
+        keep_kind(language, old, &mut object, patch)?;
         // A patch that says nothing about the version does not insist on one.
         if object.resource_version() == old.resource_version() && !mentions_version(patch) {
             object.set_resource_version("");
@@ -43,6 +40,62 @@ pub async fn patch(
         Ok(Decoded::from_patch(object, warnings))
     };
     update::update(ctx, part, &mut mutate).await
+}
+
+/// A patch makes nothing else of an object. One of strategic merge is not listened to in this.
+///
+/// # Errors
+/// 422 for another kind, 400 for none of a version.
+fn keep_kind(language: PatchType, old: &Object, object: &mut Object, patch: &[u8]) -> Result<()> {
+    let (version, kind) = (object.api_version(), object.kind());
+    if (version, kind) == (old.api_version(), old.kind()) {
+        return Ok(());
+    }
+    if language != PatchType::StrategicMerge {
+        if version.is_empty() {
+            let name = old.name();
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )));
+        }
+        let kind = if kind.is_empty() { old.kind() } else { kind };
+        if (version, kind) != (old.api_version(), old.kind()) {
+            return Err(unfit(language, old, patch, &other_kind(version, kind, old)));
+        }
+    }
+    for (field, text) in [("apiVersion", old.api_version()), ("kind", old.kind())] {
+        object.set(field, text);
+    }
+    Ok(())
+}
+
+/// What is said of an object that became one of another kind.
+fn other_kind(api_version: &str, kind: &str, old: &Object) -> String {
+    let group_of = |api_version: &str| match api_version.split_once('/') {
+        Some((group, version)) => (group.to_owned(), version.to_owned()),
+        None => (String::new(), api_version.to_owned()),
+    };
+    let (group, version) = group_of(api_version);
+    if schema::catalogue::builtin().kind(&group, &version, kind).is_none() {
+        return format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+    }
+    let (own, _) = group_of(old.api_version());
+    let package = own.split('.').next().filter(|name| !name.is_empty()).unwrap_or("core");
+    format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", old.kind())
+}
+
+/// Whether a language is served at all. Said of absent objects as well, so that nobody looks for one that is to be made.
+///
+/// # Errors
+/// 415.
+pub fn served(language: PatchType) -> Result<()> {
+    if language == PatchType::Apply { Err(not_served()) } else { Ok(()) }
+}
+
+fn not_served() -> ApiError {
+    ApiError::unsupported_media_type(&APPLIED)
 }
 
 fn mentions_version(patch: &[u8]) -> bool {
@@ -65,7 +118,7 @@ pub fn apply(language: PatchType, old: &Object, patch: &[u8]) -> Result<Patched>
         PatchType::Json => schema::patch::json_patch(old, patch),
         PatchType::Merge => schema::patch::merge_patch(old, patch),
         PatchType::StrategicMerge => schema::patch::strategic_merge(old, patch),
-        PatchType::Apply => return Err(ApiError::unsupported_media_type(&APPLIED)),
+        PatchType::Apply => return Err(not_served()),
     };
     patched.map_err(|error| refused(&error, language, old, patch))
 }

@@ -71,6 +71,9 @@ pub async fn handle(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     if !call.resource.allows(info.verb) {
         return Err(ApiError::wrong_method());
     }
+    if call.resource.group == super::usage::GROUP {
+        return super::usage::handle(call).await;
+    }
     match info.verb {
         "get" => answer_get(call).await,
         "list" => answer_list(call).await,
@@ -215,8 +218,9 @@ pub fn same_name(object: &Object, wanted: &str) -> Result<()> {
 /// # Errors
 /// Those of a patch.
 pub async fn answer_patch(call: &Call<'_>, body: Body, part: Part) -> Result<Response<Body>> {
-    let options = call.write_options("PatchOptions")?;
     let language = negotiate::patch_type(&call.parts.headers, call.resource.is_builtin())?;
+    patch::served(language)?;
+    let options = call.write_options("PatchOptions")?;
     let bytes = body::read(body).await?;
     let (committed, warnings) = patch::patch(&call.context(&options), part, language, &bytes).await?;
     answer_object(call, &committed.object, 200, &warnings)

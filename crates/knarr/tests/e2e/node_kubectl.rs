@@ -47,7 +47,37 @@ fn running_containers_are_at_hand() {
     attach_and_run(&cluster);
     copy(&cluster);
     forward(&cluster);
+    top(&cluster);
     drain(&cluster);
+}
+
+/// What pods and nodes use: processor time since a moment ago, and memory.
+fn top(cluster: &Cluster) {
+    if crate::control_plane::wanted().is_some() {
+        eprintln!("skipped: upstream's control plane needs an add-on for it");
+        return;
+    }
+    let amount = |text: &str, unit: &str| -> Option<u64> { text.strip_suffix(unit)?.parse().ok() };
+    let rows = |command: &str| -> Vec<Vec<String>> {
+        let text = cluster.k(command);
+        text.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    };
+    let nodes = rows("top node");
+    assert!(nodes.len() == 1 && amount(&nodes[0][3], "Mi").is_some_and(|used| used > 0), "{nodes:?}");
+    let pods = rows("top pod -l app=two --containers");
+    let names: Vec<&str> = pods.iter().map(|row| row[1].as_str()).collect();
+    assert_eq!(names, ["echoes", "ticks"], "{pods:?}");
+    assert!(
+        pods.iter().all(|row| amount(&row[2], "m").is_some() && amount(&row[3], "Mi").is_some()),
+        "{pods:?}"
+    );
+    cluster.refuses("top pod nobody", "podmetrics.metrics.k8s.io \"default/nobody\" not found");
+    let usage = cluster.k("get --raw /apis/metrics.k8s.io/v1beta1/namespaces/default/pods/two");
+    let usage: serde_json::Value = serde_json::from_str(&usage).unwrap();
+    assert_eq!(usage["kind"], "PodMetrics");
+    assert!(usage["containers"][0]["usage"]["cpu"].as_str().unwrap().ends_with('n'), "{usage}");
+    // Who asks for a resource by its short name means the kubelets' nodes, not what they use.
+    cluster.says("get nodes", &["Ready"]);
 }
 
 fn logs(cluster: &Cluster) {

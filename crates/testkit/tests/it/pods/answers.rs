@@ -31,6 +31,24 @@ async fn requests_that_fit_nothing() {
     let other =
         Call::patch(&one, &json!({"metadata": {"uid": "x"}})).send(client).await.expect(422).message();
     assert_eq!(other, "Pod \"a\" is invalid: metadata.uid: Invalid value: \"x\": field is immutable");
+    // Nor is it made something else.
+    for (patch, why) in [
+        (json!({"kind": "Node"}), "converting (v1.Node) to (core.Pod): unknown conversion"),
+        (json!({"kind": "Foo"}), "no kind \"Foo\" is registered for version \"v1\" in scheme"),
+        (json!({"apiVersion": "apps/v1"}), "no kind \"Pod\" is registered for version \"apps/v1\" in scheme"),
+    ] {
+        let refused = Call::patch(&one, &patch).send(client).await.expect(422).message();
+        assert!(refused.contains(why), "{patch}: {refused}");
+    }
+    let same = Call::patch(&one, &json!({"kind": null})).send(client).await.expect(200).json();
+    assert_eq!((&same["kind"], &same["apiVersion"]), (&json!("Pod"), &json!("v1")));
+    // No node is there to tell what its pods use, and nobody but who was permitted is told.
+    let used = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods";
+    let list = Call::get(used).send(client).await.expect(200).json();
+    assert_eq!((&list["kind"], &list["items"]), (&json!("PodMetricsList"), &json!([])));
+    let absent = Call::get(format!("{used}/a")).send(client).await.expect(404).message();
+    assert_eq!(absent, "podmetrics.metrics.k8s.io \"default/a\" not found");
+    let _ = Call::post(used, &json!({})).send(client).await.expect(405);
     let nameless = Call::post(PODS, &json!({})).send(client).await.expect(422).message();
     assert_eq!(
         nameless,
