@@ -110,7 +110,8 @@ fn fits(info: &RequestInfo, resource: &Resource) -> Result<()> {
         return Err(ApiError::no_such_path());
     }
     // Reviews and bindings have no objects.
-    if !info.name.is_empty() && resource.stored.is_none() && !matches!(info.verb, "list" | "watch") {
+    let has_objects = resource.stored.is_some() || resource.allows("get");
+    if !info.name.is_empty() && !has_objects && !matches!(info.verb, "list" | "watch") {
         return Err(ApiError::no_such_path());
     }
     let misplaced = match info.verb {

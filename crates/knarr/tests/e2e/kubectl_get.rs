@@ -237,8 +237,8 @@ fn kinds_are_listed_explained_and_served_raw() {
             "client-key-data: DATA+OMITTED",
         ],
     );
-    cluster.refuses("top pods", "error: Metrics API not available");
-    cluster.refuses("top nodes", "error: Metrics API not available");
+    cluster.says("top pods", &["No resources found in default namespace."]);
+    cluster.refuses("top nodes", "error: metrics not available yet");
 }
 
 /// Every kind that has columns of its own, with what stands in them.

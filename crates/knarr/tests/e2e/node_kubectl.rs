@@ -75,7 +75,7 @@ fn top(cluster: &Cluster) {
     let usage = cluster.k("get --raw /apis/metrics.k8s.io/v1beta1/namespaces/default/pods/two");
     let usage: serde_json::Value = serde_json::from_str(&usage).unwrap();
     assert_eq!(usage["kind"], "PodMetrics");
-    assert!(usage["containers"][0]["usage"]["cpu"].as_str().unwrap().ends_with('n'), "{usage}");
+    assert!(usage["containers"][1]["usage"]["cpu"].as_str().unwrap().ends_with('n'), "{usage}");
     // Who asks for a resource by its short name means the kubelets' nodes, not what they use.
     cluster.says("get nodes", &["Ready"]);
 }
