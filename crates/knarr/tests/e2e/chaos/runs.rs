@@ -272,15 +272,17 @@ impl Crowd {
     fn settle(&mut self) {
         let settled = |pod: &Pod| {
             pod.metadata.deletion_timestamp.is_some()
-                || if is_lasting(pod) { shapes::phase(pod) == "Running" } else { is_over(pod) }
+                || if is_lasting(pod) {
+                    // One whose launcher was killed counts as running while it waits to be started again.
+                    shapes::phase(pod) == "Running" && shapes::lives(pod, &self.witness)
+                } else {
+                    is_over(pod)
+                }
         };
         self.cluster.until("the pods to run, or to be done", || self.all().iter().all(settled));
         let all = self.all();
         for pod in all.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             self.judge(pod);
-            if is_lasting(pod) && !shapes::lives(pod, &self.witness) {
-                self.problems.push(format!("nothing runs of {}", name(pod)));
-            }
         }
         all.iter().for_each(|pod| self.delete(pod));
         self.cluster.until("the pods to go", || self.all().is_empty());

@@ -95,6 +95,11 @@ async fn a_wall_clock_that_jumps_loses_no_healthy_node_and_stops_no_work() {
     let now = || cluster.clock().now();
     let alive = SimulatedNode::join(&client, "alive", now()).await;
     let silent = SimulatedNode::join(&client, "silent", now()).await;
+    until("the account that pods have", || async {
+        let account = Call::get("/api/v1/namespaces/default/serviceaccounts/default");
+        (account.send(&client).await.code == 200).then_some(())
+    })
+    .await;
     for jump in [HOUR, HOUR * -2, HOUR] {
         clock.jump(jump);
         // The node whose clock is right goes on renewing, with times that seem to come from elsewhere.
