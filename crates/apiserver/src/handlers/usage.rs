@@ -165,7 +165,7 @@ async fn look_at(
         match twice(core, &name, &address).await {
             Ok(both) => Some((name, both)),
             Err(why) => {
-                tracing::debug!(node = name, why, "a node does not tell what it uses");
+                tracing::warn!(node = name, why, "a node does not tell what it uses, and is left out");
                 None
             }
         }
