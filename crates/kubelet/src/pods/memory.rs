@@ -39,9 +39,10 @@ pub enum Job {
 impl Job {
     /// Whether the runtime has something else to tell of the pod afterwards.
     pub fn changes_containers(&self) -> bool {
-        let others =
-            matches!(self, Self::Volumes | Self::Image(_) | Self::Status | Self::Mirror | Self::Delete);
-        !others && !matches!(self, Self::PreStop(_))
+        !matches!(
+            self,
+            Self::Volumes | Self::Image(_) | Self::Status | Self::Mirror | Self::Delete | Self::PreStop(_)
+        )
     }
 }
 
