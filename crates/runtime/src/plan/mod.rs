@@ -117,8 +117,9 @@ pub struct Surroundings {
     pub id: String,
     /// Its cgroup, complete.
     pub cgroup: String,
-    /// Its folders of version 1, each after the place where it sees them; none where another program mounts them.
-    pub cgroups: Vec<(String, PathBuf)>,
+    /// A folder that has a place for each hierarchy of version 1, and the container's folders in them, each after the
+    /// place where it sees them; none where another program mounts them.
+    pub cgroups: (PathBuf, Vec<(String, PathBuf)>),
     /// Where its root file system is mounted.
     pub rootfs: PathBuf,
     /// The folder with the pod's pinned namespaces and generated files.

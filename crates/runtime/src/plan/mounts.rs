@@ -45,17 +45,14 @@ fn file_systems(
         mount("/dev/mqueue", "mqueue", "mqueue", &hidden),
         mount("/sys", "sysfs", "sysfs", &sys),
     ];
-    if !around.cgroups.is_empty() && !context.privileged {
-        list.push(mount(
-            "/sys/fs/cgroup",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "noexec", "nodev", "mode=755", "size=4k"],
-        ));
+    let (places, cgroups) = &around.cgroups;
+    if !cgroups.is_empty() && !context.privileged {
+        let options = ["bind", "rprivate", "ro", "nosuid", "noexec", "nodev"];
+        list.push(mount("/sys/fs/cgroup", "bind", &places.display().to_string(), &options));
         // Libcontainer would mount these for writing, whatever it is told, and whoever is root inside set its own limits.
         // It also takes a process's number in a pod's namespace for one of the machine's.
         let options = ["rbind", "rprivate", "ro", "nosuid", "noexec", "nodev"];
-        for (place, folder) in &around.cgroups {
+        for (place, folder) in cgroups {
             list.push(mount(place, "bind", &folder.display().to_string(), &options));
         }
     } else if machine.unified_cgroups || !context.privileged {
@@ -213,7 +210,7 @@ mod tests {
     fn cgroups_of_version_1_are_seen_and_not_changed() {
         let cgroups =
             vec![("/sys/fs/cgroup/memory".to_owned(), PathBuf::from("/sys/fs/cgroup/memory/pods/c"))];
-        let around = Surroundings { cgroups, ..Surroundings::default() };
+        let around = Surroundings { cgroups: ("/run/cgroups".into(), cgroups), ..Surroundings::default() };
         let planned = |privileged| {
             let context = LinuxContainerSecurityContext { privileged, ..Default::default() };
             let (pod, config) = (PodSandboxConfig::default(), ContainerConfig::default());
@@ -222,9 +219,10 @@ mod tests {
             list.into_iter().filter(below).collect::<Vec<_>>()
         };
         let list = planned(false);
-        assert_eq!((list.len(), &list[0]["type"]), (2, &json!("tmpfs")));
-        assert_eq!(list[1]["source"], "/sys/fs/cgroup/memory/pods/c");
-        assert!(list[1]["options"].as_array().unwrap().contains(&json!("ro")), "{list:?}");
+        let sources: Vec<_> = list.iter().map(|mount| mount["source"].as_str().unwrap()).collect();
+        assert_eq!(sources, ["/run/cgroups", "/sys/fs/cgroup/memory/pods/c"]);
+        let is_read_only = |mount: &Value| mount["options"].as_array().unwrap().contains(&json!("ro"));
+        assert!(list.iter().all(is_read_only), "{list:?}");
         assert!(planned(true).is_empty());
     }
 

@@ -234,7 +234,7 @@ fn decide(
     let cgroup = container.state().cgroup;
     let around = Surroundings {
         id: container.id.clone(),
-        cgroups: if program(core, sandbox).is_none() { core.cgroups.seen(&cgroup) } else { Vec::new() },
+        cgroups: seen_cgroups(core, sandbox, &cgroup)?,
         cgroup,
         rootfs: root.clone(),
         pod: sandbox.run_folder.clone(),
@@ -273,13 +273,40 @@ fn hidden(
     if program(core, sandbox).is_some() {
         return Ok((empty, Vec::new()));
     }
-    if let Err(error) = fs::DirBuilder::new().mode(0o555).create(&empty)
-        && error.kind() != std::io::ErrorKind::AlreadyExists
-    {
-        return Err(PodError::io(format!("making {}", empty.display()))(error));
-    }
+    make_shown(&empty)?;
     let masked = context.iter().flat_map(|context| &context.masked_paths);
     let folders = masked
         .filter(|path| (path.starts_with("/proc/") || path.starts_with("/sys/")) && Path::new(path).is_dir());
     Ok((empty, folders.cloned().collect()))
+}
+
+/// What a container sees of its cgroups of version 1, and a folder of places for that: one for all containers, where a
+/// file system of each one's own would cost memory, and could be written to. Programs of other makers do it their own way.
+fn seen_cgroups(
+    core: &Core,
+    sandbox: &Sandbox,
+    cgroup: &str,
+) -> Result<(PathBuf, Vec<(String, PathBuf)>), PodError> {
+    let places = core.config.run_dir.join("cgroups");
+    if program(core, sandbox).is_some() {
+        return Ok((places, Vec::new()));
+    }
+    let seen = core.cgroups.seen(cgroup);
+    if !seen.is_empty() {
+        make_shown(&places)?;
+    }
+    for name in seen.iter().filter_map(|(place, _)| Path::new(place).file_name()) {
+        make_shown(&places.join(name))?;
+    }
+    Ok((places, seen))
+}
+
+/// Makes a folder that containers see, unless it is there.
+fn make_shown(folder: &Path) -> Result<(), PodError> {
+    match fs::DirBuilder::new().mode(0o555).create(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(PodError::io(format!("making {}", folder.display()))(error))
+        }
+        _ => Ok(()),
+    }
 }
