@@ -1,22 +1,29 @@
 //! Generates the types and services; protox stands in for protoc, so that nothing need be installed.
 
 use std::error::Error;
+use std::path::Path;
 
-const PROTOS: [&str; 7] = [
-    "proto/runtime.proto",
-    "proto/deviceplugin.proto",
-    "proto/pluginregistration.proto",
-    "proto/podresources.proto",
-    "proto/dra_v1.proto",
-    "proto/dra_v1beta1.proto",
-    "proto/drahealth.proto",
+const PROTOS: [&str; 8] = [
+    "runtime",
+    "deviceplugin",
+    "pluginregistration",
+    "podresources",
+    "dra_v1",
+    "dra_v1beta1",
+    "drahealth",
+    "pods",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for proto in PROTOS {
+    let out = std::env::var("OUT_DIR")?;
+    for name in PROTOS {
+        let proto = format!("proto/{name}.proto");
         println!("cargo::rerun-if-changed={proto}");
         let descriptors = protox::compile([proto], ["proto"])?;
-        tonic_prost_build::configure().compile_fds(descriptors)?;
+        // Packages of one name come from several places.
+        let folder = Path::new(&out).join(name);
+        std::fs::create_dir_all(&folder)?;
+        tonic_prost_build::configure().out_dir(folder).compile_fds(descriptors)?;
     }
     Ok(())
 }

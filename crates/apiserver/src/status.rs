@@ -114,11 +114,18 @@ impl ApiError {
 
     /// 422 with a cause for each field.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &Errors) -> Self {
-        // The same text of two errors is said once; there is a cause for each.
+        // What two rules find is said once.
         let mut texts: Vec<String> = Vec::new();
-        for text in errors.0.iter().map(ToString::to_string) {
+        let mut causes = Vec::new();
+        for error in &errors.0 {
+            let text = error.to_string();
             if !texts.contains(&text) {
                 texts.push(text);
+                causes.push(Cause {
+                    reason: error.kind.reason().to_owned(),
+                    message: error.body(),
+                    field: error.path.to_string(),
+                });
             }
         }
         let all = match texts.as_slice() {
@@ -128,15 +135,7 @@ impl ApiError {
         let message = format!("{} {name:?} is invalid: {all}", qualified(group, kind));
         let mut error = Self::new(422, "Invalid", message).about(group, kind, name);
         if let Some(details) = &mut error.details {
-            details.causes = errors
-                .0
-                .iter()
-                .map(|error| Cause {
-                    reason: error.kind.reason().to_owned(),
-                    message: error.body(),
-                    field: error.path.to_string(),
-                })
-                .collect();
+            details.causes = causes;
         }
         error
     }

@@ -82,7 +82,7 @@ pub(crate) const RUNTIME: Rules = Rules {
         meta::validate(new, NameRule::Subdomain, false, errors);
         validate_runtime(new, errors);
         if new.get("handler") != old.get("handler") {
-            errors.invalid(&At::new("handler"), text(new, "handler"), "field is immutable");
+            errors.invalid(&At::new("handler"), Json("null".to_owned()), "field is immutable");
         }
     },
     columns: &[
@@ -103,7 +103,11 @@ pub(crate) const RUNTIME: Rules = Rules {
 fn validate_runtime(class: &Object, errors: &mut Errors) {
     match text(class, "handler") {
         "" => errors.required(&At::new("handler"), ""),
-        handler => errors.each(&At::new("handler"), handler, content::label(handler)),
+        handler => {
+            let why = content::label(handler).into_iter();
+            let why = why.map(|why| why.replace("no more than 63 characters", "no more than 63 bytes"));
+            errors.each(&At::new("handler"), handler, why);
+        }
     }
     if let Some(overhead) = sub(class, "overhead") {
         resources::overhead_of(overhead, "podFixed", &At::new("overhead"), errors);

@@ -25,6 +25,7 @@ pub(crate) const RULES: Rules = Rules {
         // Configuration by the API is gone since v1.24.
         edit::within(node, "spec", |spec| {
             spec.remove("configSource");
+            spec.remove(PREEMPTION);
         });
         edit::within(node, "status", |status| {
             status.remove("config");
@@ -128,7 +129,10 @@ fn one_or_more_networks(spec: &mut Object) {
     }
 }
 
-/// Keeps `field` of the part only where the old object has it: what the API no longer offers.
+/// Of a feature that v1.37 has and keeps off.
+const PREEMPTION: &str = "podPreemptionPolicy";
+
+/// Keeps `field` of the part only where the old object has it: what the API no longer offers, or not yet.
 fn no_longer(new: &mut Object, old: &Object, part: &str, field: &str) {
     if old.at(&[part, field]).is_none() {
         edit::within(new, part, |part| {
@@ -154,6 +158,7 @@ fn prepare_update(new: &mut Object, old: &Object, part: Part) {
     } else {
         generic_prepare_update(new, old, part);
         no_longer(new, old, "spec", "configSource");
+        no_longer(new, old, "spec", PREEMPTION);
     }
     new.set_generation(old.generation());
 }

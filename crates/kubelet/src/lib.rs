@@ -7,8 +7,8 @@
 //! renewed; `shutdown` ends pods before the machine does; `eviction` and `collect` keep the node from running full;
 //! `exclusive` gives containers what they have for themselves: `devices` of `plugins`, `cpus` and `memory`, near to
 //! each other as `topology` says; `claims` are what drivers prepare for them; `checkpoint` keeps that over restarts,
-//! `pod_resources` tells it; `cgroups` limits pods as a whole; `api` is the kubelet's own HTTPS API; `runtime` speaks
-//! the CRI.
+//! `pod_resources` tells it, and `pods_api` which pods there are; `cgroups` limits pods as a whole; `api` is the
+//! kubelet's own HTTPS API; `runtime` speaks the CRI.
 //!
 //! It does not know how containers or networks are made, and nothing of schedulers or controllers.
 //!
@@ -39,6 +39,7 @@ mod node;
 mod plugins;
 mod pod_resources;
 mod pods;
+mod pods_api;
 mod probes;
 mod runtime;
 mod shutdown;
@@ -79,6 +80,7 @@ use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
 use crate::pods::pull_records::Records;
 use crate::pods::userns::{Users, UsersError};
+use crate::pods_api::Watched;
 use crate::runtime::Runtime;
 use crate::socket::SocketError;
 use crate::volumes::Volumes;
@@ -257,6 +259,8 @@ pub(crate) struct Shared {
     pub exclusive: Exclusive,
     /// Which claims pods use.
     pub claims: Arc<Claims>,
+    /// Who wants to know what happens to pods.
+    pub watched: Watched,
     pub tasks: TaskGroup,
 }
 
@@ -336,6 +340,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         sysctls,
         exclusive,
         claims,
+        watched: Watched::default(),
         pulls,
         pulling,
         providers,
@@ -356,6 +361,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(node::lease::run(shared.clone()));
     pods.start();
     pod_resources::serve(&shared, pods.clone())?;
+    pods_api::serve(&shared, pods.clone())?;
     tasks.spawn(exclusive::run(shared.clone()));
     tasks.spawn(begin::tell_pods(shared.clone(), pods.clone()));
     tasks.spawn(eviction::run(shared.clone(), pods.clone()));

@@ -81,6 +81,8 @@ pub struct Machine {
     pub swap: u64,
     /// Whether the kernel confines by AppArmor profiles.
     pub apparmor: bool,
+    /// Whether this is root of a user namespace only (KEP-2033).
+    pub in_user_namespace: bool,
 }
 
 impl Machine {
@@ -107,8 +109,15 @@ impl Machine {
             huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages"), declared.is_some()),
             swap: meminfo.bytes("SwapTotal").unwrap_or(0),
             apparmor: apparmor(Path::new("/sys")),
+            in_user_namespace: maps_users(&optional("/proc/self/uid_map")),
         })
     }
+}
+
+/// Whether not every user is who it is. A kernel without such namespaces has no map.
+fn maps_users(uid_map: &str) -> bool {
+    let whole = ["0", "0", "4294967295"];
+    !uid_map.is_empty() && !uid_map.split_whitespace().eq(whole)
 }
 
 fn cpus(cpuinfo: &str) -> u64 {
@@ -157,6 +166,12 @@ fn os_image(os_release: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_of_everybody_is_no_namespace_of_its_own() {
+        assert!(!maps_users("") && !maps_users("         0          0 4294967295"));
+        assert!(maps_users("0 1000 1\n1 100000 65536") && maps_users("0 100000 65536"));
+    }
 
     #[test]
     fn the_kernels_files_are_understood() {

@@ -99,7 +99,7 @@ pub fn qos_class(pod: &Object) -> &'static str {
         limited == 2
     };
     // A pod that says what it needs as a whole is judged by that alone (KEP-2837).
-    match sub(spec, "resources") {
+    match sub(spec, "resources").filter(|own| is_pod_level(own)) {
         Some(pod) => guaranteed &= look(pod),
         None => {
             for container in items(spec, "containers").chain(items(spec, "initContainers")) {
@@ -113,6 +113,12 @@ pub fn qos_class(pod: &Object) -> &'static str {
     let equal = requests.len() == limits.len()
         && requests.iter().all(|(name, amount)| limits.get(name).is_some_and(|limit| limit == amount));
     if guaranteed && equal { "Guaranteed" } else { "Burstable" }
+}
+
+/// Whether a pod says as a whole what it needs (`component-helpers/resource.IsPodLevelResourcesSet`).
+fn is_pod_level(own: &Object) -> bool {
+    let mut names = ["requests", "limits"].into_iter().flat_map(|which| amounts(own, which));
+    names.any(|(name, _)| pod_level(name))
 }
 
 fn compute((name, amount): &(&str, Quantity)) -> bool {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::Response;
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::{Body, Refusal, Server, full};
@@ -38,14 +37,7 @@ fn list(items: Vec<Value>) -> Value {
 
 /// The pods that are bound to the node, with the status that is known here.
 pub fn pods(server: &Server) -> Value {
-    let pods = server.pods.list().into_iter().map(|handle| {
-        let mut pod = Pod::clone(&handle.pod());
-        if let Some(status) = handle.memory.lock().status.clone() {
-            pod.status = Some(status);
-        }
-        json!(pod)
-    });
-    list(pods.collect())
+    list(server.pods.list().into_iter().map(|handle| json!(handle.known())).collect())
 }
 
 /// What runs, as the runtime has it.

@@ -10,7 +10,7 @@ use crate::counts::{Counts, table};
 use crate::eviction::tree;
 use crate::pods::observed::State;
 use crate::pods::spec::PodExt;
-use crate::pods::{Handle, log_directory};
+use crate::pods::{Handle, log_directory, priority_bucket};
 
 fn float(number: u64) -> f64 {
     number as f64
@@ -88,7 +88,7 @@ fn workers(handles: &[Arc<Handle>], seen: &Counts) {
         };
         seen.count(&table::WORKING_PODS, &[config, lifecycle, is_static]);
         if let Some((reason, _)) = &memory.resize.pending {
-            seen.count(&table::RESIZES_PENDING, &[&reason.to_lowercase()]);
+            seen.count(&table::RESIZES_PENDING, &[&reason.to_lowercase(), priority_bucket(&pod)]);
         }
         if memory.resize.in_progress.is_some() {
             seen.count(&table::RESIZES_IN_PROGRESS, &[]);

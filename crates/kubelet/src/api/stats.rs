@@ -43,7 +43,9 @@ fn whole(
     let now = time(shared.config.clock.now());
     let used = node(shared, pods)?;
     let memory = shared.machine.memory;
-    let available = used.working_set.map(|used| memory.saturating_sub(used));
+    // Nobody counts huge pages as used, and nothing else fits into them.
+    let huge: u64 = shared.machine.huge_pages.iter().map(|(_, bytes)| bytes).sum();
+    let available = used.working_set.map(|used| memory.saturating_sub(used).saturating_sub(huge));
     let mut node = json!({
         "nodeName": shared.config.node_name,
         "startTime": started(),

@@ -73,6 +73,10 @@ const RESIZE_BOUNDS: &[f64] = &[
     10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 30_000.0, 60_000.0, 120_000.0,
     300_000.0, 600_000.0,
 ];
+/// In seconds.
+const RESIZE_WAITS: &[f64] = &[
+    5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 150.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
+];
 const FEW: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0];
 
 use Kind::{Counter, Gauge, Histogram};
@@ -149,6 +153,8 @@ table! {
     HOOK_FALLBACKS: Counter, "kubelet_lifecycle_handler_http_fallbacks_total", [],
         "How often a hook by HTTPS worked by HTTP.";
 
+    ADMITTED: Counter, "kubelet_pod_level_resources_admission_total", ["config_mode", "qos_class"],
+        "Number of pods that the node took, by where their resources are declared.";
     ADMISSION_REJECTIONS: Counter, "kubelet_admission_rejections_total", ["reason"],
         "Cumulative number of pods that were not taken.";
     EVICTIONS: Counter, "kubelet_evictions", ["eviction_signal"],
@@ -245,12 +251,22 @@ table! {
         ["server_api_version"], "The same, for those of the node.";
     RESOURCES_GET_ERRORS: Counter, "kubelet_pod_resources_endpoint_errors_get", ["server_api_version"],
         "Number of questions for a pod that is not here.";
+    PODS_ASKED: Counter, "kubelet_pod_requests_total", ["server_api_version", "status_code"],
+        "Cumulative number of questions for pods, over the socket for that.";
+    PODS_LIST: Counter, "kubelet_pod_requests_list_total", ["server_api_version", "status_code"],
+        "The same, for all pods.";
+    PODS_GET: Counter, "kubelet_pod_requests_get_total", ["server_api_version", "status_code"],
+        "The same, for one.";
+    PODS_WATCH: Counter, "kubelet_pod_requests_watch_total", ["server_api_version", "status_code"],
+        "The same, for what happens to them.";
+    PODS_DROPPED: Counter, "kubelet_pod_watch_events_dropped_total", [],
+        "Cumulative number of events of pods that nobody was told.";
 
     RESIZES: Counter, "kubelet_container_requested_resizes_total", ["operation", "requirement", "resource"],
         "Number of changes of containers' resources that were wanted.";
     RESIZE: Histogram(RESIZE_BOUNDS), "kubelet_pod_resize_duration_milliseconds", ["success"],
         "Milliseconds that it takes to give a pod other resources";
-    RESIZES_PENDING: Gauge, "kubelet_pod_pending_resizes", ["reason"],
+    RESIZES_PENDING: Gauge, "kubelet_pod_pending_resizes", ["reason", "priority_bucket"],
         "Number of pods that do not have the resources that they want.";
     RESIZES_INFEASIBLE: Counter, "kubelet_pod_infeasible_resizes_total", ["reason_detail"],
         "Number of changes that this node never can make.";
@@ -258,6 +274,8 @@ table! {
         "Number of pods that are being given other resources.";
     RESIZES_DEFERRED: Counter, "kubelet_pod_deferred_accepted_resizes_total", ["retry_trigger"],
         "Number of changes that were made after all.";
+    RESIZES_WAITED: Histogram(RESIZE_WAITS), "kubelet_pod_deferred_resize_duration_seconds",
+        ["resolution", "priority_bucket"], "Seconds that pods waited for resources that they wanted.";
 
     VOLUME_CAPACITY: Gauge, "kubelet_volume_stats_capacity_bytes", ["namespace", "persistentvolumeclaim"],
         "Capacity in bytes of the volume";

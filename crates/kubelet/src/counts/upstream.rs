@@ -9,18 +9,18 @@ const UPSTREAM: &str = include_str!("upstream.txt");
 
 /// What is not told, and why.
 const ABSENT: &[(&str, &str)] = &[
-    ("kubelet_memory_qos_node_memory_low_bytes", "behind the feature gate MemoryQoS, which is off"),
-    ("kubelet_memory_qos_node_memory_min_bytes", "behind the feature gate MemoryQoS, which is off"),
+    ("dra_node_prepare_skips_total", "behind DRAOptionalNodeOperations, which is off"),
+    ("dra_node_unprepare_skips_total", "behind DRAOptionalNodeOperations, which is off"),
+    ("kubelet_memory_qos_node_memory_low_bytes", "of the reservation of memory by tiers, which is not here"),
+    ("kubelet_memory_qos_node_memory_min_bytes", "of the reservation of memory by tiers, which is not here"),
     ("kubelet_pleg_discard_events", "there is no queue of events that could be full: workers are woken"),
     ("kubelet_pod_resources_endpoint_errors_get_allocatable", "that answer cannot fail here"),
     ("kubelet_pod_resources_endpoint_errors_list", "that answer cannot fail here"),
-    ("kubelet_pod_watch_events_dropped_total", "of an API of pods on a socket, which is not served"),
+    ("kubelet_resource_manager_allocation_errors_total", "behind PodLevelResourceManagers, which is off"),
+    ("kubelet_resource_manager_allocations_total", "behind PodLevelResourceManagers, which is off"),
+    ("kubelet_resource_manager_container_assignments_total", "behind PodLevelResourceManagers, which is off"),
     ("kubelet_started_host_process_containers_errors_total", "of Windows"),
     ("kubelet_started_host_process_containers_total", "of Windows"),
-    ("kubelet_volume_stats_health_status_abnormal", "of CSI drivers that watch their volumes' health"),
-    ("resource_manager_allocation_errors_total", "behind PodLevelResourceManagers, which is off"),
-    ("resource_manager_allocations_total", "behind PodLevelResourceManagers, which is off"),
-    ("resource_manager_container_assignments", "behind PodLevelResourceManagers, which is off"),
 ];
 
 #[test]

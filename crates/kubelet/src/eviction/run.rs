@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition};
 use schema::quantity::Quantity;
 
 use super::plan::{Observations, State, is_enough};
@@ -18,7 +18,7 @@ use crate::Shared;
 use crate::collect;
 use crate::counts::table;
 use crate::node::reference;
-use crate::pods::spec::PodExt;
+use crate::pods::spec::{PodExt, is_sidecar};
 use crate::pods::{Ending, Handle, Pods, limits};
 
 /// Upstream's housekeeping interval.
@@ -210,10 +210,15 @@ fn give_up_one(
 fn has_local_limits(pod: &Pod) -> bool {
     let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
     volumes.iter().any(|volume| volume.empty_dir.as_ref().is_some_and(|empty| empty.size_limit.is_some()))
-        || pod.containers().iter().any(|container| storage_limit(container).is_some())
+        || lasting(pod).any(|container| storage_limit(container).is_some())
 }
 
-fn storage_limit(container: &k8s_openapi::api::core::v1::Container) -> Option<(String, i64)> {
+/// The containers that stay: those that only prepare are over before they are looked at.
+fn lasting(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.containers().iter().chain(pod.init_containers().iter().filter(|container| is_sidecar(container)))
+}
+
+fn storage_limit(container: &Container) -> Option<(String, i64)> {
     let text = &container.resources.as_ref()?.limits.as_ref()?.get("ephemeral-storage")?.0;
     let limit = text.parse::<Quantity>().ok()?.value();
     (limit > 0).then(|| (text.clone(), limit))
@@ -247,7 +252,7 @@ fn over_local_limit(
             format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "),
         ));
     }
-    for container in pod.containers() {
+    for container in lasting(pod) {
         let Some((text, limit)) = storage_limit(container) else { continue };
         let Some(used) = used.containers.iter().find(|used| used.name == container.name) else { continue };
         // A layer on a disk of its own is not the node's.

@@ -1,6 +1,6 @@
 //! What is told of a node when its conditions change (`pkg/kubelet/nodestatus`). Deciding is pure.
 
-use k8s_openapi::api::core::v1::{NodeStatus, ObjectReference};
+use k8s_openapi::api::core::v1::NodeStatus;
 
 use crate::Shared;
 
@@ -72,13 +72,7 @@ impl NodeEvent {
     /// Tells it.
     pub fn record(self, shared: &Shared) {
         let name = &shared.config.node_name;
-        let about = ObjectReference {
-            kind: Some("Node".to_owned()),
-            name: Some(name.clone()),
-            // Upstream's kubelet does not know the node's uid, and takes the name.
-            uid: Some(name.clone()),
-            ..ObjectReference::default()
-        };
+        let about = super::reference(shared);
         let message = match self.message {
             Message::Now => format!("Node {name} status is now: {}", self.reason),
             Message::Text(text) => text,

@@ -70,13 +70,13 @@ pub fn initial(config: &crate::Config) -> Node {
     plan::node(config, k8s_openapi::api::core::v1::NodeStatus::default())
 }
 
-/// What an event of the node is about.
+/// What an event of the node is about. Its uid is not known before its object is.
 pub fn reference(shared: &Shared) -> ObjectReference {
-    let name = shared.config.node_name.clone();
     ObjectReference {
+        api_version: Some("v1".to_owned()),
         kind: Some("Node".to_owned()),
-        uid: Some(name.clone()),
-        name: Some(name),
+        name: Some(shared.config.node_name.clone()),
+        uid: Some(shared.own_node().metadata.uid).filter(|uid| !uid.is_empty()),
         ..ObjectReference::default()
     }
 }

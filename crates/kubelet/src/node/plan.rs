@@ -189,7 +189,7 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
             os_image: machine.os_image.clone(),
             system_uuid: machine.system_uuid.clone(),
             swap: (machine.swap > 0).then(|| NodeSwapStatus { capacity: i64::try_from(machine.swap).ok() }),
-            ..NodeSystemInfo::default()
+            running_in_user_namespace: Some(machine.in_user_namespace),
         }),
         ..NodeStatus::default()
     }

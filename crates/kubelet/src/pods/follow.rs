@@ -2,6 +2,7 @@
 //! whether it forgot to. One that tells nothing is asked for everything each second, as upstream's kubelet does.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::Reflector;
@@ -48,6 +49,7 @@ impl Pods {
         if !reflector.synced().await {
             return;
         }
+        self.complete.store(true, Ordering::Release);
         let mut known = Known::new();
         let mut last = None;
         self.relist(&mut known, &mut last).await;

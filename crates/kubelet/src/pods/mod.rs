@@ -135,6 +135,15 @@ impl Handle {
         self.pod.read().clone()
     }
 
+    /// The pod with the status that is known here.
+    pub fn known(&self) -> Pod {
+        let mut pod = Pod::clone(&self.pod());
+        if let Some(status) = self.memory.lock().status.clone() {
+            pod.status = Some(status);
+        }
+        pod
+    }
+
     /// Whether the object is gone.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
@@ -204,6 +213,8 @@ pub struct Pods {
     statics: Arc<Mutex<Statics>>,
     /// The pods that are being cleared away because nobody knows them.
     clearing: Arc<Mutex<HashSet<String>>>,
+    /// The API has told which pods there are.
+    complete: Arc<AtomicBool>,
     /// What was needed while they came and went is not needed afterwards.
     memory: GiveBack,
 }
@@ -222,7 +233,8 @@ impl Pods {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         let memory = GiveBack::start(&shared.tasks, PACE);
-        Self { shared, handles: Arc::default(), statics: Arc::default(), clearing: Arc::default(), memory }
+        let (handles, statics, clearing, complete) = Default::default();
+        Self { shared, handles, statics, clearing, complete, memory }
     }
 
     /// Begins to follow the API and the runtime.
@@ -322,9 +334,19 @@ impl Pods {
 
     /// Lets a pod's worker look again.
     pub fn wake(&self, uid: &str) {
-        if let Some(handle) = self.handles.lock().get(uid) {
+        if let Some(handle) = self.get(uid) {
             handle.wake();
         }
+    }
+
+    /// The handle of a pod.
+    pub fn get(&self, uid: &str) -> Option<Arc<Handle>> {
+        self.handles.lock().get(uid).cloned()
+    }
+
+    /// Whether it is known which pods there are.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
     }
 
     /// All pods.
@@ -373,6 +395,7 @@ impl Pods {
         self.shared.tasks.spawn(async move {
             worker::run(pods.clone(), handle.clone()).await;
             pods.handles.lock().remove(&handle.uid);
+            shared.watched.deleted(&handle.pod());
             shared.ledger.release(&handle.uid);
             shared.counts.forget(&handle.uid);
             shared.exclusive.release(&handle.uid);
@@ -422,6 +445,7 @@ impl Pods {
 
 pub use fields::FieldError;
 pub use jobs::log_directory;
+pub use noted::priority_bucket;
 pub use resources::{has_own_resources, page_size, pod_limits as limits, pod_requests as requests, qos};
 pub use start::pod_ips as start_ips;
 

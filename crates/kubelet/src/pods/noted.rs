@@ -6,12 +6,25 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
+use super::memory::Memory;
 use super::observed::{Observed, State, observe};
 use super::resize::Allocation;
 use super::resources;
-use super::spec::{PodExt, is_sidecar};
+use super::spec::{CRITICAL, PodExt, is_sidecar};
 use super::worker::Worker;
 use crate::counts::table;
+
+/// A pod's priority, as metrics tell it.
+pub fn priority_bucket(pod: &Pod) -> &'static str {
+    match pod.spec().and_then(|spec| spec.priority).unwrap_or(0) {
+        CRITICAL.. => "system-critical",
+        100_000.. => "high",
+        1.. => "medium",
+        0 => "normal",
+        -999.. => "low",
+        _ => "very-low",
+    }
+}
 
 impl Worker {
     /// What the runtime tells of the pod. It is asked only if that may be something else than last time: because it told
@@ -95,6 +108,29 @@ impl Worker {
         if waited == Some("Deferred") {
             self.shared.counts.count(&table::RESIZES_DEFERRED, &["pods_removed"]);
         }
+    }
+
+    /// No change of resources waits any more: tells how long one did, and how that ended.
+    pub(super) fn note_waited(&self, memory: &mut Memory, resolution: &str) {
+        let Some(since) = memory.resize.deferred.take() else { return };
+        let waited = self.shared.config.clock.monotonic().saturating_sub(since);
+        let labels = [resolution, priority_bucket(&self.handle.pod())];
+        self.shared.counts.took(&table::RESIZES_WAITED, &labels, waited);
+    }
+
+    /// Counts a pod that the node took, by where it says what it needs.
+    pub(super) fn note_admitted(&self, pod: &Pod) {
+        let mut containers = pod.containers().iter().chain(pod.init_containers());
+        let by_containers = containers.any(|container| {
+            container.resources.as_ref().is_some_and(|own| own.requests.is_some() || own.limits.is_some())
+        });
+        let mode = match (resources::has_own_resources(pod), by_containers) {
+            (true, true) => "pod_and_container_level",
+            (true, false) => "pod_level",
+            (false, true) => "container_level",
+            (false, false) => "",
+        };
+        self.shared.counts.count(&table::ADMITTED, &[mode, resources::qos(pod)]);
     }
 }
 

@@ -65,7 +65,7 @@ async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &st
         return Err(failed("InvalidImageName", message));
     }
     let present = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
-    let secrets = pull_secrets(shared, pod).await;
+    let (secrets, missing) = pull_secrets(shared, pod).await;
     let mut known: Vec<Known> = credentials(image, &secrets)
         .into_iter()
         .map(|(auth, secret)| (Some(Source::of(secret, &auth)), auth))
@@ -99,7 +99,17 @@ async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &st
             shared.recorder.warning(about(), "ErrImageNeverPull", message.clone());
             Err(failed("ErrImageNeverPull", message))
         }
-        Decision::Pull => pull(shared, pod, name, image, known).await,
+        Decision::Pull => {
+            let pulled = pull(shared, pod, name, image, known).await;
+            if pulled.is_err() && !missing.is_empty() {
+                let message = format!(
+                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                    missing.join(", ")
+                );
+                shared.recorder.warning(pod.reference(None), "FailedToRetrieveImagePullSecret", message);
+            }
+            pulled
+        }
     }
 }
 
@@ -184,25 +194,21 @@ async fn pull(
     }
 }
 
-/// The pull secrets that can be read. One that is missing only means that it does not help.
-async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Secret> {
+/// The pull secrets that can be read, and the names of the others: those only do not help.
+async fn pull_secrets<'a>(shared: &Shared, pod: &'a Pod) -> (Vec<Secret>, Vec<&'a str>) {
     let api: Api<Secret> = Api::namespaced(shared.client.clone(), pod.namespace());
-    let mut secrets = Vec::new();
+    let (mut secrets, mut missing) = (Vec::new(), Vec::new());
     let names = pod.spec().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
     for reference in names {
         match api.get(&reference.name).await {
             Ok(secret) => secrets.push(secret),
             Err(error) => {
-                let message = format!(
-                    "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-                    reference.name
-                );
                 tracing::debug!(%error, "a pull secret cannot be read");
-                shared.recorder.warning(pod.reference(None), "FailedToRetrieveImagePullSecret", message);
+                missing.push(reference.name.as_str());
             }
         }
     }
-    secrets
+    (secrets, missing)
 }
 
 #[cfg(test)]

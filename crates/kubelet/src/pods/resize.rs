@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ResourceRequirements};
 
@@ -34,6 +35,8 @@ pub struct Resize {
     pub allocated: Option<Allocation>,
     /// Why what is wanted is not allocated: `Deferred` or `Infeasible`, and a message.
     pub pending: Option<(&'static str, String)>,
+    /// Since when it is deferred, by the monotonic clock.
+    pub deferred: Option<Duration>,
     pub in_progress: Option<Progress>,
     /// By container id.
     pub actuated: BTreeMap<String, ResourceRequirements>,

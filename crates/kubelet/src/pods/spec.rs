@@ -13,7 +13,7 @@ use serde_json::json;
 pub const MINIMUM_GRACE: i64 = 2;
 
 /// From this priority on a pod is critical for the system.
-const CRITICAL: i32 = 2_000_000_000;
+pub const CRITICAL: i32 = 2_000_000_000;
 
 /// What of a pod is asked for again and again.
 pub trait PodExt {

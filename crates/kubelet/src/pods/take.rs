@@ -42,6 +42,9 @@ impl Worker {
         let taken = self.take(&allocated, observed).await;
         let mut memory = self.handle.memory.lock();
         memory.resize.allocated = Some(first);
+        if taken.is_ok() {
+            self.note_admitted(&allocated);
+        }
         if let Err(Refusal { reason, message }) = taken {
             self.shared.exclusive.release(&self.handle.uid);
             self.shared.ledger.release(&self.handle.uid);

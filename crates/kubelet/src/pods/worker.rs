@@ -68,6 +68,7 @@ pub async fn run(pods: Pods, handle: Arc<Handle>) {
         }
     }
     worker.probers.values().for_each(AbortHandle::abort);
+    worker.note_waited(&mut worker.handle.memory.lock(), "terminated");
 }
 
 /// What a worker does after it decided.
@@ -215,8 +216,9 @@ impl Worker {
         if !memory.frozen {
             if memory.status.as_ref() != Some(&status) {
                 memory.changed_at.get_or_insert(self.shared.config.clock.monotonic());
+                self.shared.watched.changed(pod, &status, memory.status.is_none());
+                memory.status = Some(status);
             }
-            memory.status = Some(status);
             memory.frozen = decided.over && pod.is_deleting();
             if memory.frozen && memory.acknowledged == memory.status {
                 // Nothing will be written that would wake the worker again.
@@ -241,6 +243,7 @@ impl Worker {
         let wanted = Allocation::wanted(pod);
         let allocated = memory.resize.allocated.get_or_insert_with(|| Allocation::recorded(pod)).clone();
         if allocated == wanted {
+            self.note_waited(&mut memory, "reverted");
             memory.resize.pending = None;
             return pod.clone();
         }
@@ -251,6 +254,7 @@ impl Worker {
         match exchanged {
             Ok(()) => {
                 self.note_resize(&allocated, &wanted, memory.resize.pending.as_ref().map(|(why, _)| *why));
+                self.note_waited(&mut memory, "accepted");
                 memory.resize.allocated = Some(wanted);
                 memory.resize.pending = None;
                 let generation = pod.metadata.generation;
@@ -273,6 +277,9 @@ impl Worker {
                         self.shared.counts.count(&table::RESIZES_INFEASIBLE, &[shortage.kind]);
                     }
                     memory.resize.pending = pending;
+                    let now = self.shared.config.clock.monotonic();
+                    let since = memory.resize.deferred.unwrap_or(now);
+                    memory.resize.deferred = Some(since).filter(|_| !shortage.hopeless);
                 }
                 Arc::new(allocated.apply(pod).into_owned())
             }

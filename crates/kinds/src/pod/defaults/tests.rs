@@ -38,6 +38,10 @@ fn classes_of_service_follow_from_amounts_and_not_from_their_spelling() {
         let pod = pod(&format!(r#"{{"spec":{{"containers":[{}]}}}}"#, container(resources)));
         assert_eq!(pod.str_at(&["status", "qosClass"]), Some(class), "{resources}");
     }
+    // A pod that says nothing as a whole is as its containers are.
+    let requests = container(r#"{"requests":{"cpu":"1"}}"#);
+    let pod = pod(&format!(r#"{{"spec":{{"resources":{{}},"containers":[{requests}]}}}}"#));
+    assert_eq!(pod.str_at(&["status", "qosClass"]), Some("Burstable"));
 }
 
 #[test]
