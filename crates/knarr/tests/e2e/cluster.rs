@@ -252,6 +252,14 @@ impl Cluster {
         }
     }
 
+    /// Whether the API server has such a resource.
+    pub fn serves(&self, group_version: &str, resource: &str) -> bool {
+        let list: serde_json::Value =
+            serde_json::from_str(&self.kubectl(&["get", "--raw", &format!("/apis/{group_version}")]))
+                .unwrap();
+        list["resources"].as_array().unwrap().iter().any(|known| known["name"] == resource)
+    }
+
     pub fn try_apply(&self, yaml: &str, flags: &[&str]) -> Result<(), String> {
         let path = self.dir().join("applied.yaml");
         std::fs::write(&path, yaml).unwrap();

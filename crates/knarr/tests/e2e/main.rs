@@ -34,6 +34,7 @@ mod node_containerd;
 mod node_cpus;
 mod node_devices;
 mod node_fields;
+mod node_grpc;
 mod node_kubectl;
 mod node_network;
 mod node_pods;
