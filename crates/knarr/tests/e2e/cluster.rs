@@ -75,7 +75,9 @@ impl Cluster {
         let up = cluster.up_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         for number in 1..=nodes {
             let node = format!("{}-{number}", cluster.name);
-            let started = Containerd::start(containerd, (&cluster.name, &node), &cluster.data());
+            let handlers = cluster.flags.iter().skip_while(|flag| *flag != "--runtime-handler").nth(1);
+            let handlers: Vec<_> = handlers.iter().filter_map(|handler| handler.split_once('=')).collect();
+            let started = Containerd::start(containerd, (&cluster.name, &node), &cluster.data(), &handlers);
             cluster.containerds.borrow_mut().push(started);
         }
         let output = up.wait_with_output().unwrap();
