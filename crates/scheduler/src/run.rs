@@ -2,6 +2,7 @@
 
 mod apply;
 mod decide;
+mod make_way;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::claims::{Claims, News};
 use crate::queue::Queue;
 use crate::snapshot::Snapshot;
-use crate::view::{NodeView, PodView};
+use crate::view::{BudgetView, NodeView, PodView};
 
 use decide::Verdict;
 
@@ -33,6 +34,8 @@ struct Scheduler {
     recorder: Recorder,
     claims: OnceLock<Claims>,
     pods: OnceLock<Reflector<PodView>>,
+    /// What protects pods from having to make way.
+    budgets: OnceLock<Reflector<BudgetView>>,
     /// Pods without a node, by the claims that they mean.
     waiting: Index,
     /// Those of them that wait for their claims to be there.
@@ -51,6 +54,7 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
         recorder,
         claims: OnceLock::new(),
         pods: OnceLock::new(),
+        budgets: OnceLock::new(),
         waiting: Index::default(),
         gated: Mutex::default(),
     });
@@ -58,11 +62,16 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
     let claims =
         Claims::follow(&client, scheduler.clock.clone(), move |key, news| heard.heard(key, news), tasks);
     let _ = scheduler.claims.set(claims);
+    let budgets = Resource::all("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
+    let budgets: Informer<BudgetView> = Informer::new(client, budgets);
+    let budgets = budgets.start(tasks);
+    let _ = scheduler.budgets.set(budgets.clone());
     let nodes = follow_nodes(&scheduler, tasks);
     let pods = follow_pods(&scheduler, tasks);
     let _ = scheduler.pods.set(pods.clone());
     nodes.synced().await;
     pods.synced().await;
+    budgets.synced().await;
     let late = scheduler.clone();
     tasks.spawn(async move {
         if let Some(claims) = late.claims.get() {
@@ -135,11 +144,20 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodVi
     pods.on_change(move |change| match change {
         Change::Set { key, new, old } => {
             if is_ours(new) {
+                let awaited = |pod: &PodView| !pod.status.nominated_node_name.is_empty();
+                match awaited(new) {
+                    true => scheduler.snapshot.lock().nominate((*new).clone()),
+                    // What was decided just now is not written yet.
+                    false if old.is_some_and(|old| awaited(old)) => {
+                        scheduler.snapshot.lock().renounce(&new.metadata.uid);
+                    }
+                    false => {}
+                }
                 scheduler.waiting.set(key, meant(new));
                 scheduler.enqueue(key, new);
                 return;
             }
-            scheduler.leaves(key);
+            scheduler.leaves(key, &new.metadata.uid);
             let had_room = old.is_some_and(|old| old.takes_room());
             scheduler.snapshot.lock().set_pod((*new).clone());
             if had_room && !new.takes_room() {
@@ -147,7 +165,7 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodVi
             }
         }
         Change::Removed { key, old } => {
-            scheduler.leaves(key);
+            scheduler.leaves(key, &old.metadata.uid);
             scheduler.snapshot.lock().remove_pod(&old.metadata.uid);
             if let Some(claims) = scheduler.claims.get() {
                 claims.forget(old);
@@ -179,7 +197,8 @@ impl Scheduler {
     }
 
     /// A pod does not wait any more.
-    fn leaves(&self, key: &str) {
+    fn leaves(&self, key: &str, uid: &str) {
+        self.snapshot.lock().renounce(uid);
         self.queue.remove(key);
         self.waiting.remove(key);
         self.gated.lock().remove(key);

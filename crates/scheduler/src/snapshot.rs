@@ -61,6 +61,8 @@ pub struct Snapshot {
     placed: HashMap<String, String>,
     /// Pods that keep others away, by UID.
     repelling: BTreeMap<String, Arc<PodView>>,
+    /// Pods for which others make way, by UID.
+    nominated: BTreeMap<String, Arc<PodView>>,
 }
 
 fn amount(resource: &str, text: &str) -> i64 {
@@ -155,6 +157,38 @@ impl Snapshot {
         }
         self.placed.insert(pod.metadata.uid.clone(), pod.spec.node_name.clone());
         info.pods.insert(pod.metadata.uid.clone(), pod);
+    }
+
+    /// Others make way for a pod, on the node that its status names.
+    pub fn nominate(&mut self, pod: Arc<PodView>) {
+        self.nominated.insert(pod.metadata.uid.clone(), pod);
+    }
+
+    /// Nobody makes way for it any more.
+    pub fn renounce(&mut self, uid: &str) {
+        self.nominated.remove(uid);
+    }
+
+    /// Pods for which others make way on a node.
+    pub fn nominated<'s>(&'s self, node: &'s str) -> impl Iterator<Item = &'s Arc<PodView>> {
+        self.nominated.values().filter(move |pod| pod.status.nominated_node_name == node)
+    }
+
+    /// Counts pods that wait for their node as if they were on it, if they matter no less than `pod`: it is not to take
+    /// what was freed for them. Whom [`Self::remove_pod`] has to take away afterwards.
+    pub fn keep_room(&mut self, pod: &PodView) -> Vec<String> {
+        let others = self.nominated.values().filter(|other| {
+            other.metadata.uid != pod.metadata.uid
+                && other.spec.priority >= pod.spec.priority
+                && !self.is_placed(&other.metadata.uid)
+        });
+        let others: Vec<PodView> = others.map(|other| (**other).clone()).collect();
+        let counted = others.iter().map(|other| other.metadata.uid.clone()).collect();
+        for mut other in others {
+            other.spec.node_name.clone_from(&other.status.nominated_node_name);
+            self.set_pod(Arc::new(other));
+        }
+        counted
     }
 
     /// Whether a pod is on a node, or about to be.

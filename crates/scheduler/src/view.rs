@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Affinity, PodResourceClaim, PodResourceClaimStatus, Taint, Toleration, TopologySpreadConstraint,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
 /// Metadata.
@@ -58,6 +59,8 @@ pub struct PodSpec {
     pub scheduler_name: String,
     /// How much it matters.
     pub priority: i64,
+    /// `Never` if nobody is to make way for it.
+    pub preemption_policy: String,
     /// Labels that its node must have.
     pub node_selector: BTreeMap<String, String>,
     /// Rules about its node and its neighbours.
@@ -133,6 +136,25 @@ pub struct PodStatus {
     pub phase: String,
     /// Claims that were made for it.
     pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
+    /// The node on which others make way for it.
+    pub nominated_node_name: String,
+    /// When its node took it (RFC 3339).
+    pub start_time: Option<String>,
+    /// What was noted of it.
+    pub conditions: Vec<Condition>,
+}
+
+/// Something that was noted of a pod.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// Of what kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why.
+    pub reason: String,
 }
 
 impl PodView {
@@ -140,6 +162,36 @@ impl PodView {
     pub fn takes_room(&self) -> bool {
         !self.spec.node_name.is_empty() && !matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
     }
+}
+
+/// How many of some pods may be disrupted (`PodDisruptionBudget`).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct BudgetView {
+    /// Metadata.
+    pub metadata: Meta,
+    /// Which pods.
+    pub spec: BudgetSpec,
+    /// How many.
+    pub status: BudgetStatus,
+}
+
+/// Which pods a budget is about.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct BudgetSpec {
+    /// By their labels.
+    pub selector: Option<LabelSelector>,
+}
+
+/// What a budget allows now.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BudgetStatus {
+    /// So many.
+    pub disruptions_allowed: i64,
+    /// Pods that are counted already, by name: when.
+    pub disrupted_pods: BTreeMap<String, String>,
 }
 
 /// A node.

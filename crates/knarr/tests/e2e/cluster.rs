@@ -75,7 +75,9 @@ impl Cluster {
         let up = cluster.up_command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         for number in 1..=nodes {
             let node = format!("{}-{number}", cluster.name);
-            let started = Containerd::start(containerd, (&cluster.name, &node), &cluster.data());
+            let handlers = cluster.flags.iter().skip_while(|flag| *flag != "--runtime-handler").nth(1);
+            let handlers: Vec<_> = handlers.iter().filter_map(|handler| handler.split_once('=')).collect();
+            let started = Containerd::start(containerd, (&cluster.name, &node), &cluster.data(), &handlers);
             cluster.containerds.borrow_mut().push(started);
         }
         let output = up.wait_with_output().unwrap();
@@ -250,6 +252,14 @@ impl Cluster {
             true => Ok(String::from_utf8(output.stdout).unwrap()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
         }
+    }
+
+    /// Whether the API server has such a resource.
+    pub fn serves(&self, group_version: &str, resource: &str) -> bool {
+        let list: serde_json::Value =
+            serde_json::from_str(&self.kubectl(&["get", "--raw", &format!("/apis/{group_version}")]))
+                .unwrap();
+        list["resources"].as_array().unwrap().iter().any(|known| known["name"] == resource)
     }
 
     pub fn try_apply(&self, yaml: &str, flags: &[&str]) -> Result<(), String> {

@@ -42,7 +42,13 @@ pub struct Containerd {
 
 impl Containerd {
     /// Starts `program` for a node whose namespace is there, or comes; its files are in the cluster's, and so is its log.
-    pub fn start(program: &Path, (cluster, node): (&str, &str), data: &Path) -> Self {
+    /// `handlers` are further programs by the names of their classes.
+    pub fn start(
+        program: &Path,
+        (cluster, node): (&str, &str),
+        data: &Path,
+        handlers: &[(&str, &str)],
+    ) -> Self {
         let run = Path::new("/run/knarr").join(cluster).join("nodes").join(node);
         let dir = data.join(format!("containerd-{node}"));
         let netns = run.join("netns");
@@ -59,7 +65,8 @@ impl Containerd {
             symlink(env!("CARGO_BIN_EXE_knarr"), dir.join("cni/bin").join(plugin)).unwrap();
         }
         fs::write(dir.join("cni/template"), config::conflist(&dir)).unwrap();
-        fs::write(dir.join("config.toml"), config::toml(&dir, &run, PAUSE)).unwrap();
+        let handlers: String = handlers.iter().map(|(name, program)| handler(name, program)).collect();
+        fs::write(dir.join("config.toml"), config::toml(&dir, &run, PAUSE) + &handlers).unwrap();
         let log = fs::File::create(data.join(format!("logs/containerd-{node}.log"))).unwrap();
         let mut command = Command::new("nsenter");
         command
@@ -143,6 +150,14 @@ impl Drop for Containerd {
             let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
         }
     }
+}
+
+/// What its configuration says of a class of pods that a program runs.
+fn handler(name: &str, program: &str) -> String {
+    let table = format!("plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{name}");
+    format!(
+        "[{table}]\nruntime_type = \"io.containerd.runc.v2\"\n[{table}.options]\nBinaryName = \"{program}\"\n"
+    )
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {

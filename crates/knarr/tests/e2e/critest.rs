@@ -139,9 +139,14 @@ fn remove_cgroups() {
     }
 }
 
-/// How many passed and failed: `… -- 106 Passed | 0 Failed | 0 Pending | 31 Skipped`.
+/// `… -- 106 Passed | 0 Failed | 0 Pending | 31 Skipped`.
+fn summary(report: &str) -> &str {
+    report.lines().rfind(|line| line.contains(" Passed | ")).unwrap_or_else(|| panic!("{report}"))
+}
+
+/// How many passed and failed.
 fn counts(report: &str) -> (usize, usize) {
-    let line = report.lines().rfind(|line| line.contains(" Passed | ")).unwrap_or_else(|| panic!("{report}"));
+    let line = summary(report);
     let words: Vec<&str> = line.split_whitespace().collect();
     let before = |what: &str| {
         let at = words.iter().position(|word| *word == what).unwrap();
@@ -183,6 +188,8 @@ fn upstreams_suite_for_runtimes_passes() {
         inside.join().unwrap()
     });
     remove_cgroups();
+    eprintln!("{}", summary(&report));
+    LEFT_OUT.iter().for_each(|(name, why)| eprintln!("left out: {name}: {why}"));
     let (passed, failed) = counts(&report);
     assert_eq!(failed, 0, "{report}");
     assert!(passed >= PASSED, "only {passed} ran:\n{report}");

@@ -25,10 +25,6 @@ fn status(cluster: &Cluster, pod: &str, path: &str) -> String {
 
 #[test]
 fn node_runs_pods_of_a_class_by_its_program() {
-    if crate::containerd::wanted().is_some() {
-        eprintln!("skipped: which programs containerd has is written in its own configuration");
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
     let Some(program) = noting(dir.path()) else {
         eprintln!("skipped: runc is not installed (apt-get install runc)");
@@ -36,8 +32,12 @@ fn node_runs_pods_of_a_class_by_its_program() {
     };
     let handler = format!("other={program}");
     let Some(cluster) = nodes_with(&["--nodes", "1", "--runtime-handler", &handler]) else { return };
-    let handlers = cluster.k("get nodes -o jsonpath='{.items[0].status.runtimeHandlers[*].name}'");
-    assert!(handlers.split(' ').any(|name| name == "other"), "{handlers}");
+    if crate::containerd::wanted().is_some() {
+        eprintln!("skipped in part: containerd 1.6 does not tell which programs it has");
+    } else {
+        let handlers = cluster.k("get nodes -o jsonpath='{.items[0].status.runtimeHandlers[*].name}'");
+        assert!(handlers.split(' ').any(|name| name == "other"), "{handlers}");
+    }
     cluster.apply(include_str!("manifests/classes.yaml"));
     cluster.k("wait --for=condition=Ready pod/classed --timeout=60s");
     let calls = fs::read_to_string(dir.path().join("calls")).unwrap();

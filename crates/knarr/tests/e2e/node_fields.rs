@@ -9,12 +9,11 @@ fn ready(cluster: &Cluster, pod: &str) {
 
 #[test]
 fn node_fields_are_seen_from_inside() {
-    if crate::containerd::wanted().is_some() {
-        eprintln!("skipped: containerd 1.6 has no image volumes");
-        return;
-    }
     let Some(cluster) = nodes("1") else { return };
-    cluster.apply(include_str!("manifests/fields.yaml"));
+    let has_images = crate::containerd::wanted().is_none();
+    let lines = include_str!("manifests/fields.yaml").lines();
+    let lines: Vec<&str> = lines.filter(|line| has_images || !line.contains("name: img")).collect();
+    cluster.apply(&lines.join("\n"));
     ready(&cluster, "fields");
     let inside = |command: &str| cluster.kubectl(&["exec", "fields", "-c", "c", "--", "sh", "-c", command]);
     let lines = |command: &str| inside(command).lines().map(str::to_owned).collect::<Vec<_>>();
@@ -28,12 +27,11 @@ fn node_fields_are_seen_from_inside() {
         ("cat /sub/f", "hi"),
         ("cat /proj/labels /proj/cpu", "x=\"zz\"500"),
         ("stat -L -c %a /cm/dir/a", "440"),
+        ("stat -L -c %a:%g /cm/dir", "2755:2000"),
         ("cat /cm/dir/a", "1"),
         ("stat -c %g /disk", "2000"),
         ("touch /x 2>/dev/null || echo no", "no"),
         ("touch /ro/x 2>/dev/null || echo no", "no"),
-        ("touch /img/x 2>/dev/null || echo no", "no"),
-        ("test -x /img/bin/busybox && echo there", "there"),
         ("df -k /mem | tail -1 | awk '{print $2}'", "8192"),
         ("touch /mem/y && stat -c %g /mem/y", "2000"),
         ("grep NoNewPrivs /proc/self/status | awk '{print $2}'", "1"),
@@ -41,6 +39,10 @@ fn node_fields_are_seen_from_inside() {
         ("grep CapBnd /proc/self/status | awk '{print $2}'", "0000000000000400"),
     ] {
         assert_eq!(inside(command).trim(), expected, "{command}");
+    }
+    if has_images {
+        assert_eq!(inside("touch /img/x 2>/dev/null || echo no").trim(), "no");
+        assert_eq!(inside("test -x /img/bin/busybox && echo there").trim(), "there");
     }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let version: Vec<u32> = release.split('.').take(2).map(|number| number.parse().unwrap()).collect();
@@ -60,7 +62,12 @@ fn node_fields_are_seen_from_inside() {
     let recursive = cluster.kubectl(&["get", "pod", "fields", "-o", mounts]);
     assert!(matches!(recursive.as_str(), "Enabled" | "Disabled"), "{recursive}");
     cluster.kubectl(&["delete", "pod", "fields", "--timeout=60s"]);
-    users_of_a_pods_own(&cluster);
+    match has_images {
+        true => users_of_a_pods_own(&cluster),
+        false => {
+            eprintln!("skipped in part: containerd 1.6 has neither image volumes nor users of a pod's own")
+        }
+    }
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
 }
 

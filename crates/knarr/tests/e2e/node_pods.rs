@@ -175,7 +175,7 @@ fn containers_are_asked_to_end_and_then_made_to() {
         &include_str!("manifests/ending.yaml").replace("@DIR@", &out.display().to_string()),
     );
     cluster.k("apply -f ending.yaml");
-    cluster.k("wait --for=condition=Ready pod/polite pod/asked pod/deaf --timeout=30s");
+    cluster.k("wait --for=condition=Ready pod/polite pod/asked pod/brief pod/deaf --timeout=30s");
     cluster.shows("logs polite", "up");
     let since = std::time::Instant::now();
     cluster.k("delete pod polite --timeout=30s");
@@ -188,6 +188,10 @@ fn containers_are_asked_to_end_and_then_made_to() {
     assert!(!own || since.elapsed().as_secs() < 15, "it stops by its own signal: {:?}", since.elapsed());
     let told = cluster.k("events --for=pod/asked");
     assert!(told.contains("PreStopHook failed") && !told.contains("secret"), "{told}");
+    // However short its grace period is, it has two seconds.
+    cluster.shows("logs brief", "up");
+    cluster.k("delete pod brief --timeout=30s");
+    assert_eq!(std::fs::read_to_string(out.join("brief")).unwrap(), "done\n");
     cluster.shows("logs deaf", "up");
     let since = std::time::Instant::now();
     cluster.k("delete pod deaf --timeout=30s");

@@ -26,6 +26,17 @@ pub fn parse(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(nanos / 1e9).ok()
 }
 
+/// As Go writes whole seconds: `45s`, `1m30s`, `1h0m0s`.
+pub fn shown(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{rest}s"),
+        (0, _) => format!("{minutes}m{rest}s"),
+        _ => format!("{hours}h{minutes}m{rest}s"),
+    }
+}
+
 /// For serde.
 pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = <String as serde::Deserialize>::deserialize(from)?;
@@ -47,6 +58,9 @@ mod tests {
             ("1.5h", 5_400_000),
         ] {
             assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (90, "1m30s"), (3605, "1h0m5s")] {
+            assert_eq!(shown(Duration::from_secs(seconds)), text);
         }
         for wrong in ["", "1", "s", "-1s", "1x", "1m-2s"] {
             assert_eq!(parse(wrong), None, "{wrong}");

@@ -4,7 +4,7 @@
 //!
 //! Knows nothing of what is done with a setting.
 
-mod duration;
+pub mod duration;
 mod fields;
 mod validate;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cri::v1 as wire;
-use k8s_openapi::api::core::v1::{Container, Pod, PodDNSConfig, SeccompProfile};
+use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
+use super::dns;
 use super::env::expand;
 use super::observed::{
     CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, POD_NAME, POD_NAMESPACE, POD_UID,
@@ -20,8 +21,10 @@ pub struct NodeConfig<'a> {
     pub hostname: &'a str,
     pub cluster_dns: &'a [IpAddr],
     pub cluster_domain: &'a str,
-    /// The node's own `/etc/resolv.conf`.
-    pub resolv_conf: &'a str,
+    /// The text of the node's own `/etc/resolv.conf`; `None` where pods are to have none of it.
+    pub resolv_conf: Option<&'a str>,
+    /// The node's addresses.
+    pub ips: Vec<String>,
     pub cgroup_root: &'a str,
     pub log_directory: String,
 }
@@ -96,7 +99,7 @@ pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandb
         }),
         hostname: name,
         log_directory: node.log_directory.clone(),
-        dns_config: Some(dns(pod, node)),
+        dns_config: Some(dns::of_pod(pod, node)),
         port_mappings: ports(pod),
         labels,
         annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
@@ -212,71 +215,6 @@ fn sandbox_security(pod: &Pod) -> wire::LinuxSandboxSecurityContext {
         privileged: contexts.any(|context| context.privileged == Some(true)),
         seccomp: Some(seccomp(security.and_then(|security| security.seccomp_profile.as_ref()))),
         ..Default::default()
-    }
-}
-
-/// What a line of a resolver's configuration says.
-fn resolver_lines<'t>(text: &'t str, keyword: &'t str) -> impl Iterator<Item = &'t str> {
-    text.lines().filter_map(move |line| {
-        let (word, rest) = line.trim().split_once(char::is_whitespace)?;
-        (word == keyword).then(|| rest.trim())
-    })
-}
-
-/// How names are resolved inside the pod.
-pub fn dns(pod: &Pod, node: &NodeConfig<'_>) -> wire::DnsConfig {
-    let policy = pod.spec().and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
-    let words = |keyword| {
-        resolver_lines(node.resolv_conf, keyword).flat_map(str::split_whitespace).map(str::to_owned)
-    };
-    let of_node = || wire::DnsConfig {
-        servers: words("nameserver").collect(),
-        searches: words("search").collect(),
-        options: words("options").collect(),
-    };
-    let cluster = match policy {
-        "ClusterFirst" => !pod.host_network(),
-        "ClusterFirstWithHostNet" => true,
-        _ => false,
-    };
-    let mut config = match policy {
-        "None" => wire::DnsConfig::default(),
-        _ if cluster && !node.cluster_dns.is_empty() => {
-            let (namespace, domain) = (pod.namespace(), node.cluster_domain);
-            let mut searches =
-                vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
-            searches.extend(words("search"));
-            wire::DnsConfig {
-                servers: node.cluster_dns.iter().map(ToString::to_string).collect(),
-                searches,
-                options: vec!["ndots:5".to_owned()],
-            }
-        }
-        _ => of_node(),
-    };
-    if let Some(more) = pod.spec().and_then(|spec| spec.dns_config.as_ref()) {
-        extend(&mut config, more);
-    }
-    config
-}
-
-fn extend(config: &mut wire::DnsConfig, more: &PodDNSConfig) {
-    let add = |list: &mut Vec<String>, more: &Option<Vec<String>>| {
-        for item in more.iter().flatten() {
-            if !list.contains(item) {
-                list.push(item.clone());
-            }
-        }
-    };
-    add(&mut config.servers, &more.nameservers);
-    add(&mut config.searches, &more.searches);
-    for option in more.options.iter().flatten() {
-        let name = option.name.clone().unwrap_or_default();
-        config.options.retain(|known| known.split(':').next() != Some(name.as_str()));
-        config.options.push(match &option.value {
-            Some(value) => format!("{name}:{value}"),
-            None => name,
-        });
     }
 }
 

@@ -130,22 +130,23 @@ pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<cri::v
         hostname: &options.hostname,
         cluster_dns: &options.cluster_dns,
         cluster_domain: &options.cluster_domain,
-        resolv_conf: &resolv_conf,
+        resolv_conf: resolv_conf.as_deref(),
+        ips: options.node_ips(),
         cgroup_root: &options.cgroup_root,
         log_directory: directory.display().to_string(),
     };
     Ok(config::sandbox(pod, attempt, &node))
 }
 
-/// The node's resolver's configuration, which pods may inherit.
-fn resolv_conf(path: &str) -> Result<String, Failed> {
+/// The node's resolver's configuration, which pods may inherit; `None` where they are to resolve no names.
+fn resolv_conf(path: &str) -> Result<Option<String>, Failed> {
     if path.is_empty() {
-        return Ok(String::new());
+        return Ok(None);
     }
     match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text),
+        Ok(text) => Ok(Some(text)),
         // There is no name server to hand on, as on the node itself.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(String::new())),
         Err(error) => Err(failed("FailedCreatePodSandBox", format!("reading {path}: {error}"))),
     }
 }

@@ -11,7 +11,8 @@ use crate::Shared;
 use crate::counts::table;
 use crate::probes::hooks;
 
-/// Stops a container within `grace` seconds, of which its hook has as many as it takes.
+/// Stops a container within `grace` seconds, of which its hook has as many as it takes. However few there are, its
+/// process has [`MINIMUM_GRACE`] to end by itself.
 ///
 /// # Errors
 /// When the runtime could not.
@@ -28,7 +29,7 @@ pub async fn kill(
         true => grace,
         false => pre_stop(shared, handle, pod, (id, name), grace, why).await,
     };
-    shared.runtime.stop_container(id, left).await.map_err(call("FailedKill"))
+    shared.runtime.stop_container(id, left.max(MINIMUM_GRACE)).await.map_err(call("FailedKill"))
 }
 
 /// Tells that a container is going to stop, and runs its hook. How many of the `grace` seconds are left.
@@ -64,5 +65,5 @@ pub async fn pre_stop(
         }
     }
     let spent = shared.config.clock.monotonic().saturating_sub(begun).as_secs();
-    (grace - i64::try_from(spent).unwrap_or(grace)).max(MINIMUM_GRACE.min(grace))
+    (grace - i64::try_from(spent).unwrap_or(grace)).max(0)
 }

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use serde_json::json;
 
 use super::config::{self, NodeConfig, Prepared};
+use super::dns;
 use super::env::{self, Sources};
 use super::fields::Surroundings;
 use super::images::{Decision, credentials, decide};
@@ -555,7 +556,10 @@ fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
         hostname: "node",
         cluster_dns: dns,
         cluster_domain: "cluster.local",
-        resolv_conf: "nameserver 9.9.9.9\nsearch example.org\n",
+        resolv_conf: Some(
+            "# old\nnameserver 9.9.9.9\nsearch example.com\nsearch . example.org.\noptions ndots:1 rotate ndots:3\n",
+        ),
+        ips: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
         cgroup_root: "/",
         log_directory: "/logs".to_owned(),
     }
@@ -565,7 +569,7 @@ fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
 fn names_are_resolved_as_the_policy_says() {
     let servers = ["10.96.0.10".parse().unwrap()];
     let node = node_config(&servers);
-    let dns = |spec| config::dns(&pod(spec), &node);
+    let dns = |spec| dns::of_pod(&pod(spec), &node);
     let cluster = dns(json!({"dnsPolicy": "ClusterFirst", "containers": []}));
     assert_eq!(cluster.servers, ["10.96.0.10"]);
     assert_eq!(
@@ -581,11 +585,23 @@ fn names_are_resolved_as_the_policy_says() {
         dns(json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true, "containers": []})).servers,
         ["10.96.0.10"]
     );
-    assert_eq!(dns(json!({"dnsPolicy": "Default", "containers": []})).searches, ["example.org"]);
+    let of_node = dns(json!({"dnsPolicy": "Default", "containers": []}));
+    assert_eq!(of_node.searches, ["example.org"]);
+    assert_eq!(of_node.options, ["rotate", "ndots:3"]);
     let none = dns(
         json!({"dnsPolicy": "None", "containers": [], "dnsConfig": {"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]}}),
     );
     assert_eq!((none.servers, none.options), (vec!["1.1.1.1".to_owned()], vec!["ndots:2".to_owned()]));
+    // A node may keep its own servers to itself (`resolvConf: ""`).
+    let node = NodeConfig { resolv_conf: None, ..node };
+    let dns = |spec| dns::of_pod(&pod(spec), &node);
+    let alone = dns(json!({"dnsPolicy": "Default", "containers": []}));
+    assert_eq!(
+        (alone.servers, alone.searches),
+        (vec!["127.0.0.1".to_owned(), "::1".to_owned()], vec![".".to_owned()])
+    );
+    let cluster = dns(json!({"dnsPolicy": "ClusterFirst", "containers": []}));
+    assert_eq!(cluster.searches, ["n.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
 }
 
 #[test]

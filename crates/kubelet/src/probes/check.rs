@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 
 use super::{grpc, http};
+use crate::configuration::duration::shown;
 use crate::pods::env::expand;
 use crate::pods::spec::port_number;
 use crate::runtime::Runtime;
@@ -84,7 +85,7 @@ async fn command(runtime: &Runtime, words: &[String], target: &Target<'_>, limit
             Answer::Failure(String::from_utf8_lossy(shown).trim_end().to_owned())
         }
         Err(status) if status.code() == tonic::Code::DeadlineExceeded => {
-            Answer::Failure(format!("command timed out: {told:?} timed out after {limit:?}"))
+            Answer::Failure(format!("command timed out: {told:?} timed out after {}", shown(limit)))
         }
         Err(status) => Answer::unknown(status.message()),
     }

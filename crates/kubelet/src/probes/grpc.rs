@@ -1,15 +1,24 @@
 //! The gRPC health checking protocol (`grpc.health.v1.Health/Check`), as a probe asks it: in the clear.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+use tower::service_fn;
 
 use super::check::Answer;
+use crate::configuration::duration::shown;
 
 /// Whose health is asked for.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -30,6 +39,56 @@ const SERVING: i32 = 1;
 /// How long after a failed try to connect the next one is made, as Go's library has it.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A connection that notices when a server of HTTP/2 greets: its first frame says what it can.
+struct Greeted {
+    stream: TcpStream,
+    /// Of the first frame: length, type and flags, as much of it as there is.
+    head: Vec<u8>,
+    /// Closed with the connection.
+    greeted: watch::Sender<bool>,
+}
+
+impl Greeted {
+    const HEAD: usize = 9;
+    const SETTINGS: u8 = 4;
+
+    fn heard(&mut self, bytes: &[u8]) {
+        if self.head.len() < Self::HEAD {
+            self.head.extend(bytes.iter().take(Self::HEAD - self.head.len()));
+            if self.head.len() == Self::HEAD && self.head.get(3) == Some(&Self::SETTINGS) {
+                self.greeted.send_replace(true);
+            }
+        }
+    }
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.heard(buf.filled().get(before..).unwrap_or_default());
+        polled
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Asks once.
 pub async fn ask(host: &str, port: i32, service: &str, limit: Duration) -> Answer {
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
@@ -40,52 +99,79 @@ pub async fn ask(host: &str, port: i32, service: &str, limit: Duration) -> Answe
         Err(error) => return Answer::unknown(error.to_string()),
     };
     let deadline = Instant::now() + limit;
-    let Ok(client) = timeout_at(deadline, connect(&endpoint)).await else {
+    let Ok(client) = timeout_at(deadline, connect(&endpoint, &authority)).await else {
         return Answer::Failure(format!(
-            "timeout: failed to connect service {authority:?} within {limit:?}: context deadline exceeded"
+            "timeout: failed to connect service {authority:?} within {}: context deadline exceeded",
+            shown(limit)
         ));
     };
+    let late = || Answer::Failure(format!("timeout: health rpc did not complete within {}", shown(limit)));
     match timeout_at(deadline, check(client, service)).await {
-        Ok(answer) => answer,
-        Err(_) => Answer::Failure(format!("timeout: health rpc did not complete within {limit:?}")),
+        Ok(Ok(SERVING)) => Answer::Success,
+        Ok(Ok(status)) => Answer::Failure(format!("service unhealthy (responded with {:?})", name(status))),
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Answer::Failure(format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
+            status.message()
+        )),
+        Ok(Err(status)) if status.code() == Code::DeadlineExceeded => late(),
+        Ok(Err(status)) => Answer::Failure(format!("error: health rpc probe failed: {}", told(&status))),
+        Err(_) => late(),
     }
 }
 
-/// Who is not there yet may come while there is time.
-async fn connect(endpoint: &Endpoint) -> Grpc<Channel> {
+fn name(status: i32) -> String {
+    match status {
+        0 => "UNKNOWN".to_owned(),
+        2 => "NOT_SERVING".to_owned(),
+        3 => "SERVICE_UNKNOWN".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// An error in the words of Go's library.
+fn told(status: &Status) -> String {
+    // Whoever broke off the connection said nothing at all.
+    let (code, why) = match std::error::Error::source(status) {
+        Some(_) => ("Unavailable".to_owned(), "error reading from server: EOF"),
+        None if status.code() == Code::Cancelled => ("Canceled".to_owned(), status.message()),
+        None => (format!("{:?}", status.code()), status.message()),
+    };
+    format!("rpc error: code = {code} desc = {why}")
+}
+
+/// Who is not there yet, or does not speak HTTP/2 yet, may come to it while there is time.
+async fn connect(endpoint: &Endpoint, authority: &str) -> Grpc<Channel> {
     loop {
-        if let Ok(channel) = endpoint.connect().await {
-            let mut client = Grpc::new(channel);
-            if client.ready().await.is_ok() {
-                return client;
-            }
+        if let Some(client) = try_connect(endpoint, authority).await {
+            return client;
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn check(mut client: Grpc<Channel>, service: &str) -> Answer {
+/// Connects, and waits until the server has greeted.
+async fn try_connect(endpoint: &Endpoint, authority: &str) -> Option<Grpc<Channel>> {
+    let stream = TcpStream::connect(authority).await.ok()?;
+    let (greeted, mut greets) = watch::channel(false);
+    let mut stream = Some(TokioIo::new(Greeted { stream, head: Vec::new(), greeted }));
+    // A second connection is not made: what breaks is told.
+    let connector = service_fn(move |_| {
+        let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset));
+        async move { stream }
+    });
+    let mut client = Grpc::new(endpoint.connect_with_connector(connector).await.ok()?);
+    client.ready().await.ok()?;
+    greets.wait_for(|greeted| *greeted).await.ok()?;
+    Some(client)
+}
+
+/// The status that the server tells of its service.
+async fn check(mut client: Grpc<Channel>, service: &str) -> Result<i32, Status> {
     let path = PathAndQuery::from_static("/grpc.health.v1.Health/Check");
     let codec: ProstCodec<HealthCheckRequest, HealthCheckResponse> = ProstCodec::default();
     let request = Request::new(HealthCheckRequest { service: service.to_owned() });
-    match client.unary(request, path, codec).await.map(|answer| answer.into_inner().status) {
-        Ok(SERVING) => Answer::Success,
-        Ok(status) => {
-            let name = match status {
-                2 => "NOT_SERVING",
-                3 => "SERVICE_UNKNOWN",
-                _ => "UNKNOWN",
-            };
-            Answer::Failure(format!("service unhealthy (responded with {name:?})"))
-        }
-        Err(status) if status.code() == Code::Unimplemented => Answer::Failure(format!(
-            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
-            status.message()
-        )),
-        Err(status) => Answer::Failure(format!(
-            "error: health rpc probe failed: rpc error: code = {:?} desc = {}",
-            status.code(),
-            status.message()
-        )),
-    }
+    client.unary(request, path, codec).await.map(|answer| answer.into_inner().status)
 }
+
+#[cfg(test)]
+mod tests;

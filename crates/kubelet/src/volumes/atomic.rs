@@ -77,7 +77,12 @@ fn put_all(dir: &Path, files: &Files, group: Option<u32>, now: Timestamp) -> io:
     let name = now.strftime("..%Y_%m_%d_%H_%M_%S.%9f").to_string();
     let fresh = dir.join(&name);
     fs::create_dir(&fresh)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755))?;
+    if let Some(group) = group {
+        chown(&fresh, None, Some(group))?;
+    }
+    // Folders below it are of the same group for the same reason.
+    let mode = if group.is_some() { 0o2755 } else { 0o755 };
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(mode))?;
     for (path, file) in files {
         put(&fresh, path, file, group)?;
     }
@@ -153,6 +158,19 @@ mod tests {
             fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
         assert_eq!(left, ["..1970_01_01_00_00_03.000000000", "..data", "a"]);
+    }
+
+    #[test]
+    fn folders_of_a_group_hand_it_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = i64::from(nix::unistd::getegid().as_raw());
+        let at = Timestamp::from_second(1).unwrap();
+        write(dir.path(), &files(&[("d/e/b", "2", 0o400)]), Some(group), at).unwrap();
+        let of = |path: &str| fs::metadata(dir.path().join(path)).unwrap().mode() & 0o7777;
+        for folder in [".", "..data/.", "d", "d/e"] {
+            assert_eq!(of(folder) & 0o2000, 0o2000, "{folder}");
+        }
+        assert_eq!(of("d/e/b"), 0o440);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod atomic;
 mod claim;
 mod content;
 mod empty;
+mod mounts;
 mod ownership;
 mod pod_certificate;
 mod source;
@@ -20,13 +21,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base::{SharedClock, failpoint};
-use cri::v1 as wire;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Pod, Volume};
 use nix::mount::MntFlags;
 
 use crate::pods::Surroundings;
-use crate::pods::env::expand;
 use crate::pods::spec::PodExt;
 use content::Fetcher;
 
@@ -53,18 +52,14 @@ pub enum Cause {
     Field(#[from] crate::pods::FieldError),
     #[error("hostPath type check failed: {path} is not a {wanted}")]
     HostPath { path: String, wanted: &'static str },
+    #[error("{call} {path}: {why}")]
+    Unmade { call: &'static str, path: String, why: String },
     #[error("the path {0:?} leads out of its volume")]
     Escapes(String),
-    #[error("missing value for {0:?}")]
-    Variable(String),
-    #[error("the container runtime cannot make this mount read-only recursively")]
-    NotRecursive,
     #[error("{0} is not a block device")]
     NotBlock(String),
     #[error("no container of the pod limits huge pages for the medium {0}")]
     HugePages(String),
-    #[error("no such volume")]
-    Unknown,
     #[error("volumes of this type are not supported by this kubelet")]
     Unsupported,
     #[error("{0}")]
@@ -198,91 +193,6 @@ impl Volumes {
         Some(self.dir(pod.uid(), plugin, &volume.name))
     }
 
-    /// A container's mounts. Images stand for themselves by the references that `images` knows, by volume.
-    ///
-    /// # Errors
-    /// When a volume is not there, or a path leads out of its volume.
-    pub fn mounts(
-        &self,
-        pod: &Pod,
-        container: &Container,
-        images: &BTreeMap<String, String>,
-        lookup: impl Fn(&str) -> Option<String>,
-    ) -> Result<Vec<wire::Mount>, VolumeError> {
-        let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-        let mut mounts = Vec::new();
-        for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-            let broken = |source| VolumeError { volume: mount.name.clone(), source };
-            let volume = volumes.iter().find(|volume| volume.name == mount.name);
-            let volume = volume.ok_or(Cause::Unknown).map_err(broken)?;
-            let sub = sub_path(mount, &lookup).map_err(broken)?;
-            if volume.image.is_some() {
-                let image = images.get(&volume.name).ok_or(Cause::Unknown).map_err(broken)?;
-                mounts.push(image_mount(mount, image, sub));
-                continue;
-            }
-            let path = self.path(pod, volume).ok_or(Cause::Unsupported).map_err(broken)?;
-            let read_only = mount.read_only.unwrap_or(false) || content::plugin(volume).is_some();
-            let host_path = if sub.is_empty() {
-                path
-            } else {
-                let dir = self.pod_dir(pod.uid()).join("volume-subpaths").join(&volume.name);
-                subpath::bind(&path, &sub, &dir.join(&container.name).join(index.to_string()))
-                    .map_err(broken)?
-            };
-            let propagation = match mount.mount_propagation.as_deref() {
-                Some("HostToContainer") => wire::MountPropagation::PropagationHostToContainer,
-                Some("Bidirectional") => wire::MountPropagation::PropagationBidirectional,
-                _ => wire::MountPropagation::PropagationPrivate,
-            };
-            mounts.push(wire::Mount {
-                container_path: mount.mount_path.clone(),
-                host_path: host_path.display().to_string(),
-                readonly: read_only,
-                recursive_read_only: self.is_recursive(mount).map_err(broken)?,
-                propagation: propagation as i32,
-                ..Default::default()
-            });
-        }
-        Ok(mounts)
-    }
-
-    /// Whether a mount has to be read-only down to the last one below it (KEP-3857).
-    fn is_recursive(&self, mount: &VolumeMount) -> Result<bool, Cause> {
-        if mount.read_only != Some(true) {
-            return Ok(false);
-        }
-        match mount.recursive_read_only.as_deref() {
-            Some("Enabled") if !self.recursive_read_only => Err(Cause::NotRecursive),
-            Some("Enabled") => Ok(true),
-            Some("IfPossible") => Ok(self.recursive_read_only),
-            _ => Ok(false),
-        }
-    }
-
-    /// The block devices that a container sees.
-    ///
-    /// # Errors
-    /// When a volume is no block device.
-    pub fn devices(&self, pod: &Pod, container: &Container) -> Result<Vec<wire::Device>, VolumeError> {
-        let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-        let mut devices = Vec::new();
-        for device in container.volume_devices.iter().flatten() {
-            let broken = |source| VolumeError { volume: device.name.clone(), source };
-            let volume = volumes.iter().find(|volume| volume.name == device.name);
-            let volume = volume.ok_or(Cause::Unknown).map_err(broken)?;
-            let path = self.path(pod, volume).ok_or(Cause::Unsupported).map_err(broken)?;
-            source::check_block(&path).map_err(broken)?;
-            let read_only = claim::of(pod, volume).is_some_and(|claim| claim.read_only);
-            devices.push(wire::Device {
-                container_path: device.device_path.clone(),
-                host_path: path.display().to_string(),
-                permissions: if read_only { "r" } else { "mrw" }.to_owned(),
-            });
-        }
-        Ok(devices)
-    }
-
     /// The directory of an emptyDir, by the volume's name.
     pub fn empty_dir(&self, pod: &Pod, name: &str) -> Option<PathBuf> {
         let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
@@ -320,35 +230,6 @@ impl Volumes {
 }
 
 pub use subpath::read_within;
-
-/// The path inside the volume, variables expanded.
-fn sub_path(mount: &VolumeMount, lookup: impl Fn(&str) -> Option<String>) -> Result<String, Cause> {
-    let Some(expression) = mount.sub_path_expr.as_ref().filter(|expression| !expression.is_empty()) else {
-        return Ok(mount.sub_path.clone().unwrap_or_default());
-    };
-    let missing = std::cell::RefCell::new(None);
-    let expanded = expand(expression, |name| {
-        let value = lookup(name);
-        if value.is_none() {
-            missing.replace(Some(name.to_owned()));
-        }
-        value
-    });
-    match missing.into_inner() {
-        Some(name) => Err(Cause::Variable(name)),
-        None => Ok(expanded),
-    }
-}
-
-fn image_mount(mount: &VolumeMount, image: &str, sub: String) -> wire::Mount {
-    wire::Mount {
-        container_path: mount.mount_path.clone(),
-        image: Some(wire::ImageSpec { image: image.to_owned(), ..Default::default() }),
-        image_sub_path: sub,
-        readonly: true,
-        ..Default::default()
-    }
-}
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {

@@ -1,6 +1,7 @@
 //! Directories that are there already: host paths, and volumes that point at such.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -17,17 +18,36 @@ pub fn check_host_path(host: &HostPathVolumeSource) -> Result<(), Cause> {
         if kind.as_ref().is_ok_and(check) { Ok(()) } else { Err(wrong(wanted)) }
     };
     match host.type_.as_deref().unwrap_or_default() {
-        "DirectoryOrCreate" if kind.is_err() => fs::create_dir_all(path).map_err(Cause::io(path)),
-        "FileOrCreate" if kind.is_err() => fs::File::create(path).map(drop).map_err(Cause::io(path)),
+        "DirectoryOrCreate" if kind.is_err() => make_folder(path),
+        "FileOrCreate" if kind.is_err() => {
+            fs::File::create(path).map(drop).map_err(|error| unmade("open", path, &error))
+        }
         "Directory" | "DirectoryOrCreate" => is("directory", fs::FileType::is_dir),
         "File" | "FileOrCreate" => is("file", fs::FileType::is_file),
-        "Socket" => is("socket", fs::FileType::is_socket),
+        "Socket" => is("socket file", fs::FileType::is_socket),
         "CharDevice" => is("character device", fs::FileType::is_char_device),
         "BlockDevice" => is("block device", fs::FileType::is_block_device),
         // As with Docker, a path that is not there becomes a directory.
-        _ if kind.is_err() => fs::create_dir_all(path).map_err(Cause::io(path)),
+        _ if kind.is_err() => make_folder(path),
         _ => Ok(()),
     }
+}
+
+fn make_folder(path: &Path) -> Result<(), Cause> {
+    fs::create_dir_all(path).map_err(|error| {
+        let parts: Vec<&Path> = path.ancestors().collect();
+        let at = parts.into_iter().rev().find(|part| !part.is_dir()).unwrap_or(path);
+        unmade("mkdir", at, &error)
+    })
+}
+
+/// What could not be made, in the words of Go's library.
+fn unmade(call: &'static str, path: &Path, error: &io::Error) -> Cause {
+    let why = match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    };
+    Cause::Unmade { call, path: path.display().to_string(), why }
 }
 
 /// A container's device has to be one.
@@ -49,4 +69,43 @@ pub fn link(target: &Path, link: &Path) -> Result<(), Cause> {
     }
     absent_is_fine(fs::remove_file(link)).map_err(Cause::io(link))?;
     std::os::unix::fs::symlink(target, link).map_err(Cause::io(link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_path_is_not_is_told_in_upstreams_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, folder) = (dir.path().join("file"), dir.path().join("folder"));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&folder).unwrap();
+        let told = |path: &Path, kind: &str| {
+            let path = path.display().to_string();
+            let host = HostPathVolumeSource { path, type_: Some(kind.to_owned()) };
+            check_host_path(&host).err().map(|cause| cause.to_string())
+        };
+        let failed = |path: &Path, why: &str| {
+            Some(format!("hostPath type check failed: {} is not a {why}", path.display()))
+        };
+        for (path, kind, why) in [
+            (&folder, "File", "file"),
+            (&folder, "FileOrCreate", "file"),
+            (&file, "Directory", "directory"),
+            (&file, "DirectoryOrCreate", "directory"),
+            (&file, "Socket", "socket file"),
+            (&file, "CharDevice", "character device"),
+            (&file, "BlockDevice", "block device"),
+        ] {
+            assert_eq!(told(path, kind), failed(path, why), "{kind}");
+        }
+        let absent = dir.path().join("absent/file");
+        let why = format!("open {}: no such file or directory", absent.display());
+        assert_eq!(told(&absent, "FileOrCreate"), Some(why));
+        let why = format!("mkdir {}: not a directory", file.display());
+        assert_eq!(told(&file.join("a/b"), "DirectoryOrCreate"), Some(why));
+        assert_eq!(told(&folder.join("new"), "FileOrCreate"), None);
+        assert!(folder.join("new").is_file());
+    }
 }

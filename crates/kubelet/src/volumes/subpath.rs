@@ -20,7 +20,10 @@ const PERMISSIONS: u32 = 0o2777;
 const ENV_FILE: u64 = 64 * 1024;
 
 /// Opens `sub` inside `volume`; directories that are missing are made, and let in whoever the volume lets in.
-fn resolve(volume: &Path, sub: &str) -> Result<OwnedFd, Cause> {
+///
+/// # Errors
+/// When the path leads out of its volume, or cannot be made.
+pub fn resolve(volume: &Path, sub: &str) -> Result<OwnedFd, Cause> {
     let escapes = || Cause::Escapes(sub.to_owned());
     let failed = |errno: Errno| Cause::Io { path: volume.join(sub), source: errno.into() };
     if Path::new(sub).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
@@ -78,14 +81,13 @@ pub fn read_within(root: &Path, path: &str) -> Result<Option<String>, Cause> {
     }
 }
 
-/// Binds `sub` of a volume to `target`, anew each time.
+/// Binds what was [`resolve`]d to `target`, anew each time.
 ///
 /// # Errors
-/// When the path leads out of its volume, or cannot be bound.
-pub fn bind(volume: &Path, sub: &str, target: &Path) -> Result<PathBuf, Cause> {
-    let found = resolve(volume, sub)?;
+/// When it cannot be bound.
+pub fn bind(found: &OwnedFd, target: &Path) -> Result<PathBuf, Cause> {
     let failed = |errno: Errno| Cause::Io { path: target.to_owned(), source: errno.into() };
-    let is_folder = fstat(&found).map_err(failed)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+    let is_folder = fstat(found).map_err(failed)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
     unbind(target).map_err(Cause::io(target))?;
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).map_err(Cause::io(parent))?;

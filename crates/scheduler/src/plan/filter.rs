@@ -7,14 +7,31 @@ use super::{Candidate, select};
 use crate::snapshot::{NodeInfo, Snapshot, repels};
 use crate::view::{NodeView, PodView, Port};
 
+/// Why a pod cannot go to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Against {
+    /// In upstream's words.
+    pub reasons: Vec<String>,
+    /// Whether it would not help if others made way (upstream's `UnschedulableAndUnresolvable`).
+    pub lasts: bool,
+}
+
+impl Against {
+    /// It lasts, whoever makes way.
+    pub fn lasting(reason: impl Into<String>) -> Self {
+        Self { reasons: vec![reason.into()], lasts: true }
+    }
+
+    /// Others could make way.
+    fn passing(reason: impl Into<String>) -> Self {
+        Self { reasons: vec![reason.into()], lasts: false }
+    }
+}
+
 /// Why the candidate cannot go to a node; `None` when it can.
-pub(super) fn against(
-    candidate: &Candidate<'_>,
-    info: &NodeInfo,
-    snapshot: &Snapshot,
-) -> Option<Vec<String>> {
+pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Snapshot) -> Option<Against> {
     let node = info.node.as_deref()?;
-    let one = |why: &str| Some(vec![format!("node(s) {why}")]);
+    let one = |why: &str| Some(Against::lasting(format!("node(s) {why}")));
     let pod = candidate.pod;
     if node.spec.unschedulable && !tolerates_unschedulable(pod) {
         return one("were unschedulable");
@@ -30,10 +47,9 @@ pub(super) fn against(
         return one("didn't match Pod's node affinity/selector");
     }
     if ports_taken(pod, info) {
-        return one("didn't have free ports for the requested pod ports");
+        return Some(Against::passing("node(s) didn't have free ports for the requested pod ports"));
     }
-    let short = missing(candidate, info);
-    if !short.is_empty() {
+    if let Some(short) = missing(candidate, info) {
         return Some(short);
     }
     spread(pod, node, snapshot).or_else(|| neighbours(candidate, node, snapshot))
@@ -84,8 +100,8 @@ fn ports_taken(pod: &PodView, info: &NodeInfo) -> bool {
         .any(|wanted| info.pods.values().any(|other| host_ports(other).any(|taken| clash(wanted, taken))))
 }
 
-fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Vec<String> {
-    let mut short = Vec::new();
+fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Option<Against> {
+    let (mut short, mut lasts) = (Vec::new(), false);
     let most = info.allocatable.get("pods").copied().unwrap_or(i64::MAX);
     if i64::try_from(info.pods.len()).unwrap_or(i64::MAX) >= most {
         short.push("Too many pods".to_owned());
@@ -98,9 +114,10 @@ fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Vec<String> {
         let used = info.used.get(resource).copied().unwrap_or_default();
         if needed > has - used {
             short.push(format!("Insufficient {resource}"));
+            lasts |= needed > has;
         }
     }
-    short
+    (!short.is_empty()).then_some(Against { reasons: short, lasts })
 }
 
 /// How many pods a spread constraint counts in each domain.
@@ -121,14 +138,13 @@ pub(super) fn domains(
     domains
 }
 
-fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
+fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Against> {
     let hard =
         pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule");
     for rule in hard {
         let Some(domain) = node.metadata.labels.get(&rule.topology_key) else {
-            return Some(vec![
-                "node(s) didn't match pod topology spread constraints (missing required label)".to_owned(),
-            ]);
+            let why = "node(s) didn't match pod topology spread constraints (missing required label)";
+            return Some(Against::lasting(why));
         };
         let selected = |other: &PodView| {
             other.metadata.namespace == pod.metadata.namespace
@@ -139,7 +155,7 @@ fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<Str
         let own = i64::from(select::labels(rule.label_selector.as_ref(), &pod.metadata.labels));
         let here = domains.get(domain).copied().unwrap_or_default();
         if here + own - least > i64::from(rule.max_skew) {
-            return Some(vec!["node(s) didn't match pod topology spread constraints".to_owned()]);
+            return Some(Against::passing("node(s) didn't match pod topology spread constraints"));
         }
     }
     None
@@ -182,7 +198,7 @@ pub(super) fn repelled(pod: &PodView, snapshot: &Snapshot) -> Vec<(String, Strin
     domains
 }
 
-fn neighbours(candidate: &Candidate<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<Vec<String>> {
+fn neighbours(candidate: &Candidate<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<Against> {
     let pod = candidate.pod;
     let affinity = pod.spec.affinity.as_ref();
     let wanted = affinity
@@ -196,12 +212,12 @@ fn neighbours(candidate: &Candidate<'_>, node: &NodeView, snapshot: &Snapshot) -
         let labelled = node.metadata.labels.contains_key(&term.topology_key);
         let first = alone && labelled;
         if !first && !is_near(term, pod, node, snapshot) {
-            return Some(vec!["node(s) didn't match pod affinity rules".to_owned()]);
+            return Some(Against::lasting("node(s) didn't match pod affinity rules"));
         }
     }
     if repels(pod).iter().any(|term| is_near(term, pod, node, snapshot)) {
-        return Some(vec!["node(s) didn't match pod anti-affinity rules".to_owned()]);
+        return Some(Against::passing("node(s) didn't match pod anti-affinity rules"));
     }
     let repelled = candidate.repelled.iter().any(|(key, value)| node.metadata.labels.get(key) == Some(value));
-    repelled.then(|| vec!["node(s) didn't satisfy existing pods anti-affinity rules".to_owned()])
+    repelled.then(|| Against::passing("node(s) didn't satisfy existing pods anti-affinity rules"))
 }

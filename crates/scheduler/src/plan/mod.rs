@@ -4,6 +4,7 @@ pub mod claims;
 pub mod devices;
 pub mod extended;
 mod filter;
+pub mod preempt;
 pub mod ready;
 mod score;
 mod select;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use claims::{Needs, Offer};
 use devices::{Refusal, Site};
+use filter::Against;
 
 use crate::snapshot::{Amounts, NodeInfo, Snapshot, requests};
 use crate::view::PodView;
@@ -30,9 +32,9 @@ pub enum Decision {
 /// What was done to make a pod schedulable that has no node (`DynamicResources`' `PostFilter`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relief {
-    /// Nobody looked: the pod needs no devices.
+    /// Nobody looked: there are no nodes.
     Unasked,
-    /// What it needs is not even known, or cannot be had on any node.
+    /// The pod needs no devices, or those that it needs are not even known.
     Unknown,
     /// There was nothing to free.
     Nothing,
@@ -64,6 +66,15 @@ pub struct Placement {
     pub offer: Offer,
     /// Claims (by their place among the pod's) that are allocated where the pod cannot go.
     pub blocking: Vec<usize>,
+    /// Nodes that could take it if others made way, by name.
+    pub crowded: Vec<String>,
+}
+
+impl Placement {
+    fn failed(why: String) -> Self {
+        let (offer, blocking, crowded) = (Offer::default(), Vec::new(), Vec::new());
+        Self { decision: Decision::Failed(why), offer, blocking, crowded }
+    }
 }
 
 /// A pod that looks for a node, with what every node is compared against.
@@ -78,6 +89,43 @@ pub struct Candidate<'p> {
     repelled: Vec<(String, String)>,
     /// How good nodes are by the devices that they have, 0 to 100; empty for pods without claims.
     equipped: BTreeMap<String, i64>,
+}
+
+impl<'p> Candidate<'p> {
+    fn new(pod: &'p PodView, needs: Option<&'p Needs<'_>>, snapshot: &Snapshot) -> Self {
+        let repelled = filter::repelled(pod, snapshot);
+        let backed = needs.and_then(|needs| needs.special.as_ref()).map(|special| &special.backed);
+        Self { pod, needs: requests(pod), backed, repelled, equipped: BTreeMap::new() }
+    }
+}
+
+/// What a node says to a pod.
+enum Word {
+    /// It takes the pod, and offers this.
+    Fits(Offer),
+    /// Why not.
+    Against(Against),
+    /// It would, but it cannot give what the pod's claims ask for; why.
+    Unequipped(String),
+    /// It cannot be said, since something is wrong.
+    Failed(String),
+}
+
+fn ask(candidate: &Candidate<'_>, needs: Option<&Needs<'_>>, node: &NodeInfo, snapshot: &Snapshot) -> Word {
+    if let Some(against) = filter::against(candidate, node, snapshot) {
+        return Word::Against(against);
+    }
+    let (Some(needs), Some(info)) = (needs, node.node.as_deref()) else {
+        return Word::Fits(Offer::default());
+    };
+    let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
+    match claims::on_node(needs, candidate.pod, &candidate.needs, site, &node.allocatable) {
+        Ok(offer) => Word::Fits(offer),
+        Err(Refusal::Node(why)) => Word::Unequipped(why),
+        Err(Refusal::Error(why)) => {
+            Word::Failed(format!("running \"DynamicResources\" filter plugin: {why}"))
+        }
+    }
 }
 
 /// How many possible nodes are enough to choose among (upstream's `numFeasibleNodesToFind`): all of a small cluster,
@@ -99,13 +147,19 @@ pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
 
 /// Chooses a node. `tie` breaks ties between equally good ones, and says where in a large cluster to begin to look.
 pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie: u64) -> Placement {
-    let repelled = filter::repelled(pod, snapshot);
-    let backed = needs.and_then(|needs| needs.special.as_ref()).map(|special| &special.backed);
-    let mut candidate = Candidate { pod, needs: requests(pod), backed, repelled, equipped: BTreeMap::new() };
+    let mut candidate = Candidate::new(pod, needs, snapshot);
+    // What was freed for it comes first.
+    let awaited = snapshot.node(&pod.status.nominated_node_name);
+    if let Some(node) = awaited
+        && let Word::Fits(offer) = ask(&candidate, needs, node, snapshot)
+    {
+        let decision = Decision::Node(pod.status.nominated_node_name.clone());
+        return Placement { decision, offer, blocking: Vec::new(), crowded: Vec::new() };
+    }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
     let mut given: BTreeMap<String, Offer> = BTreeMap::new();
-    let mut blocking = Vec::new();
+    let (mut blocking, mut crowded) = (Vec::new(), Vec::new());
     let total = snapshot.nodes().count();
     let enough = enough(total);
     let first = usize::try_from(tie.checked_rem(total as u64).unwrap_or_default()).unwrap_or_default();
@@ -113,26 +167,27 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie:
         if feasible.len() >= enough {
             break;
         }
-        if let Some(why) = filter::against(&candidate, node, snapshot) {
-            why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
-            continue;
-        }
-        if let (Some(needs), Some(info)) = (needs, node.node.as_deref()) {
-            let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
-            match claims::on_node(needs, pod, &candidate.needs, site, &node.allocatable) {
-                Ok(offer) => drop(given.insert(info.metadata.name.clone(), offer)),
-                Err(Refusal::Node(why)) => {
-                    blocking.extend(claims::unavailable(needs, site));
-                    *reasons.entry(why).or_default() += 1;
-                    continue;
+        let Some(info) = node.node.as_deref() else { continue };
+        match ask(&candidate, needs, node, snapshot) {
+            Word::Fits(offer) => {
+                if needs.is_some() {
+                    given.insert(info.metadata.name.clone(), offer);
                 }
-                Err(Refusal::Error(why)) => {
-                    let why = format!("running \"DynamicResources\" filter plugin: {why}");
-                    return Placement { decision: Decision::Failed(why), offer: Offer::default(), blocking };
-                }
+                feasible.push(node);
             }
+            Word::Unequipped(why) => {
+                let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
+                blocking.extend(needs.into_iter().flat_map(|needs| claims::unavailable(needs, site)));
+                *reasons.entry(why).or_default() += 1;
+            }
+            Word::Against(against) => {
+                if !against.lasts {
+                    crowded.push(info.metadata.name.clone());
+                }
+                against.reasons.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
+            }
+            Word::Failed(why) => return Placement::failed(why),
         }
-        feasible.push(node);
     }
     if let Some(needs) = needs {
         candidate.equipped = claims::scores(&needs.claims, &given);
@@ -142,11 +197,15 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie:
     let decision = match best {
         Some(node) => Decision::Node(node.metadata.name.clone()),
         None => {
-            let relief = if needs.is_some() { Relief::Nothing } else { Relief::Unasked };
+            let relief = match needs {
+                _ if total == 0 => Relief::Unasked,
+                None => Relief::Unknown,
+                Some(_) => Relief::Nothing,
+            };
             Decision::Unschedulable(unschedulable(total, &reasons), relief)
         }
     };
-    Placement { decision, offer, blocking }
+    Placement { decision, offer, blocking, crowded }
 }
 
 /// Why no node does, in upstream's words.

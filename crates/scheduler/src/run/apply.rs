@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Scheduler, Verdict};
 use crate::claims::{BindError, Claims, Extra};
 use crate::plan::claims::to_free;
+use crate::plan::preempt::Preemption;
 use crate::plan::ready::drivers;
 use crate::plan::{Decision, Relief};
 use crate::view::PodView;
@@ -28,7 +29,7 @@ enum Unbound {
 impl Scheduler {
     /// Does it. `permit` is given back as soon as nothing is written any more.
     pub async fn apply(&self, key: &str, pod: &PodView, verdict: Verdict, permit: OwnedSemaphorePermit) {
-        let Verdict { decision, blocking, mut claims, stale, mut extra } = verdict;
+        let Verdict { decision, blocking, mut claims, stale, mut extra, preemption } = verdict;
         match decision {
             Decision::Node(node) => match self.settle(pod, &node, &mut claims, &mut extra, permit).await {
                 Ok(()) => {
@@ -55,11 +56,20 @@ impl Scheduler {
                     // Nobody hears of a claim that had nothing.
                     self.queue.retry(key);
                 }
-                self.refuse(key, pod, "Unschedulable", why + relief.shown()).await;
+                let why = why + &shown(relief, preemption.as_ref());
+                let nomination = match &preemption {
+                    Some(Preemption::Victims { node, .. }) => Nomination::Node(node),
+                    Some(Preemption::Nobody { renounced: false, .. }) => Nomination::AsItWas,
+                    _ => Nomination::Nowhere,
+                };
+                self.refuse((key, pod), "Unschedulable", why, nomination).await;
+                if let Some(Preemption::Victims { node, victims }) = &preemption {
+                    self.make_way(key, pod, node, victims).await;
+                }
             }
             Decision::Failed(why) => {
                 self.queue.back_off(key);
-                self.refuse(key, pod, "SchedulerError", why).await;
+                self.refuse((key, pod), "SchedulerError", why, Nomination::Nowhere).await;
             }
         }
     }
@@ -77,14 +87,20 @@ impl Scheduler {
                 let why = error.to_string();
                 tracing::warn!(%key, why, "a pod's claims could not be given; trying again");
                 self.queue.back_off(key);
-                self.refuse(key, pod, "SchedulerError", why).await;
+                self.refuse((key, pod), "SchedulerError", why, Nomination::Nowhere).await;
             }
         }
     }
 
-    async fn refuse(&self, key: &str, pod: &PodView, reason: &str, why: String) {
+    async fn refuse(
+        &self,
+        (key, pod): (&str, &PodView),
+        reason: &str,
+        why: String,
+        nomination: Nomination<'_>,
+    ) {
         self.recorder.warning(reference(pod), "FailedScheduling", why.clone());
-        if let Err(error) = self.tell(pod, reason, &why).await {
+        if let Err(error) = self.tell(pod, reason, &why, nomination).await {
             tracing::debug!(%key, %error, "the pod's condition was not written");
         }
     }
@@ -130,18 +146,54 @@ impl Scheduler {
         self.client.request_text(request).await.map(|_| ())
     }
 
-    /// Tells the pod why it waits.
-    async fn tell(&self, pod: &PodView, reason: &str, why: &str) -> Result<(), kube::Error> {
+    /// Tells the pod why it waits, and for which node.
+    async fn tell(
+        &self,
+        pod: &PodView,
+        reason: &str,
+        why: &str,
+        nomination: Nomination<'_>,
+    ) -> Result<(), kube::Error> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.metadata.namespace);
         let now = self.clock.now();
         let now = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now);
-        let patch = serde_json::json!({"status": {"conditions": [{
+        let mut status = serde_json::Map::new();
+        let condition = serde_json::json!({
             "type": "PodScheduled", "status": "False", "reason": reason, "message": why,
             "lastTransitionTime": now, "observedGeneration": pod.metadata.generation,
-        }]}});
+        });
+        status.insert("conditions".to_owned(), vec![condition].into());
+        let nominated = match nomination {
+            Nomination::Node(node) => Some(node.into()),
+            Nomination::Nowhere if !pod.status.nominated_node_name.is_empty() => {
+                Some(serde_json::Value::Null)
+            }
+            _ => None,
+        };
+        status.extend(nominated.map(|node| ("nominatedNodeName".to_owned(), node)));
+        let patch = serde_json::json!({"status": status});
         pods.patch_status(&pod.metadata.name, &PatchParams::default(), &Patch::Strategic(&patch))
             .await
             .map(|_| ())
+    }
+}
+
+/// The node on which others make way for a pod.
+enum Nomination<'n> {
+    /// This one.
+    Node(&'n str),
+    /// None any more.
+    Nowhere,
+    /// The one that it was, if any.
+    AsItWas,
+}
+
+/// What was done about a pod that no node takes, as it stands behind the reasons. If others make way, that is all.
+fn shown(relief: Relief, preemption: Option<&Preemption>) -> String {
+    match preemption {
+        Some(Preemption::Victims { .. }) => String::new(),
+        Some(nobody) => format!("{}, {}", relief.shown(), nobody.shown()),
+        None => relief.shown().to_owned(),
     }
 }
 
@@ -165,7 +217,7 @@ async fn relieve(
     })
 }
 
-fn reference(pod: &PodView) -> ObjectReference {
+pub(super) fn reference(pod: &PodView) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

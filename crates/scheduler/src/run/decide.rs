@@ -9,9 +9,10 @@ use crate::claims::{Claims, Extra, PATIENCE, uuid};
 use crate::plan::claims::{Needs, Offer, check};
 use crate::plan::devices::World;
 use crate::plan::extended::{self, Special};
+use crate::plan::preempt::{self, Preemption};
 use crate::plan::{Decision, Placement, Relief, place, ready};
 use crate::snapshot::{Snapshot, requests};
-use crate::view::PodView;
+use crate::view::{BudgetView, PodView};
 
 /// What is to be done with a pod.
 pub struct Verdict {
@@ -24,68 +25,116 @@ pub struct Verdict {
     pub stale: Option<Arc<ResourceClaim>>,
     /// The special claim that it gets.
     pub extra: Option<Extra>,
+    /// Who makes way for it where no node takes it; `None` where there are no nodes at all.
+    pub preemption: Option<Preemption>,
 }
 
 impl Verdict {
     fn of(decision: Decision) -> Self {
-        Self { decision, blocking: Vec::new(), claims: Vec::new(), stale: None, extra: None }
+        let (blocking, claims) = (Vec::new(), Vec::new());
+        Self { decision, blocking, claims, stale: None, extra: None, preemption: None }
     }
 }
 
 /// No node can do, in upstream's words.
-fn nowhere(snapshot: &Snapshot, why: &str) -> Verdict {
+fn nowhere(snapshot: &mut Snapshot, pod: &PodView, why: &str) -> Verdict {
     let total = snapshot.nodes().count();
     if total == 0 {
         let why = "no nodes available to schedule pods".to_owned();
         return Verdict::of(Decision::Unschedulable(why, Relief::Unasked));
     }
     let why = format!("0/{total} nodes are available: {why}.");
-    Verdict::of(Decision::Unschedulable(why, Relief::Unknown))
+    let preemption = Some(preempt::search(snapshot, pod, None, (&[], &[]), 0));
+    Verdict { preemption, ..Verdict::of(Decision::Unschedulable(why, Relief::Unknown)) }
+}
+
+/// Who makes way for a pod that was not placed.
+fn preemption(
+    snapshot: &mut Snapshot,
+    (pod, needs): (&PodView, Option<&Needs<'_>>),
+    placement: &Placement,
+    budgets: &[Arc<BudgetView>],
+    tie: u64,
+) -> Option<Preemption> {
+    match &placement.decision {
+        Decision::Unschedulable(_, relief) if *relief != Relief::Unasked => {
+            Some(preempt::search(snapshot, pod, needs, (&placement.crowded, budgets), tie))
+        }
+        _ => None,
+    }
 }
 
 impl Scheduler {
-    /// Where a pod goes. What it gets is counted from now on, so that the next decision does.
+    /// Where a pod goes, or who makes way for it. What it gets is counted from now on, so that the next decision does.
     pub fn decide(&self, pod: &Arc<PodView>) -> Verdict {
         let mut snapshot = self.snapshot.lock();
-        let tie = self.random.below(u64::MAX);
-        let needs = requests(pod);
-        let has_claims = !pod.spec.resource_claims.is_empty();
-        let known = self.claims.get();
-        let known = known.filter(|known| has_claims || (extended::asks(&needs) && known.is_synced()));
-        let verdict = match known {
-            None => {
-                let Placement { decision, .. } = place(&snapshot, pod, None, tie);
-                Verdict::of(decision)
+        let counted = snapshot.keep_room(pod);
+        let verdict = self.judge(&mut snapshot, pod);
+        counted.iter().for_each(|uid| snapshot.remove_pod(uid));
+        match (&verdict.decision, &verdict.preemption) {
+            (Decision::Node(node), _) => {
+                let mut assumed = (**pod).clone();
+                assumed.spec.node_name.clone_from(node);
+                snapshot.renounce(&pod.metadata.uid);
+                snapshot.set_pod(Arc::new(assumed));
             }
-            Some(known) => self.with_claims(known, &snapshot, pod, tie),
-        };
-        if let Decision::Node(node) = &verdict.decision {
-            let mut assumed = (**pod).clone();
-            assumed.spec.node_name.clone_from(node);
-            snapshot.set_pod(Arc::new(assumed));
+            (_, Some(Preemption::Victims { node, .. })) => {
+                let mut nominated = (**pod).clone();
+                nominated.status.nominated_node_name.clone_from(node);
+                snapshot.nominate(Arc::new(nominated));
+            }
+            (_, Some(Preemption::Nobody { renounced: true, .. })) => snapshot.renounce(&pod.metadata.uid),
+            _ => {}
         }
         verdict
     }
 
-    fn with_claims(&self, known: &Claims, snapshot: &Snapshot, pod: &Arc<PodView>, tie: u64) -> Verdict {
+    fn judge(&self, snapshot: &mut Snapshot, pod: &Arc<PodView>) -> Verdict {
+        let needs = requests(pod);
+        let has_claims = !pod.spec.resource_claims.is_empty();
+        let known = self.claims.get();
+        let known = known.filter(|known| has_claims || (extended::asks(&needs) && known.is_synced()));
+        match known {
+            None => self.without_claims(snapshot, pod),
+            Some(known) => self.with_claims(known, snapshot, pod),
+        }
+    }
+
+    fn without_claims(&self, snapshot: &mut Snapshot, pod: &PodView) -> Verdict {
+        let tie = self.random.below(u64::MAX);
+        let placement = place(snapshot, pod, None, tie);
+        let preemption = preemption(snapshot, (pod, None), &placement, &self.budgets(), tie);
+        Verdict { preemption, ..Verdict::of(placement.decision) }
+    }
+
+    /// How many of which pods may be disrupted.
+    fn budgets(&self) -> Vec<Arc<BudgetView>> {
+        let known = self.budgets.get();
+        known.map(|known| known.list().into_iter().map(|(_, budget)| budget).collect()).unwrap_or_default()
+    }
+
+    fn with_claims(&self, known: &Claims, snapshot: &mut Snapshot, pod: &Arc<PodView>) -> Verdict {
         let claims = match known.of_pod(pod) {
             Ok(claims) => claims,
-            Err(why) => return nowhere(snapshot, &why),
+            Err(why) => return nowhere(snapshot, pod, &why),
         };
         let asked = requests(pod);
         let backed = if extended::asks(&asked) { known.backed() } else { extended::Backed::new() };
         let special = Special::of(pod, &asked, backed, || known.special(pod), || uuid(&self.random));
         if claims.is_empty() && special.is_none() {
-            return Verdict::of(place(snapshot, pod, None, tie).decision);
+            return self.without_claims(snapshot, pod);
         }
         let seen = known.seen();
         if let Err(why) = check(pod, &claims, |uid| known.is_pending(uid), &seen.classes) {
-            return Verdict { claims, ..nowhere(snapshot, &why) };
+            return Verdict { claims, ..nowhere(snapshot, pod, &why) };
         }
         let world = World::new(&seen.slices, &seen.classes, &seen.rules, &seen.allocated, &known.expressions);
         let stuck = ready::stuck(&claims, self.clock.now(), PATIENCE);
         let needs = Needs { world, claims, special, stuck };
-        let Placement { decision, offer, blocking } = place(snapshot, pod, Some(&needs), tie);
+        let tie = self.random.below(u64::MAX);
+        let placement = place(snapshot, pod, Some(&needs), tie);
+        let preemption = preemption(snapshot, (pod, Some(&needs)), &placement, &self.budgets(), tie);
+        let Placement { decision, offer, blocking, .. } = placement;
         let Needs { claims, special, .. } = needs;
         let Offer { devices, extended } = offer;
         let stale = special.as_ref().filter(|special| special.is_made()).map(|special| special.claim.clone());
@@ -97,6 +146,6 @@ impl Scheduler {
             let all = claims.iter().map(|claim| &**claim).chain(extra.iter().map(|extra| &extra.claim));
             known.reserve(all, devices, &self.random);
         }
-        Verdict { decision, blocking, claims, stale, extra }
+        Verdict { decision, blocking, claims, stale, extra, preemption }
     }
 }

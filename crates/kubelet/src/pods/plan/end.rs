@@ -19,10 +19,11 @@ impl Planner<'_> {
         true
     }
 
-    /// How long containers have to stop, in seconds.
+    /// How long containers have to stop, in seconds: at least one, in which a hook can run
+    /// (`calculateEffectiveGracePeriod`).
     fn grace(&self) -> i64 {
         let given = self.view.memory.ending.as_ref().and_then(|ending| ending.grace_seconds);
-        given.map_or_else(|| self.view.pod.grace(), |given| given.min(self.view.pod.grace()).max(0))
+        given.map_or_else(|| self.view.pod.grace(), |given| given.min(self.view.pod.grace())).max(1)
     }
 
     /// Whether the pod has been active for too long.

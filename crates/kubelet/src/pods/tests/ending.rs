@@ -57,6 +57,22 @@ fn a_sidecar_that_was_given_longer_gets_no_longer_than_its_pod() {
 }
 
 #[test]
+fn who_must_go_at_once_has_a_second_for_its_hook() {
+    let mut node = Node::new(simple("Always"));
+    node.settle();
+    node.delete();
+    node.pod.metadata.deletion_grace_period_seconds = Some(0);
+    node.log.clear();
+    node.settle();
+    let graces: Vec<_> = node
+        .log
+        .iter()
+        .filter_map(|action| if let Action::Kill { grace, .. } = action { Some(*grace) } else { None })
+        .collect();
+    assert_eq!(graces, [1]);
+}
+
+#[test]
 fn what_was_not_to_begin_yet_is_not_lost_when_the_pod_ends() {
     let mut node = Node::new(pod(json!({
         "terminationGracePeriodSeconds": 7,

@@ -1,0 +1,233 @@
+//! Who has to make way for a pod that no node takes (upstream's `DefaultPreemption`). While it looks, it takes pods out
+//! of the snapshot and puts them back: the snapshot is afterwards what it was. No clock, no I/O.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::claims::Needs;
+use super::filter::Against;
+use super::{Candidate, Word, ask, select, unschedulable};
+use crate::snapshot::Snapshot;
+use crate::view::{BudgetView, PodView};
+
+/// So many nodes at least are looked at, if there are so many; and so many in a hundred.
+const LEAST: usize = 100;
+const PERCENT: usize = 10;
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub enum Preemption {
+    /// Nobody makes way.
+    Nobody {
+        /// In upstream's words.
+        why: String,
+        /// Whether the pod does not wait for the node any more on which others made way for it.
+        renounced: bool,
+    },
+    /// These have to leave a node, the most important ones first.
+    Victims {
+        /// The node.
+        node: String,
+        /// Who leaves it.
+        victims: Vec<Arc<PodView>>,
+    },
+}
+
+impl Preemption {
+    /// As it stands behind the reasons; empty if somebody makes way.
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Nobody { why, .. } => why,
+            Self::Victims { .. } => "",
+        }
+    }
+}
+
+/// One node on which pods could make way.
+struct Offered {
+    node: String,
+    /// The most important first.
+    victims: Vec<Arc<PodView>>,
+    /// How many of them no budget allows to go.
+    violations: usize,
+}
+
+/// When its node took a pod; one that waits for it is younger than all others.
+fn started(pod: &PodView) -> &str {
+    pod.status.start_time.as_deref().unwrap_or("~")
+}
+
+/// The more important pod first: by priority, then by age.
+fn by_importance(one: &Arc<PodView>, other: &Arc<PodView>) -> Ordering {
+    let key = |pod: &PodView| Reverse(pod.spec.priority);
+    key(one).cmp(&key(other)).then_with(|| started(one).cmp(started(other)))
+}
+
+/// Whether a pod ends because the scheduler has told it to make way.
+fn makes_way(pod: &PodView) -> bool {
+    let mut conditions = pod.status.conditions.iter();
+    pod.metadata.deletion_timestamp.is_some()
+        && conditions.any(|noted| {
+            noted.kind == "DisruptionTarget"
+                && noted.status == "True"
+                && noted.reason == "PreemptionByScheduler"
+        })
+}
+
+/// Why nobody is asked to make way for a pod, if nobody is.
+fn ineligible(snapshot: &Snapshot, pod: &PodView, crowded: &[String]) -> Option<&'static str> {
+    if pod.spec.preemption_policy == "Never" {
+        return Some("not eligible due to preemptionPolicy=Never.");
+    }
+    let node = &pod.status.nominated_node_name;
+    // A node that has become impossible is not waited for.
+    let info = snapshot.node(node).filter(|_| crowded.contains(node))?;
+    let waits = info.pods.values().any(|other| other.spec.priority < pod.spec.priority && makes_way(other));
+    waits.then_some("not eligible due to a terminating pod on the nominated node.")
+}
+
+/// Looks for pods that can make way on the nodes of these names, the only ones on which that would help. `tie` says
+/// where to begin.
+pub fn search(
+    snapshot: &mut Snapshot,
+    pod: &PodView,
+    needs: Option<&Needs<'_>>,
+    (crowded, budgets): (&[String], &[Arc<BudgetView>]),
+    tie: u64,
+) -> Preemption {
+    if let Some(why) = ineligible(snapshot, pod, crowded) {
+        return Preemption::Nobody { why: format!("preemption: {why}"), renounced: false };
+    }
+    let enough = (crowded.len() * PERCENT / 100).max(LEAST);
+    let first =
+        usize::try_from(tie.checked_rem(crowded.len() as u64).unwrap_or_default()).unwrap_or_default();
+    let mut offers: Vec<Offered> = Vec::new();
+    let (mut reasons, mut told) = (BTreeMap::new(), 0);
+    for node in crowded.iter().cycle().skip(first).take(crowded.len()) {
+        if offers.len() >= enough && offers.iter().any(|offer| offer.violations == 0) {
+            break;
+        }
+        match on_node(snapshot, pod, needs, node, budgets) {
+            Ok(offer) => offers.push(offer),
+            Err(why) => {
+                told += 1;
+                why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
+            }
+        }
+    }
+    if let Some(Offered { node, victims, .. }) = best(offers) {
+        return Preemption::Victims { node, victims };
+    }
+    let total = snapshot.nodes().count();
+    if total > told {
+        reasons.insert("Preemption is not helpful for scheduling".to_owned(), total - told);
+    }
+    Preemption::Nobody {
+        why: format!("preemption: {}", unschedulable(total, &reasons)),
+        renounced: !pod.status.nominated_node_name.is_empty(),
+    }
+}
+
+/// Who would have to leave one node: as few as possible, and nobody whom a budget protects if that can be.
+///
+/// # Errors
+/// Why it would not help if all left that may be told to.
+fn on_node(
+    snapshot: &mut Snapshot,
+    pod: &PodView,
+    needs: Option<&Needs<'_>>,
+    node: &str,
+    budgets: &[Arc<BudgetView>],
+) -> Result<Offered, Vec<String>> {
+    let here = snapshot.node(node).into_iter().flat_map(|info| info.pods.values());
+    let mut less: Vec<Arc<PodView>> =
+        here.filter(|other| other.spec.priority < pod.spec.priority).cloned().collect();
+    if less.is_empty() {
+        return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
+    }
+    less.sort_by(by_importance);
+    less.iter().for_each(|other| snapshot.remove_pod(&other.metadata.uid));
+    let found = match against(snapshot, pod, needs, node) {
+        Some(why) => Err(why),
+        None => Ok(reprieve(snapshot, pod, needs, node, protected(&less, budgets))),
+    };
+    less.into_iter().for_each(|other| snapshot.set_pod(other));
+    let (mut victims, violations) = found?;
+    victims.sort_by(by_importance);
+    match victims.is_empty() {
+        true => Err(vec![format!("expected at least one victim pod on node {node:?}")]),
+        false => Ok(Offered { node: node.to_owned(), victims, violations }),
+    }
+}
+
+/// Lets all stay that can, the most important first, and those that budgets protect before the others. Who cannot, and
+/// how many of them are protected.
+fn reprieve(
+    snapshot: &mut Snapshot,
+    pod: &PodView,
+    needs: Option<&Needs<'_>>,
+    node: &str,
+    (protected, others): (Vec<Arc<PodView>>, Vec<Arc<PodView>>),
+) -> (Vec<Arc<PodView>>, usize) {
+    let mut victims = Vec::new();
+    let mut stay = |pods: Vec<Arc<PodView>>, victims: &mut Vec<Arc<PodView>>| {
+        for other in pods {
+            snapshot.set_pod(other.clone());
+            if against(snapshot, pod, needs, node).is_some() {
+                snapshot.remove_pod(&other.metadata.uid);
+                victims.push(other);
+            }
+        }
+    };
+    stay(protected, &mut victims);
+    let violations = victims.len();
+    stay(others, &mut victims);
+    (victims, violations)
+}
+
+/// Why a node does not take the pod as things are; `None` when it does.
+fn against(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, node: &str) -> Option<Vec<String>> {
+    let Some(info) = snapshot.node(node) else { return Some(Vec::new()) };
+    match ask(&Candidate::new(pod, needs, snapshot), needs, info, snapshot) {
+        Word::Fits(_) => None,
+        Word::Against(Against { reasons, .. }) => Some(reasons),
+        Word::Unequipped(why) | Word::Failed(why) => Some(vec![why]),
+    }
+}
+
+/// Those whom no budget allows to go, and the others; both in the order in which they came.
+fn protected(pods: &[Arc<PodView>], budgets: &[Arc<BudgetView>]) -> (Vec<Arc<PodView>>, Vec<Arc<PodView>>) {
+    let mut left: Vec<i64> = budgets.iter().map(|budget| budget.status.disruptions_allowed).collect();
+    pods.iter().cloned().partition(|pod| {
+        let meta = &pod.metadata;
+        // The first budget that is used up is enough: later ones are not counted.
+        budgets.iter().zip(&mut left).any(|(budget, left)| {
+            let is_about = !meta.labels.is_empty()
+                && budget.metadata.namespace == meta.namespace
+                && budget.spec.selector.as_ref().is_some_and(|selector| *selector != Default::default())
+                && select::labels(budget.spec.selector.as_ref(), &meta.labels)
+                && !budget.status.disrupted_pods.contains_key(&meta.name);
+            if is_about {
+                *left -= 1;
+            }
+            is_about && *left < 0
+        })
+    })
+}
+
+/// Where the least is lost (`pickOneNodeForPreemption`): fewest protected pods, the least important most important one,
+/// the least importance of all together, fewest pods, the youngest of the most important ones. The first of equals.
+fn best(offers: Vec<Offered>) -> Option<Offered> {
+    offers.into_iter().min_by_key(|offer| {
+        let highest = offer.victims.first().map_or(0, |pod| pod.spec.priority);
+        // As upstream does it: negative priorities count as little, not as less than nothing.
+        let sum: i64 = offer.victims.iter().map(|pod| pod.spec.priority + (1 << 31)).sum();
+        let highest_ones = offer.victims.iter().filter(|pod| pod.spec.priority == highest);
+        let oldest = highest_ones.map(|pod| started(pod).to_owned()).min().unwrap_or_default();
+        (offer.violations, highest, sum, offer.victims.len(), Reverse(oldest))
+    })
+}
+
+#[cfg(test)]
+mod tests;
