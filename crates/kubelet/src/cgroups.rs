@@ -92,6 +92,13 @@ impl Cgroups {
         self.apply(group, limits)
     }
 
+    /// Whether a group is there in every hierarchy in which [`Self::make`] makes it.
+    pub fn exists(&self, group: &str) -> bool {
+        let inside = group.trim_start_matches('/');
+        let split = self.split.iter().filter(|(names, _)| !names.is_empty()).map(|(_, root)| root);
+        self.unified.iter().chain(split).all(|root| root.join(inside).is_dir())
+    }
+
     /// Changes what a group may use. A controller that the machine lacks limits nothing.
     ///
     /// # Errors
@@ -383,8 +390,10 @@ mod tests {
         let cgroups =
             Cgroups { unified: None, split: vec![(vec!["memory".to_owned()], dir.path().to_owned())] };
         fs::create_dir_all(dir.path().join("kubepods/pod1/c")).unwrap();
+        assert!(cgroups.exists("/kubepods/pod1"));
         cgroups.remove("/kubepods/pod1").unwrap();
         cgroups.remove("/kubepods/pod1").unwrap();
+        assert!(!cgroups.exists("/kubepods/pod1"));
         assert!(dir.path().join("kubepods").exists());
         assert!(!dir.path().join("kubepods/pod1").exists());
     }

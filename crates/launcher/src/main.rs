@@ -16,15 +16,19 @@ mod lean;
 mod link;
 mod process;
 mod program;
+mod words;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use link::Link;
+use words::Words;
 
 fn main() -> ExitCode {
     link::restore_sigpipe();
     let link = Link::inherited();
+    // Without a pipe to spare, errors stay short.
+    let words = Words::listen().ok();
     let mode = std::env::args().nth(1).unwrap_or_default();
     let result = match mode.as_str() {
         "create" => create::run(&link),
@@ -34,7 +38,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            link.failed(&chain(error.as_ref()));
+            let text = chain(error.as_ref());
+            link.failed(&match words {
+                Some(words) => words.explain(text),
+                None => text,
+            });
             ExitCode::FAILURE
         }
     }

@@ -101,6 +101,20 @@ impl Pipe {
     }
 }
 
+/// The same file under a number that means nothing: the low ones are those that the shim may have handed over.
+pub fn out_of_the_way(file: &File) -> io::Result<File> {
+    // SAFETY: the result is checked before it is owned.
+    let fd = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 64) }.into())?;
+    // SAFETY: a new descriptor.
+    Ok(unsafe { File::from_raw_fd(fd as RawFd) })
+}
+
+/// Has reading and writing fail where they would wait.
+pub fn set_nonblocking(file: &File) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }.into()).map(drop)
+}
+
 /// Two connected sockets.
 pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];

@@ -3,6 +3,7 @@
 
 mod detail;
 mod devices;
+mod kill;
 mod make;
 
 pub use detail::{Pressure, Waited};

@@ -37,14 +37,23 @@ impl Writer {
     }
 
     /// Writes what was collected. What a full disk refuses is lost, as it is upstream: a container
-    /// must not stop because its log cannot be written.
+    /// must not stop because its log cannot be written. A line of which the disk took a part goes as
+    /// a whole: the next one would be written behind it, and be lost too.
     pub fn flush(&mut self, fd: i32) {
-        let mut rest = self.buf.get(..self.len).unwrap_or(&[]);
+        let all = self.buf.get(..self.len).unwrap_or(&[]);
+        let mut rest = all;
         while !rest.is_empty() {
             match sys::write(fd, rest) {
                 Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
                 Err(sys::EINTR) => {}
-                Err(_) => break,
+                Err(_) => {
+                    let taken = all.get(..all.len() - rest.len()).unwrap_or(&[]);
+                    let whole = taken.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                    if whole < taken.len() {
+                        sys::shrink(fd, taken.len() - whole);
+                    }
+                    break;
+                }
             }
         }
         self.len = 0;

@@ -463,8 +463,11 @@ fn record(handle: u64, pid: i32, status: i32, time: (i64, i64)) {
         to.copy_from_slice(&field.to_ne_bytes());
     }
     if let Ok(fd) = sys::create(proto::FD_RECORDS, &temporary) {
-        let _ = sys::write(fd, &bytes);
+        let whole = sys::write(fd, &bytes).is_ok_and(|n| n == bytes.len());
         sys::close(fd);
-        let _ = sys::rename(proto::FD_RECORDS, &temporary, &name);
+        // Half a record is worse than none, which a runtime knows what to make of.
+        if whole {
+            let _ = sys::rename(proto::FD_RECORDS, &temporary, &name);
+        }
     }
 }

@@ -12,6 +12,8 @@ mod nr {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const LSEEK: usize = 8;
+    pub const FTRUNCATE: usize = 77;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const RT_SIGACTION: usize = 13;
@@ -46,6 +48,8 @@ mod nr {
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const CLOSE: usize = 57;
+    pub const LSEEK: usize = 62;
+    pub const FTRUNCATE: usize = 46;
     pub const MMAP: usize = 222;
     pub const MUNMAP: usize = 215;
     pub const RT_SIGACTION: usize = 134;
@@ -127,6 +131,16 @@ pub fn read(fd: i32, buf: &mut [u8]) -> Result<usize> {
 
 pub fn write(fd: i32, buf: &[u8]) -> Result<usize> {
     call!(WRITE, fd, buf.as_ptr(), buf.len())
+}
+
+/// Takes the last `len` bytes of a file away.
+pub fn shrink(fd: i32, len: usize) {
+    const SEEK_END: usize = 2;
+    if let Ok(end) = call!(LSEEK, fd, 0, SEEK_END)
+        && let Some(rest) = end.checked_sub(len)
+    {
+        let _ = call!(FTRUNCATE, fd, rest);
+    }
 }
 
 pub fn close(fd: i32) {

@@ -33,6 +33,7 @@ mod node_classes;
 mod node_containerd;
 mod node_cpus;
 mod node_devices;
+mod node_faults;
 mod node_fields;
 mod node_grpc;
 mod node_kubectl;

@@ -8,7 +8,7 @@ use super::{allocatable, reference};
 use crate::Shared;
 use crate::cgroups::Limits;
 use crate::configuration::Fields;
-use crate::eviction::Settings;
+use crate::eviction::{Settings, pods_group};
 use crate::machine::Machine;
 
 /// Before a limit that the kernel refused is tried again, as upstream: pods may use more than it at the moment.
@@ -72,6 +72,19 @@ pub async fn run(shared: Arc<Shared>, mut enforced: Vec<Enforced>) {
         if !enforced.is_empty() {
             tokio::time::sleep(AGAIN).await;
         }
+    }
+}
+
+/// Limits all pods together again, should somebody have removed their group while it was empty: the next pod would bring
+/// one without limits.
+pub fn restore(shared: &Shared) {
+    if shared.cgroups.exists(&pods_group(shared)) {
+        return;
+    }
+    let planned = plan(&shared.machine, &shared.config.configuration.fields, &shared.config.cgroup_root);
+    // Reservations that make no sense have kept the kubelet from starting.
+    for entry in planned.unwrap_or_default().iter().filter(|entry| entry.is_pods) {
+        set(shared, entry);
     }
 }
 

@@ -108,8 +108,10 @@ impl Reporter {
     /// Looks once; whether the node is ready.
     async fn round(&mut self) -> Result<bool, kube::Error> {
         let name = self.shared.config.node_name.clone();
-        // A node that is known is not read again: it is watched.
-        let node = match self.reported.take() {
+        // A node that is known is not read again: it is watched. What others said of one that was silent is read, to be
+        // set right at once.
+        let given_up = self.shared.node.get(&name).is_some_and(|view| view.is_given_up());
+        let node = match self.reported.take().filter(|_| !given_up) {
             Some(node) => node,
             None => self.register(&name).await?,
         };

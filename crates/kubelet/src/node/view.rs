@@ -36,19 +36,39 @@ pub struct NodeSpecView {
     pub unschedulable: bool,
 }
 
-/// Whether a change is one of others. The node's status is this kubelet's own.
+/// Whether a change is one of others. The node's status is this kubelet's own, but for what is said of it when it was
+/// silent.
 pub fn concerns(change: &Change<'_, NodeView>) -> bool {
     match change {
-        Change::Set { old: Some(old), new, .. } => old.metadata != new.metadata || old.spec != new.spec,
+        Change::Set { old: Some(old), new, .. } => {
+            old.metadata != new.metadata || old.spec != new.spec || new.is_given_up()
+        }
         Change::Set { .. } | Change::Removed { .. } => true,
     }
 }
 
-/// What pods can be given of it: quantities by resource.
+/// What pods can be given of it, quantities by resource, and what is said of its health.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeStatusView {
     pub allocatable: BTreeMap<String, String>,
+    pub conditions: Vec<ConditionView>,
+}
+
+/// What is said of one condition.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ConditionView {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+}
+
+impl NodeView {
+    /// Whether nobody knows any more of the node's health: it was silent for a while, and others have said so.
+    pub fn is_given_up(&self) -> bool {
+        self.status.conditions.iter().any(|one| one.kind == "Ready" && one.status == "Unknown")
+    }
 }
 
 impl From<&Node> for NodeView {
@@ -69,6 +89,11 @@ impl From<&Node> for NodeView {
             },
             status: NodeStatusView {
                 allocatable: allocatable.map(|(name, text)| (name.clone(), text.0.clone())).collect(),
+                conditions: status
+                    .into_iter()
+                    .flat_map(|status| status.conditions.iter().flatten())
+                    .map(|one| ConditionView { kind: one.type_.clone(), status: one.status.clone() })
+                    .collect(),
             },
         }
     }

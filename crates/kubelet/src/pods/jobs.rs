@@ -13,6 +13,7 @@ use super::{Handle, dns, pulling, resizing, resources, start, stopping};
 use crate::Shared;
 use crate::cgroups::Limits;
 use crate::counts::table;
+use crate::node::enforce;
 use crate::statics;
 
 /// The reason and the message of what went wrong.
@@ -177,6 +178,21 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
     made
 }
 
+/// Makes the pod's cgroup, and says what it may use.
+///
+/// # Errors
+/// With the path of the file that refused.
+pub fn make_group(shared: &Shared, pod: &Pod) -> std::io::Result<()> {
+    enforce::restore(shared);
+    let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
+    let most = shared.config.configuration.fields.pod_pids_limit;
+    let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };
+    if shared.exclusive.has_cpus(pod) {
+        limits.cpu_quota = Some(-1);
+    }
+    shared.cgroups("create", |cgroups| cgroups.make(&group, &limits))
+}
+
 async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
     let mut config = sandbox_config(shared, pod, attempt)?;
     for omitted in config.dns_config.iter_mut().flat_map(dns::fit) {
@@ -206,14 +222,7 @@ async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Fa
     }
     let logs = &config.log_directory;
     std::fs::create_dir_all(logs).map_err(|error| refuse(format!("making {logs}: {error}")))?;
-    let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
-    let most = shared.config.configuration.fields.pod_pids_limit;
-    let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };
-    if shared.exclusive.has_cpus(pod) {
-        limits.cpu_quota = Some(-1);
-    }
-    let made = shared.cgroups("create", |cgroups| cgroups.make(&group, &limits));
-    made.map_err(|error| refuse(error.to_string()))?;
+    make_group(shared, pod).map_err(|error| refuse(error.to_string()))?;
     failpoint::hit("kubelet.sandbox.cgroup_made");
     let begun = shared.config.clock.monotonic();
     let made = shared.runtime.run_sandbox(config, &handler).await;

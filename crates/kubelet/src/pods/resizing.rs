@@ -45,7 +45,9 @@ async fn give(
     // While containers change, neither what they had nor what they get may be refused by the pod's own limit.
     let open = Limits { cpu_quota: Some(-1), memory: Some(-1), ..limits.clone() };
     let apply = |limits: &Limits| shared.cgroups("update", |cgroups| cgroups.apply(&group, limits));
-    apply(&open).map_err(|error| wrong(error.to_string()))?;
+    // It may be gone, should nothing run and somebody have removed it.
+    let made = shared.cgroups("update", |cgroups| cgroups.make(&group, &open));
+    made.map_err(|error| wrong(error.to_string()))?;
     for (id, name) in containers {
         let Some(container) = pod.container(name) else { continue };
         let wanted = resources::unbounded(resources::container(pod, &container, shared.machine.memory));

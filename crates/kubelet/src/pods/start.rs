@@ -15,10 +15,10 @@ use super::Handle;
 use super::config::{self, Prepared};
 use super::env::{self, Sources};
 use super::fields::Surroundings;
-use super::jobs::{Failed, failed, log_directory, sandbox_config};
+use super::jobs::{Failed, failed, log_directory, make_group, sandbox_config};
 use super::observed::State;
 use super::spec::PodExt;
-use super::{pulling, stopping};
+use super::{pulling, resources, stopping};
 use crate::Shared;
 use crate::counts::table;
 use crate::probes::hooks;
@@ -100,6 +100,12 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let mut sandbox = sandbox_config(shared, pod, 0)?;
     if let Some(options) = config::sandbox_namespaces(&mut sandbox) {
         options.userns_options = config::users(&config);
+    }
+    // Somebody may have removed it while nothing ran there: the runtime would make one without the pod's limits.
+    let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
+    if !shared.cgroups.exists(&group) {
+        tracing::warn!(pod = %pod.described(), group, "the pod's cgroup is gone and is made again");
+        make_group(shared, pod).map_err(|error| refuse("CreateContainerError", error.to_string()))?;
     }
     let placed =
         config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|r| r.cpuset_cpus.clone());

@@ -1,5 +1,6 @@
 //! Applying one layer's tar entries to a folder, which may be an overlay of the layers below.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
@@ -17,15 +18,45 @@ use tar::EntryType;
 /// What failed, and at which entry.
 pub type EntryResult<T> = Result<T, (String, io::Error)>;
 
+/// The most bytes that the headers before an entry may have, with its long names, its attributes and the map of its
+/// holes: they are kept in memory. Go's `archive/tar` refuses any one of them above 1 MiB.
+const LARGEST_HEADERS: u64 = 4 << 20;
+
+/// A stream of which so much may be read.
+struct Bounded<'a> {
+    inner: &'a mut dyn Read,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 && !buf.is_empty() {
+            let text = format!("the headers of an entry have more than {} MiB", LARGEST_HEADERS >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let most = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = self.inner.read(buf.get_mut(..most).unwrap_or_default())?;
+        self.left.set(left - read as u64);
+        Ok(read)
+    }
+}
+
 /// Applies a tar stream to a folder. Gives bytes and inodes.
 pub fn apply(reader: &mut dyn Read, target: &Path) -> EntryResult<(u64, u64)> {
     let top = |e: io::Error| (String::new(), e);
     let mut applier = Applier::new(target).map_err(top)?;
-    let mut archive = tar::Archive::new(reader);
+    let left = Cell::new(LARGEST_HEADERS);
+    let mut archive = tar::Archive::new(Bounded { inner: reader, left: &left });
     for entry in archive.entries().map_err(top)? {
         let mut entry = entry.map_err(top)?;
+        left.set(u64::MAX);
         let path = entry.path().map_err(top)?.into_owned();
-        applier.entry(&mut entry, &path).map_err(|e| (path.display().to_string(), e))?;
+        let applied = applier.entry(&mut entry, &path);
+        // What nobody wanted of it does not count for the next one's headers.
+        let applied = applied.and_then(|()| io::copy(&mut entry, &mut io::sink()));
+        applied.map_err(|e| (path.display().to_string(), e))?;
+        left.set(LARGEST_HEADERS);
     }
     applier.finish().map_err(top)?;
     Ok((applier.bytes, applier.inodes))
@@ -231,7 +262,9 @@ impl Applier {
         if let Some(extensions) = entry.pax_extensions()? {
             for extension in extensions {
                 let extension = extension?;
-                if let Some(key) = extension.key_bytes().strip_prefix(b"SCHILY.xattr.") {
+                let key = extension.key_bytes().strip_prefix(b"SCHILY.xattr.");
+                // By these an overlay knows what of the layers below is hidden, or where it is: no image has a say there.
+                if let Some(key) = key.filter(|key| !key.starts_with(b"trusted.overlay.")) {
                     set_xattr(&place, key, extension.value_bytes())?;
                 }
             }

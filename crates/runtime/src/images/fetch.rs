@@ -102,7 +102,7 @@ impl Arriving<'_> {
             skip -= known as u64;
             let new = chunk.get(known..).unwrap_or_default();
             self.len += new.len() as u64;
-            if size > 0 && self.len > size {
+            if self.len > size {
                 let actual = format!("more than the {size} bytes that its manifest says");
                 let expected = self.descriptor.digest.clone();
                 return Err(ImageError::Corrupt { what: "layer", expected, actual });

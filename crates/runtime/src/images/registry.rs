@@ -16,6 +16,10 @@ use super::{ImageError, Name};
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
 const CONNECT: Duration = Duration::from_secs(30);
+/// How long a token, or the reason of a refusal, may take to arrive, and the most bytes that are read of each.
+const ANSWER: Duration = Duration::from_secs(30);
+const LARGEST_TOKEN: usize = 1 << 20;
+const LARGEST_REASON: usize = 4 << 10;
 
 /// One image's repository, at every host that may be asked for it.
 pub struct Repository {
@@ -139,8 +143,10 @@ impl Repository {
             return Ok(response);
         }
         let (registry, image) = (host.endpoint.host.clone(), self.name.to_string());
-        let text = response.text().await.unwrap_or_else(|e| format!("and its reason could not be read: {e}"));
-        let text: String = text.trim().chars().take(500).collect();
+        let text = match beginning(response, LARGEST_REASON).await {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).trim().chars().take(500).collect(),
+            Err(why) => format!("and its reason could not be read: {why}"),
+        };
         let reason = format!("{status} {text}");
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -185,7 +191,9 @@ impl Repository {
             }
         };
         let response = self.check(host, request.send().await.map_err(failed)?).await?;
-        let issued: Issued = response.json().await.map_err(failed)?;
+        let issued = beginning(response, LARGEST_TOKEN).await.map_err(|why| self.failed(host, why))?;
+        let issued: Issued = serde_json::from_slice(&issued)
+            .map_err(|error| self.failed(host, format!("{realm} answered no token: {error}")))?;
         let none = || self.failed(host, format!("{realm} issued no token"));
         issued.token().map(|token| format!("Bearer {token}")).ok_or_else(none)
     }
@@ -201,6 +209,22 @@ impl Repository {
     fn failed(&self, host: &Host, reason: String) -> ImageError {
         ImageError::Registry { registry: host.endpoint.host.clone(), image: self.name.to_string(), reason }
     }
+}
+
+/// The first bytes of an answer, as far as they come in time.
+async fn beginning(mut response: Response, most: usize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let reading = async {
+        while bytes.len() < most
+            && let Some(chunk) = response.chunk().await.map_err(|error| super::text(&error))?
+        {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(ANSWER, reading).await.unwrap_or_else(|_| Err("it took too long".to_owned()))?;
+    bytes.truncate(most);
+    Ok(bytes)
 }
 
 fn form_urlencoded(pairs: &[(&str, &str)]) -> String {

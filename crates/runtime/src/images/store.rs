@@ -92,6 +92,11 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whether this is a SHA-256 as [`hex`] writes it.
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl Store {
     /// Opens (or begins) the store below a root, and clears away what an import left that was cut off.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
@@ -225,8 +230,13 @@ impl Store {
         let mut below: Option<String> = None;
         let mut chain = Vec::new();
         for diff in file.rootfs.diff_ids {
+            // It becomes the name of a folder.
+            let Some(own) = diff.strip_prefix("sha256:").filter(|hex| is_hash(hex)) else {
+                let reason = format!("{diff:?} is not the digest of a layer");
+                return Err(ImageError::Malformed { what: digest(config), reason });
+            };
             let id = match &below {
-                None => diff.strip_prefix("sha256:").unwrap_or(&diff).to_owned(),
+                None => own.to_owned(),
                 Some(below) => hex(&Sha256::digest(format!("sha256:{below} {diff}"))),
             };
             below = Some(id.clone());

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::attach::Hub;
 use super::{Core, PodError, blocking};
+use crate::images::text;
 use crate::proto::{self, Header, op};
 use crate::shim::{Descriptors, Enclosed};
 use crate::state::{self, ContainerPhase, ContainerState};
@@ -95,6 +96,21 @@ impl Container {
         state::save(&self.root_folder, &next)?;
         self.state.send_replace(next);
         Ok(())
+    }
+
+    /// Changes what is known of a start, which its shim knows too: where that cannot be written down, it is known all the
+    /// same, and a runtime that starts later asks the shim.
+    pub(super) fn know(&self, change: impl FnOnce(&mut ContainerState)) {
+        let mut next = self.state();
+        change(&mut next);
+        if let Err(error) = state::save(&self.root_folder, &next) {
+            tracing::error!(
+                container = self.id,
+                error = text(&error),
+                "a container's state is not written down"
+            );
+        }
+        self.state.send_replace(next);
     }
 
     pub(super) fn hold(&self, held: Held) {

@@ -120,7 +120,11 @@ async fn a_full_disk_is_reported_and_loses_nothing() {
         node.restart().await;
     }
     disk.make_room();
-    assert!(texts(Path::new(&log)).lines().all(|line| line == "line"), "the log is damaged");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(
+        text.ends_with('\n') && text.lines().all(|line| line.ends_with("Z stdout F line")),
+        "it is damaged: {text}"
+    );
 
     runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();
     assert_eq!(images(&mut node).await, 2);
@@ -176,17 +180,24 @@ async fn a_disk_that_vanished_takes_no_pod_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_bomb_stays_in_its_pod() {
+    // Where a container has its processes for itself the kernel ends all of them with the first.
+    for mode in [NamespaceMode::Container, NamespaceMode::Pod] {
+        bomb(mode).await;
+    }
+}
+
+async fn bomb(mode: NamespaceMode) {
     let mut node = Node::new().await;
-    let (bad, good) = (node.run_pod(node.pod("bomb")).await, node.run_pod(node.pod("good")).await);
-    let bomb = node
-        .create(
-            &bad,
-            Node::shell(
-                "c",
-                "while [ ! -e /tmp/go ]; do sleep 0.01; done; b() { b | b & }; b; exec sleep 1000",
-            ),
-        )
-        .await;
+    let options = NamespaceOption { pid: mode as i32, ..NamespaceOption::default() };
+    let mut config = node.pod("bomb");
+    config.linux.as_mut().unwrap().security_context =
+        Some(LinuxSandboxSecurityContext { namespace_options: Some(options.clone()), ..Default::default() });
+    let (bad, good) = (node.run_pod(config).await, node.run_pod(node.pod("good")).await);
+    let script = "while [ ! -e /tmp/go ]; do sleep 0.01; done; b() { b | b & }; b; exec sleep 1000";
+    let mut config = Node::shell("c", script);
+    let context = config.linux.as_mut().unwrap().security_context.as_mut().unwrap();
+    context.namespace_options = Some(options);
+    let bomb = node.create(&bad, config).await;
     let other = node.run(&good, Node::shell("c", "sleep 1000")).await;
     node.start(&bomb).await;
     // The limit is the kubelet's to set, on the pod.
@@ -210,6 +221,48 @@ async fn a_fork_bomb_stays_in_its_pod() {
     assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
     assert_eq!(node.wait_exited(&bomb).await.exit_code, 137);
     eventually("all of it to be gone", now, |n| *n == 0).await;
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_container_cannot_be_set_up_is_told_down_to_the_last_cause() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("causes")).await;
+    let source = node.folder.path().join("source");
+    fs::write(&source, "").unwrap();
+    let mut config = Node::shell("c", "true");
+    let host_path = source.display().to_string();
+    config.mounts = vec![Mount {
+        host_path: host_path.clone(),
+        container_path: "/etc/there".into(),
+        ..Default::default()
+    }];
+    let id = node.create(&pod, config).await;
+    fs::remove_file(&source).unwrap();
+    let start = StartContainerRequest { container_id: id.clone() };
+    let error = node.runtime.start_container(start).await.unwrap_err();
+    let text = error.message();
+    assert!(text.contains(&host_path) && text.contains("No such file or directory"), "{text}");
+    assert!(text.len() < 4096, "{} bytes", text.len());
+    assert_eq!(node.script(&pod, Node::shell("next", "echo next")).await, (0, "next".into()));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_whose_cgroups_went_before_its_start_says_so() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("robbed")).await;
+    let id = node.create(&pod, Node::shell("c", "true")).await;
+    let own: Vec<_> = node.cgroups().into_iter().filter(|folder| folder.ends_with(&id)).collect();
+    assert!(!own.is_empty());
+    own.iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+    let start = StartContainerRequest { container_id: id.clone() };
+    let error = node.runtime.start_container(start).await.unwrap_err();
+    let text = error.message();
+    assert!(text.contains(&id) && text.contains("No such file or directory"), "{text}");
+    // The pod's as well: it is made again with the next container.
+    own.iter().for_each(|folder| fs::remove_dir(folder.parent().unwrap()).unwrap());
+    assert_eq!(node.script(&pod, Node::shell("next", "echo next")).await, (0, "next".into()));
     node.finish().await;
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 
 use crate::image::{is_empty, pull, registry};
 use crate::node::{Entry, Node, build, busybox, digest, layer};
@@ -103,6 +104,93 @@ async fn no_image_reaches_out_of_its_root() {
     node.finish().await;
 }
 
+/// An image as `docker save` writes it, with a layer whose digest is whatever is said.
+fn saved(layer: &[u8], diff: &str) -> Vec<u8> {
+    let config =
+        serde_json::json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff]}}).to_string();
+    let manifest =
+        r#"[{"Config": "config.json", "RepoTags": ["test.local/bad:1"], "Layers": ["layer.tar"]}]"#;
+    crate::node::layer(&[
+        Entry::File("config.json", config.as_bytes(), 0o644),
+        Entry::File("layer.tar", layer, 0o644),
+        Entry::File("manifest.json", manifest.as_bytes(), 0o644),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_is_named_by_nothing_but_a_digest() {
+    let mut node = Node::empty().await;
+    let victim = tempfile::tempdir().unwrap();
+    // What looks like a layer that is there already.
+    fs::create_dir(victim.path().join("fs")).unwrap();
+    fs::write(victim.path().join("fs/secret"), "untouched").unwrap();
+    fs::write(victim.path().join("size"), "1 1").unwrap();
+    let before = snapshot(victim.path());
+    let up = format!("{}{}", "../".repeat(12), victim.path().strip_prefix("/").unwrap().display());
+    let content = layer(&[Entry::File("x", b"x", 0o644)]);
+    let right = digest(&content);
+    for diff in
+        [up.clone(), format!("sha256:{up}"), String::new(), right.to_uppercase(), format!("{right}/..")]
+    {
+        let archive = node.folder.path().join("bad.tar");
+        fs::write(&archive, saved(&content, &diff)).unwrap();
+        let error = runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap_err();
+        assert!(error.to_string().contains("is not the digest of a layer"), "{diff}: {error}");
+        let images =
+            node.images.list_images(cri::v1::ListImagesRequest::default()).await.unwrap().into_inner().images;
+        assert!(images.is_empty(), "{diff}: {images:?}");
+        assert_eq!(snapshot(victim.path()), before, "{diff}");
+    }
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_without_end_are_not_kept_in_memory() {
+    let node = Node::empty().await;
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(5 << 20);
+        header.set_cksum();
+        tar.append(&header, &vec![b'x'; 5 << 20][..]).unwrap();
+        let archive = node.folder.path().join("bad.tar");
+        let content = tar.into_inner().unwrap();
+        fs::write(&archive, build(&[content], serde_json::json!({})).archive("test.local/bad:1")).unwrap();
+        let error = runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap_err();
+        assert!(
+            error.to_string().contains("the headers of an entry have more than 4 MiB"),
+            "{kind:?}: {error}"
+        );
+        assert!(is_empty(&node, "layers"), "something is left");
+    }
+    node.finish().await;
+}
+
+#[expect(unsafe_code, reason = "nix has no extended attributes")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_image_tells_overlays_what_they_hide() {
+    let node = Node::empty().await;
+    let mut tar = tar::Builder::new(Vec::new());
+    let attributes: [(&str, &[u8]); 2] =
+        [("SCHILY.xattr.user.own", b"kept"), ("SCHILY.xattr.trusted.overlay.redirect", b"/elsewhere")];
+    tar.append_pax_extensions(attributes).unwrap();
+    let folder = layer(&[Entry::Folder("folder", 0o755)]);
+    let content = [tar.get_ref().as_slice(), &folder].concat();
+    let archive = node.folder.path().join("odd.tar");
+    fs::write(&archive, build(&[content], serde_json::json!({})).archive("test.local/odd:1")).unwrap();
+    runtime::import_client(&node.config.socket, &archive, |_| {}).await.unwrap();
+    let layer = fs::read_dir(node.config.root.join("layers")).unwrap().next().unwrap().unwrap();
+    let folder = layer.path().join("fs/folder").into_os_string().into_encoded_bytes();
+    let folder = std::ffi::CString::new(folder).unwrap();
+    let mut names = [0u8; 1024];
+    // SAFETY: the path ends with a NUL, and the buffer is as long as is said.
+    let len = unsafe { libc::llistxattr(folder.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let names = String::from_utf8(names[..usize::try_from(len).unwrap()].to_vec()).unwrap();
+    assert!(names.contains("user.own") && !names.contains("overlay"), "{names}");
+    node.finish().await;
+}
+
 /// A registry that does the same whatever it is asked for.
 async fn odd(answer: axum::routing::MethodRouter) -> String {
     let router = Router::new().fallback_service(answer);
@@ -123,25 +211,40 @@ async fn a_registry_that_stalls_or_lies_is_an_error_that_names_it() {
     };
     let silent = any(|| async { std::future::pending::<()>().await });
     let page = any(|| async { ([(header::CONTENT_TYPE, "text/html")], "<html>log in first</html>") });
-    let endless = any(|| async {
-        let zeros = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1 << 16]));
-        axum::body::Body::from_stream(zeros)
+    let blanks = || {
+        let blanks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1 << 16]));
+        axum::body::Body::from_stream(blanks)
+    };
+    let endless = any(move || async move { blanks() });
+    let refusal = any(move || async move { (StatusCode::SERVICE_UNAVAILABLE, blanks()) });
+    let token = any(move |uri: axum::http::Uri, headers: axum::http::HeaderMap| async move {
+        if uri.path() == "/token" {
+            return blanks().into_response();
+        }
+        let host = headers[header::HOST].to_str().unwrap();
+        let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+        (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
     });
     let begun = std::time::Instant::now();
-    for (what, answer) in
-        [("redirects", any(circle)), ("silence", silent), ("a page", page), ("no end", endless)]
-    {
+    for (what, answer) in [
+        ("redirects", any(circle)),
+        ("silence", silent),
+        ("a page", page),
+        ("no end", endless),
+        ("a refusal without end", refusal),
+        ("a token without end", token),
+    ] {
         let address = odd(answer).await;
         let error = pull(&mut node, &format!("{address}/test/busybox:1")).await.unwrap_err();
         let named = error.message().contains(&address) || error.message().contains("manifest sha256:");
         assert!(named, "{what}: {error}");
         assert!(is_empty(&node, "layers"), "{what}: something is left");
     }
-    // Lengths: a layer that is shorter or longer than its manifest says, and a manifest that is not what was asked for.
+    // Lengths: a layer that is shorter or longer than its manifest says, or of which that says nothing, and a manifest that is not what was asked for.
     let built = busybox();
-    for change in [-1i64, 1] {
-        let (bad, manifest) = (built.layers[0].clone(), built.manifest.clone());
-        let size = built.blobs.iter().find(|blob| digest(blob) == bad).unwrap().len() as i64;
+    let (bad, manifest) = (built.layers[0].clone(), built.manifest.clone());
+    let size = built.blobs.iter().find(|blob| digest(blob) == bad).unwrap().len() as i64;
+    for change in [-1, 1, -size] {
         let lying = |digest: &str, blob: Vec<u8>| {
             if digest != manifest {
                 return blob;

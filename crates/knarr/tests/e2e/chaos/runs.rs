@@ -26,6 +26,7 @@ use crate::image;
 const RUNS: u64 = 40;
 /// Pods at one time.
 const CROWD: usize = 6;
+const FIFTY: usize = 50;
 /// How long somebody may take to come to a place.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Where a launcher waits before it does anything.
@@ -289,6 +290,32 @@ impl Crowd {
         let twice = std::fs::read_to_string(self.witness.join("twice")).unwrap_or_default();
         self.problems.extend(twice.lines().map(|name| format!("{name} ran beside itself")));
     }
+
+    /// What the node holds when there are no pods, after one of each shape: what it has for good once it had pods is no
+    /// leak.
+    fn without_pods(&mut self) -> BTreeMap<&'static str, usize> {
+        (0..shapes::SHAPES).for_each(|_| self.create());
+        self.settle();
+        let mut before = None;
+        self.cluster.until("a node without pods", || {
+            before = idle(&self.cluster);
+            before.is_some()
+        });
+        let before = before.unwrap();
+        assert!(before["links"] > 0 && before["mounts"] > 0 && before["cgroups"] > 0, "{before:?}");
+        before
+    }
+
+    fn is_as(&self, before: &BTreeMap<&'static str, usize>) {
+        self.cluster.until("the node to be as it was", || {
+            let now = footprint(&self.cluster);
+            if now != *before {
+                eprintln!("{now:?} is not yet {before:?}");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            now == *before
+        });
+    }
 }
 
 fn name(pod: &Pod) -> &str {
@@ -314,16 +341,7 @@ fn a_node_of_which_anything_is_killed_runs_each_pod_once_and_leaves_nothing() {
     }
     let (wanted, seed) = (number("KNARR_CHAOS_RUNS", RUNS), number("KNARR_CHAOS_SEED", 20_261_125));
     let mut crowd = Crowd::new(seed);
-    // One of each shape: what a node has for good once it had pods is no leak.
-    (0..shapes::SHAPES).for_each(|_| crowd.create());
-    crowd.settle();
-    let mut before = None;
-    crowd.cluster.until("a node without pods", || {
-        before = idle(&crowd.cluster);
-        before.is_some()
-    });
-    let before = before.unwrap();
-    assert!(before["links"] > 0 && before["mounts"] > 0 && before["cgroups"] > 0, "{before:?}");
+    let before = crowd.without_pods();
 
     let places: Vec<String> = places().into_iter().filter(|place| !is_elsewhere(place)).collect();
     for run in 0..wanted {
@@ -333,15 +351,7 @@ fn a_node_of_which_anything_is_killed_runs_each_pod_once_and_leaves_nothing() {
     }
     crowd.settle();
     assert!(crowd.problems.is_empty(), "seed {seed}: {:#?}\n{}", crowd.problems, crowd.cluster.logs());
-    let mut now = footprint(&crowd.cluster);
-    crowd.cluster.until("the node to be as it was", || {
-        now = footprint(&crowd.cluster);
-        if now != before {
-            eprintln!("{now:?} is not yet {before:?}");
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        now == before
-    });
+    crowd.is_as(&before);
     let Struck { killed, at_places, missed, pods } = &crowd.struck;
     println!(
         "seed {seed}: {wanted} runs, {} pods, killed {killed:?}, at {} places, {missed} times nobody came, {} pods struck",
@@ -351,5 +361,30 @@ fn a_node_of_which_anything_is_killed_runs_each_pod_once_and_leaves_nothing() {
     );
     println!("left as before: {before:?}");
     assert!(killed.values().sum::<usize>() > usize::try_from(wanted / 2).unwrap(), "too few were killed");
+    assert_eq!(crowd.cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+#[test]
+fn fifty_pods_come_and_go_while_all_of_it_is_killed() {
+    if !crate::cluster::is_root() {
+        eprintln!("skipped: nodes need root");
+        return;
+    }
+    let mut crowd = Crowd::new(20_261_127);
+    let before = crowd.without_pods();
+    (0..FIFTY).for_each(|_| crowd.create());
+    for part in 0..3 {
+        std::thread::sleep(Duration::from_millis(crowd.random.below(800)));
+        super::kill(&crowd.cluster, &crowd.random, true);
+        crowd.cluster.again();
+        // The second time while they go.
+        if part == 0 {
+            let going: Vec<Pod> = crowd.all().into_iter().step_by(2).collect();
+            going.iter().for_each(|pod| crowd.delete(pod));
+        }
+    }
+    crowd.settle();
+    assert!(crowd.problems.is_empty(), "{:#?}\n{}", crowd.problems, crowd.cluster.logs());
+    crowd.is_as(&before);
     assert_eq!(crowd.cluster.down(), Vec::<String>::new(), "left behind");
 }

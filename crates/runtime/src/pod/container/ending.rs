@@ -20,6 +20,11 @@ use crate::sys::process::PidFd;
 /// How long after SIGKILL a container may take to be gone before that is an error.
 const DEATH: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether a cgroup is empty, two milliseconds apart, and after how many looks all that is left in
+/// it is killed again.
+const LOOKS: u32 = 1000;
+const KILL_AGAIN: u32 = 25;
+
 /// A container has ended; `status` is its wait status, if anybody saw it. Doing it again changes nothing.
 pub(in crate::pod) async fn ended(
     core: &Arc<Core>,
@@ -110,17 +115,15 @@ pub(super) async fn clean(core: &Arc<Core>, container: &Arc<Container>) -> Resul
 
 /// Kills every process of a cgroup and waits until it is empty.
 fn kill_all(core: &Core, cgroup: &str) -> Result<(), PodError> {
-    for _ in 0..1000 {
+    for look in 0..LOOKS {
         let left =
             core.cgroups.processes(cgroup).map_err(PodError::io(format!("reading cgroup {cgroup}")))?;
         if left.is_empty() {
             return Ok(());
         }
-        for pid in left {
-            match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL) {
-                Ok(()) | Err(nix::Error::ESRCH) => {}
-                Err(error) => return Err(PodError::io(format!("killing process {pid}"))(error.into())),
-            }
+        // Who was killed is only waited for. Others may have come in, such as an exec that was about to begin.
+        if look % KILL_AGAIN == 0 {
+            core.cgroups.kill(cgroup).map_err(PodError::io(format!("killing cgroup {cgroup}")))?;
         }
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -10,6 +10,7 @@ use cri::v1::{ContainerConfig, ContainerEventType};
 use serde_json::json;
 
 use super::{Container, Held, clean};
+use crate::images::text;
 use crate::pod::sandbox::Sandbox;
 use crate::pod::{Core, PodError, watch};
 use crate::proto::{self, Header, op};
@@ -67,12 +68,12 @@ pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
     match launch(core, &sandbox, &container).await {
         Ok(process) => {
             let started_at = core.now();
-            container.change(|state| {
+            container.know(|state| {
                 // A short-lived process may have been reported dead already.
                 if matches!(state.phase, ContainerPhase::Starting) {
                     state.phase = ContainerPhase::Running { process, started_at };
                 }
-            })?;
+            });
             failpoint::hit("runtime.container.running");
             core.announce(&container.id, &sandbox.id, ContainerEventType::ContainerStartedEvent);
             Ok(())
@@ -86,8 +87,21 @@ pub async fn start(core: &Arc<Core>, id: &str) -> Result<(), PodError> {
                 reason: "StartError".into(),
                 message: error.to_string(),
             };
-            clean(core, &container).await?;
-            container.change(|state| state.phase = ContainerPhase::Exited(exit))?;
+            let cleaned = clean(core, &container).await;
+            if let Err(unclean) = &cleaned {
+                tracing::warn!(
+                    container = container.id,
+                    error = text(unclean),
+                    "clearing one that did not start"
+                );
+            }
+            container.know(|state| {
+                state.phase = match cleaned {
+                    Ok(()) => ContainerPhase::Exited(exit),
+                    // Whoever removes it clears the rest.
+                    Err(_) => ContainerPhase::Created,
+                }
+            });
             core.announce(&container.id, &sandbox.id, ContainerEventType::ContainerStoppedEvent);
             Err(error)
         }

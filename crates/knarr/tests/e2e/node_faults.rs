@@ -1,0 +1,123 @@
+//! What pods, disks and people do to a node: it is told to whoever looks, others do not suffer, and it is over when its
+//! cause is.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+use crate::node_pods::nodes_after;
+use crate::{containerd, upstream};
+
+/// Bytes of the node's disk.
+const DISK: u64 = 192 << 20;
+
+/// A node whose folders are a file system of their own, in a file.
+fn node_on_a_small_disk() -> Option<Cluster> {
+    if containerd::wanted().is_some() || upstream::wanted().is_some() {
+        eprintln!("skipped: this is about what our kubelet and our runtime make of faults");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubelet.yaml");
+    fs::write(&file, include_str!("manifests/faults-kubelet.yaml")).unwrap();
+    let flags = ["--nodes", "1", "--kubelet-config", &file.display().to_string()];
+    nodes_after(&flags, |cluster| {
+        let (disk, image) = (cluster.node_dir(1), cluster.dir().join("disk"));
+        fs::create_dir_all(&disk).unwrap();
+        fs::File::create(&image).unwrap().set_len(DISK).unwrap();
+        assert!(Command::new("mkfs.ext4").arg("-q").arg(&image).status().unwrap().success());
+        let mut mount = Command::new("mount");
+        assert!(mount.args(["-o", "loop"]).arg(&image).arg(&disk).status().unwrap().success());
+    })
+}
+
+/// A pod's cgroup in every hierarchy.
+fn groups(cluster: &Cluster, pod: &str) -> Vec<PathBuf> {
+    let uid = cluster.k(&format!("get pod {pod} -o jsonpath={{.metadata.uid}}"));
+    assert!(uid.len() > 30, "{uid}");
+    let mut find = Command::new("find");
+    find.args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("pod{uid}")]);
+    let found = String::from_utf8(find.output().unwrap().stdout).unwrap();
+    found.lines().map(PathBuf::from).collect()
+}
+
+/// What a file of a pod's cgroup says, whichever hierarchy has it.
+fn limit(cluster: &Cluster, pod: &str, files: &[&str]) -> String {
+    let all = groups(cluster, pod);
+    let mut paths = all.iter().flat_map(|group| files.iter().map(|file| group.join(file)));
+    paths.find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn node_outlives_what_is_done_to_it() {
+    let Some(cluster) = node_on_a_small_disk() else { return };
+    let node = format!("{}-1", cluster.name());
+    cluster.write("faults.yaml", include_str!("manifests/faults.yaml"));
+    cluster.write("late.yaml", include_str!("manifests/faults-late.yaml"));
+    cluster.k("apply -f faults.yaml");
+    cluster.k("wait --for=condition=Ready pod/kept --timeout=30s");
+    given_up(&cluster, &node);
+    robbed(&cluster);
+    bombed(&cluster);
+    full(&cluster);
+    cluster.shows(
+        "get pod kept -o jsonpath='{.status.phase} {.status.containerStatuses[0].restartCount}'",
+        "Running 0",
+    );
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+    let _ = Command::new("umount").arg(cluster.node_dir(1)).status();
+}
+
+/// A node that was silent for a while, as others have written down meanwhile, says at once that it is there.
+fn given_up(cluster: &Cluster, node: &str) {
+    let ready = |reason: &str| {
+        let path = "{.status.conditions[?(@.type==\"Ready\")].reason}";
+        cluster.k(&format!("get node {node} -o jsonpath='{path}'")).trim_matches('\'') == reason
+    };
+    cluster.until("the node to be ready", || ready("KubeletReady"));
+    let condition = r#"{"type":"Ready","status":"Unknown","reason":"NodeStatusUnknown","message":"Kubelet stopped posting node status."}"#;
+    let patch = format!(r#"{{"status":{{"conditions":[{condition}]}}}}"#);
+    cluster.kubectl(&["patch", "node", node, "--subresource=status", "--type=strategic", "-p", &patch]);
+    let since = Instant::now();
+    cluster.until("the node to say that it is there", || ready("KubeletReady"));
+    assert!(since.elapsed() < Duration::from_secs(10), "it took {:?}", since.elapsed());
+}
+
+/// Somebody removes a pod's cgroup while nothing runs in it: the next container has the pod's limits again.
+fn robbed(cluster: &Cluster) {
+    let files = ["memory.limit_in_bytes", "memory.max"];
+    cluster.until("the pod's limit", || limit(cluster, "crash", &files) == (60 << 20).to_string());
+    cluster.until("the pod's cgroup to be empty, and removed", || {
+        let all = groups(cluster, "crash");
+        !all.is_empty() && all.iter().all(|group| fs::remove_dir(group).is_ok())
+    });
+    cluster
+        .until("the limit to be there again", || limit(cluster, "crash", &files) == (60 << 20).to_string());
+    cluster.k("delete pod crash --timeout=20s");
+}
+
+/// Processes that become more and more have no more than the pod may, and end with it.
+fn bombed(cluster: &Cluster) {
+    assert_eq!(limit(cluster, "bomb", &["pids.max"]), "80");
+    let count = || limit(cluster, "bomb", &["pids.current"]).parse::<u32>().unwrap_or_default();
+    cluster.until("the bomb", || count() > 70);
+    assert_eq!(cluster.k("exec kept -- echo well"), "well\n");
+    let since = Instant::now();
+    cluster.k("delete pod bomb --timeout=20s");
+    assert!(since.elapsed() < Duration::from_secs(10), "it took {:?}", since.elapsed());
+}
+
+/// A disk without room keeps new pods from starting, which they say, and nothing else.
+fn full(cluster: &Cluster) {
+    let filler = cluster.node_dir(1).join("filler");
+    let error = std::io::copy(&mut std::io::repeat(0), &mut fs::File::create(&filler).unwrap());
+    assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    cluster.k("apply -f late.yaml");
+    cluster.shows("describe pod late", "No space left on device");
+    assert_eq!(cluster.k("exec kept -- echo well"), "well\n");
+    fs::remove_file(&filler).unwrap();
+    cluster.k("wait --for=condition=Ready pod/late --timeout=60s");
+    assert_eq!(cluster.k("exec late -- echo well"), "well\n");
+}
