@@ -15,11 +15,12 @@ pub struct NodeView {
     pub status: NodeStatusView,
 }
 
-/// Its name and labels.
+/// Its name, which of that name it is, and labels.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeMeta {
     pub name: String,
+    pub uid: String,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -57,6 +58,7 @@ impl From<&Node> for NodeView {
         Self {
             metadata: NodeMeta {
                 name: node.metadata.name.clone().unwrap_or_default(),
+                uid: node.metadata.uid.clone().unwrap_or_default(),
                 labels: node.metadata.labels.clone().unwrap_or_default(),
             },
             spec: NodeSpecView {
