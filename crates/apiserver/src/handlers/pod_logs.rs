@@ -161,7 +161,7 @@ mod tests {
             (vec![("sinceSeconds", "5"), ("sinceTime", "2020-01-01T00:00:00Z")], 1),
             (vec![("stream", "Stdout")], 1),
         ] {
-            assert_eq!(read(&query).unwrap().errors().iter().count(), count, "{query:?}");
+            assert_eq!(read(&query).unwrap().errors().0.len(), count, "{query:?}");
         }
     }
 }
