@@ -12,6 +12,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+/// How long a connection may take, as upstream's.
+const DIAL: Duration = Duration::from_secs(30);
+
 /// Why a call did not come to an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -45,6 +48,8 @@ fn told(error: &std::io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (error.kind(), inner) {
         (std::io::ErrorKind::ConnectionRefused, _) => "connect: connection refused".to_owned(),
+        (std::io::ErrorKind::HostUnreachable, _) => "connect: no route to host".to_owned(),
+        (std::io::ErrorKind::NetworkUnreachable, _) => "connect: network is unreachable".to_owned(),
         (_, Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer))) => {
             "failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
         }
@@ -62,9 +67,7 @@ pub struct Connection {
 /// # Errors
 /// [`CallError`].
 pub async fn connect(address: &str, name: &str, tls: Arc<ClientConfig>) -> Result<Connection, CallError> {
-    let dial = |source| CallError::Dial { address: address.to_owned(), source };
-    let stream = TcpStream::connect(address).await.map_err(dial)?;
-    stream.set_nodelay(true).map_err(dial)?;
+    let stream = dial(address).await?;
     let server = ServerName::try_from(name.to_owned()).map_err(|_| CallError::Name(name.to_owned()))?;
     let stream =
         tokio_rustls::TlsConnector::from(tls).connect(server, stream).await.map_err(CallError::Tls)?;
@@ -75,6 +78,19 @@ pub async fn connect(address: &str, name: &str, tls: Arc<ClientConfig>) -> Resul
         }
     });
     Ok(Connection { sender })
+}
+
+/// Connects to `HOST:PORT`. A machine that is off says nothing, and nobody waits for it for ever.
+///
+/// # Errors
+/// [`CallError::Dial`].
+pub async fn dial(address: &str) -> Result<TcpStream, CallError> {
+    let failed = |source| CallError::Dial { address: address.to_owned(), source };
+    let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "i/o timeout");
+    let dialled = tokio::time::timeout(DIAL, TcpStream::connect(address)).await;
+    let stream = dialled.map_err(late).and_then(|stream| stream).map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
 }
 
 impl Connection {

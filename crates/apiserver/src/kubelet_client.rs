@@ -22,6 +22,16 @@ pub struct KubeletAddress {
     pub port: u16,
 }
 
+impl KubeletAddress {
+    /// `HOST:PORT`, with brackets around an address of IPv6.
+    pub fn host_port(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 impl KubeletClient {
     /// A client that shows the certificate of `tls` and trusts its roots.
     pub fn new(tls: Arc<ClientConfig>) -> Self {
@@ -33,8 +43,7 @@ impl KubeletClient {
     /// # Errors
     /// [`CallError`].
     pub async fn connect(&self, address: &KubeletAddress) -> Result<Connection, CallError> {
-        let target = format!("{}:{}", address.host, address.port);
-        https::connect(&target, &address.host, self.tls.clone()).await
+        https::connect(&address.host_port(), &address.host, self.tls.clone()).await
     }
 }
 

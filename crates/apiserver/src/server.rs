@@ -1,6 +1,7 @@
 //! HTTP/1.1 and HTTP/2 over TLS, and the in-process transport: both end in [`crate::pipeline::serve`].
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,6 +21,10 @@ use crate::core::Core;
 use crate::pipeline::authenticate::Peer;
 use crate::pipeline::serve;
 
+/// From where a request came, beside it; what comes from this process has none.
+#[derive(Debug, Clone, Copy)]
+pub struct Client(pub IpAddr);
+
 /// Accepts connections until the shutdown. Those that are open then end with their request.
 pub async fn listen(core: Arc<Core>, listener: TcpListener, tls: TlsAcceptor, shutdown: Shutdown) {
     loop {
@@ -28,9 +33,10 @@ pub async fn listen(core: Arc<Core>, listener: TcpListener, tls: TlsAcceptor, sh
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 let (core, tls, shutdown) = (core.clone(), tls.clone(), shutdown.clone());
-                tokio::spawn(async move { connection(core, stream, tls, shutdown).await });
+                let client = Client(client.ip().to_canonical());
+                tokio::spawn(async move { connection(core, (stream, client), tls, shutdown).await });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: it passes, and others still hold connections.
@@ -41,7 +47,12 @@ pub async fn listen(core: Arc<Core>, listener: TcpListener, tls: TlsAcceptor, sh
     }
 }
 
-async fn connection(core: Arc<Core>, stream: TcpStream, tls: TlsAcceptor, shutdown: Shutdown) {
+async fn connection(
+    core: Arc<Core>,
+    (stream, client): (TcpStream, Client),
+    tls: TlsAcceptor,
+    shutdown: Shutdown,
+) {
     let _ = stream.set_nodelay(true);
     let limit = std::time::Duration::from_secs(10);
     let stream = match tokio::time::timeout(limit, tls.accept(stream)).await {
@@ -58,7 +69,8 @@ async fn connection(core: Arc<Core>, stream: TcpStream, tls: TlsAcceptor, shutdo
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (core, peer) = (core.clone(), peer.clone());
         async move {
-            let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+            let mut request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+            request.extensions_mut().insert(client);
             Ok::<_, Infallible>(serve(&core, &peer, request).await)
         }
     });

@@ -26,6 +26,8 @@ pub struct Clients {
     pub garbage: Client,
     /// `certificate-controller`
     pub certificates: Client,
+    /// `pod-garbage-collector`
+    pub pod_gc: Client,
     /// `ephemeral-volume-controller`
     pub ephemeral_volumes: Client,
     /// `resource-claim-controller`
@@ -55,6 +57,7 @@ impl Clients {
             nodes: account("node-controller")?,
             garbage: account("generic-garbage-collector")?,
             certificates: account("certificate-controller")?,
+            pod_gc: account("pod-garbage-collector")?,
             ephemeral_volumes: account("ephemeral-volume-controller")?,
             resource_claims: account("resource-claim-controller")?,
             device_taints: account("device-taint-eviction-controller")?,

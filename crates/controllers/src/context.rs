@@ -84,6 +84,8 @@ pub struct Settings {
     pub root_ca: String,
     /// How long a node may be silent before it counts as lost, in seconds.
     pub node_grace_seconds: i64,
+    /// So many pods that have ended are kept; 0: all.
+    pub terminated_pods: usize,
     /// Signs certificate requests; without it they are left to somebody else.
     pub signer: Option<Arc<dyn crate::certificates::Signer>>,
 }
@@ -107,6 +109,8 @@ pub struct Queues {
     pub node_health: WorkQueue<String>,
     /// Pods that are on nodes, which may not bear them.
     pub evictions: WorkQueue<String>,
+    /// Pods, and nodes whose pods, somebody has to delete.
+    pub pod_gc: WorkQueue<crate::pod_gc::Key>,
     /// Pods with volumes whose claims are made for them.
     pub ephemeral_volumes: WorkQueue<String>,
     /// Claims of dynamic resources, and pods that want some.
@@ -174,9 +178,11 @@ pub fn start_informers(
 
     let mut nodes: Informer<Node> = Informer::new(client.clone(), core("Node", "nodes"));
     let (cidrs, health) = (queues.node_cidrs.clone(), queues.node_health.clone());
+    let pod_gc = queues.pod_gc.clone();
     nodes.on_change(move |change| {
         cidrs.add(change.key().to_owned());
         health.add(change.key().to_owned());
+        crate::pod_gc::follow_node(&pod_gc, change);
     });
     let leases: Informer<Lease> = Informer::new(
         client.clone(),
@@ -259,6 +265,7 @@ fn start_pods(
     let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
     let (sets, selecting) = (queues.replica_sets.clone(), queues.services.clone());
     let evictions = queues.evictions.clone();
+    let pod_gc = queues.pod_gc.clone();
     let ephemeral = queues.ephemeral_volumes.clone();
     let resource_claims = queues.resource_claims.clone();
     let device_taints = queues.device_taints.clone();
@@ -284,6 +291,9 @@ fn start_pods(
         let namespace = &pod.metadata.namespace;
         if !gone && !pod.spec.node_name.is_empty() && old.is_none_or(|old| old.spec.node_name.is_empty()) {
             evictions.add(change.key().to_owned());
+        }
+        if !is_removed {
+            crate::pod_gc::follow_pod(&pod_gc, change.key(), pod, old.map(AsRef::as_ref));
         }
         let is_new = old.is_none_or(|old| old.metadata.uid != pod.metadata.uid);
         if !gone && is_new && !pod.spec.volumes.is_empty() {

@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_certificates;
+pub mod pod_gc;
 pub mod replicaset;
 pub mod resourceclaim;
 pub mod selector;
@@ -30,6 +31,7 @@ use client::events::Recorder;
 use context::{Context, Queues, Settings, start_informers};
 use device_taints::DeviceTaints;
 use node_lifecycle::run::NodeLifecycle;
+use pod_gc::run::PodGc;
 use replicaset::run::ReplicaSets;
 use resourceclaim::ResourceClaims;
 
@@ -58,6 +60,7 @@ pub async fn run(
     let claims = ResourceClaims::new(context.clone());
     let device_taints = DeviceTaints::new(context.clone(), &queues);
     let nodes = NodeLifecycle::new(context.clone(), &queues);
+    let pod_gc = PodGc::new(context.clone());
     tokio::join!(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
         queues.deployments.run(5, |key| deployment::run::reconcile(&context, key)),
@@ -67,6 +70,7 @@ pub async fn run(
         queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),
         queues.node_health.run(2, |name| nodes.reconcile(name)),
         queues.evictions.run(4, |key| nodes.evict(key)),
+        queues.pod_gc.run(2, |key| pod_gc.reconcile(key)),
         queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
         queues.ephemeral_volumes.run(2, |key| ephemeral::run::reconcile(&context, key)),
         queues.pod_certificate_requests.run(1, |key| pod_certificates::reconcile(&context, key)),

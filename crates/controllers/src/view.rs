@@ -21,6 +21,8 @@ pub struct Meta {
     pub uid: String,
     /// The version.
     pub resource_version: String,
+    /// How often what it is to be has changed.
+    pub generation: i64,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Owners.
@@ -146,6 +148,8 @@ pub struct PortView {
 pub struct PodStatusView {
     /// `Pending`, `Running`, …
     pub phase: String,
+    /// Why it is in that phase, such as `Evicted`.
+    pub reason: String,
     /// Its address.
     #[serde(rename = "podIP")]
     pub pod_ip: String,

@@ -103,9 +103,14 @@ impl Settings {
         format!("10.{}.0.0/16", 96 + u16::from(self.index % 16))
     }
 
+    /// The range of pod IPs of IPv4.
+    pub fn pod_cidr(&self) -> String {
+        format!("10.{}.0.0/16", 244 - u16::from(self.index % 16))
+    }
+
     /// The range of pod IPs, or one of each family.
     pub fn cluster_cidr(&self) -> String {
-        let v4 = format!("10.{}.0.0/16", 244 - u16::from(self.index % 16));
+        let v4 = self.pod_cidr();
         if self.dual_stack { format!("{v4},fd6b:6e61:{:x}::/48", self.index) } else { v4 }
     }
 
@@ -133,7 +138,12 @@ impl Settings {
 
     /// The names of the cluster's nodes on this machine.
     pub fn node_names(&self) -> Vec<String> {
-        (1..=self.nodes).map(|number| format!("{}-{number}", self.name)).collect()
+        (1..=self.nodes).map(|number| self.node_name(number)).collect()
+    }
+
+    /// The name of one, which are numbered from 1.
+    pub fn node_name(&self, number: u32) -> String {
+        format!("{}-{number}", self.name)
     }
 
     /// The address of a node, which are numbered from 1.

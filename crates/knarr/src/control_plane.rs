@@ -150,6 +150,7 @@ impl Parts {
             node_cidr_bits_v6: 64,
             root_ca: pki.ca_pem().to_owned(),
             node_grace_seconds: 50,
+            terminated_pods: 12_500,
             signer: Some(Arc::new(OfCluster(pki))),
         };
         let (clock, random) = (self.clock.clone(), self.random.clone());

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     let arguments = commands::Arguments::parse_from(commands::by_program_name(std::env::args_os()));
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if commands::is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

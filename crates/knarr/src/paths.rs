@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 /// The directories of one cluster on this machine.
 #[derive(Debug, Clone)]
 pub struct Paths {
+    /// The cluster's name.
+    pub name: String,
     /// What must outlive the machine's next start.
     pub data: PathBuf,
     /// Sockets, process ids, pins.
@@ -21,7 +23,7 @@ impl Paths {
             _ => PathBuf::from("/var/lib/knarr").join(name),
         };
         let run = if root { PathBuf::from("/run/knarr").join(name) } else { data.join("run") };
-        Self { data, run }
+        Self { name: name.to_owned(), data, run }
     }
 
     /// The cluster's settings.

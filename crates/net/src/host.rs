@@ -83,7 +83,7 @@ impl HostNetwork {
         .await
     }
 
-    /// Routes the cluster's Services to a node, so that the machine itself reaches them.
+    /// Routes the cluster's Services, or its pods, to a node, so that the machine itself reaches them.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -94,6 +94,14 @@ impl HostNetwork {
 
     fn node_link(&self, index: u32) -> String {
         format!("{}n{index}", self.bridge)
+    }
+
+    /// Takes a node's link away, and with it the node from the network. Doing it again is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove_node(&self, index: u32) -> Result<()> {
+        Links::open()?.remove(&self.node_link(index)).await
     }
 
     /// Removes everything of the cluster from the machine. Doing it again is no error.

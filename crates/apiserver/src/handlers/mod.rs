@@ -9,6 +9,7 @@ pub mod node_proxy;
 pub mod openapi;
 pub mod openapi_v2;
 pub mod patch;
+mod pod_logs;
 pub mod proxy;
 pub mod resource;
 pub mod reviews;

@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use schema::{Object, Value};
 
+use super::pod_logs::LogOptions;
 use super::resource::Call;
 use super::subresource::ConnectionParts;
 use crate::body::{Body, BoxError};
@@ -27,16 +28,26 @@ pub async fn handle(call: &Call<'_>, connection: ConnectionParts, _body: Body) -
     let entry = get::entry(call.core, call.authorized, call.resource).await?;
     let (codec, _) = call.core.codec(call.resource)?;
     let pod = codec.object(&entry).map_err(ApiError::internal)?;
-    if info.subresource == "log" {
-        check_log_options(call, pod.name())?;
+    let is_log = info.subresource == "log";
+    let target = target(call, &pod)?;
+    if is_log && node_of(&pod).is_empty() {
+        // What runs nowhere has said nothing.
+        let mut nothing = Response::new(crate::body::full(Bytes::new()));
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
     }
     let address = kubelet_of(call, &pod)?;
-    let target = target(call, &pod)?;
     let upgrade = connection.upgrade.filter(|_| wants_upgrade(&call.parts.headers));
+    if !is_log && upgrade.is_none() {
+        return Err(ApiError::bad_request("Upgrade request required"));
+    }
     let request = forwarded(call, &target, upgrade.is_some())?;
     let fail = |error: CallError| {
-        let name = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
-        ApiError::internal(format!("error dialing backend of node {name:?}: {error}"))
+        let why = match is_log {
+            true => format!("Get \"https://{}{target}\": {error}", address.host_port()),
+            false => format!("error dialing backend: {error}"),
+        };
+        ApiError::with_code(500, "", why)
     };
     let backend = call.core.kubelets.connect(&address).await.map_err(fail)?;
     let response = backend.send(request).await.map_err(fail)?;
@@ -97,8 +108,13 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some()
 }
 
+/// The pod's node; empty while it has none.
+fn node_of(pod: &Object) -> &str {
+    pod.str_at(&["spec", "nodeName"]).unwrap_or_default()
+}
+
 fn kubelet_of(call: &Call<'_>, pod: &Object) -> Result<KubeletAddress> {
-    let name = pod.str_at(&["spec", "nodeName"]).unwrap_or_default();
+    let name = node_of(pod);
     if name.is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", pod.name())));
     }
@@ -137,36 +153,6 @@ fn container<'p>(call: &'p Call<'_>, pod: &'p Object) -> Result<&'p str> {
     }
 }
 
-/// What is wrong with the options of a log (`ValidatePodLogOptions`).
-fn check_log_options(call: &Call<'_>, pod: &str) -> Result<()> {
-    let info = call.authorized.info();
-    let number = |name: &str| info.param(name).and_then(|text| text.parse::<i64>().ok());
-    let mut errors = kinds::field::Errors::new();
-    let path = kinds::field::Path::new;
-    if let Some(lines) = number("tailLines").filter(|lines| *lines < 0) {
-        errors.invalid(&path("tailLines"), lines, "must be greater than or equal to 0");
-    }
-    if let Some(bytes) = number("limitBytes").filter(|bytes| *bytes < 1) {
-        errors.invalid(&path("limitBytes"), bytes, "must be greater than 0");
-    }
-    match (number("sinceSeconds"), info.param("sinceTime")) {
-        (Some(_), Some(_)) => {
-            errors.forbidden(&path("[]"), "at most one of `sinceTime` or `sinceSeconds` may be specified");
-        }
-        (Some(seconds), None) if seconds < 1 => {
-            errors.invalid(&path("sinceSeconds"), seconds, "must be greater than 0");
-        }
-        _ => {}
-    }
-    if info.param("stream").is_some() {
-        errors.forbidden(&path("stream"), "may not be specified");
-    }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::invalid("", "PodLogOptions", pod, &errors))
-}
-
 /// The kubelet's path and query for a request.
 fn target(call: &Call<'_>, pod: &Object) -> Result<String> {
     let info = call.authorized.info();
@@ -174,7 +160,7 @@ fn target(call: &Call<'_>, pod: &Object) -> Result<String> {
     let mut query: Vec<(String, String)> = Vec::new();
     let path = match info.subresource.as_str() {
         "log" => {
-            query.extend(info.query.iter().filter(|(key, _)| key != "container").cloned());
+            query.extend(LogOptions::of(info, name)?.query());
             format!("/containerLogs/{namespace}/{name}/{}", container(call, pod)?)
         }
         "portforward" => {

@@ -29,8 +29,12 @@ pub struct NodeLifecycle {
     nodes: WorkQueue<String>,
     evictions: WorkQueue<String>,
     heard: Mutex<HashMap<String, Heard>>,
+    /// The nodes that there are, with their UIDs.
+    known: Mutex<HashMap<String, String>>,
     /// When a taint was first seen that does not say since when it is there: by node, key and value.
     tainted: Mutex<HashMap<(String, String, String), Timestamp>>,
+    /// Pods that are to go when their time has come, by key, with their node.
+    due: Mutex<HashMap<String, String>>,
 }
 
 impl NodeLifecycle {
@@ -41,7 +45,9 @@ impl NodeLifecycle {
             nodes: queues.node_health.clone(),
             evictions: queues.evictions.clone(),
             heard: Mutex::default(),
+            known: Mutex::default(),
             tainted: Mutex::default(),
+            due: Mutex::default(),
         }
     }
 
@@ -68,10 +74,19 @@ impl NodeLifecycle {
     pub async fn reconcile(&self, name: String) -> Result<Option<Duration>, kube::Error> {
         let informers = &self.context.informers;
         let Some(node) = informers.nodes.get(&name) else {
+            let gone = self.known.lock().remove(&name);
+            if let Some(uid) = gone {
+                self.tell(&name, uid, "RemovingNode", &format!("Removing Node {name} from Controller"));
+            }
             self.heard.lock().remove(&name);
+            self.due.lock().retain(|_, on| *on != name);
             self.tainted.lock().retain(|(node, ..), _| *node != name);
             return Ok(None);
         };
+        let uid = node.metadata.uid.clone().unwrap_or_default();
+        if self.known.lock().insert(name.clone(), uid.clone()).is_none() {
+            self.tell(&name, uid, "RegisteredNode", &format!("Registered Node {name} in Controller"));
+        }
         let lease = informers.leases.get(&format!("kube-node-lease/{name}"));
         let renewed = lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref().map(|time| time.0));
         let steady = self.context.clock.monotonic();
@@ -103,6 +118,19 @@ impl NodeLifecycle {
         self.look_at_pods(&name, &node).await
     }
 
+    /// Tells of a node that came or went.
+    fn tell(&self, name: &str, uid: String, reason: &str, what: &str) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        };
+        let recorder = self.context.recorder.named("node-controller");
+        recorder.normal(about, reason, format!("Node {name} event: {what}"));
+    }
+
     /// Pods of a node that is lost are not ready, and those that do not bear its taints are to go.
     async fn look_at_pods(&self, name: &str, node: &Node) -> Result<Option<Duration>, kube::Error> {
         let lost = condition(node, "Ready").is_some_and(|ready| ready.status == "Unknown");
@@ -110,6 +138,9 @@ impl NodeLifecycle {
         self.tainted
             .lock()
             .retain(|(node, key, _), _| node != name || taints.iter().any(|taint| taint.key == *key));
+        if taints.is_empty() {
+            self.spare(name);
+        }
         if !lost && taints.is_empty() {
             return Ok(None);
         }
@@ -150,24 +181,53 @@ impl NodeLifecycle {
     /// Those of the API; the key is then tried again.
     pub async fn evict(&self, key: String) -> Result<Option<Duration>, kube::Error> {
         let informers = &self.context.informers;
-        let Some(pod) = informers.pods.get(&key).filter(|pod| pod.is_active()) else { return Ok(None) };
-        let Some(node) = informers.nodes.get(&pod.spec.node_name) else { return Ok(None) };
-        let taints = no_execute(&node);
-        if taints.is_empty() {
+        let is_there = |pod: &Arc<PodView>| pod.metadata.deletion_timestamp.is_none();
+        let pod = informers.pods.get(&key).filter(is_there);
+        let node = pod.as_ref().and_then(|pod| informers.nodes.get(&pod.spec.node_name));
+        let (Some(pod), Some(node)) = (pod, node) else {
+            self.due.lock().remove(&key);
             return Ok(None);
-        }
+        };
+        let taints = no_execute(&node);
         let now = self.context.clock.now();
         let came = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
         let since = |taint: &Taint| self.since(&pod.spec.node_name, taint, now);
         match stay(&pod.spec.tolerations, &taints, came, since) {
-            Stay::Until(end) if end <= now => self.delete(&pod).await,
+            Stay::Until(end) if end <= now => {
+                let done = self.delete(&pod).await?;
+                self.due.lock().remove(&key);
+                Ok(done)
+            }
             Stay::Until(end) => {
+                self.due.lock().insert(key, pod.spec.node_name.clone());
                 let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
                 // What is further off is asked for again by its node's next round.
                 Ok((left < ROUND).then_some(left))
             }
-            Stay::Forever => Ok(None),
+            Stay::Forever => {
+                if self.due.lock().remove(&key).is_some() {
+                    self.cancelled(&pod);
+                }
+                Ok(None)
+            }
         }
+    }
+
+    /// The pods of a node without taints may stay.
+    fn spare(&self, node: &str) {
+        let spared = |_: &String, on: &mut String| on == node;
+        let keys: Vec<_> = self.due.lock().extract_if(spared).map(|(key, _)| key).collect();
+        let pods = keys.iter().filter_map(|key| self.context.informers.pods.get(key));
+        pods.filter(|pod| pod.spec.node_name == node).for_each(|pod| self.cancelled(&pod));
+    }
+
+    fn cancelled(&self, pod: &PodView) {
+        let message = format!("Cancelling deletion of Pod {}", pod.metadata.key());
+        self.context.recorder.named("taint-eviction-controller").normal(
+            about(pod),
+            "TaintManagerEviction",
+            message,
+        );
     }
 
     fn since(&self, node: &str, taint: &Taint, now: Timestamp) -> Timestamp {
@@ -190,6 +250,7 @@ impl NodeLifecycle {
         let patch = json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
+            "observedGeneration": meta.generation,
             "lastTransitionTime": Time(self.context.clock.now()),
         }]}});
         after_race(pods.patch_status(&meta.name, &PatchParams::default(), &Patch::Strategic(&patch)).await)?;

@@ -10,7 +10,7 @@ mod resources;
 pub mod standards;
 mod strategy;
 pub(crate) mod template;
-mod unserved;
+pub(crate) mod unserved;
 mod update;
 pub(crate) mod validate;
 mod warnings;

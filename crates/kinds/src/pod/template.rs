@@ -16,6 +16,9 @@ pub(crate) const RULES: Rules = Rules {
         edit::within(object, "template", super::unserved::drop);
     },
     prepare_update: |new: &mut Object, old: &Object, _: Part| {
+        if !old.struct_at(&["template"]).is_some_and(super::unserved::is_used) {
+            edit::within(new, "template", super::unserved::drop);
+        }
         let changed = new.get("template") != old.get("template");
         new.set_generation(old.generation() + i64::from(changed));
     },

@@ -7,7 +7,7 @@ use super::validate::read::CONTAINER_LISTS;
 use crate::edit::{each, within};
 
 /// Removes the fields of features that are off.
-pub(super) fn drop(pod: &mut Object) {
+pub(crate) fn drop(pod: &mut Object) {
     within(pod, "spec", |spec| {
         spec.remove("schedulingGroup");
         spec.remove("evictionResponders");
@@ -19,7 +19,7 @@ pub(super) fn drop(pod: &mut Object) {
 }
 
 /// Whether a stored pod has any of them.
-pub(super) fn is_used(pod: &Object) -> bool {
+pub(crate) fn is_used(pod: &Object) -> bool {
     let mut without = pod.clone();
     drop(&mut without);
     without != *pod

@@ -2,10 +2,10 @@
 
 use schema::{Object, Value};
 
-use super::{status, validate};
+use super::{status, template, validate};
 use crate::edit::{self, made, number, text};
 use crate::pod::template_defaults;
-use crate::rules::{GENERIC, Part, Rules, generic_prepare_create, generic_prepare_update};
+use crate::rules::{GENERIC, Part, Rules};
 
 /// What was `spec.templateGeneration` before `apps/v1`.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -28,12 +28,12 @@ pub(crate) const RULES: Rules = Rules {
         });
     },
     prepare_create: |object| {
-        generic_prepare_create(object);
+        template::created(object);
         let generation = template_generation(object).max(1);
         set_template_generation(object, generation);
     },
     prepare_update: |new, old, part| {
-        generic_prepare_update(new, old, part);
+        template::updated(new, old, part);
         let template = |object: &'_ Object| object.struct_at(&["spec", "template"]).cloned();
         let same = match (template(new), template(old)) {
             (Some(new), Some(old)) => edit::same(&new, &old),

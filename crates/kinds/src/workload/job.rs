@@ -2,12 +2,12 @@
 
 use schema::{Map, Object};
 
-use super::validate;
+use super::{template, validate};
 use crate::edit::{self, made, number, text};
 use crate::field::{Errors, Json, Path};
 use crate::pod::template_defaults;
 use crate::pod::validate::shown;
-use crate::rules::{GENERIC, Rules, generic_prepare_create};
+use crate::rules::{GENERIC, Rules};
 
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -21,11 +21,12 @@ pub(crate) const RULES: Rules = Rules {
         labels(object);
     },
     prepare_create: |object| {
-        generic_prepare_create(object);
+        template::created(object);
         if !is_manual(object) {
             generate_selector(object);
         }
     },
+    prepare_update: template::updated,
     validate: validate::job,
     selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
     validate_create: generated,

@@ -4,6 +4,7 @@ mod daemon_set;
 mod job;
 mod replication_controller;
 mod status;
+mod template;
 mod validate;
 
 use schema::{Object, Value};
@@ -78,6 +79,8 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
             made(spec, "template", template_defaults);
         });
     },
+    prepare_create: template::created,
+    prepare_update: template::updated,
     validate: validate::deployment,
     validate_update: |new, old, part, errors| {
         validate::immutable_selector(new, old, part, errors);
@@ -123,6 +126,8 @@ pub(crate) const REPLICA_SET: Rules = Rules {
             made(spec, "template", template_defaults);
         });
     },
+    prepare_create: template::created,
+    prepare_update: template::updated,
     validate: validate::replica_set,
     validate_update: |new, old, part, errors| {
         validate::immutable_selector(new, old, part, errors);
@@ -176,6 +181,8 @@ pub(crate) const STATEFUL_SET: Rules = Rules {
             made(spec, "template", template_defaults);
         });
     },
+    prepare_create: template::created,
+    prepare_update: template::updated,
     validate: validate::stateful_set,
     validate_update: |new, old, part, errors| {
         validate::immutable_selector(new, old, part, errors);
@@ -199,6 +206,8 @@ pub(crate) const CRON_JOB: Rules = Rules {
             });
         });
     },
+    prepare_create: template::cron_job_created,
+    prepare_update: template::cron_job_updated,
     validate: validate::cron_job,
     ..GENERIC
 };

@@ -19,7 +19,7 @@ impl Check {
     pub fn run(self) -> Result<()> {
         let verdicts = verdicts(&Facts::gather());
         match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&verdicts)?),
+            Output::Json => say!("{}", serde_json::to_string_pretty(&verdicts)?),
             Output::Text => {
                 for verdict in &verdicts {
                     let mark = match verdict.state {
@@ -27,9 +27,9 @@ impl Check {
                         State::Warning => "warning",
                         State::Failed => "FAILED",
                     };
-                    println!("{mark:<8} {:<12} {}", verdict.name, verdict.found);
+                    say!("{mark:<8} {:<12} {}", verdict.name, verdict.found);
                     if !verdict.remedy.is_empty() {
-                        println!("{:<21} {}", "", verdict.remedy);
+                        say!("{:<21} {}", "", verdict.remedy);
                     }
                 }
             }

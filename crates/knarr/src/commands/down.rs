@@ -35,10 +35,7 @@ impl Down {
         let settings = Settings::load(&paths.settings())?;
         let nodes = super::local_nodes(&paths, settings.as_ref())?;
         for node in &nodes {
-            stop(&paths.process(&format!("agent-{node}")))?;
-            self.remove_pods(&paths, settings.as_ref(), node)
-                .with_context(|| format!("removing the pods of node {node}"))?;
-            stop(&paths.process(&format!("runtime-{node}")))?;
+            end_node(&paths, settings.as_ref(), node)?;
         }
         stop(&paths.process("server"))?;
         if !nodes.is_empty() {
@@ -60,29 +57,34 @@ impl Down {
     }
 }
 
-impl Down {
-    /// The pods go by way of the runtime that knows them. If it has died, it is started once more for this.
-    fn remove_pods(&self, paths: &Paths, settings: Option<&Settings>, node: &str) -> Result<()> {
-        let external = settings.is_some_and(|settings| settings.runtime_endpoint.is_some());
-        if external || !paths.node(node).join("runtime").exists() {
-            return Ok(());
-        }
-        let process = format!("runtime-{node}");
-        if ProcessRecord::alive(&paths.process(&process)).is_none() {
-            let cni = crate::cni::Cni::remembered(&paths.node(node))?.arguments();
-            let flags = crate::runtime_flags::RuntimeFlags::remembered(&paths.node(node))?.arguments();
-            let mut arguments = vec!["node-runtime", "--name", &self.which.name, "--node", node];
-            arguments.extend(cni.iter().chain(&flags).map(String::as_str));
-            if !paths.netns(node).exists() {
-                arguments.push("--host-network");
-            }
-            super::daemon::start(&paths.log(&process), &arguments, &paths.data)?;
-        }
-        super::block_on(remove_pods(&paths.cri_socket(node)))
-    }
+/// Ends a node's processes, and its pods.
+pub(super) fn end_node(paths: &Paths, settings: Option<&Settings>, node: &str) -> Result<()> {
+    stop(&paths.process(&format!("agent-{node}")))?;
+    remove_pods_of(paths, settings, node).with_context(|| format!("removing the pods of node {node}"))?;
+    stop(&paths.process(&format!("runtime-{node}")))
 }
 
-fn stop(path: &std::path::Path) -> Result<()> {
+/// The pods go by way of the runtime that knows them. If it has died, it is started once more for this.
+fn remove_pods_of(paths: &Paths, settings: Option<&Settings>, node: &str) -> Result<()> {
+    let external = settings.is_some_and(|settings| settings.runtime_endpoint.is_some());
+    if external || !paths.node(node).join("runtime").exists() {
+        return Ok(());
+    }
+    let process = format!("runtime-{node}");
+    if ProcessRecord::alive(&paths.process(&process)).is_none() {
+        let cni = crate::cni::Cni::remembered(&paths.node(node))?.arguments();
+        let flags = crate::runtime_flags::RuntimeFlags::remembered(&paths.node(node))?.arguments();
+        let mut arguments = vec!["node-runtime", "--name", &paths.name, "--node", node];
+        arguments.extend(cni.iter().chain(&flags).map(String::as_str));
+        if !paths.netns(node).exists() {
+            arguments.push("--host-network");
+        }
+        super::daemon::start(&paths.log(&process), &arguments, &paths.data)?;
+    }
+    super::block_on(remove_pods(&paths.cri_socket(node)))
+}
+
+pub(super) fn stop(path: &std::path::Path) -> Result<()> {
     match ProcessRecord::alive(path) {
         Some(record) => end(path, &record),
         None => Ok(()),
@@ -132,6 +134,14 @@ fn remove_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The same of one of its nodes.
+pub(super) fn remove_node_cgroups(name: &str, node: &str) -> Result<()> {
+    for root in cgroup_mounts()? {
+        remove_tree(&std::path::Path::new(&root).join("knarr").join(name).join(node));
+    }
+    Ok(())
+}
+
 fn remove_tree(dir: &std::path::Path) {
     let children = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     children.filter(|path| path.is_dir()).for_each(|path| remove_tree(&path));
@@ -141,7 +151,7 @@ fn remove_tree(dir: &std::path::Path) {
 
 /// Unmounts everything below a directory, the innermost first. What was hidden below another mount comes to light when
 /// that is gone: upstream's kubelet binds its folder to itself, over mounts of whoever had it before.
-fn unmount_below(dir: &std::path::Path) -> Result<()> {
+pub(super) fn unmount_below(dir: &std::path::Path) -> Result<()> {
     let prefix = format!("{}/", dir.display());
     loop {
         let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
@@ -179,7 +189,7 @@ fn end(path: &std::path::Path, record: &ProcessRecord) -> Result<()> {
     Ok(())
 }
 
-fn remove(dir: &std::path::Path) -> Result<()> {
+pub(super) fn remove(dir: &std::path::Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", dir.display()))

@@ -107,7 +107,7 @@ impl Image {
                 let list = images.list_images(request).await.map_err(said)?.into_inner();
                 for image in list.images {
                     let names = if image.repo_tags.is_empty() { image.repo_digests } else { image.repo_tags };
-                    println!("{node}\t{}\t{:.1}M", names.join(" "), image.size as f64 / f64::from(1 << 20));
+                    say!("{node}\t{}\t{:.1}M", names.join(" "), image.size as f64 / f64::from(1 << 20));
                 }
             }
             Command::Pull { image } => {
@@ -116,12 +116,12 @@ impl Image {
                 let pulled = images.pull_image(request).await;
                 spinner.finish_and_clear();
                 pulled.map_err(said)?;
-                println!("{node}: pulled {image}");
+                say!("{node}: pulled {image}");
             }
             Command::Rm { image } => {
                 let request = cri::v1::RemoveImageRequest { image: spec(image) };
                 images.remove_image(request).await.map_err(said)?;
-                println!("{node}: removed {image}");
+                say!("{node}: removed {image}");
             }
         }
         Ok(())
@@ -152,7 +152,7 @@ pub(super) async fn import(node: &str, socket: &std::path::Path, file: &std::pat
     })
     .await?;
     bar.finish_and_clear();
-    println!("{node}: imported {}", names.join(", "));
+    say!("{node}: imported {}", names.join(", "));
     Ok(())
 }
 

@@ -68,7 +68,7 @@ impl Build {
             let built = plan.build(None)?;
             let write = || archive::oci(&built, &self.tags, File::create(output)?);
             write().with_context(|| format!("writing {}", output.display()))?;
-            println!("built {}", output.display());
+            say!("built {}", output.display());
             Ok(())
         })
     }

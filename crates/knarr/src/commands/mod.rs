@@ -1,14 +1,24 @@
 //! The command line.
 
+/// Prints a line. That nobody reads it is an error, and ends the command without a word: see `is_unread`.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($line)*)?
+    }};
+}
+
 mod agent;
 mod check;
 mod cni;
 mod daemon;
 mod down;
+mod existing;
 mod image;
 mod image_build;
 mod networks;
 mod process;
+mod shrink;
 mod status;
 mod token;
 mod up;
@@ -159,13 +169,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
 fn version(output: Output) -> Result<()> {
     let (own, kubernetes) = (env!("CARGO_PKG_VERSION"), "v1.37");
     match output {
-        Output::Text => println!("knarr {own} (Kubernetes {kubernetes})"),
+        Output::Text => say!("knarr {own} (Kubernetes {kubernetes})"),
         Output::Json => {
             let version = serde_json::json!({"version": own, "kubernetesVersion": kubernetes});
-            println!("{}", serde_json::to_string_pretty(&version)?);
+            say!("{}", serde_json::to_string_pretty(&version)?);
         }
     }
     Ok(())
+}
+
+/// Whether a command ended because whoever read what it prints had enough, as `head` does.
+pub fn is_unread(error: &anyhow::Error) -> bool {
+    let of_pipe = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<std::io::Error>().is_some_and(of_pipe)
 }
 
 /// Runs a component on all processors, with its log on standard error.

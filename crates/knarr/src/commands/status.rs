@@ -55,16 +55,16 @@ impl Status {
         let processes = processes(&paths, &self.which.name)?;
         let report = Report { name: self.which.name.clone(), nodes: nodes(&paths)?, processes };
         match self.output {
-            Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            Output::Json => say!("{}", serde_json::to_string_pretty(&report)?),
             Output::Text => {
                 for node in &report.nodes {
-                    println!("node {}: {}", node.name, node.status);
+                    say!("node {}: {}", node.name, node.status);
                 }
-                println!("{:<8} {:<16} {:<10} COMPONENTS", "PID", "NODE", "MEMORY");
+                say!("{:<8} {:<16} {:<10} COMPONENTS", "PID", "NODE", "MEMORY");
                 for process in &report.processes {
                     let node = process.node.as_deref().unwrap_or("-");
                     let memory = format!("{:.1}M", process.pss_bytes as f64 / f64::from(1 << 20));
-                    println!("{:<8} {node:<16} {memory:<10} {}", process.pid, process.components.join(","));
+                    say!("{:<8} {node:<16} {memory:<10} {}", process.pid, process.components.join(","));
                 }
             }
         }

@@ -108,9 +108,9 @@ async fn create(
     secrets.create(&PostParams::default(), &object).await.context("making the token")?;
     let token = format!("{id}.{secret}.{}", join::hash(pki.ca_pem())?);
     if quiet {
-        println!("{token}");
+        say!("{token}");
     } else {
-        println!("knarr agent --server https://{}:{} --token {token}", settings.advertise, settings.port);
+        say!("knarr agent --server https://{}:{} --token {token}", settings.advertise, settings.port);
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ async fn list(secrets: &Api<Secret>) -> Result<()> {
             data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned()).unwrap_or_default()
         };
         let end = text("expiration");
-        println!("{}\t{}", text("token-id"), if end.is_empty() { "for ever" } else { &end });
+        say!("{}\t{}", text("token-id"), if end.is_empty() { "for ever" } else { &end });
     }
     Ok(())
 }

@@ -14,8 +14,9 @@ use base::{SystemClock, SystemRandom};
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 
+use super::existing::{self, Asked};
 use super::networks::{self, Turn};
-use super::{Which, daemon};
+use super::{Which, daemon, down, shrink};
 use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
 use crate::kubelet_files::KubeletFiles;
@@ -26,6 +27,8 @@ use crate::paths::Paths;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an answer of the API server is waited for, before it is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How many addresses a cluster's node network has for nodes.
+const MOST_NODES: i64 = 245;
 /// How often processes that end while the cluster comes up are started again.
 const RESTARTS: usize = 5;
 
@@ -37,27 +40,28 @@ pub struct Up {
     /// Where to write the administrator's kubeconfig [default: ~/.kube/config, merged]
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
-    /// The API server's port; 0 picks a free one
-    #[arg(long, default_value_t = 6443)]
-    port: u16,
-    /// How many nodes to run on this machine
-    #[arg(long, default_value_t = 1)]
-    nodes: u32,
+    /// The API server's port; 0 picks a free one [default: 6443]
+    #[arg(long)]
+    port: Option<u16>,
+    /// How many nodes to run on this machine; a cluster that has others is given more, or loses its last ones
+    /// [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=MOST_NODES))]
+    nodes: Option<u32>,
     /// Run no node: the control plane alone, which needs no root
     #[arg(long)]
     control_plane_only: bool,
-    /// Where to keep objects: embedded, or etcd=URL
-    #[arg(long, default_value = "embedded")]
-    store: String,
+    /// Where to keep objects: embedded, or etcd=URL [default: embedded]
+    #[arg(long)]
+    store: Option<String>,
     /// Give nodes and pods addresses of IPv6, too
     #[arg(long)]
     dual_stack: bool,
     /// A container runtime to use instead of our own; `{node}` stands for a node's name
     #[arg(long)]
     container_runtime_endpoint: Option<String>,
-    /// How many pods a node may have
-    #[arg(long, default_value_t = 110, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    max_pods: u32,
+    /// How many pods a node may have [default: 110]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_pods: Option<u32>,
     #[command(flatten)]
     cni: crate::cni::Cni,
     #[command(flatten)]
@@ -72,20 +76,34 @@ impl Up {
         let paths = self.which.paths();
         fs::create_dir_all(&paths.data).with_context(|| format!("making {}", paths.data.display()))?;
         fs::create_dir_all(&paths.run).with_context(|| format!("making {}", paths.run.display()))?;
-        let settings = self.settings(&paths)?;
+        let mut settings = self.settings(&paths)?;
         self.start_server(&paths, &settings)?;
         let kubeconfig = self.write_kubeconfig(&paths, &settings)?;
+        let nodes = existing::nodes(&settings, &self.asked()?)?;
+        if nodes < settings.nodes {
+            shrink::to(nodes, &paths, &settings, &kubeconfig)?;
+            settings.nodes = nodes;
+            settings.save(&paths.settings())?;
+        }
         if settings.nodes > 0 {
             self.start_nodes(&paths, &settings, &kubeconfig)?;
         }
-        println!("cluster {:?} is ready at https://127.0.0.1:{}", settings.name, settings.port);
+        say!("cluster {:?} is ready at https://127.0.0.1:{}", settings.name, settings.port);
         Ok(())
     }
 
     /// What the cluster is, and the network that its nodes have.
     fn settings(&self, paths: &Paths) -> Result<Settings> {
-        let known = Settings::load(&paths.settings())?;
-        let asked = if self.control_plane_only { 0 } else { self.nodes };
+        let mut known = Settings::load(&paths.settings())?;
+        if let Some(known) = &mut known {
+            let nodes = existing::nodes(known, &self.asked()?)?;
+            // Fewer it has only once they are gone.
+            if nodes > known.nodes {
+                known.nodes = nodes;
+                known.save(&paths.settings())?;
+            }
+        }
+        let asked = if self.control_plane_only { 0 } else { self.nodes.unwrap_or(1) };
         if known.as_ref().map_or(asked, |known| known.nodes) == 0 {
             return known.map_or_else(|| self.first_settings(paths, None), Ok);
         }
@@ -102,9 +120,24 @@ impl Up {
         Ok(settings)
     }
 
+    /// What the flags say.
+    fn asked(&self) -> Result<Asked> {
+        Ok(Asked {
+            port: self.port,
+            store: self.store.clone(),
+            dual_stack: self.dual_stack,
+            runtime_endpoint: self.container_runtime_endpoint.clone(),
+            max_pods: self.max_pods,
+            nodes: self.nodes,
+            cni: self.cni.clone(),
+            runtime: self.runtime.absolute()?,
+            kubelet: self.kubelet.absolute()?,
+        })
+    }
+
     /// Of a new cluster, which has nodes if it has a turn at choosing their network.
     fn first_settings(&self, paths: &Paths, turn: Option<&Turn>) -> Result<Settings> {
-        let port = match self.port {
+        let port = match self.port.unwrap_or(6443) {
             0 => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port(),
             port => {
                 TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| {
@@ -114,14 +147,14 @@ impl Up {
             }
         };
         let (nodes, index) = match turn {
-            Some(turn) => (self.nodes, networks::free(turn)?),
+            Some(turn) => (self.nodes.unwrap_or(1), networks::free(turn)?),
             None => (0, 0),
         };
         let settings = Settings {
             name: self.which.name.clone(),
             index,
             port,
-            store: self.store.clone(),
+            store: self.store.clone().unwrap_or_else(|| "embedded".to_owned()),
             nodes,
             runtime_endpoint: self.container_runtime_endpoint.clone(),
             advertise: if nodes == 0 { Ipv4Addr::LOCALHOST } else { node_network(index, 1) },
@@ -129,7 +162,7 @@ impl Up {
             dual_stack: self.dual_stack,
             cni: self.cni.clone(),
             runtime: self.runtime.absolute()?,
-            max_pods: self.max_pods,
+            max_pods: self.max_pods.unwrap_or(110),
             kubelet: self.kubelet.absolute()?,
         };
         settings.save(&paths.settings())?;
@@ -212,13 +245,17 @@ impl Up {
                 let (ip, ip_v6) = (settings.node_ip(number), settings.node_ip_v6(number));
                 network.ensure_node(number, &paths.netns(&node), ip, ip_v6).await?;
             }
-            network.route(&settings.service_cidr(), settings.node_ip(1)).await?;
+            // The API server passes requests on to pods and Services, and its webhooks are among them.
+            for cidr in [settings.service_cidr(), settings.pod_cidr()] {
+                network.route(&cidr, settings.node_ip(1)).await?;
+            }
             Ok(())
         })?;
         let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
         for (number, node) in numbered() {
             give_identity(&pki, paths, settings, &node, number)?;
         }
+        super::block_on(restart_deleted(kubeconfig, paths, settings))?;
         let mut children = Children::new();
         for _ in 0..RESTARTS {
             self.start_server(paths, settings)?;
@@ -233,6 +270,23 @@ impl Up {
             paths.log("server").display()
         );
     }
+}
+
+/// A kubelet does not make its node again that somebody deleted: those of such nodes are to begin anew.
+async fn restart_deleted(kubeconfig: &str, paths: &Paths, settings: &Settings) -> Result<()> {
+    let nodes: kube::Api<Node> = kube::Api::all(client::connect::kubeconfig(kubeconfig).await?);
+    for name in settings.node_names() {
+        let record = paths.process(&format!("agent-{name}"));
+        if ProcessRecord::alive(&record).is_none() {
+            continue;
+        }
+        // Who cannot be asked now is asked when nodes are waited for.
+        let asked = tokio::time::timeout(ANSWER, nodes.get_metadata_opt(&name)).await;
+        if matches!(asked, Ok(Ok(None))) {
+            down::stop(&record)?;
+        }
+    }
+    Ok(())
 }
 
 /// The processes that each node has, with the command that runs them.

@@ -46,6 +46,9 @@ pub struct ControllerManager {
     /// How long a node may be silent before it counts as lost
     #[arg(long, default_value = "50s", value_parser = super::go_duration)]
     node_monitor_grace_period: Duration,
+    /// How many pods that have ended are kept; 0: all
+    #[arg(long, default_value_t = 12_500, allow_negative_numbers = true)]
+    terminated_pod_gc_threshold: i32,
     /// The authority that pods are told to trust [default: the kubeconfig's]
     #[arg(long)]
     root_ca_file: Option<PathBuf>,
@@ -128,6 +131,7 @@ impl ControllerManager {
             node_cidr_bits_v6: v6,
             root_ca,
             node_grace_seconds: i64::try_from(self.node_monitor_grace_period.as_secs())?,
+            terminated_pods: usize::try_from(self.terminated_pod_gc_threshold).unwrap_or(0),
             signer,
         })
     }

@@ -47,8 +47,25 @@ fn running_containers_are_at_hand() {
     attach_and_run(&cluster);
     copy(&cluster);
     forward(&cluster);
+    proxy(&cluster);
     top(&cluster);
     drain(&cluster);
+}
+
+/// The API server passes requests on to pods and Services.
+fn proxy(cluster: &Cluster) {
+    let pod = cluster.k("get pod -l app=web -o jsonpath={.items[0].metadata.name}");
+    for path in [
+        format!("pods/{pod}/proxy/"),
+        format!("pods/http:{pod}:8080/proxy/index.html"),
+        "services/web:80/proxy/".to_owned(),
+    ] {
+        assert_eq!(
+            cluster.k(&format!("get --raw /api/v1/namespaces/default/{path}")),
+            "the page\n",
+            "{path}"
+        );
+    }
 }
 
 /// What pods and nodes use: processor time since a moment ago, and memory.

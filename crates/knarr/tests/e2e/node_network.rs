@@ -17,6 +17,45 @@ fn clusters_that_come_up_at_once_have_networks_of_their_own() {
     let address = "get nodes -o jsonpath='{.items[*].status.addresses[?(@.type==\"InternalIP\")].address}'";
     let addresses: BTreeSet<String> = clusters.iter().map(|cluster| cluster.k(address)).collect();
     assert_eq!(addresses.len(), clusters.len(), "{addresses:?}");
+    let [cluster, ..] = clusters.as_slice() else { panic!("{addresses:?}") };
+    nodes_come_and_go(cluster);
+}
+
+/// A cluster gets more nodes and fewer while it runs. Nothing needs an image for that.
+fn nodes_come_and_go(cluster: &Cluster) {
+    let up = |flags: &[&str]| {
+        let kubeconfig = cluster.kubeconfig();
+        cluster.run_knarr(&[&["up", "--kubeconfig", &kubeconfig], flags].concat())
+    };
+    let done = |flags: &[&str]| {
+        let output = up(flags);
+        assert!(output.status.success(), "{flags:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    done(&["--nodes", "2"]);
+    cluster.nodes_are_ready(2);
+    let (first, second) = (format!("{}-1", cluster.name()), format!("{}-2", cluster.name()));
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: there}}\nspec: {{nodeName: {second}, containers: [{{name: c, image: registry.invalid/i}}]}}"
+    );
+    cluster.write("there.yaml", &pod);
+    cluster.until("the account that pods have", || {
+        cluster.try_kubectl(&["get", "serviceaccount", "default"]).is_ok()
+    });
+    cluster.k("apply -f there.yaml");
+    let refused = up(&["--nodes", "1", "--max-pods", "7"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("--max-pods cannot be changed"), "{said}");
+    done(&["--nodes", "1"]);
+    cluster.refuses("get pod there", "pods \"there\" not found");
+    assert_eq!(cluster.k("get nodes -o jsonpath={.items[*].metadata.name}"), first);
+    assert!(!cluster.node_dir(2).exists(), "what the node had is gone");
+    // A node that somebody deletes does not come back by itself, and does with the next `up`.
+    cluster.k(&format!("delete node {first}"));
+    let refused = up(&["--nodes", "0"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("keeps at least one node"));
+    cluster.refuses(&format!("get node {first}"), "not found");
+    done(&[]);
+    cluster.nodes_are_ready(1);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub async fn run(shared: Arc<Shared>) {
         pod_cidr: String::new(),
         refused: false,
         unschedulable: false,
+        is_registered: false,
+        is_missing: false,
         startup,
     };
     loop {
@@ -48,6 +50,10 @@ pub async fn run(shared: Arc<Shared>) {
             Ok(true) => reporter.shared.config.configuration.fields.node_status_update_frequency,
             Ok(false) if reporter.is_starting() => POLL_STARTING,
             Ok(false) => POLL_WAITING,
+            Err(kube::Error::Api(status)) if status.code == 404 && reporter.is_registered => {
+                reporter.note_deleted();
+                reporter.shared.config.configuration.fields.node_status_update_frequency
+            }
             Err(error) => {
                 tracing::debug!(%error, "the node's status is not reported yet");
                 // At the start the API server is about to answer; later it has more important things to do.
@@ -93,12 +99,23 @@ struct Reporter {
     /// The runtime does not take the pod network.
     refused: bool,
     unschedulable: bool,
+    /// The node was there: whoever deletes it wants it gone.
+    is_registered: bool,
+    is_missing: bool,
     startup: Startup,
 }
 
 impl Reporter {
     fn is_starting(&self) -> bool {
         self.shared.config.clock.monotonic().saturating_sub(self.shared.began) < STARTING
+    }
+
+    /// As upstream's kubelet, this one does not make a node again that was there and is not any more.
+    fn note_deleted(&mut self) {
+        if !std::mem::replace(&mut self.is_missing, true) {
+            let node = &self.shared.config.node_name;
+            tracing::warn!(node, "the node was deleted: it is made again when its kubelet is started anew");
+        }
     }
 
     fn api(&self) -> Api<Node> {
@@ -110,13 +127,17 @@ impl Reporter {
         let name = self.shared.config.node_name.clone();
         // A node that is known is not read again: it is watched. What others said of one that was silent is read, to be
         // set right at once.
-        let given_up = self.shared.node.get(&name).is_some_and(|view| view.is_given_up());
-        let node = match self.reported.take().filter(|_| !given_up) {
+        let watched = self.shared.node.get(&name);
+        let is_current = |node: &Node| match &watched {
+            Some(view) => !view.is_given_up() && node.metadata.uid.as_ref() == Some(&view.metadata.uid),
+            None => !self.shared.node.is_synced(),
+        };
+        let node = match self.reported.take().filter(is_current) {
             Some(node) => node,
             None => self.register(&name).await?,
         };
-        let view =
-            self.shared.node.get(&name).map_or_else(|| NodeView::from(&node), |view| NodeView::clone(&view));
+        (self.is_registered, self.is_missing) = (true, false);
+        let view = watched.map_or_else(|| NodeView::from(&node), |view| NodeView::clone(&view));
         self.keep_labels(&name, &view).await?;
         self.tell_pod_cidr(&view).await;
         if let Some(event) = events::schedulable(self.unschedulable, view.spec.unschedulable) {
@@ -163,9 +184,9 @@ impl Reporter {
         let config = &shared.config;
         let api = self.api();
         self.startup.attempt(config.clock.monotonic());
-        let found = match config.configuration.fields.register_node {
+        let found = match config.configuration.fields.register_node && !self.is_registered {
             true => api.get_opt(name).await?,
-            // Somebody else makes the node: until then there is nothing to tell.
+            // Somebody else makes the node, or has deleted it: until it is there, there is nothing to tell.
             false => Some(api.get(name).await?),
         };
         let Some(node) = found else {

@@ -49,6 +49,8 @@ pub struct Options {
     pub max_in_flight: (usize, usize),
     /// How long a node may be silent, in seconds.
     pub node_grace_seconds: i64,
+    /// How many pods that have ended are kept.
+    pub terminated_pods: usize,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             scheduler: false,
             max_in_flight: (200, 400),
             node_grace_seconds: 50,
+            terminated_pods: 12_500,
         }
     }
 }

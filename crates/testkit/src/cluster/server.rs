@@ -107,6 +107,7 @@ pub(super) fn run_controllers(
         node_cidr_bits_v6: 64,
         root_ca: pki.ca_pem().to_owned(),
         node_grace_seconds: options.node_grace_seconds,
+        terminated_pods: options.terminated_pods,
         signer: None,
     };
     let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];

@@ -110,7 +110,7 @@ fn first_port(pod: &Object) -> Option<u16> {
 }
 
 fn service(call: &Call<'_>, service: &Object, asked: &Asked<'_>) -> Result<Location> {
-    let name = asked.name;
+    let (name, id) = (asked.name, &call.authorized.info().name);
     let text = |value: &'_ Value, field: &str| {
         value.child(field).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
@@ -136,8 +136,8 @@ fn service(call: &Call<'_>, service: &Object, asked: &Asked<'_>) -> Result<Locat
     }
     let chosen = call.core.random.below(candidates.len() as u64);
     let chosen = usize::try_from(chosen).ok().and_then(|index| candidates.get(index));
-    let (ip, port) = chosen
-        .ok_or_else(|| ApiError::unavailable(format!("no endpoints available for service {name:?}")))?;
+    let (ip, port) =
+        chosen.ok_or_else(|| ApiError::unavailable(format!("no endpoints available for service {id:?}")))?;
     Ok(at(reachable(ip)?, *port, asked.tls))
 }
 

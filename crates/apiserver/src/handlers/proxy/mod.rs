@@ -1,6 +1,7 @@
 //! `proxy` of pods, services and nodes: a request is passed on to what the object stands for, and the answer back.
 
 mod anybody;
+mod html;
 mod location;
 mod rewrite;
 #[cfg(test)]
@@ -12,7 +13,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use self::location::Location;
 use self::rewrite::Prefix;
@@ -21,6 +21,7 @@ use super::resource::Call;
 use super::subresource::ConnectionParts;
 use crate::body::{self, Body, BoxError};
 use crate::https::CallError;
+use crate::server::Client;
 use crate::status::Result;
 
 /// Passes a request on.
@@ -71,6 +72,17 @@ fn redirect(call: &Call<'_>) -> Response<Body> {
 fn unreachable(why: &str) -> Response<Body> {
     body::text(503, format!("Error trying to reach service: '{why}'"))
 }
+
+/// Whom a request is passed on for.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// By these a page lets others read what it has from a host; a pod's pages must not do so in the API server's name.
+const CORS: [HeaderName; 4] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+];
 
 /// Headers that are about one connection.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -137,8 +149,11 @@ fn forwarded(
     set(header::HOST, if prefix.host.is_empty() { &location.address } else { &prefix.host });
     if !upgrade {
         set(HeaderName::from_static("x-forwarded-uri"), parts.uri.path());
-        set(HeaderName::from_static("x-forwarded-host"), &prefix.host);
-        set(HeaderName::from_static("x-forwarded-proto"), "https");
+    }
+    if let Some(Client(ip)) = parts.extensions.get() {
+        let before = parts.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let all: Vec<String> = before.map(str::to_owned).chain([ip.to_string()]).collect();
+        set(FORWARDED_FOR, &all.join(", "));
     }
     *request.headers_mut() = headers;
     request
@@ -155,9 +170,7 @@ async fn exchange(
         let request = Request::from_parts(parts, http_body_util::Full::new(bytes));
         return Ok(call.core.kubelets.connect(kubelet).await?.send(request).await?);
     }
-    let dial = |source| CallError::Dial { address: location.address.clone(), source };
-    let stream = TcpStream::connect(&location.address).await.map_err(dial)?;
-    stream.set_nodelay(true).map_err(dial)?;
+    let stream = crate::https::dial(&location.address).await?;
     if !location.tls {
         return send(stream, request).await;
     }
@@ -186,11 +199,19 @@ where
 fn relay(response: Response<hyper::body::Incoming>, location: &Location, prefix: &Prefix) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     parts.headers = without_hops(&parts.headers);
+    for name in CORS {
+        parts.headers.remove(name);
+    }
     let to = parts.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if let Some(to) = to.map(|to| prefix.rewrite(&to, &location.address)) {
         if let Ok(to) = HeaderValue::from_str(&to) {
             parts.headers.insert(header::LOCATION, to);
         }
+    } else if let Some(packing) = html::page(&parts.headers) {
+        parts.headers.remove(header::CONTENT_LENGTH);
+        let (prefix, backend) = (prefix.clone(), location.address.clone());
+        let address = move |old: &str| prefix.rewrite(old, &backend);
+        return Response::from_parts(parts, html::rewritten(body, packing, address));
     }
     Response::from_parts(parts, body.map_err(BoxError::from).boxed_unsync())
 }

@@ -4,6 +4,7 @@
 use http::request::Parts;
 
 /// Where the client sees what is proxied.
+#[derive(Clone)]
 pub(super) struct Prefix {
     /// The host that the client asked.
     pub host: String,
@@ -23,7 +24,7 @@ impl Prefix {
         }
     }
 
-    /// A `Location` as the client must see it; `backend` is `HOST:PORT` of who answered.
+    /// An address, in a page or a `Location`, as the client must see it; `backend` is `HOST:PORT` of who answered.
     pub fn rewrite(&self, location: &str, backend: &str) -> String {
         let (scheme, rest) = match location.split_once("://") {
             Some((scheme, rest)) if !scheme.contains('/') => (Some(scheme), rest),
@@ -41,7 +42,13 @@ impl Prefix {
         if elsewhere || !path.starts_with('/') {
             return location.to_owned();
         }
-        let ours = if scheme.is_some() { format!("https://{}", self.host) } else { String::new() };
+        // Who is asked by the client's own name for us may be asked so again, and by whatever way the client came; by
+        // the backend's name nobody outside finds anything.
+        let ours = match scheme {
+            Some("") if host == self.host => format!("//{host}"),
+            Some(scheme) if host == self.host => format!("{scheme}://{host}"),
+            _ => String::new(),
+        };
         if path.starts_with(&self.path) {
             return format!("{ours}{path}");
         }

@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod changes;
+mod garbage;
 mod proxied;
 
 use serde_json::{Value, json};

@@ -26,6 +26,18 @@ async fn serve(ip: IpAddr) -> u16 {
             let mut head = vec![0; 4096];
             let length = stream.read(&mut head).await.unwrap();
             let line = String::from_utf8_lossy(&head[..length]).lines().next().unwrap_or_default().to_owned();
+            if line.contains("/page") {
+                let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
+                let whom =
+                    head.lines().find_map(|line| line.strip_prefix("x-forwarded-for: ")).unwrap_or("nobody");
+                let page = format!("<a href='/x'><!-- for {whom} -->");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+                    page.len()
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                continue;
+            }
             let status = if line.contains("/old") { "301 Moved\r\nLocation: /new?x=1" } else { "200 OK" };
             let answer = format!(
                 "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{line}",
@@ -63,6 +75,42 @@ async fn requests_reach_pods_through_the_api_server() {
     }
     let moved = Call::get(format!("{PODS}/a/proxy/old")).send(client).await.expect(301);
     assert_eq!(moved.headers[http::header::LOCATION], format!("{PODS}/a/proxy/new?x=1"));
+    let page = Call::get(format!("{PODS}/a/proxy/page")).header("x-forwarded-for", "192.0.2.7");
+    let page = page.send(client).await.expect(200);
+    let text = String::from_utf8_lossy(&page.body);
+    assert!(text.contains(&format!("<a href=\"{PODS}/a/proxy/x\">")), "{text}");
+    assert!(text.contains("<!-- for 192.0.2.7, 127.0.0.1 -->"), "{text}");
+    assert!(!page.headers.contains_key(http::header::ACCESS_CONTROL_ALLOW_ORIGIN), "{:?}", page.headers);
     let refused = Call::get(format!("{PODS}/ftp:a:{port}/proxy/")).send(client).await.expect(400).message();
     assert_eq!(refused, format!("invalid pod request \"ftp:a:{port}\""));
+    nobody_there(client).await;
+}
+
+/// What kubelets are asked for when there is none, or none that answers.
+async fn nobody_there(client: &kube::Client) {
+    let _ = Call::post(PODS, &pod("waits", json!({}))).send(client).await.expect(201);
+    let nothing = Call::get(format!("{PODS}/waits/log")).send(client).await.expect(204);
+    assert!(nothing.body.is_empty(), "what runs nowhere has said nothing");
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
+    let _ = Call::post("/api/v1/nodes", &node).send(client).await.expect(201);
+    let closed = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port();
+    let status = json!({"status": {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": closed}},
+    }});
+    let _ = Call::patch("/api/v1/nodes/n/status", &status).send(client).await.expect(200);
+    let dial = format!("dial tcp 127.0.0.1:{closed}: connect: connection refused");
+    for (path, code, told) in [
+        (
+            "a/log?tailLines=1&follow=0",
+            500,
+            format!("Get \"https://127.0.0.1:{closed}/containerLogs/default/a/c?tailLines=1\": {dial}"),
+        ),
+        ("a/log?tailLines=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned()),
+        ("a/exec?command=true&stdout=true", 400, "Upgrade request required".to_owned()),
+        ("waits/exec?command=true", 400, "pod waits does not have a host assigned".to_owned()),
+    ] {
+        let answer = Call::get(format!("{PODS}/{path}")).send(client).await.expect(code);
+        assert_eq!(answer.message(), told, "{path}");
+    }
 }
