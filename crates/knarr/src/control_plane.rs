@@ -161,7 +161,7 @@ impl Parts {
                 let (clock, random) = (clock.clone(), random.clone());
                 async move { controllers::run(clients, clock, random, settings, &tasks).await }
             };
-            elect::lead(election, manager, clock.clone(), shutdown, work).await;
+            Box::pin(elect::lead(election, manager, clock.clone(), shutdown, work)).await;
         });
     }
 

@@ -1,5 +1,4 @@
-//! Control groups of either version: finding them, removing them, killing what is in them, reading
-//! what they used. Limits are set before a container starts, and changed while it runs.
+//! Control groups of either version: finding, limiting and removing them, killing what is in them, reading their use.
 
 mod detail;
 mod devices;
@@ -21,8 +20,8 @@ use cri::v1::LinuxContainerResources;
 pub struct Hierarchies {
     /// Version 2 with controllers, the only one then.
     unified: Option<PathBuf>,
-    /// Version 1: the controllers (or the name) of each hierarchy, and its mount point. A version 2
-    /// mount without controllers, as in the hybrid layout, is listed with no controllers.
+    /// Version 1: the controllers (or the name) of each hierarchy, and its mount point. A hybrid layout's mount of
+    /// version 2 has none.
     split: Vec<(Vec<String>, PathBuf)>,
 }
 

@@ -259,9 +259,7 @@ fn go_error(text: &str, layout: &str) -> TimeError {
     if parse(&format!("{}Z", text.get(..19).unwrap_or(""))).is_none() {
         return TimeError(format!("parsing time {text:?}: day out of range"));
     }
-    let mut zone = layout.get(19..).unwrap_or("");
-    let mut rest = text.get(19..).unwrap_or("");
-    // A part of a second with all its digits comes before the zone.
+    let (mut zone, mut rest) = (layout.get(19..).unwrap_or(""), text.get(19..).unwrap_or(""));
     if let Some((fraction, after)) = zone.find('Z').and_then(|at| zone.split_at_checked(at)) {
         let fits = |text: &str| text.strip_prefix('.').is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
         match rest.split_at_checked(fraction.len()) {
@@ -373,17 +371,10 @@ mod tests {
         let offset = parse_rfc3339("2020-01-01T00:00:00.5+02:00").unwrap();
         assert_eq!(format_rfc3339_micro(offset), "2019-12-31T22:00:00.500000Z");
         assert!(parse_rfc3339("2023-02-29T12:00:00Z").is_err());
-        for (text, rest, element) in [
-            ("2020-01-01T00:00:00Z", "Z", ".000000"),
-            ("2020-01-01T00:00:00.12Z", ".12Z", ".000000"),
-            ("2020-01-01T00:00:00.1234567Z", "7Z", "Z07:00"),
-        ] {
-            assert_eq!(
-                parse_rfc3339_micro(text).unwrap_err().to_string(),
-                format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse {rest:?} as {element:?}"
-                )
-            );
+        for (fraction, said) in [("Z", r#""Z" as ".000000""#), (".1234567Z", r#""7Z" as "Z07:00""#)] {
+            let error =
+                parse_rfc3339_micro(&format!("2020-01-01T00:00:00{fraction}")).unwrap_err().to_string();
+            assert!(error.ends_with(&format!(": cannot parse {said}")), "{error}");
         }
         assert_eq!(
             parse_rfc3339("nope").unwrap_err().to_string(),

@@ -129,14 +129,15 @@ impl PodGc {
         tracing::info!(pod = meta.key(), is_orphaned, "deleting a pod that nobody else will");
         let pods: Api<Pod> = Api::namespaced(self.context.clients.pod_gc.clone(), &meta.namespace);
         if !pod.is_finished() {
-            let mut status = json!({"phase": "Failed", "observedGeneration": meta.generation});
-            if is_orphaned {
-                status["conditions"] = json!([{
-                    "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
-                    "message": "PodGC: node no longer exists", "observedGeneration": meta.generation,
-                    "lastTransitionTime": Time(self.context.clock.now()),
-                }]);
-            }
+            let condition = json!({
+                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+                "message": "PodGC: node no longer exists", "observedGeneration": meta.generation,
+                "lastTransitionTime": Time(self.context.clock.now()),
+            });
+            // A list that is merged: without an element it changes nothing.
+            let conditions = if is_orphaned { vec![condition] } else { Vec::new() };
+            let status =
+                json!({"phase": "Failed", "observedGeneration": meta.generation, "conditions": conditions});
             let patch = Patch::Strategic(json!({"metadata": {"uid": meta.uid}, "status": status}));
             unless_gone(pods.patch_status(&meta.name, &PatchParams::default(), &patch).await)?;
         }

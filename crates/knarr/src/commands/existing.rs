@@ -2,8 +2,12 @@
 //! the cluster was made, and whoever asks for something else is told so.
 
 use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::Node;
 
-use crate::cluster::Settings;
+use super::down;
+use super::up::ANSWER;
+use crate::cluster::{ProcessRecord, Settings};
+use crate::paths::Paths;
 
 /// What was asked for, where it was.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +81,23 @@ pub fn nodes(known: &Settings, asked: &Asked) -> Result<u32> {
         Some(nodes) => Ok(nodes),
         None => Ok(known.nodes),
     }
+}
+
+/// A kubelet does not make its node again that somebody deleted: those of such nodes are to begin anew.
+pub async fn restart_deleted(kubeconfig: &str, paths: &Paths, settings: &Settings) -> Result<()> {
+    let nodes: kube::Api<Node> = kube::Api::all(client::connect::kubeconfig(kubeconfig).await?);
+    for name in settings.node_names() {
+        let record = paths.process(&format!("agent-{name}"));
+        if ProcessRecord::alive(&record).is_none() {
+            continue;
+        }
+        // Who cannot be asked now is asked when nodes are waited for.
+        let asked = tokio::time::timeout(ANSWER, nodes.get_metadata_opt(&name)).await;
+        if matches!(asked, Ok(Ok(None))) {
+            down::stop(&record)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

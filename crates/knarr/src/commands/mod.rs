@@ -14,6 +14,7 @@ mod cni;
 mod daemon;
 mod down;
 mod existing;
+mod identity;
 mod image;
 mod image_build;
 mod networks;

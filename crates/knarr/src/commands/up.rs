@@ -16,17 +16,16 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::existing::{self, Asked};
 use super::networks::{self, Turn};
-use super::{Which, daemon, down, shrink};
+use super::{Which, daemon, identity, shrink};
 use crate::check;
-use crate::cluster::{ProcessRecord, Settings, node_network, write_whole};
+use crate::cluster::{ProcessRecord, Settings, node_network};
 use crate::kubelet_files::KubeletFiles;
-use crate::node::Identity;
 use crate::paths::Paths;
 
 /// How long the control plane may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an answer of the API server is waited for, before it is asked again.
-const ANSWER: Duration = Duration::from_secs(5);
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How many addresses a cluster's node network has for nodes.
 const MOST_NODES: i64 = 245;
 /// How often processes that end while the cluster comes up are started again.
@@ -253,9 +252,9 @@ impl Up {
         })?;
         let pki = Pki::load_or_create(&paths.pki(), SystemClock::shared(), SystemRandom::shared())?;
         for (number, node) in numbered() {
-            give_identity(&pki, paths, settings, &node, number)?;
+            identity::give(&pki, paths, settings, &node, number)?;
         }
-        super::block_on(restart_deleted(kubeconfig, paths, settings))?;
+        super::block_on(existing::restart_deleted(kubeconfig, paths, settings))?;
         let mut children = Children::new();
         for _ in 0..RESTARTS {
             self.start_server(paths, settings)?;
@@ -270,23 +269,6 @@ impl Up {
             paths.log("server").display()
         );
     }
-}
-
-/// A kubelet does not make its node again that somebody deleted: those of such nodes are to begin anew.
-async fn restart_deleted(kubeconfig: &str, paths: &Paths, settings: &Settings) -> Result<()> {
-    let nodes: kube::Api<Node> = kube::Api::all(client::connect::kubeconfig(kubeconfig).await?);
-    for name in settings.node_names() {
-        let record = paths.process(&format!("agent-{name}"));
-        if ProcessRecord::alive(&record).is_none() {
-            continue;
-        }
-        // Who cannot be asked now is asked when nodes are waited for.
-        let asked = tokio::time::timeout(ANSWER, nodes.get_metadata_opt(&name)).await;
-        if matches!(asked, Ok(Ok(None))) {
-            down::stop(&record)?;
-        }
-    }
-    Ok(())
 }
 
 /// The processes that each node has, with the command that runs them.
@@ -328,45 +310,6 @@ fn start_node_processes(paths: &Paths, settings: &Settings, children: &mut Child
         children.insert(process, child);
     }
     Ok(found)
-}
-
-/// Gives a node who it is. What it has is kept, until its certificates end soon.
-fn give_identity(pki: &Pki, paths: &Paths, settings: &Settings, node: &str, number: u32) -> Result<()> {
-    let ip = settings.node_ip(number);
-    let dir = paths.node(node);
-    if let Some(identity) = Identity::find(&dir)?
-        && !identity.ends_soon(SystemClock::shared().now())?
-    {
-        return Ok(());
-    }
-    let year = Duration::from_secs(365 * 24 * 3600);
-    let server = format!("https://{}:{}", settings.advertise, settings.port);
-    let kubeconfig_of = |certificate: &auth::pki::CertKey| {
-        kubeconfig::render(&Entry {
-            name: &settings.name,
-            server: &server,
-            ca_pem: pki.ca_pem(),
-            credential: Credential::Certificate(certificate),
-        })
-    };
-    let serving = pki.issue_server(
-        &format!("system:node:{node}"),
-        &["system:nodes"],
-        &[node.to_owned(), ip.to_string()],
-        year,
-    )?;
-    let identity = Identity {
-        name: node.to_owned(),
-        ip,
-        ip_v6: settings.node_ip_v6(number),
-        kubelet: kubeconfig_of(&pki.issue_kubelet_client(node, year)?)?,
-        proxy: kubeconfig_of(&pki.issue_client("system:kube-proxy", &[], year)?)?,
-        serving_cert: serving.cert_pem,
-        serving_key: serving.key_pem,
-        client_ca: pki.ca_pem().to_owned(),
-    };
-    identity.save(&dir)?;
-    write_whole(&dir.join("name"), node.as_bytes())
 }
 
 /// What came of waiting for nodes.

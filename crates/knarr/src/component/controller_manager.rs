@@ -82,7 +82,7 @@ impl ControllerManager {
                 let (clock, random) = (clock.clone(), random.clone());
                 async move { controllers::run(clients, clock, random, settings, &tasks).await }
             };
-            elect::lead(election, client.clone(), clock.clone(), leading, work).await;
+            Box::pin(elect::lead(election, client.clone(), clock.clone(), leading, work)).await;
         });
         super::wait_for_end(&shutdown).await?;
         shutdown.trigger();

@@ -76,13 +76,15 @@ pub fn initial(config: &crate::Config) -> Node {
     plan::node(config, k8s_openapi::api::core::v1::NodeStatus::default())
 }
 
-/// What an event of the node is about. Its uid is not known before its object is.
+/// What an event of the node is about. Before its object is known it is meant by its name, by which kubectl looks, too.
 pub fn reference(shared: &Shared) -> ObjectReference {
+    let name = shared.config.node_name.clone();
+    let uid = Some(shared.own_node().metadata.uid).filter(|uid| !uid.is_empty());
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Node".to_owned()),
-        name: Some(shared.config.node_name.clone()),
-        uid: Some(shared.own_node().metadata.uid).filter(|uid| !uid.is_empty()),
+        uid: uid.or_else(|| Some(name.clone())),
+        name: Some(name),
         ..ObjectReference::default()
     }
 }

@@ -110,6 +110,12 @@ impl Worker {
         }
     }
 
+    /// A change of resources waits from now on, or has no more to wait for.
+    pub(super) fn note_deferred(&self, memory: &mut Memory, waits: bool) {
+        let since = memory.resize.deferred.unwrap_or_else(|| self.shared.config.clock.monotonic());
+        memory.resize.deferred = Some(since).filter(|_| waits);
+    }
+
     /// No change of resources waits any more: tells how long one did, and how that ended.
     pub(super) fn note_waited(&self, memory: &mut Memory, resolution: &str) {
         let Some(since) = memory.resize.deferred.take() else { return };

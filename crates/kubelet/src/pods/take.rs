@@ -39,7 +39,12 @@ impl Worker {
         }
         let first = Allocation::recorded(&pod);
         let allocated = first.apply(&pod);
-        let taken = self.take(&allocated, observed).await;
+        let mut taken = self.take(&allocated, observed).await;
+        if taken.as_ref().is_err_and(Refusal::may_pass) && self.others_went().await {
+            self.shared.exclusive.release(&self.handle.uid);
+            self.shared.ledger.release(&self.handle.uid);
+            taken = self.take(&allocated, observed).await;
+        }
         let mut memory = self.handle.memory.lock();
         memory.resize.allocated = Some(first);
         if taken.is_ok() {
@@ -52,6 +57,22 @@ impl Worker {
             self.shared.recorder.warning(pod.reference(None), &reason, message.clone());
             let message = format!("Pod was rejected: {message}");
             memory.ending.get_or_insert(Ending { reason, message, refused: true, ..Ending::default() });
+        }
+    }
+
+    /// Waits until nothing is left of pods whose objects are gone already: they were deleted without a grace period, and
+    /// whoever has seen that counts with what they have. False when there are none, or they take too long.
+    async fn others_went(&self) -> bool {
+        let mut going = self.pods.list();
+        going.retain(|handle| handle.uid != self.handle.uid && handle.is_removed());
+        let gone = async {
+            while self.pods.list().iter().any(|handle| going.iter().any(|gone| gone.uid == handle.uid)) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            went = tokio::time::timeout(LEAST_WAIT, gone) => !going.is_empty() && went.is_ok(),
+            () = self.handle.leaving() => false,
         }
     }
 

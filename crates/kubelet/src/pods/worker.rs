@@ -277,9 +277,7 @@ impl Worker {
                         self.shared.counts.count(&table::RESIZES_INFEASIBLE, &[shortage.kind]);
                     }
                     memory.resize.pending = pending;
-                    let now = self.shared.config.clock.monotonic();
-                    let since = memory.resize.deferred.unwrap_or(now);
-                    memory.resize.deferred = Some(since).filter(|_| !shortage.hopeless);
+                    self.note_deferred(&mut memory, !shortage.hopeless);
                 }
                 Arc::new(allocated.apply(pod).into_owned())
             }

@@ -50,8 +50,10 @@ pub enum Cause {
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Field(#[from] crate::pods::FieldError),
-    #[error("hostPath type check failed: {path} is not a {wanted}")]
-    HostPath { path: String, wanted: &'static str },
+    #[error("hostPath type check failed: {path} is not a {wanted}, it's a {found}")]
+    HostPath { path: String, wanted: &'static str, found: &'static str },
+    #[error("hostPath type check failed, {path} is not a {wanted}, unable to determine its type: {why}")]
+    HostPathUnknown { path: String, wanted: &'static str, why: String },
     #[error("{call} {path}: {why}")]
     Unmade { call: &'static str, path: String, why: String },
     #[error("the path {0:?} leads out of its volume")]

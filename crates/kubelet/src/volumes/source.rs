@@ -12,10 +12,10 @@ use super::{Cause, absent_is_fine};
 /// Makes what may be made, and checks what has to be there.
 pub fn check_host_path(host: &HostPathVolumeSource) -> Result<(), Cause> {
     let path = Path::new(&host.path);
-    let wrong = |wanted| Cause::HostPath { path: host.path.clone(), wanted };
     let kind = fs::metadata(path).map(|metadata| metadata.file_type());
-    let is = |wanted: &'static str, check: fn(&fs::FileType) -> bool| {
-        if kind.as_ref().is_ok_and(check) { Ok(()) } else { Err(wrong(wanted)) }
+    let is = |wanted: &'static str, check: fn(&fs::FileType) -> bool| match kind.as_ref() {
+        Ok(kind) if check(kind) => Ok(()),
+        kind => Err(wrong(host.path.clone(), wanted, kind)),
     };
     match host.type_.as_deref().unwrap_or_default() {
         "DirectoryOrCreate" if kind.is_err() => make_folder(path),
@@ -30,6 +30,24 @@ pub fn check_host_path(host: &HostPathVolumeSource) -> Result<(), Cause> {
         // As with Docker, a path that is not there becomes a directory.
         _ if kind.is_err() => make_folder(path),
         _ => Ok(()),
+    }
+}
+
+/// What something is, if it is not what was wanted.
+fn wrong(path: String, wanted: &'static str, kind: Result<&fs::FileType, &io::Error>) -> Cause {
+    let found = match kind {
+        Ok(kind) if kind.is_dir() => Ok("Directory"),
+        Ok(kind) if kind.is_file() => Ok("File"),
+        Ok(kind) if kind.is_socket() => Ok("Socket"),
+        Ok(kind) if kind.is_char_device() => Ok("CharDevice"),
+        Ok(kind) if kind.is_block_device() => Ok("BlockDevice"),
+        Ok(_) => Err("only recognise file, directory, socket, block device and character device".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!("path {path:?} does not exist")),
+        Err(error) => Err(error.to_string()),
+    };
+    match found {
+        Ok(found) => Cause::HostPath { path, wanted, found },
+        Err(why) => Cause::HostPathUnknown { path, wanted, why },
     }
 }
 
@@ -87,7 +105,8 @@ mod tests {
             check_host_path(&host).err().map(|cause| cause.to_string())
         };
         let failed = |path: &Path, why: &str| {
-            Some(format!("hostPath type check failed: {} is not a {why}", path.display()))
+            let found = if path == folder { "Directory" } else { "File" };
+            Some(format!("hostPath type check failed: {} is not a {why}, it's a {found}", path.display()))
         };
         for (path, kind, why) in [
             (&folder, "File", "file"),
@@ -100,6 +119,9 @@ mod tests {
         ] {
             assert_eq!(told(path, kind), failed(path, why), "{kind}");
         }
+        let why = told(&dir.path().join("none"), "Directory").unwrap();
+        let end = "is not a directory, unable to determine its type: path ";
+        assert!(why.starts_with("hostPath type check failed, ") && why.contains(end), "{why}");
         let absent = dir.path().join("absent/file");
         let why = format!("open {}: no such file or directory", absent.display());
         assert_eq!(told(&absent, "FileOrCreate"), Some(why));

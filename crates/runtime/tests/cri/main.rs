@@ -20,6 +20,7 @@ mod lifecycle;
 mod measure;
 mod node;
 mod restart;
+mod start_faults;
 mod streams;
 mod upstream;
 mod users;

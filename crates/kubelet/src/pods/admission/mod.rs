@@ -32,6 +32,14 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// Whether it is about what other pods have.
+    pub fn may_pass(&self) -> bool {
+        self.reason.starts_with("OutOf")
+            || matches!(self.reason.as_str(), "UnexpectedAdmissionError" | "TopologyAffinityError")
+    }
+}
+
 /// A refusal in these words.
 pub fn refuse(reason: impl Into<String>, message: impl Into<String>) -> Refusal {
     Refusal { reason: reason.into(), message: message.into() }
