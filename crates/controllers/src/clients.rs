@@ -28,6 +28,8 @@ pub struct Clients {
     pub certificates: Client,
     /// `pod-garbage-collector`
     pub pod_gc: Client,
+    /// `disruption-controller`
+    pub disruption: Client,
     /// `ephemeral-volume-controller`
     pub ephemeral_volumes: Client,
     /// `resource-claim-controller`
@@ -58,6 +60,7 @@ impl Clients {
             garbage: account("generic-garbage-collector")?,
             certificates: account("certificate-controller")?,
             pod_gc: account("pod-garbage-collector")?,
+            disruption: account("disruption-controller")?,
             ephemeral_volumes: account("ephemeral-volume-controller")?,
             resource_claims: account("resource-claim-controller")?,
             device_taints: account("device-taint-eviction-controller")?,

@@ -10,6 +10,7 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ObjectReference, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use kube::api::ObjectMeta;
 
@@ -38,6 +39,8 @@ pub struct Informers {
     pub service_accounts: Reflector<AnyView>,
     /// The config maps named `kube-root-ca.crt`.
     pub root_cas: Reflector<ConfigMap>,
+    /// Disruption budgets.
+    pub budgets: Reflector<PodDisruptionBudget>,
     /// Claims of volumes: their metadata.
     pub claims: Reflector<AnyView>,
     /// Claims of dynamic resources. Older API servers have none, so that only their controller waits for them.
@@ -111,6 +114,8 @@ pub struct Queues {
     pub evictions: WorkQueue<String>,
     /// Pods, and nodes whose pods, somebody has to delete.
     pub pod_gc: WorkQueue<crate::pod_gc::Key>,
+    /// Disruption budgets, and pods that are said to be going.
+    pub disruptions: WorkQueue<crate::disruption::Key>,
     /// Pods with volumes whose claims are made for them.
     pub ephemeral_volumes: WorkQueue<String>,
     /// Claims of dynamic resources, and pods that want some.
@@ -225,9 +230,17 @@ pub fn start_informers(
     let queue = queues.pod_certificate_requests.clone();
     pod_certificate_requests.on_change(move |change| queue.add(change.key().to_owned()));
 
+    let mut budgets: Informer<PodDisruptionBudget> = Informer::new(
+        client.clone(),
+        Resource::all("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    );
+    let queue = queues.disruptions.clone();
+    budgets.on_change(move |change| queue.add(crate::disruption::Key::Budget(change.key().to_owned())));
+
     let services = services.start(tasks);
     let replica_sets = sets.start(tasks);
-    let owners = (services.clone(), replica_sets.clone());
+    let budgets = budgets.start(tasks);
+    let owners = (services.clone(), replica_sets.clone(), budgets.clone());
     let claimed = Arc::new(Index::default());
     let pods = start_pods(client, queues, observe, owners, claimed.clone(), tasks);
     let (resource_claims, resource_claim_templates) =
@@ -242,6 +255,7 @@ pub fn start_informers(
         replica_sets,
         deployments: deployments.start(tasks),
         services,
+        budgets,
         slices: slices.start(tasks),
         namespaces: namespaces.start(tasks),
         nodes: nodes.start(tasks),
@@ -258,7 +272,7 @@ fn start_pods(
     client: &kube::Client,
     queues: &Queues,
     observe: PodObserver,
-    (services, owners): (Reflector<Service>, Reflector<ReplicaSet>),
+    (services, owners, budgets): (Reflector<Service>, Reflector<ReplicaSet>, Reflector<PodDisruptionBudget>),
     claimed: Arc<Index>,
     tasks: &TaskGroup,
 ) -> Reflector<PodView> {
@@ -267,6 +281,7 @@ fn start_pods(
     let evictions = queues.evictions.clone();
     let pod_gc = queues.pod_gc.clone();
     let ephemeral = queues.ephemeral_volumes.clone();
+    let disruptions = queues.disruptions.clone();
     let resource_claims = queues.resource_claims.clone();
     let device_taints = queues.device_taints.clone();
     pods.on_change(move |change| {
@@ -295,6 +310,8 @@ fn start_pods(
         if !is_removed {
             crate::pod_gc::follow_pod(&pod_gc, change.key(), pod, old.map(AsRef::as_ref));
         }
+        let before = old.map(AsRef::as_ref);
+        crate::disruption::follow_pod(&disruptions, &budgets, pod, before, is_removed);
         let is_new = old.is_none_or(|old| old.metadata.uid != pod.metadata.uid);
         if !gone && is_new && !pod.spec.volumes.is_empty() {
             ephemeral.add(change.key().to_owned());
@@ -352,6 +369,7 @@ impl Informers {
             self.service_accounts.synced(),
             self.root_cas.synced(),
             self.claims.synced(),
+            self.budgets.synced(),
             self.certificate_requests.synced(),
         );
     }

@@ -4,11 +4,13 @@
 //! store. They are level-triggered: their queues hold keys, and a reconciler looks at what is.
 
 pub mod accounts;
+mod answer;
 pub mod certificates;
 pub mod clients;
 pub mod context;
 pub mod deployment;
 pub mod device_taints;
+pub mod disruption;
 pub mod endpointslice;
 pub mod ephemeral;
 pub mod expect;
@@ -21,6 +23,7 @@ pub mod pod_gc;
 pub mod replicaset;
 pub mod resourceclaim;
 pub mod selector;
+pub mod share;
 pub mod view;
 
 use std::sync::{Arc, OnceLock};
@@ -30,6 +33,7 @@ use client::events::Recorder;
 
 use context::{Context, Queues, Settings, start_informers};
 use device_taints::DeviceTaints;
+use disruption::run::Disruptions;
 use node_lifecycle::run::NodeLifecycle;
 use pod_gc::run::PodGc;
 use replicaset::run::ReplicaSets;
@@ -61,6 +65,7 @@ pub async fn run(
     let device_taints = DeviceTaints::new(context.clone(), &queues);
     let nodes = NodeLifecycle::new(context.clone(), &queues);
     let pod_gc = PodGc::new(context.clone());
+    let disruptions = Disruptions::new(context.clone());
     tokio::join!(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
         queues.deployments.run(5, |key| deployment::run::reconcile(&context, key)),
@@ -70,6 +75,7 @@ pub async fn run(
         queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),
         queues.node_health.run(2, |name| nodes.reconcile(name)),
         queues.evictions.run(4, |key| nodes.evict(key)),
+        queues.disruptions.run(2, |key| disruptions.reconcile(key)),
         queues.pod_gc.run(2, |key| pod_gc.reconcile(key)),
         queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
         queues.ephemeral_volumes.run(2, |key| ephemeral::run::reconcile(&context, key)),

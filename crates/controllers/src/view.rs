@@ -189,6 +189,8 @@ pub struct ConditionView {
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
+    /// Why.
+    pub reason: Option<Box<str>>,
     /// When that last changed.
     pub last_transition_time: Option<Time>,
 }

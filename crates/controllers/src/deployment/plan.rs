@@ -99,15 +99,7 @@ pub fn limits(deployment: &Deployment) -> Limits {
 }
 
 fn amount(value: Option<&IntOrString>, of: i32, up: bool) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(share)) => {
-            let percent: i64 = share.trim_end_matches('%').parse().unwrap_or_default();
-            let product = percent * i64::from(of);
-            i32::try_from(if up { (product + 99) / 100 } else { product / 100 }).unwrap_or(of)
-        }
-    }
+    value.and_then(|value| crate::share::share(value, of, up).ok()).unwrap_or_default()
 }
 
 /// The hash of a pod template, as the label and the name of its replica set have it.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::Key;
 use super::plan::{Fate, excess, fate};
+use crate::answer::unless_gone;
 use crate::context::Context;
 use crate::view::PodView;
 
@@ -147,13 +148,5 @@ impl PodGc {
             ..DeleteParams::default()
         };
         unless_gone(pods.delete(&meta.name, &params).await)
-    }
-}
-
-/// A pod that is gone, or is another one by now, needs no more.
-fn unless_gone<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        other => other.map(drop),
     }
 }

@@ -204,8 +204,8 @@ fn what_waits_says_why(cluster: &Cluster) {
     let templateless = scheduled("templateless", "")
         .replace("resourceClaimTemplateName: one", "resourceClaimTemplateName: nothing");
     cluster.apply(&templateless);
-    let why = "0/1 nodes are available: request one: device class none does not exist. no new claims to \
-               deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    let why = "0/1 nodes are available: request one: device class none does not exist. preemption: 0/1 \
+               nodes are available: 1 Preemption is not helpful for scheduling.";
     cluster.shows("describe pod classless", why);
     cluster.says("describe pod classless", &["FailedScheduling", "default-scheduler", why]);
     let condition = "get pod classless -o jsonpath='{.status.conditions[0].observedGeneration} \
@@ -253,8 +253,8 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
 
     cluster.apply(&scheduled("third", ""));
     let message = "get pod third -o jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
-    let why = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes \
-               are available: 1 Preemption is not helpful for scheduling.";
+    let why = "0/1 nodes are available: 1 cannot allocate all claims. preemption: 0/1 nodes are \
+               available: 1 Preemption is not helpful for scheduling.";
     cluster.becomes(message, why);
     cluster.k("delete pod first");
     let third = device(cluster, "third");

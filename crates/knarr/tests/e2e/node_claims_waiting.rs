@@ -43,7 +43,7 @@ fn a_plain_name_will_do(cluster: &Cluster) {
         cluster.apply(&plain(name));
     }
     cluster.k("wait --for=condition=Ready pod/second --timeout=30s");
-    cluster.shows("describe pod third", "1 cannot allocate all claims. still not schedulable");
+    cluster.shows("describe pod third", "1 cannot allocate all claims. preemption: 0/1 nodes");
     cluster.k("delete pod before second third");
     cluster.becomes("get resourceclaims -o jsonpath={.items[*].metadata.name}", "");
 }
@@ -137,7 +137,7 @@ fn taints_end_pods(cluster: &Cluster) {
     let words: Vec<&str> = eviction.split_whitespace().collect();
     assert_eq!(words[1..], ["device-taint-eviction-controller", "Marking", "for", "deletion"]);
     cluster.apply(&scheduled("after", ""));
-    cluster.shows("describe pod after", "1 cannot allocate all claims. still not schedulable");
+    cluster.shows("describe pod after", "1 cannot allocate all claims. preemption: 0/1 nodes");
     cluster.k("delete devicetaintrule broken");
     device(cluster, "after");
 }

@@ -45,14 +45,12 @@ pub enum Relief {
 }
 
 impl Relief {
-    /// As it stands behind the reasons, in upstream's words.
+    /// As it stands behind the reasons, in upstream's words; empty if nothing was done.
     pub fn shown(self) -> &'static str {
         match self {
-            Self::Unasked => "",
-            Self::Unknown => " no new claims to deallocate",
-            Self::Nothing => " still not schedulable",
-            Self::Freed => " deallocation of ResourceClaim completed",
-            Self::Deleted => " deletion of ResourceClaim completed",
+            Self::Unasked | Self::Unknown | Self::Nothing => "",
+            Self::Freed => "deallocation of ResourceClaim completed",
+            Self::Deleted => "deletion of ResourceClaim completed",
         }
     }
 }

@@ -190,11 +190,12 @@ enum Nomination<'n> {
 
 /// What was done about a pod that no node takes, as it stands behind the reasons. If others make way, that is all.
 fn shown(relief: Relief, preemption: Option<&Preemption>) -> String {
-    match preemption {
-        Some(Preemption::Victims { .. }) => String::new(),
-        Some(nobody) => format!("{}, {}", relief.shown(), nobody.shown()),
-        None => relief.shown().to_owned(),
+    if matches!(preemption, Some(Preemption::Victims { .. })) {
+        return String::new();
     }
+    let nobody = preemption.map(Preemption::shown).unwrap_or_default();
+    let all: Vec<&str> = [relief.shown(), nobody].into_iter().filter(|done| !done.is_empty()).collect();
+    if all.is_empty() { String::new() } else { format!(" {}", all.join(", ")) }
 }
 
 /// Frees a claim that is in a pod's way, or deletes what an earlier attempt has made for it.
