@@ -1,5 +1,5 @@
 //! Log lines in the CRI's format: `<RFC 3339 time> stdout F text`. A line that is longer than
-//! [`CHUNK`] is written in pieces marked `P`, the last one `F`.
+//! [`CHUNK`] is written in pieces marked `P`, the last one `F`; what a container wrote behind its last newline is `P`.
 
 use crate::proto;
 use crate::sys;

@@ -195,13 +195,13 @@ impl Stream {
         }
     }
 
-    /// The last line may lack its newline.
+    /// The last line may lack its newline: it is a piece, so that whoever reads it adds none.
     fn finish(&mut self, which: usize, log: Option<i32>, writer: &mut Writer) {
         if self.held_len > 0
             && let Some(fd) = log
         {
             let (prefix, len) = log::prefix(sys::now(), which == 1);
-            writer.line(fd, prefix.get(..len).unwrap_or(&[]), true, self.held(), &[]);
+            writer.line(fd, prefix.get(..len).unwrap_or(&[]), false, self.held(), &[]);
             writer.flush(fd);
         }
         self.release();

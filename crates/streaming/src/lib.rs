@@ -10,11 +10,12 @@
 //! into byte streams and back. A connection that breaks ends its streams; nothing here blocks a
 //! thread, and nothing is buffered beyond [`BUFFER`] per stream.
 
+pub mod oneway;
 pub mod portforward;
 pub mod proxy;
 pub mod remotecommand;
 pub mod spdy;
-mod upgrade;
+pub mod upgrade;
 pub mod websocket;
 
 pub use upgrade::{Refusal, Upgraded, is_upgrade};

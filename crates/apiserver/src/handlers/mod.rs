@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod resource;
 pub mod reviews;
 pub mod scale;
+pub mod socket;
 pub mod subresource;
 pub mod token;
 pub mod usage;

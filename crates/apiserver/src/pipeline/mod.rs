@@ -13,6 +13,7 @@ use http::{Request, Response, header};
 use crate::body::{self, Body};
 use crate::core::Core;
 use crate::handlers::resource::Call;
+use crate::handlers::socket::Socket;
 use crate::handlers::subresource::ConnectionParts;
 use crate::handlers::{discovery, health, openapi, openapi_v2, resource, subresource};
 use crate::negotiate;
@@ -76,6 +77,22 @@ fn check_timeout(info: &RequestInfo) -> Result<()> {
 }
 
 async fn on_resource(
+    core: &Arc<Core>,
+    authorized: &Authorized,
+    parts: &http::request::Parts,
+    mut connection: ConnectionParts,
+    body: Body,
+) -> Result<Response<Body>> {
+    let info = authorized.info();
+    let socket = Socket::asked(info, &parts.headers, &mut connection)?;
+    let response = answer(core, authorized, parts, connection, body).await?;
+    Ok(match socket {
+        Some(socket) => socket.carry(core, response),
+        None => response,
+    })
+}
+
+async fn answer(
     core: &Arc<Core>,
     authorized: &Authorized,
     parts: &http::request::Parts,

@@ -162,10 +162,11 @@ impl Worker {
 
     /// Whether the status is written now; else, when it is.
     fn may_tell(&self, pod: &Pod) -> Result<(), Option<Timestamp>> {
+        let observed = self.handle.observed.lock().clone();
         let memory = self.handle.memory.lock();
         memory.may(&Job::Status, self.now())?;
         let (Some(status), Some(since)) = (&memory.status, memory.changed_at) else { return Ok(()) };
-        if !news::is_step(pod, memory.acknowledged.as_ref(), status) {
+        if !news::may_wait(pod, &observed, memory.acknowledged.as_ref(), status) {
             return Ok(());
         }
         let waited = self.shared.config.clock.monotonic().saturating_sub(since);

@@ -24,7 +24,9 @@ struct Access {
 impl Access {
     fn of(empty: &EmptyDirVolumeSource, pod: &Pod) -> Self {
         let fs_group = pod.security().and_then(|security| security.fs_group);
-        let mode = empty.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(0o777);
+        // A new tmpfs has the mode of `/tmp`.
+        let usual = if empty.medium.as_deref() == Some("Memory") { 0o1777 } else { 0o777 };
+        let mode = empty.mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(usual);
         Self {
             mode: if fs_group.is_some() { mode | 0o2070 } else { mode },
             group: fs_group.and_then(|group| u32::try_from(group).ok()),
@@ -158,5 +160,21 @@ mod tests {
         make(&dir, &empty, &pod).unwrap();
         assert_eq!((mode(&dir), fs::read_dir(&dir).unwrap().count()), (0o777, 0));
         assert_eq!(fs::read_dir(root.path().join("empty-dir")).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn memory_has_the_mode_of_a_new_tmpfs() {
+        let of = |mode, fs_group| {
+            let empty =
+                EmptyDirVolumeSource { medium: Some("Memory".to_owned()), mode, ..Default::default() };
+            let pod: Pod = serde_json::from_value(serde_json::json!({
+                "metadata": {}, "spec": {"containers": [], "securityContext": {"fsGroup": fs_group}},
+            }))
+            .unwrap();
+            Access::of(&empty, &pod).options()
+        };
+        assert_eq!(of(None, None), "mode=1777");
+        assert_eq!(of(None, Some(5)), "mode=3777,gid=5");
+        assert_eq!(of(Some(0o700), None), "mode=700");
     }
 }

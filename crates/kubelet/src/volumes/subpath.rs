@@ -13,8 +13,8 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 
 use super::Cause;
 
-/// What of a mode says who may do what, and which group new files have.
-const PERMISSIONS: u32 = 0o2777;
+/// What of a mode says who may do what, which group new files have, and who may remove them.
+const PERMISSIONS: u32 = 0o7777;
 
 /// The most of a file that is read.
 const ENV_FILE: u64 = 64 * 1024;
@@ -131,7 +131,7 @@ mod tests {
     fn directories_that_are_made_let_in_whoever_the_volume_lets_in() {
         let dir = tempfile::tempdir().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        for permissions in [0o777, 0o2770, 0o755] {
+        for permissions in [0o777, 0o2770, 0o755, 0o3777] {
             let volume = dir.path().join(format!("{permissions:o}"));
             fs::create_dir(&volume).unwrap();
             fs::set_permissions(&volume, fs::Permissions::from_mode(permissions)).unwrap();
