@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 
 use super::config;
 use super::memory::CrashPause;
+use super::memory::Job;
 use super::plan::Action;
 use super::spec::PodExt;
 use super::{Handle, dns, pulling, resizing, resources, start, stopping};
@@ -32,13 +33,25 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
     let runtime = &shared.runtime;
     match action {
         Action::MountVolumes => mount(shared, handle, pod).await,
-        Action::CreateSandbox { attempt } => sandbox(shared, pod, *attempt).await,
+        Action::CreateSandbox { attempt } => {
+            sandbox(shared, pod, *attempt).await?;
+            handle.memory.lock().resize.group = Some(resources::pod_limits(pod));
+            Ok(())
+        }
         Action::StopSandbox { id } => runtime.stop_sandbox(id).await.map_err(call("FailedKillPod")),
         Action::RemoveSandbox { id } => runtime.remove_sandbox(id).await.map_err(call("FailedRemoveSandbox")),
         Action::EnsureImage { container } => pulling::image(shared, handle, pod, container).await,
         Action::Start { container, sandbox, restarts, crashed } => {
             let attempt = start::Attempt { container, sandbox, restarts: *restarts };
             let result = Box::pin(start::start(shared, handle, pod, &attempt)).await;
+            // Mostly it is then that a user namespace turns out to be of no use.
+            let is_first = || {
+                let job = Job::Start(container.clone());
+                *restarts == 0 && !handle.memory.lock().failures.contains_key(&job)
+            };
+            if result.is_err() && has_own_users(pod) && is_first() {
+                shared.counts.count(&table::USER_PODS_ERRORS, &[]);
+            }
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
             if *crashed {
@@ -157,8 +170,12 @@ pub fn log_directory(shared: &Shared, pod: &Pod) -> std::path::PathBuf {
     shared.config.log_dir.join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
 }
 
+fn has_own_users(pod: &Pod) -> bool {
+    pod.spec().is_some_and(|spec| spec.host_users == Some(false))
+}
+
 async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
-    let own_users = pod.spec().is_some_and(|spec| spec.host_users == Some(false));
+    let own_users = has_own_users(pod);
     let counts = &shared.counts;
     counts.count(&table::STARTED_PODS, &[]);
     if own_users {

@@ -16,6 +16,7 @@
 //! Nothing of this is kept on disk: the runtime knows what runs, the API server what should.
 
 pub mod admission;
+mod allocate;
 mod clock_set;
 mod config;
 mod dns;

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ResourceRequirements};
 
 use super::resources;
 use super::spec::PodExt;
+use crate::cgroups::Limits;
 
 /// The resources of a pod and of its containers, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,8 +39,10 @@ pub struct Resize {
     /// Since when it is deferred, by the monotonic clock.
     pub deferred: Option<Duration>,
     pub in_progress: Option<Progress>,
-    /// By container id.
+    /// By container id, the pod's limits included.
     pub actuated: BTreeMap<String, ResourceRequirements>,
+    /// What the pod's cgroup was given; unknown before there is one.
+    pub group: Option<Limits>,
 }
 
 impl Allocation {
@@ -115,7 +118,34 @@ pub fn reported(pod: &Pod, name: &str, id: &str) -> ResourceRequirements {
     };
     let known = lists.find_map(|list| list.iter().flatten().find(of_this));
     let specified = || pod.container(name).and_then(|container| container.resources.clone());
-    known.and_then(|known| known.resources.clone()).or_else(specified).unwrap_or_default()
+    let own = known.and_then(|known| known.resources.clone()).or_else(specified);
+    resources::given(reported_of_pod(pod).as_ref(), own.as_ref())
+}
+
+/// What a pod as a whole has, as its status says while it runs; as its specification does otherwise.
+pub fn reported_of_pod(pod: &Pod) -> Option<ResourceRequirements> {
+    let specified = resources::of_pod(pod)?;
+    let told = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Running"));
+    Some(told.and_then(|status| status.resources.as_ref()).unwrap_or(specified).clone())
+}
+
+/// What the cgroup of a pod has that runs already, as the pod's status says.
+pub fn reported_group(pod: &Pod) -> Limits {
+    let mut known = pod.clone();
+    if let Some(spec) = known.spec.as_mut() {
+        spec.resources = reported_of_pod(pod);
+        for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+            let status = pod.status.as_ref();
+            let mut lists =
+                status.into_iter().flat_map(|s| [&s.init_container_statuses, &s.container_statuses]);
+            let of_this = |known: &&ContainerStatus| known.name == container.name && is_running(known);
+            let told = lists.find_map(|list| list.iter().flatten().find(of_this)?.resources.clone());
+            if let Some(told) = told {
+                container.resources = Some(told);
+            }
+        }
+    }
+    resources::pod_limits(&known)
 }
 
 fn is_running(status: &ContainerStatus) -> bool {

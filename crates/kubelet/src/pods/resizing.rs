@@ -56,7 +56,7 @@ async fn give(
             .update_container(id, wanted)
             .await
             .map_err(|status| wrong(status.message().to_owned()))?;
-        let given = container.resources.clone().unwrap_or_default();
+        let given = resources::given_in(pod, &container);
         handle.memory.lock().resize.actuated.insert(id.clone(), given);
     }
     shared
@@ -64,7 +64,9 @@ async fn give(
         .update_sandbox(sandbox, resources::pod(pod))
         .await
         .map_err(|status| wrong(status.message().to_owned()))?;
-    apply(&limits).map_err(|error| wrong(error.to_string()))
+    apply(&limits).map_err(|error| wrong(error.to_string()))?;
+    handle.memory.lock().resize.group = Some(limits);
+    Ok(())
 }
 
 /// A limit below what is used already would end in a kill.

@@ -12,13 +12,17 @@ use crate::cgroups::Limits;
 
 const PERIOD: i64 = 100_000;
 const MIN_QUOTA: i64 = 1000;
-const MIN_SHARES: i64 = 2;
+/// The least weight, and the millicores that have it.
+pub const MIN_SHARES: i64 = 2;
+/// The least millicores that a quota can give.
+pub const MIN_MILLIS: i64 = 10;
 const MAX_SHARES: i64 = 262_144;
 
-type Amounts = BTreeMap<String, QuantityText>;
+/// Amounts by resource.
+pub type Amounts = BTreeMap<String, QuantityText>;
 
 /// An amount of a resource in thousandths; `None` when it is not given or unreadable.
-fn milli(amounts: Option<&Amounts>, name: &str) -> Option<i64> {
+pub fn milli(amounts: Option<&Amounts>, name: &str) -> Option<i64> {
     amounts?.get(name)?.0.parse::<Quantity>().ok().map(|quantity| quantity.milli())
 }
 
@@ -95,6 +99,16 @@ pub fn shares(millis: i64) -> i64 {
     if millis == 0 { MIN_SHARES } else { (millis * 1024 / 1000).clamp(MIN_SHARES, MAX_SHARES) }
 }
 
+/// The millicores that have a weight, rounded up.
+pub fn millis_of_shares(shares: i64) -> i64 {
+    if shares < MIN_SHARES { 0 } else { (shares * 1000 + 1023) / 1024 }
+}
+
+/// The millicores that a quota gives.
+pub fn millis_of_quota(quota: i64) -> i64 {
+    quota * 1000 / PERIOD
+}
+
 /// The quota per [`PERIOD`] for millicores; 0 is none.
 pub fn quota(millis: i64) -> i64 {
     if millis == 0 { 0 } else { (millis * PERIOD / 1000).max(MIN_QUOTA) }
@@ -132,9 +146,32 @@ fn remaining(pod: &Pod) -> i64 {
     if count == 0 { 0 } else { (of_pod - sum).max(0) / count }
 }
 
+/// What a container is given, where the pod as a whole has `of_pod`: its limit holds for whoever has none of its own, so
+/// that it is seen from inside (KEP-2837).
+pub fn given(
+    of_pod: Option<&ResourceRequirements>,
+    container: Option<&ResourceRequirements>,
+) -> ResourceRequirements {
+    let mut given = container.cloned().unwrap_or_default();
+    for name in ["cpu", "memory"] {
+        let own = limit(Some(&given), name).filter(|own| *own > 0);
+        let whole = of_pod.and_then(|whole| whole.limits.as_ref()?.get(name));
+        if let (None, Some(whole)) = (own, whole.filter(|_| limit(of_pod, name) != Some(0))) {
+            given.limits.get_or_insert_default().insert(name.to_owned(), whole.clone());
+        }
+    }
+    given
+}
+
+/// What a container of the pod is given.
+pub fn given_in(pod: &Pod, container: &Container) -> ResourceRequirements {
+    given(of_pod(pod), container.resources.as_ref())
+}
+
 /// The cgroup settings of a container.
 pub fn container(pod: &Pod, container: &Container, memory: u64) -> wire::LinuxContainerResources {
-    let resources = container.resources.as_ref();
+    let given = given_in(pod, container);
+    let resources = Some(&given);
     wire::LinuxContainerResources {
         cpu_period: PERIOD,
         cpu_quota: quota(limit(resources, "cpu").unwrap_or(0)),
@@ -163,7 +200,7 @@ pub fn unbounded(mut resources: wire::LinuxContainerResources) -> wire::LinuxCon
 }
 
 /// Resources of the pod as a whole, if it has any (KEP-2837).
-fn of_pod(pod: &Pod) -> Option<&ResourceRequirements> {
+pub fn of_pod(pod: &Pod) -> Option<&ResourceRequirements> {
     let resources = pod.spec()?.resources.as_ref()?;
     let has = |amounts: &Option<Amounts>| amounts.as_ref().is_some_and(|amounts| !amounts.is_empty());
     Some(resources).filter(|resources| has(&resources.requests) || has(&resources.limits))
@@ -219,6 +256,17 @@ pub fn pod_requests(pod: &Pod) -> Amounts {
     for (name, more) in quantities(pod.spec().and_then(|spec| spec.overhead.as_ref())) {
         let total = sum.get(&name).map_or_else(|| more.clone(), |known| known.add(&more));
         sum.insert(name, total);
+    }
+    sum.into_iter().map(|(name, amount)| (name, QuantityText(amount.to_string()))).collect()
+}
+
+/// What the containers may use together, overhead included where there is a limit (`component-helpers/resource.PodLimits`).
+pub fn summed_limits(pod: &Pod) -> Amounts {
+    let mut sum = aggregate(pod, |resources| resources.limits.as_ref());
+    for (name, more) in quantities(pod.spec().and_then(|spec| spec.overhead.as_ref())) {
+        if let Some(limit) = sum.get_mut(&name).filter(|limit| !limit.is_zero()) {
+            *limit = limit.add(&more);
+        }
     }
     sum.into_iter().map(|(name, amount)| (name, QuantityText(amount.to_string()))).collect()
 }

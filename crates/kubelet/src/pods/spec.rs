@@ -227,6 +227,14 @@ pub fn restarts_all(container: &Container, exit_code: i32) -> bool {
     rule(container, exit_code) == Some("RestartAllContainers")
 }
 
+/// Whether some exit of a container lets all others begin anew.
+pub fn could_restart_all(pod: &Pod) -> bool {
+    pod.init_containers().iter().chain(pod.containers()).any(|container| {
+        let rules = container.restart_policy_rules.iter().flatten();
+        rules.into_iter().any(|rule| rule.action == "RestartAllContainers")
+    })
+}
+
 /// The number of a container's port.
 pub fn port_number(container: &Container, port: &IntOrString) -> Option<u16> {
     match port {

@@ -129,7 +129,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         return Err(refuse("RunContainerError", status.message().to_owned()));
     }
     shared.exclusive.started(&id, placed.as_deref().unwrap_or_default());
-    let given = container.resources.clone().unwrap_or_default();
+    let given = resources::given_in(pod, container);
     handle.memory.lock().resize.actuated.insert(id.clone(), given);
     shared.recorder.normal(about(), "Started", "Container started");
     shared.counts.count(&table::STARTED_CONTAINERS, &[pod.kind_of(&container.name)]);

@@ -128,6 +128,7 @@ impl Node {
                 let (id, created_at) = (format!("s{attempt}"), self.nanos());
                 let ips = vec!["10.1.0.2".to_owned()];
                 self.observed.sandboxes.insert(0, Sandbox { id, attempt, ready: true, created_at, ips });
+                self.memory.resize.group = Some(resources::pod_limits(&self.pod));
             }
             Action::StopSandbox { id } => {
                 self.observed.sandboxes.iter_mut().filter(|s| s.id == id).for_each(|s| s.ready = false)
@@ -159,7 +160,7 @@ impl Node {
                     started_at: at,
                     ..Instance::default()
                 };
-                let given = self.pod.container(&instance.name).unwrap().resources.clone().unwrap_or_default();
+                let given = resources::given_in(&self.pod, &self.pod.container(&instance.name).unwrap());
                 self.memory.resize.actuated.insert(instance.id.clone(), given);
                 self.observed.containers.insert(0, instance);
             }
@@ -176,9 +177,10 @@ impl Node {
             }
             Action::Resize { containers, .. } => {
                 for (id, name) in containers {
-                    let given = self.pod.container(&name).unwrap().resources.clone().unwrap_or_default();
+                    let given = resources::given_in(&self.pod, &self.pod.container(&name).unwrap());
                     self.memory.resize.actuated.insert(id, given);
                 }
+                self.memory.resize.group = Some(resources::pod_limits(&self.pod));
             }
             Action::Retire { logs } => {
                 self.memory.retired = true;

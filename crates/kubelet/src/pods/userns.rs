@@ -92,9 +92,10 @@ impl Users {
         let number = match known {
             Some(number) => number,
             None => {
-                // Number 0 is the node's own.
-                let free =
-                    (1..=self.most).find(|number| !taken.contains_key(number)).ok_or(UsersError::Full)?;
+                // Number 0 is the node's own. Other nodes of the same machine begin elsewhere, too: a pod's UID is random.
+                let first = first(uid) % self.most.max(1);
+                let mut all = (0..self.most).map(|step| 1 + first.wrapping_add(step) % self.most);
+                let free = all.find(|number| !taken.contains_key(number)).ok_or(UsersError::Full)?;
                 self.write(uid, free)?;
                 taken.insert(free, uid.to_owned());
                 free
@@ -133,6 +134,11 @@ impl Users {
     }
 }
 
+/// Where the search for a free range begins: anywhere, by a hash (FNV-1a) of the pod's UID.
+fn first(uid: &str) -> u32 {
+    uid.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,14 +148,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = |users: &Users, uid: &str| users.of(uid).map(|namespace| namespace.uids[0].host_id);
         let users = Users::load(dir.path(), 2).unwrap();
-        assert_eq!(first(&users, "a").unwrap(), LENGTH);
-        assert_eq!(first(&users, "b").unwrap(), 2 * LENGTH);
+        let (a, b) = (first(&users, "a").unwrap(), first(&users, "b").unwrap());
+        assert_eq!([a.min(b), a.max(b)], [LENGTH, 2 * LENGTH]);
         assert!(matches!(first(&users, "c"), Err(UsersError::Full)));
         let users = Users::load(dir.path(), 2).unwrap();
-        assert_eq!(first(&users, "b").unwrap(), 2 * LENGTH, "after a restart");
+        assert_eq!(first(&users, "b").unwrap(), b, "after a restart");
         fs::remove_dir_all(dir.path().join("a")).unwrap();
         users.release("a");
-        assert_eq!(first(&users, "c").unwrap(), LENGTH);
+        assert_eq!(first(&users, "c").unwrap(), a);
+    }
+
+    #[test]
+    fn pods_of_several_nodes_of_one_machine_are_mostly_apart() {
+        let begin = |uid: &str| super::first(uid) % 110;
+        assert_ne!(
+            begin("3f0e6a52-5b0c-4f4e-9e3c-2d2f0f9f8c11"),
+            begin("a1b2c3d4-0000-4f4e-9e3c-2d2f0f9f8c12")
+        );
     }
 
     #[test]

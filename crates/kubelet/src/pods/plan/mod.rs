@@ -129,6 +129,8 @@ pub struct Plan {
     pub failed: Option<(String, String)>,
     /// All that runs is being stopped, within so many seconds.
     pub stopping: Option<i64>,
+    /// All containers begin anew, since one of them ended so.
+    pub restarting_all: bool,
     /// All containers have what is allocated to them.
     pub resized: bool,
     /// No container runs, and none will.

@@ -27,6 +27,7 @@ impl Planner<'_> {
         if sources.is_empty() || observed.sandbox().is_none() {
             return false;
         }
+        self.plan.restarting_all = true;
         for instance in &targets {
             match instance.state {
                 State::Running | State::Unknown => {

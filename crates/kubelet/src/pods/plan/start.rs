@@ -43,6 +43,9 @@ impl Planner<'_> {
         else {
             return;
         };
+        if self.is_cramped() {
+            return;
+        }
         let status = self.view.pod.status.as_ref();
         let lists =
             status.into_iter().flat_map(|s| s.init_container_statuses.iter().chain(&s.container_statuses));

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Maker, has_run};
-use crate::pods::spec::{PodExt, is_sidecar};
+use crate::pods::spec::{PodExt, could_restart_all, is_sidecar};
 
 type Verdict = (bool, &'static str, String);
 
@@ -30,6 +30,7 @@ impl Maker<'_> {
         ];
         let mut conditions: Vec<PodCondition> =
             all.into_iter().map(|(name, verdict)| self.condition(name, verdict)).collect();
+        conditions.extend(self.restarting_all(phase));
         conditions.extend(self.disruption());
         conditions.extend(self.resizes());
         conditions
@@ -50,6 +51,20 @@ impl Maker<'_> {
             last_transition_time: since.or(Some(Time(self.view.now))),
             observed_generation: self.view.pod.metadata.generation,
         }
+    }
+
+    /// Whether all containers begin anew (KEP-5532), for pods of which they could.
+    fn restarting_all(&self, phase: &str) -> Option<PodCondition> {
+        let verdict = match phase {
+            "Succeeded" => (false, "PodCompleted", String::new()),
+            "Failed" => (false, "PodFailed", String::new()),
+            _ if self.plan.restarting_all => {
+                let why = "container exited with restart policy rule".to_owned();
+                (true, "RestartAllContainersStarted", why)
+            }
+            _ => (false, "", String::new()),
+        };
+        could_restart_all(self.view.pod).then(|| self.condition("AllContainersRestarting", verdict))
     }
 
     /// What is said of a pod that its node gave up.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Pod, VolumeMount, VolumeMountStatus,
+    ContainerStatus, Pod, ResourceRequirements, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -51,6 +51,13 @@ fn lost(status: &mut ContainerStatus) {
     status.started = Some(false);
 }
 
+/// How the container ended that was there before the one with this id.
+fn ended_before(old: &ContainerStatus, id: &str) -> Option<ContainerStateTerminated> {
+    let terminated = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
+    let is_other = old.container_id.as_deref().is_some_and(|known| known != id);
+    terminated(&old.state).filter(|_| is_other).or_else(|| terminated(&old.last_state))
+}
+
 fn time(nanoseconds: i64) -> Option<Time> {
     // The API has seconds.
     Timestamp::from_second(nanoseconds.div_euclid(1_000_000_000)).ok().filter(|_| nanoseconds > 0).map(Time)
@@ -92,12 +99,20 @@ impl Maker<'_> {
             State::Running => self.memory().resize.actuated.get(&latest.id).cloned(),
             _ => None,
         };
+        // Who has no limits shows none, although the pod's hold for it.
+        let actual = actual.map(|actual| ResourceRequirements {
+            limits: actual.limits.filter(|_| has.limits.is_some()),
+            ..actual
+        });
         let waiting = self.plan.waiting.get(&container.name).map(|waiting| ContainerStateWaiting {
             reason: Some(waiting.reason.clone()),
             message: waiting.message.clone(),
         });
-        let mut last =
-            previous.filter(|previous| previous.state == State::Exited).map(|p| self.terminated(p));
+        // Whoever began anew with all others has none before it any more: only the status still knows of one.
+        let mut last = previous
+            .filter(|previous| previous.state == State::Exited)
+            .map(|p| self.terminated(p))
+            .or_else(|| ended_before(old?, &self.id(latest)));
         let mut state = ContainerState::default();
         match (latest.state, waiting) {
             (State::Running, _) => {
@@ -183,12 +198,44 @@ impl Maker<'_> {
                 }),
                 ..ContainerState::default()
             }),
-            last_state: old.and_then(|old| old.last_state.clone()),
+            last_state: old.and_then(|old| self.gone(old)),
             // One that ran and that the runtime forgot counts as restarted.
             restart_count: old.map_or(0, |old| old.restart_count + i32::from(old.container_id.is_some())),
             started: Some(false),
             volume_mounts: self.mounts(container),
             ..ContainerStatus::default()
+        }
+    }
+
+    /// How a container ended of which nothing is left.
+    fn gone(&self, old: &ContainerStatus) -> Option<ContainerState> {
+        let state = old.state.as_ref();
+        let ran = state.is_some_and(|state| state.running.is_some());
+        let unseen = || {
+            let (reason, message) = match self.plan.restarting_all {
+                true => (
+                    "RestartingAllContainers",
+                    "The container is removed because RestartAllContainers in place",
+                ),
+                false => (
+                    "ContainerStatusUnknown",
+                    "The container could not be located when the pod was deleted.  The container used to be Running",
+                ),
+            };
+            ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some(reason.to_owned()),
+                message: Some(message.to_owned()),
+                ..ContainerStateTerminated::default()
+            }
+        };
+        let seen = state.and_then(|state| state.terminated.clone());
+        let terminated = seen.or_else(|| ran.then(unseen));
+        match terminated {
+            Some(terminated) => {
+                Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() })
+            }
+            None => old.last_state.clone(),
         }
     }
 

@@ -4,6 +4,7 @@ mod conditions;
 mod container;
 pub mod news;
 mod phase;
+mod whole;
 
 use std::collections::BTreeMap;
 
@@ -70,7 +71,7 @@ pub fn generate(view: &View<'_>, plan: &Plan, node: &NodeFacts<'_>) -> PodStatus
         container_statuses: Some(main).filter(|list| !list.is_empty()),
         init_container_statuses: Some(init).filter(|list| !list.is_empty()),
         ephemeral_container_statuses: Some(ephemeral).filter(|list| !list.is_empty()),
-        resources: pod.spec().and_then(|spec| spec.resources.clone()),
+        resources: Some(whole::resources(pod, before, view.memory.resize.in_progress.is_some())),
         allocated_resources: Some(resources::pod_requests(pod)).filter(|requests| !requests.is_empty()),
         observed_generation: pod.metadata.generation,
         phase: Some(phase),

@@ -154,6 +154,84 @@ fn running_containers_are_resized_in_place_or_restarted_as_their_policy_says() {
 }
 
 #[test]
+fn a_pods_cgroup_grows_before_what_is_started_in_it_and_shrinks_after_what_ends() {
+    let resources = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+    let mut node =
+        Node::new(pod(json!({"restartPolicy": "Always", "containers": [{"name": "c", "image": "i",
+        "resources": resources("100m"),
+        "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}]})));
+    node.settle();
+    for cpu in ["200m", "50m"] {
+        node.log.clear();
+        let spec = node.pod.spec.as_mut().unwrap();
+        spec.containers[0].resources = serde_json::from_value(resources(cpu)).unwrap();
+        node.memory.resize.in_progress = Some(Progress { generation: Some(2), error: None });
+        node.settle();
+        node.pass(15);
+        assert!(node.settle().resized, "{cpu}");
+        let place = |is: fn(&Action) -> bool| node.log.iter().position(is).unwrap();
+        let [killed, resized, started] = [
+            place(|action| matches!(action, Action::Kill { .. })),
+            place(|action| matches!(action, Action::Resize { .. })),
+            place(|action| matches!(action, Action::Start { .. })),
+        ];
+        assert!(killed < resized && killed < started, "{cpu}: {:?}", node.log);
+        assert!(cpu == "50m" || resized < started, "{cpu}: {:?}", node.log);
+        assert_eq!(node.memory.resize.group, Some(resources::pod_limits(&node.pod)));
+    }
+}
+
+#[test]
+fn a_limit_of_the_pod_as_a_whole_reaches_its_cgroup_and_whoever_has_none() {
+    let limits = |memory: &str| json!({"limits": {"memory": memory, "cpu": "1"}});
+    let mut node = Node::new(pod(json!({"restartPolicy": "Always", "resources": limits("64Mi"),
+        "containers": [{"name": "free", "image": "i"},
+            {"name": "own", "image": "i", "resources": {"limits": {"memory": "16Mi", "cpu": "100m"}}}]})));
+    node.settle();
+    let limit = |node: &Node, name: &str| {
+        resources::container(&node.pod, &node.pod.container(name).unwrap(), 0).memory_limit_in_bytes >> 20
+    };
+    assert_eq!((limit(&node, "free"), limit(&node, "own")), (64, 16));
+    node.log.clear();
+    node.pod.spec.as_mut().unwrap().resources = serde_json::from_value(limits("128Mi")).unwrap();
+    node.memory.resize.in_progress = Some(Progress { generation: Some(2), error: None });
+    assert!(node.settle().resized);
+    let resized = node.log.iter().find_map(|action| match action {
+        Action::Resize { containers, .. } => Some(containers.iter().map(|c| c.1.clone()).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(resized, Some(vec!["free".to_owned()]));
+    assert_eq!((limit(&node, "free"), node.restarts()), (128, 0));
+    let shown = &node.status().container_statuses.as_ref().unwrap()[0].resources;
+    assert_eq!(shown.clone().unwrap_or_default().limits, None, "it has none of its own");
+}
+
+#[test]
+fn all_containers_begin_anew_and_know_how_they_ended() {
+    let mut node = Node::new(pod(json!({"restartPolicy": "Always",
+        "initContainers": [{"name": "i", "image": "i"}],
+        "containers": [{"name": "c", "image": "i"}, {"name": "s", "image": "i", "restartPolicy": "Never",
+            "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]}]})));
+    node.settle();
+    node.exit("i", 0);
+    node.settle();
+    assert_eq!(node.condition("AllContainersRestarting"), "False");
+    node.exit("s", 42);
+    node.look();
+    assert_eq!(node.condition("AllContainersRestarting"), "True");
+    node.settle();
+    node.exit("i", 0);
+    node.settle();
+    assert_eq!(node.condition("AllContainersRestarting"), "False");
+    let status = node.status();
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    for container in all {
+        let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        assert_eq!((container.restart_count, last.is_some()), (1, true), "{}", container.name);
+    }
+}
+
+#[test]
 fn what_a_pod_asks_for_is_its_worst_time_and_then_what_it_says_itself() {
     let ask = |cpu: &str| json!({"requests": {"cpu": cpu}});
     let mut one = pod(json!({
