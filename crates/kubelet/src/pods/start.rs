@@ -89,7 +89,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         shared.counts.count(&table::STARTED_CONTAINERS_ERRORS, &labels);
         failed(reason, message)
     };
-    let images = pulling::volumes(shared, pod, container).await?;
+    let images = pulling::volumes(shared, handle, pod, container).await?;
     for _ in &images {
         shared.counts.count(&table::IMAGE_VOLUMES, &[]);
     }
