@@ -69,6 +69,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
 use crate::claims::{Claims, ClaimsError};
+use crate::collect::logs::grown::Grown;
 use crate::counts::Counts;
 use crate::eviction::Pressure;
 use crate::exclusive::{Exclusive, ExclusiveError};
@@ -261,6 +262,8 @@ pub(crate) struct Shared {
     pub claims: Arc<Claims>,
     /// Who wants to know what happens to pods.
     pub watched: Watched,
+    /// Whose logs grow fast.
+    pub grown: Grown,
     pub tasks: TaskGroup,
 }
 
@@ -341,6 +344,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         exclusive,
         claims,
         watched: Watched::default(),
+        grown: Grown::new(),
         pulls,
         pulling,
         providers,

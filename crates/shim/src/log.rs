@@ -14,6 +14,8 @@ const _: () = assert!(proto::MAX_PACKET <= CHUNK);
 pub struct Writer {
     buf: [u8; OUT],
     len: usize,
+    /// Bytes that were written since somebody asked.
+    written: usize,
 }
 
 impl Writer {
@@ -44,7 +46,10 @@ impl Writer {
         let mut rest = all;
         while !rest.is_empty() {
             match sys::write(fd, rest) {
-                Ok(n) => rest = rest.get(n..).unwrap_or(&[]),
+                Ok(n) => {
+                    self.written += n;
+                    rest = rest.get(n..).unwrap_or(&[]);
+                }
                 Err(sys::EINTR) => {}
                 Err(_) => {
                     let taken = all.get(..all.len() - rest.len()).unwrap_or(&[]);
@@ -57,6 +62,11 @@ impl Writer {
             }
         }
         self.len = 0;
+    }
+
+    /// How many bytes were written since this was asked last.
+    pub fn take_written(&mut self) -> usize {
+        core::mem::take(&mut self.written)
     }
 }
 

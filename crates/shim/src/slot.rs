@@ -11,6 +11,9 @@ use crate::sys;
 const LARGEST_PIPE: usize = 1 << 20;
 /// Bytes that are read of a pipe at once, at least.
 const SMALLEST_READ: usize = 4096;
+/// After so many bytes of a log its times are set anew. The kernel tells whoever watches it of that, and so it is
+/// rotated in time however fast it grows, and nobody is woken by what grows slowly.
+const MARK: usize = 1 << 20;
 
 /// A descriptor that is closed when it is replaced; 0 stands for none.
 #[repr(transparent)]
@@ -59,6 +62,8 @@ pub struct Slot {
     pub streams: [Stream; 2],
     pub stdin: Fd,
     pub log: Fd,
+    /// Bytes of the log since its last mark.
+    unmarked: usize,
 }
 
 impl Slot {
@@ -75,6 +80,7 @@ impl Slot {
             stream.release();
         }
         self.log.close();
+        self.unmarked = 0;
         self.handle = 0;
         self.state = 0;
         self.flags = 0;
@@ -113,6 +119,11 @@ impl Slot {
         }
         if let Some(log) = log {
             stream.log(which, log, chunk, &mut shared.writer);
+            self.unmarked += shared.writer.take_written();
+            if self.unmarked >= MARK {
+                sys::touch(log);
+                self.unmarked = 0;
+            }
         }
         true
     }

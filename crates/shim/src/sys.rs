@@ -73,6 +73,11 @@ pub fn shrink(fd: i32, len: usize) {
     }
 }
 
+/// Sets both times of a file to now.
+pub fn touch(fd: i32) {
+    let _ = call!(UTIMENSAT, fd, 0, 0, 0);
+}
+
 pub fn close(fd: i32) {
     let _ = call!(CLOSE, fd);
 }

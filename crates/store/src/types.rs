@@ -179,6 +179,18 @@ pub enum StoreError {
     /// A commit failed on disk: nothing is accepted until the store is opened again.
     #[error("the store stopped after a failed commit ({0}): free the disk or mend it, then restart")]
     Poisoned(String),
+    /// The disk has too little room: nothing was changed, reads go on, and so do writes when there is room again.
+    #[error(
+        "the disk of {path} is full ({free} MiB are free, and {needed} MiB are kept for what was accepted already): free some of it"
+    )]
+    NoSpace {
+        /// The store's directory.
+        path: String,
+        /// MiB.
+        free: u64,
+        /// MiB.
+        needed: u64,
+    },
     /// The directory was written by a newer format.
     #[error("{path} has store format {found}, and this program knows up to {known}: use a newer knarr")]
     NewerFormat {

@@ -1,8 +1,9 @@
 //! What pods, disks and people do to a node: it is told to whoever looks, others do not suffer, and it is over when its
 //! cause is.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use crate::{containerd, upstream};
 /// Bytes of the node's disk.
 const DISK: u64 = 192 << 20;
 
-/// A node whose folders are a file system of their own, in a file.
-fn node_on_a_small_disk() -> Option<Cluster> {
+/// A node whose folders are a file system of their own, in a file; and where its configuration is.
+fn node_on_a_small_disk() -> Option<(Cluster, tempfile::TempDir)> {
     if containerd::wanted().is_some() || upstream::wanted().is_some() {
         eprintln!("skipped: this is about what our kubelet and our runtime make of faults");
         return None;
@@ -23,14 +24,15 @@ fn node_on_a_small_disk() -> Option<Cluster> {
     let file = folder.path().join("kubelet.yaml");
     fs::write(&file, include_str!("manifests/faults-kubelet.yaml")).unwrap();
     let flags = ["--nodes", "1", "--kubelet-config", &file.display().to_string()];
-    nodes_after(&flags, |cluster| {
+    let cluster = nodes_after(&flags, |cluster| {
         let (disk, image) = (cluster.node_dir(1), cluster.dir().join("disk"));
         fs::create_dir_all(&disk).unwrap();
         fs::File::create(&image).unwrap().set_len(DISK).unwrap();
         assert!(Command::new("mkfs.ext4").arg("-q").arg(&image).status().unwrap().success());
         let mut mount = Command::new("mount");
         assert!(mount.args(["-o", "loop"]).arg(&image).arg(&disk).status().unwrap().success());
-    })
+    })?;
+    Some((cluster, folder))
 }
 
 /// A pod's cgroup in every hierarchy.
@@ -52,7 +54,7 @@ fn limit(cluster: &Cluster, pod: &str, files: &[&str]) -> String {
 
 #[test]
 fn node_outlives_what_is_done_to_it() {
-    let Some(cluster) = node_on_a_small_disk() else { return };
+    let Some((cluster, _configuration)) = node_on_a_small_disk() else { return };
     let node = format!("{}-1", cluster.name());
     cluster.write("faults.yaml", include_str!("manifests/faults.yaml"));
     cluster.write("late.yaml", include_str!("manifests/faults-late.yaml"));
@@ -61,6 +63,7 @@ fn node_outlives_what_is_done_to_it() {
     given_up(&cluster, &node);
     robbed(&cluster);
     bombed(&cluster);
+    flooded(&cluster);
     full(&cluster);
     cluster.shows(
         "get pod kept -o jsonpath='{.status.phase} {.status.containerStatuses[0].restartCount}'",
@@ -104,9 +107,51 @@ fn bombed(cluster: &Cluster) {
     let count = || limit(cluster, "bomb", &["pids.current"]).parse::<u32>().unwrap_or_default();
     cluster.until("the bomb", || count() > 70);
     assert_eq!(cluster.k("exec kept -- echo well"), "well\n");
+    // Where a cgroup cannot be killed as a whole, it is frozen for that. A runtime that dies meanwhile leaves it so.
+    let freezes = Path::new("/sys/fs/cgroup/freezer").exists();
+    let place = cluster.failpoints().join("runtime.cgroup.frozen");
+    if freezes {
+        fs::create_dir_all(cluster.failpoints()).unwrap();
+        fs::write(&place, "").unwrap();
+    }
     let since = Instant::now();
-    cluster.k("delete pod bomb --timeout=20s");
-    assert!(since.elapsed() < Duration::from_secs(10), "it took {:?}", since.elapsed());
+    cluster.k("delete pod bomb --wait=false");
+    if freezes {
+        cluster.until("the runtime to die", || place.with_extension("frozen.hit").exists());
+        cluster.again();
+    }
+    cluster.k("wait --for=delete pod/bomb --timeout=20s");
+    assert!(since.elapsed() < Duration::from_secs(15), "it took {:?}", since.elapsed());
+}
+
+/// A log that is written as fast as can be has no more files than it may, none of which is much larger than it may be.
+fn flooded(cluster: &Cluster) {
+    let logs = cluster.node_dir(1).join("logs");
+    let pod = || fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().path());
+    let pod = || pod().find(|path| path.display().to_string().contains("default_flood_"));
+    cluster.k("run flood --image=docker.io/library/busybox:test -- yes 0123456789");
+    let (mut rotations, mut most) = (BTreeSet::new(), 0);
+    cluster.until("many rotations", || {
+        let Some(folder) = pod().map(|pod| pod.join("flood")).filter(|folder| folder.exists()) else {
+            return false;
+        };
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<_> = names.filter(|path| path.extension().is_none_or(|end| end != "tmp")).collect();
+        assert!(files.len() <= 3, "{files:?}");
+        let sizes = files.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len());
+        most = sizes.fold(most, u64::max);
+        rotations.extend(files.into_iter().map(|path| path.with_extension("")));
+        rotations.len() > 10
+    });
+    assert!(most < 20 << 20, "a file of {most} bytes, where 2 MiB are allowed");
+    // Somebody has frozen it. Where that keeps it from dying, it is let go.
+    for group in groups(cluster, "flood").iter().filter(|group| group.join("freezer.state").exists()) {
+        let containers = fs::read_dir(group).unwrap().map(|entry| entry.unwrap().path());
+        for container in containers.filter(|path| path.is_dir()) {
+            fs::write(container.join("freezer.state"), "FROZEN").unwrap();
+        }
+    }
+    cluster.k("delete pod flood --grace-period=1 --timeout=20s");
 }
 
 /// A disk without room keeps new pods from starting, which they say, and nothing else.

@@ -50,6 +50,7 @@ mod worker;
 pub use fields::Surroundings;
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -121,7 +122,7 @@ impl Handle {
             }
         }
         if pod.is_deleting() {
-            self.goes.notify_one();
+            self.goes.notify_waiters();
         }
         self.wake();
     }
@@ -193,14 +194,20 @@ impl Handle {
     /// Lets the worker look again, for the object is gone.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::Release);
-        self.goes.notify_one();
+        self.goes.notify_waiters();
         self.wake();
     }
 
     /// Returns once the pod is to go. Beside a worker's own work: it leaves every wake to the worker's next wait.
     async fn leaving(&self) {
-        while !self.is_removed() && !self.pod().is_deleting() {
-            self.goes.notified().await;
+        loop {
+            // Heard from here on, so that what comes between the look and the wait is not missed.
+            let mut told = pin!(self.goes.notified());
+            told.as_mut().enable();
+            if self.is_removed() || self.pod().is_deleting() {
+                return;
+            }
+            told.await;
         }
     }
 }

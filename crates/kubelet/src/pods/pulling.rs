@@ -21,7 +21,7 @@ pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> R
     let image = container.image.as_deref().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
     let begun = shared.config.clock.monotonic();
-    let reference = ensure(shared, pod, name, image, policy).await?;
+    let reference = ensure(shared, handle, pod, name, image, policy).await?;
     let mut memory = handle.memory.lock();
     memory.images.insert(name.to_owned(), reference);
     let first = memory.pulled.map_or(begun, |(first, _)| first.min(begun));
@@ -32,6 +32,7 @@ pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> R
 /// Sees to it that the images are there that a container mounts: their references by volume (KEP-4639).
 pub async fn volumes(
     shared: &Shared,
+    handle: &Handle,
     pod: &Pod,
     container: &Container,
 ) -> Result<BTreeMap<String, String>, Failed> {
@@ -41,7 +42,7 @@ pub async fn volumes(
         if container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name) {
             let image = source.reference.as_deref().unwrap_or_default();
             let policy = source.pull_policy.as_deref().unwrap_or_default();
-            let reference = ensure(shared, pod, &container.name, image, policy).await?;
+            let reference = ensure(shared, handle, pod, &container.name, image, policy).await?;
             images.insert(volume.name.clone(), reference);
         }
     }
@@ -58,7 +59,14 @@ fn check_name(image: &str) -> Result<(), String> {
 }
 
 /// The reference of an image that is there and may be used, or is pulled now.
-async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &str) -> Result<String, Failed> {
+async fn ensure(
+    shared: &Shared,
+    handle: &Handle,
+    pod: &Pod,
+    name: &str,
+    image: &str,
+    policy: &str,
+) -> Result<String, Failed> {
     let about = || pod.reference(Some(name));
     if let Err(message) = check_name(image) {
         shared.recorder.warning(about(), "InspectFailed", message.clone());
@@ -100,7 +108,14 @@ async fn ensure(shared: &Shared, pod: &Pod, name: &str, image: &str, policy: &st
             Err(failed("ErrImageNeverPull", message))
         }
         Decision::Pull => {
-            let pulled = pull(shared, pod, name, image, known).await;
+            // Whoever goes holds no other pod's turn, however long its registry says nothing.
+            let pulled = tokio::select! {
+                pulled = pull(shared, pod, name, image, known) => pulled,
+                () = handle.leaving() => {
+                    abandon(shared, image);
+                    return Err(failed("ErrImagePull", format!("pulling {image:?}: the pod is to go")));
+                }
+            };
             if pulled.is_err() && !missing.is_empty() {
                 let message = format!(
                     "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
@@ -183,14 +198,18 @@ async fn pull(
             Ok(reference)
         }
         Err(status) => {
-            if let Err(error) = shared.pulls.abandon(image) {
-                tracing::warn!(image, %error, "a pull that failed is still noted: the image will be pulled again");
-            }
+            abandon(shared, image);
             let message = format!("Failed to pull image {image:?}: {}", status.message());
             shared.recorder.warning(about(), "Failed", message);
             shared.recorder.warning(about(), "Failed", "Error: ErrImagePull");
             Err(failed("ErrImagePull", status.message()))
         }
+    }
+}
+
+fn abandon(shared: &Shared, image: &str) {
+    if let Err(error) = shared.pulls.abandon(image) {
+        tracing::warn!(image, %error, "a pull that failed is still noted: the image will be pulled again");
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         shared.counts.count(&table::STARTED_CONTAINERS_ERRORS, &labels);
         failed(reason, message)
     };
-    let images = pulling::volumes(shared, pod, container).await?;
+    let images = pulling::volumes(shared, handle, pod, container).await?;
     for _ in &images {
         shared.counts.count(&table::IMAGE_VOLUMES, &[]);
     }
@@ -198,6 +198,7 @@ async fn prepare(
         image.map_or((None, String::new()), |image| (image.uid.map(|uid| uid.value), image.username));
     let log = log_directory(shared, pod).join(&container.name);
     std::fs::create_dir_all(&log).map_err(|error| format!("making {}: {error}", log.display()))?;
+    shared.grown.watch(pod.uid(), &container.name, &log);
     let memory = shared.machine.memory;
     let prepared = Prepared {
         env,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base::failpoint;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -44,6 +45,8 @@ impl Hierarchies {
             }
         }
         let _frozen = self.freeze(cgroup);
+        // What a runtime that dies here leaves frozen is killed and let go when the container's end is seen again.
+        failpoint::hit("runtime.cgroup.frozen");
         for pid in self.processes(cgroup)? {
             match kill(Pid::from_raw(pid), Signal::SIGKILL) {
                 Ok(()) | Err(nix::Error::ESRCH) => {}
@@ -51,6 +54,15 @@ impl Hierarchies {
             }
         }
         Ok(())
+    }
+
+    /// Lets go what somebody else has frozen: in a hierarchy of version 1 nothing dies that stands still.
+    pub fn thaw(&self, cgroup: &str) {
+        let Some(folder) = self.folder("freezer", cgroup).filter(|_| !self.is_unified()) else { return };
+        let file = folder.join("freezer.state");
+        if fs::read_to_string(&file).is_ok_and(|state| state.trim() != "THAWED") {
+            drop(Frozen { file, thaw: "THAWED" });
+        }
     }
 
     /// Has everything in a cgroup stand still; without the means for that, nothing does.

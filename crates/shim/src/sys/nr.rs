@@ -33,6 +33,7 @@ mod x86_64 {
     pub const OPENAT: usize = 257;
     pub const RENAMEAT2: usize = 316;
     pub const PPOLL: usize = 271;
+    pub const UTIMENSAT: usize = 280;
     pub const ACCEPT4: usize = 288;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
@@ -69,6 +70,7 @@ mod aarch64 {
     pub const OPENAT: usize = 56;
     pub const RENAMEAT2: usize = 276;
     pub const PPOLL: usize = 73;
+    pub const UTIMENSAT: usize = 88;
     pub const ACCEPT4: usize = 242;
     pub const SIGNALFD4: usize = 74;
     pub const DUP3: usize = 24;

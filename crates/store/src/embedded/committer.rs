@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::group::Group;
 use super::leases::Leases;
+use super::room::Purpose;
 use super::tables::Tables;
 use super::{Fault, Shared};
 use crate::{Commit, LeaseId, Op, Result, Revision, StoreError};
@@ -81,6 +82,8 @@ pub(super) struct Committer {
     pub fault: Option<Fault>,
     pub revision: Revision,
     pub compacted: Revision,
+    /// Whether there was too little room to end leases.
+    pub full: bool,
 }
 
 impl Committer {
@@ -114,6 +117,8 @@ impl Committer {
     fn wait(&self) -> Option<Message> {
         let received = match self.leases.next_end(self.clock.monotonic()) {
             None => self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            // Leases that end while there is no room wait for it.
+            Some(_) if self.full => self.requests.recv_timeout(LEASE_CHECK),
             Some(left) => self.requests.recv_timeout(left.min(LEASE_CHECK)),
         };
         match received {
@@ -159,6 +164,11 @@ impl Committer {
         if ended.is_empty() {
             return Ok(());
         }
+        let room = &self.shared.room;
+        self.full = room.check(room.free(), Purpose::Free).is_err();
+        if self.full {
+            return Ok(());
+        }
         let tables = Arc::clone(&self.tables);
         let mut group = Group::new(&tables, self.revision, self.compacted);
         for id in ended {
@@ -173,7 +183,13 @@ impl Committer {
         let mut group = Group::new(&tables, self.revision, self.compacted);
         let mut answers = Vec::with_capacity(requests.len());
         let mut outcome = Ok(());
+        let mut free = self.shared.room.free();
         for request in requests {
+            if let Err(full) = self.shared.room.check(free, purpose(&request)) {
+                request.refuse(full);
+                continue;
+            }
+            free = free.saturating_sub(weight(&request) as u64);
             let answer = self.evaluate(&mut group, request);
             if let Answer::Commit(_, Err(error @ StoreError::Io { .. })) = &answer {
                 // A read failed half way through the transaction, so the group cannot be used.
@@ -250,6 +266,14 @@ pub(super) struct Failure(pub String);
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self(error.to_string())
+    }
+}
+
+fn purpose(request: &Request) -> Purpose {
+    match request {
+        Request::Commit { ops, .. } => Purpose::of(ops),
+        Request::Grant { .. } => Purpose::Keep,
+        Request::Compact { .. } => Purpose::Free,
     }
 }
 

@@ -20,6 +20,7 @@ mod hub;
 mod layout;
 mod leases;
 mod record;
+mod room;
 mod scrub;
 mod tables;
 
@@ -39,6 +40,7 @@ use tokio::sync::oneshot;
 use self::committer::{Committer, Failure, Message, Request};
 use self::hub::Hub;
 use self::leases::Leases;
+use self::room::Room;
 use self::tables::{COMPACTED, Tables};
 use crate::{
     Change, Commit, KeyRange, KeyValue, LeaseId, Op, RangeOptions, RangeResult, Result, Revision, Store,
@@ -59,6 +61,8 @@ pub struct EmbeddedOptions {
     pub watch_queue: usize,
     /// Memory for blocks that were read from disk.
     pub cache_bytes: u64,
+    /// Bytes of the disk that are left free for what was accepted already. A quarter of them is for what makes room.
+    pub reserve_bytes: u64,
     /// Makes commits fail.
     pub fault: Option<Fault>,
 }
@@ -70,6 +74,7 @@ impl Default for EmbeddedOptions {
             random: SystemRandom::shared(),
             watch_queue: 16_384,
             cache_bytes: 16 << 20,
+            reserve_bytes: 32 << 20,
             fault: None,
         }
     }
@@ -96,6 +101,7 @@ struct Shared {
     revision: AtomicU64,
     compacted: AtomicU64,
     poisoned: RwLock<Option<String>>,
+    room: Room,
 }
 
 impl Shared {
@@ -167,6 +173,7 @@ impl Embedded {
             revision: AtomicU64::new(revision),
             compacted: AtomicU64::new(compacted),
             poisoned: RwLock::new(None),
+            room: Room::new(dir, options.reserve_bytes),
         });
         let (requests, receiver) = mpsc::channel();
         let committer = Committer {
@@ -178,6 +185,7 @@ impl Embedded {
             fault: options.fault,
             revision,
             compacted,
+            full: false,
         };
         let spawned = |e: io::Error| layout::io_error("starting the threads of", dir, e);
         let committer = thread("store-commit", move || committer.run()).map_err(spawned)?;

@@ -8,6 +8,7 @@ use std::sync::mpsc::Receiver;
 
 use super::Shared;
 use super::record;
+use super::room::Purpose;
 use super::tables::{SCRUBBED, Tables, View};
 use crate::{Result, Revision};
 
@@ -18,7 +19,7 @@ const CHUNK: usize = 500;
 pub(super) fn run(shared: &Arc<Shared>, wake: &Receiver<()>) {
     while wake.recv().is_ok() {
         loop {
-            match shared.tables().and_then(|tables| scrub_chunk(&tables, shared.compacted())) {
+            match work(shared) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -30,6 +31,12 @@ pub(super) fn run(shared: &Arc<Shared>, wake: &Receiver<()>) {
             }
         }
     }
+}
+
+fn work(shared: &Shared) -> Result<bool> {
+    let tables = shared.tables()?;
+    shared.room.check(shared.room.free(), Purpose::Free)?;
+    scrub_chunk(&tables, shared.compacted())
 }
 
 /// Cleans up some revisions up to `compacted`; whether there are more.

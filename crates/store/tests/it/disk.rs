@@ -58,7 +58,8 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         File::create(&ballast).unwrap().write_all(&vec![1; 4 << 20]).unwrap();
         let dir = path.join("store");
         let mut written = Vec::new();
-        let store = crate::open(&dir);
+        let options = EmbeddedOptions { reserve_bytes: 0, ..EmbeddedOptions::default() };
+        let store = Embedded::open(&dir, options).unwrap();
         let error = runtime.block_on(fill(&store, &mut written));
         assert!(
             error.to_string().contains("os error 28") || error.to_string().contains("StorageFull"),
@@ -68,7 +69,8 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         assert!(runtime.block_on(store.get(b"/full/0", None)).is_err(), "poisoned");
         drop(store);
         fs::remove_file(ballast).unwrap();
-        let store = crate::open(&dir);
+        let options = EmbeddedOptions { reserve_bytes: 1 << 20, ..EmbeddedOptions::default() };
+        let store = Embedded::open(&dir, options).unwrap();
         let all =
             runtime.block_on(store.range(&KeyRange::prefix("/full/"), RangeOptions::default())).unwrap();
         let found: std::collections::BTreeSet<_> = all.kvs.iter().map(|kv| kv.key.to_vec()).collect();
@@ -79,6 +81,34 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
             assert_eq!(kv.value, noise(n, 16 << 10));
         }
         runtime.block_on(store.commit(vec![put("/after", Expect::Absent, "works")])).unwrap();
+    });
+}
+
+#[test]
+fn what_is_short_of_room_is_read_on_and_written_again_when_there_is_some() {
+    on_tmpfs("100m", |path, runtime| {
+        let ballast = path.join("ballast");
+        let store = crate::open(&path.join("store"));
+        let commit = |op| runtime.block_on(store.commit(vec![op])).map_err(Box::new);
+        commit(put("/before", Expect::Absent, "a")).unwrap();
+        let error = std::io::copy(&mut std::io::repeat(0), &mut File::create(&ballast).unwrap());
+        assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        let refused = commit(put("/during", Expect::Absent, "b")).unwrap_err();
+        assert!(matches!(*refused, store::StoreError::NoSpace { free: 0, needed: 32, .. }), "{refused}");
+        let refused = runtime.block_on(store.compact(2)).unwrap_err();
+        assert!(matches!(refused, store::StoreError::NoSpace { free: 0, needed: 8, .. }), "{refused}");
+        let get = |key: &str| runtime.block_on(store.get(key.as_bytes(), None)).unwrap().1;
+        assert_eq!(get("/before").unwrap().value, "a");
+        assert!(get("/during").is_none());
+        // With a little room there may be less, and not more.
+        File::options().write(true).open(&ballast).unwrap().set_len(80 << 20).unwrap();
+        commit(put("/during", Expect::Absent, "b")).unwrap_err();
+        commit(store::Op { key: "/before".into(), expect: Expect::Any, change: store::Change::Delete })
+            .unwrap();
+        assert!(get("/before").is_none());
+        fs::remove_file(&ballast).unwrap();
+        commit(put("/during", Expect::Absent, "c")).unwrap();
+        assert_eq!(get("/during").unwrap().value, "c");
     });
 }
 

@@ -166,6 +166,7 @@ pub async fn stop(core: &Arc<Core>, container: &Arc<Container>, grace: Duration)
         }
     }
     send(libc::SIGKILL)?;
+    core.cgroups.thaw(&container.state().cgroup);
     failpoint::hit("runtime.container.killed");
     wait_recorded(container).await
 }
