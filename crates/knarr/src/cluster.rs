@@ -311,7 +311,8 @@ pub async fn alone(record: &Path) -> Result<Flock<File>> {
             Err((_, errno)) => return Err(errno).with_context(|| format!("locking {}", path.display())),
         }
         if let Some(other) = ProcessRecord::alive(record) {
-            bail!("process {} does this already", other.pid);
+            let name = record.file_stem().unwrap_or_default().display();
+            bail!("{name} runs already, as process {}", other.pid);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -371,7 +372,7 @@ mod tests {
         assert!(tokio::time::timeout(LOOK_AGAIN * 3, &mut second).await.is_err(), "it is not known yet");
         let record = ProcessRecord::of_self(&["apiserver"], None).unwrap();
         write_whole(&path, &serde_json::to_vec(&record).unwrap()).unwrap();
-        assert!(second.await.unwrap_err().to_string().contains("does this already"));
+        assert!(second.await.unwrap_err().to_string().starts_with("p runs already"));
         drop(first);
         alone(&path).await.unwrap();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use auth::kubeconfig::{self, Credential, Entry};
 use auth::pki::join;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, NodeAddress};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kubelet::certificates::{Wanted, request};
@@ -65,12 +65,24 @@ pub struct Joining<'a> {
     pub ip_v6: Option<std::net::Ipv6Addr>,
 }
 
+/// Where a server is.
+///
+/// # Errors
+/// When it is no URL of HTTPS.
+pub fn url(server: &str) -> Result<http::Uri> {
+    let uri: http::Uri = server.parse().with_context(|| format!("--server {server:?} is no URL"))?;
+    if uri.scheme_str() != Some("https") {
+        bail!("--server {server:?} is no URL of the form https://HOST:PORT");
+    }
+    Ok(uri)
+}
+
 /// Fetches the authority that the token names, from the server itself.
 ///
 /// # Errors
 /// When the server cannot be reached, or shows another authority.
 pub async fn authority(server: &str, hash: &str) -> Result<String> {
-    let uri: http::Uri = server.parse().with_context(|| format!("--server {server:?} is no URL"))?;
+    let uri = url(server)?;
     let host = uri.host().with_context(|| format!("--server {server:?} names no host"))?;
     let port = uri.port_u16().unwrap_or(443);
     let connector = tokio_rustls::TlsConnector::from(join::pinned_config(hash)?);
@@ -105,9 +117,15 @@ pub async fn settings(client: &kube::Client) -> Result<NodeSettings> {
 /// # Errors
 /// When the cluster refuses, or does not answer in time.
 pub async fn join(joining: &Joining<'_>, client: &kube::Client, ca_pem: &str) -> Result<Identity> {
-    let certificate = request(client, &Wanted::client(joining.node), PATIENCE).await?;
+    let certificate = match request(client, &Wanted::client(joining.node), PATIENCE).await {
+        Err(error) if error.is_unauthorized() => bail!(
+            "the server does not know the token, or it has expired: make another with `knarr token create` on the server"
+        ),
+        other => other?,
+    };
     let kubelet = kubeconfig_of(joining.server, ca_pem, Credential::Certificate(&certificate))?;
     let own = client::connect::kubeconfig(&kubelet).await?;
+    not_taken(&own, joining).await?;
     announce(&own, joining).await?;
     let sans = vec![joining.node.to_owned(), joining.ip.to_string()];
     let serving = request(&own, &Wanted::serving(joining.node, sans), PATIENCE).await?;
@@ -121,6 +139,31 @@ pub async fn join(joining: &Joining<'_>, client: &kube::Client, ca_pem: &str) ->
         serving_key: serving.key_pem,
         client_ca: ca_pem.to_owned(),
     })
+}
+
+/// Refuses a name that a node with another address has, and is ready under: two machines would be one node, and each
+/// would end what the other runs. `kubeadm join` asks the same.
+async fn not_taken(client: &kube::Client, joining: &Joining<'_>) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = nodes.get_opt(joining.node).await.context("looking for a node of that name")?;
+    match node.as_ref().and_then(|node| elsewhere(node, joining.ip)) {
+        Some(address) => bail!(
+            "a node with name {:?} and status \"Ready\" already exists in the cluster, at {address}: delete it with \
+             `kubectl delete node {}`, or give this machine another name with --node-name",
+            joining.node,
+            joining.node
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The address of a node that is ready, if it has one and it is not this.
+fn elsewhere(node: &Node, ip: Ipv4Addr) -> Option<&str> {
+    let status = node.status.as_ref()?;
+    let ready = status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
+    let internal = |one: &&NodeAddress| one.type_ == "InternalIP" && one.address.parse::<Ipv4Addr>().is_ok();
+    let address = status.addresses.iter().flatten().find(internal)?.address.as_str();
+    (ready && address != ip.to_string()).then_some(address)
 }
 
 /// Tells the cluster of the node and its addresses: it may serve under no others.
@@ -148,6 +191,30 @@ async fn announce(client: &kube::Client, joining: &Joining<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_named_with_its_scheme() {
+        assert_eq!(url("https://10.0.0.1:6443").unwrap().port_u16(), Some(6443));
+        for wrong in ["10.0.0.1:6443", "10.0.0.1", "http://10.0.0.1:6443", "https://", ""] {
+            assert!(url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_taken_by_a_ready_node_elsewhere() {
+        let node = |ready: &str, address: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "m1"}, "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "addresses": [{"type": "Hostname", "address": "m1"}, {"type": "InternalIP", "address": address}],
+            }}))
+            .unwrap()
+        };
+        let ip = Ipv4Addr::new(10, 0, 0, 2);
+        assert_eq!(elsewhere(&node("True", "10.0.0.1"), ip), Some("10.0.0.1"));
+        assert_eq!(elsewhere(&node("True", "10.0.0.2"), ip), None);
+        assert_eq!(elsewhere(&node("Unknown", "10.0.0.1"), ip), None);
+        assert_eq!(elsewhere(&Node::default(), ip), None);
+    }
 
     #[test]
     fn a_token_has_three_parts() {

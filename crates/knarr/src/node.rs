@@ -15,7 +15,7 @@ use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskG
 use kubelet::Verbosity;
 use kubelet::certificates::Measure;
 use net::cidr::Cidr;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -125,15 +125,22 @@ fn addresses(paths: &Paths, node: &str) -> PathBuf {
     paths.node_run(node).join("addresses")
 }
 
-/// Moves the calling process into the node's namespace. Only while it has one thread.
+/// The longest name that the kernel lets a machine have, in bytes.
+const LONGEST_NAME: usize = 64;
+
+/// Moves the calling process into the node's network namespace, and gives it the node's name, which pods in the node's
+/// network have, too. Only while it has one thread.
 ///
 /// # Errors
-/// When the namespace is not there.
+/// When the namespace is not there, or the kernel refuses.
 pub fn enter(paths: &Paths, node: &str) -> Result<()> {
     let path = paths.netns(node);
     let file = File::open(&path)
         .with_context(|| format!("opening {}: start the node with `knarr up`", path.display()))?;
-    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", path.display()))
+    setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", path.display()))?;
+    unshare(CloneFlags::CLONE_NEWUTS).context("making a namespace for the node's name")?;
+    let name = node.get(..LONGEST_NAME).unwrap_or(node);
+    nix::unistd::sethostname(name).with_context(|| format!("naming the node {name}"))
 }
 
 fn record(paths: &Paths, components: &[&str], node: &str, name: &str) -> Result<()> {

@@ -47,6 +47,7 @@ impl Agent {
     /// Joins if need be, and runs the node until the process is told to stop. Pods go on.
     pub fn run(self) -> Result<()> {
         let verbosity = super::process::log(None);
+        join::url(&self.server)?;
         base::memory::one_heap();
         check::nodes_can_run()?;
         let paths = self.which.paths();

@@ -188,6 +188,13 @@ fn a_machine_joins_with_a_token_and_comes_back_without_one() {
     let refused = site.agent(&machine, Some(&forged)).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("is not the cluster that the token is of"), "{said}");
+    let unknown = format!("zzzzzz.{}", token.split_once('.').unwrap().1);
+    let refused = site.agent(&machine, Some(&unknown)).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("does not know the token, or it has expired"),
+        "{said}"
+    );
     let none = site.agent(&machine, None).output().unwrap();
     let said = String::from_utf8_lossy(&none.stderr).into_owned();
     assert!(!none.status.success() && said.contains("knarr token create"), "{said}");

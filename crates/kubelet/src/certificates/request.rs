@@ -62,6 +62,13 @@ pub enum RequestError {
     NoText(String),
 }
 
+impl RequestError {
+    /// Whether the API server does not know who asked.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Ask { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 401))
+    }
+}
+
 /// Asks, and waits for the answer that long.
 ///
 /// # Errors

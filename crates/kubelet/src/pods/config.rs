@@ -18,7 +18,6 @@ use crate::exclusive::Placement;
 
 /// What of the node matters.
 pub struct NodeConfig<'a> {
-    pub hostname: &'a str,
     pub cluster_dns: &'a [IpAddr],
     pub cluster_domain: &'a str,
     /// The text of the node's own `/etc/resolv.conf`; `None` where pods are to have none of it.
@@ -86,8 +85,9 @@ pub fn overlong_hostname(pod: &Pod, cluster_domain: &str) -> Option<String> {
 /// The sandbox.
 pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandboxConfig {
     let labels = pod.metadata.labels.clone().unwrap_or_default().into_iter().chain(identity(pod)).collect();
+    // In the machine's network it has the machine's name, which the runtime knows.
     let name = match pod.host_network() {
-        true => node.hostname.to_owned(),
+        true => String::new(),
         false => full_hostname(pod, node.cluster_domain),
     };
     wire::PodSandboxConfig {

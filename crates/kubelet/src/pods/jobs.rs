@@ -141,7 +141,6 @@ pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<cri::v
     let directory = log_directory(shared, pod);
     let resolv_conf = resolv_conf(&options.configuration.fields.resolv_conf)?;
     let node = config::NodeConfig {
-        hostname: &options.hostname,
         cluster_dns: &options.cluster_dns,
         cluster_domain: &options.cluster_domain,
         resolv_conf: resolv_conf.as_deref(),

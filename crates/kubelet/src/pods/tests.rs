@@ -555,7 +555,6 @@ fn resources_become_cgroup_settings() {
 
 fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
     NodeConfig {
-        hostname: "node",
         cluster_dns: dns,
         cluster_domain: "cluster.local",
         resolv_conf: Some(

@@ -164,12 +164,22 @@ fn cri_state(state: &SandboxState) -> PodSandboxState {
 }
 
 /// Makes a sandbox. When it fails, nothing of it is left.
-pub async fn run(core: &Arc<Core>, config: PodSandboxConfig, handler: String) -> Result<String, PodError> {
+pub async fn run(
+    core: &Arc<Core>,
+    mut config: PodSandboxConfig,
+    handler: String,
+) -> Result<String, PodError> {
     if config.metadata.is_none() {
         return Err(PodError::Invalid("the sandbox's metadata is missing".into()));
     }
     let options = sandbox_options(&config);
     check_users(core, &options)?;
+    if config.hostname.is_empty() {
+        // One that is given no name has the machine's, as containerd has it.
+        let name = nix::unistd::gethostname()
+            .map_err(|errno| PodError::io("reading the machine's name")(errno.into()))?;
+        config.hostname = name.to_string_lossy().into_owned();
+    }
     let id = core.new_id();
     let asked = config.linux.as_ref().map(|linux| linux.cgroup_parent.as_str()).unwrap_or_default();
     let state = SandboxState {

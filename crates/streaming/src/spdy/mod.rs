@@ -6,13 +6,14 @@
 mod frame;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub use frame::Headers;
 use frame::{Decoder, Encoder, Frame};
@@ -32,7 +33,10 @@ pub struct Session {
 
 struct Shared {
     outgoing: mpsc::Sender<Frame>,
+    /// Where what the other end sends goes, until it has sent everything.
     streams: Mutex<HashMap<u32, WriteHalf<DuplexStream>>>,
+    /// Ends what is sent to the other end, which wants no more of it.
+    sending: Mutex<HashMap<u32, CancellationToken>>,
     next_id: AtomicU32,
     server: bool,
 }
@@ -95,8 +99,13 @@ impl Session {
         let (outgoing, frames) = mpsc::channel(64);
         let (opened, streams) = mpsc::channel(16);
         let first = if server { 2 } else { 1 };
-        let shared =
-            Arc::new(Shared { outgoing, streams: Mutex::default(), next_id: AtomicU32::new(first), server });
+        let shared = Arc::new(Shared {
+            outgoing,
+            streams: Mutex::default(),
+            sending: Mutex::default(),
+            next_id: AtomicU32::new(first),
+            server,
+        });
         let weak = Arc::downgrade(&shared);
         tokio::spawn(write_frames(writer, frames));
         tokio::spawn(async move {
@@ -109,6 +118,7 @@ impl Session {
                     // A reader that is gone needs no end.
                     let _ = half.shutdown().await;
                 }
+                shared.sending.lock().drain().for_each(|(_, sending)| sending.cancel());
             }
         });
         (Self { shared }, streams)
@@ -138,11 +148,22 @@ fn closed() -> StreamError {
 
 impl Shared {
     /// Makes the near end of a stream and pumps what is written there into frames.
-    fn register(&self, id: u32, headers: Headers) -> Stream {
+    fn register(self: &Arc<Self>, id: u32, headers: Headers) -> Stream {
         let (near, far) = tokio::io::duplex(BUFFER);
         let (from_near, to_near) = tokio::io::split(far);
         self.streams.lock().insert(id, to_near);
-        tokio::spawn(pump(id, from_near, self.outgoing.clone()));
+        let unwanted = CancellationToken::new();
+        self.sending.lock().insert(id, unwanted.clone());
+        let (outgoing, shared) = (self.outgoing.clone(), Arc::downgrade(self));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = pump(id, from_near, outgoing) => {}
+                () = unwanted.cancelled() => {}
+            }
+            if let Some(shared) = Weak::upgrade(&shared) {
+                shared.sending.lock().remove(&id);
+            }
+        });
         Stream { id, headers, io: near, outgoing: self.outgoing.clone() }
     }
 }
@@ -181,7 +202,7 @@ async fn write_frames<W: AsyncWrite>(writer: WriteHalf<W>, mut frames: mpsc::Rec
 
 async fn read_frames<R: AsyncRead>(
     mut reader: ReadHalf<R>,
-    shared: &std::sync::Weak<Shared>,
+    shared: &Weak<Shared>,
     opened: mpsc::Sender<Stream>,
 ) -> Result<(), StreamError> {
     let mut decoder = Decoder::default();
@@ -197,7 +218,11 @@ async fn read_frames<R: AsyncRead>(
     }
 }
 
-async fn handle(frame: Frame, shared: &Shared, opened: &mpsc::Sender<Stream>) -> Result<(), StreamError> {
+async fn handle(
+    frame: Frame,
+    shared: &Arc<Shared>,
+    opened: &mpsc::Sender<Stream>,
+) -> Result<(), StreamError> {
     match frame {
         Frame::SynStream { id, fin, headers } => {
             let theirs = id % 2 == u32::from(shared.server);
@@ -226,10 +251,13 @@ async fn handle(frame: Frame, shared: &Shared, opened: &mpsc::Sender<Stream>) ->
                 }
             }
         }
-        Frame::SynReply { id, fin: true, .. }
-        | Frame::Headers { id, fin: true, .. }
-        | Frame::Rst { id, .. } => {
+        Frame::SynReply { id, fin: true, .. } | Frame::Headers { id, fin: true, .. } => end(shared, id).await,
+        Frame::Rst { id, .. } => {
             end(shared, id).await;
+            let sending = shared.sending.lock().remove(&id);
+            if let Some(sending) = sending {
+                sending.cancel();
+            }
         }
         Frame::Ping { id } => {
             // Answer the other end's pings; ours carry our parity.
@@ -279,6 +307,26 @@ mod tests {
         let mut back = Vec::new();
         ours.io().read_to_end(&mut back).await.unwrap();
         assert_eq!((back.len(), echo.await.unwrap()), (200_000, 200_000));
+    }
+
+    #[tokio::test]
+    async fn what_was_broken_off_cannot_be_written_to() {
+        let (a, b) = tokio::io::duplex(1024);
+        let client = Session::client(a);
+        let (_server, mut incoming) = Session::server(b);
+        // Whether the client has sent everything before or not.
+        for ended in [false, true] {
+            let mut ours = client.open(Headers::new()).await.unwrap();
+            let mut theirs = incoming.recv().await.unwrap();
+            if ended {
+                ours.io().shutdown().await.unwrap();
+            }
+            ours.reset().await;
+            let mut rest = Vec::new();
+            assert_eq!(theirs.io().read_to_end(&mut rest).await.unwrap(), 0);
+            let written = async { while theirs.io().write_all(&[0; 1024]).await.is_ok() {} };
+            tokio::time::timeout(std::time::Duration::from_secs(10), written).await.unwrap();
+        }
     }
 
     #[tokio::test]
