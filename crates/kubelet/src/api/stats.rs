@@ -75,11 +75,13 @@ fn all_pods(shared: &Shared, pods: &[PodMeasure], now: &str) -> std::io::Result<
     let group = pods_group(shared);
     let (limit, used) = (shared.cgroups.memory_limit(&group)?, shared.cgroups.working_set(&group)?);
     let cpu: u64 = pods.iter().filter_map(PodMeasure::cpu).sum();
+    let [faults, major] = shared.cgroups.page_faults(&group)?;
     Ok(json!({
         "name": "pods",
         "startTime": started(),
         "cpu": {"time": now, "usageCoreNanoSeconds": cpu},
         "memory": {"time": now, "usageBytes": shared.cgroups.memory_usage(&group)?, "workingSetBytes": used,
+                   "rssBytes": shared.cgroups.resident(&group)?, "pageFaults": faults, "majorPageFaults": major,
                    "availableBytes": limit.zip(used).map(|(limit, used)| (limit - used).max(0))},
     }))
 }

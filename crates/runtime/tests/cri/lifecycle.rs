@@ -15,7 +15,7 @@ async fn a_container_runs_logs_ends_and_leaves_nothing() {
     let log = std::fs::read_to_string(&status.log_path).unwrap();
     let lines: Vec<Vec<&str>> = log.lines().map(|line| line.splitn(4, ' ').collect()).collect();
     let stdout: Vec<_> = lines.iter().filter(|l| l[1] == "stdout").map(|l| (l[2], l[3])).collect();
-    assert_eq!(stdout, [("F", "out"), ("F", "last")]);
+    assert_eq!(stdout, [("F", "out"), ("P", "last")], "the last one has no end");
     assert_eq!(lines.iter().filter(|l| l[1] == "stderr").map(|l| l[3]).collect::<Vec<_>>(), ["err"]);
     for line in &lines {
         line[0].parse::<jiff::Timestamp>().unwrap_or_else(|e| panic!("{:?}: {e}", line[0]));

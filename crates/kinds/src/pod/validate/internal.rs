@@ -43,8 +43,7 @@ pub(super) fn order(ty: &Struct) -> Vec<&Field> {
 }
 
 /// Of the structs with this name: the field, and the one that it comes after.
-const MOVED: [(&str, &str, &str); 5] = [
-    (".v1.Volume", "quobyte", "rbd"),
+const MOVED: [(&str, &str, &str); 4] = [
     (".v1.PodSecurityContext", "sysctls", "fsGroupChangePolicy"),
     (".v1.PodSpec", "setHostnameAsFQDN", "subdomain"),
     (".v1.PodSpec", "preemptionPolicy", "priority"),
