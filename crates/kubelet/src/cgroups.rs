@@ -3,6 +3,8 @@
 //! Containers' own groups below are the runtime's. It knows nothing of pods; whoever calls says which group and what
 //! it may use. Version 1, hybrid and version 2 are all found by where they are mounted.
 
+mod stat;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -141,33 +143,6 @@ impl Cgroups {
         let Some(usage) = self.memory_usage(group)? else { return Ok(None) };
         let inactive = self.memory_stat(group, "total_inactive_file", "inactive_file")?;
         Ok(Some((usage - inactive.unwrap_or(0)).max(0)))
-    }
-
-    /// Bytes of memory of a group that no file stands behind.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be read.
-    pub fn resident(&self, group: &str) -> io::Result<Option<i64>> {
-        self.memory_stat(group, "total_rss", "anon")
-    }
-
-    /// How often a group's processes met a page that was not there, and how often it had to be read.
-    ///
-    /// # Errors
-    /// When the file is there and cannot be read.
-    pub fn page_faults(&self, group: &str) -> io::Result<[Option<i64>; 2]> {
-        Ok([
-            self.memory_stat(group, "total_pgfault", "pgfault")?,
-            self.memory_stat(group, "total_pgmajfault", "pgmajfault")?,
-        ])
-    }
-
-    /// A number of a group's `memory.stat`, by its name in version 1 and in version 2.
-    fn memory_stat(&self, group: &str, first: &str, second: &str) -> io::Result<Option<i64>> {
-        let key = if self.unified.is_some() { second } else { first };
-        let stat = self.read("memory", group, "memory.stat")?.unwrap_or_default();
-        let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
-        Ok(stat.lines().find_map(value))
     }
 
     /// Bytes of memory that a group may use; `None` for one that is not limited.
