@@ -17,6 +17,8 @@ pub enum Key {
     Budget(String),
     /// A pod that is said to be going: namespace and name.
     Going(String),
+    /// A pod of more than one budget: namespace and name.
+    Contested(String),
 }
 
 /// Notes what a changed pod means for the `budgets` of its namespace.
@@ -33,10 +35,16 @@ pub(crate) fn follow_pod(
     if !is_removed && old.is_some_and(|old| plan::counts_alike(pod, old)) {
         return;
     }
+    let mut many = 0;
     for budget in budgets.in_namespace(&pod.metadata.namespace) {
-        if plan::selects(&budget, pod) || old.is_some_and(|old| plan::selects(&budget, old)) {
+        let selects = plan::selects(&budget, pod);
+        many += usize::from(selects);
+        if selects || old.is_some_and(|old| plan::selects(&budget, old)) {
             let name = budget.metadata.name.as_deref().unwrap_or_default();
             queue.add(Key::Budget(key(&pod.metadata.namespace, name)));
         }
+    }
+    if many > 1 && !is_removed {
+        queue.add(Key::Contested(pod.metadata.key()));
     }
 }

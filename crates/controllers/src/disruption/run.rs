@@ -40,6 +40,10 @@ impl Disruptions {
         match key {
             Key::Budget(key) => self.budget(&key).await,
             Key::Going(key) => self.going(&key).await,
+            Key::Contested(key) => {
+                self.contested(&key);
+                Ok(None)
+            }
         }
     }
 
@@ -48,7 +52,6 @@ impl Disruptions {
         let (namespace, _) = split(key);
         let mut pods = self.context.informers.pods.in_namespace(namespace);
         pods.retain(|pod| plan::selects(&budget, pod));
-        self.tell_of_many(&budget, namespace, &pods);
         let about = || reference("policy/v1", "PodDisruptionBudget", &budget.metadata);
         if pods.is_empty() {
             self.recorder.normal(about(), "NoPods", "No matching pods found");
@@ -102,17 +105,17 @@ impl Disruptions {
     }
 
     /// A pod with more than one budget cannot be evicted.
-    fn tell_of_many(&self, budget: &PodDisruptionBudget, namespace: &str, pods: &[Arc<PodView>]) {
-        let mut others = self.context.informers.budgets.in_namespace(namespace);
-        others.retain(|other| other.metadata.uid != budget.metadata.uid);
-        for pod in pods.iter().filter(|pod| others.iter().any(|other| plan::selects(other, pod))) {
-            let told = format!(
-                "Pod {namespace:?}/{:?} matches multiple PodDisruptionBudgets.  Chose {:?} arbitrarily.",
-                pod.metadata.name,
-                budget.metadata.name.as_deref().unwrap_or_default()
-            );
-            self.recorder.warning(pod.reference(), "MultiplePodDisruptionBudgets", told);
-        }
+    fn contested(&self, key: &str) {
+        let Some(pod) = self.context.informers.pods.get(key) else { return };
+        let (namespace, name) = split(key);
+        let mut budgets = self.context.informers.budgets.in_namespace(namespace);
+        budgets.retain(|budget| plan::selects(budget, &pod));
+        let [first, _, ..] = budgets.as_slice() else { return };
+        let told = format!(
+            "Pod {namespace:?}/{name:?} matches multiple PodDisruptionBudgets.  Chose {:?} arbitrarily.",
+            first.metadata.name.as_deref().unwrap_or_default()
+        );
+        self.recorder.warning(pod.reference(), "MultiplePodDisruptionBudgets", told);
     }
 
     async fn write(

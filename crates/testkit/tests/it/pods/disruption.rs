@@ -161,6 +161,10 @@ async fn unmanaged(client: &kube::Client) {
     becomes(client, "d", [1, 0, 0, 0], "InsufficientPods").await;
     let all = json!({"metadata": {"name": "all"}, "spec": {"minAvailable": 0, "selector": {}}});
     let _ = Call::post(BUDGETS, &all).send(client).await.expect(201);
+    becomes(client, "all", [5, 0, 5, 5], "SufficientPods").await;
+    // It is told of when the pod changes.
+    let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    let _ = Call::patch(format!("{PODS}/d-0/status"), &unready).send(client).await.expect(200);
     let message = told(client, "MultiplePodDisruptionBudgets", "d-0").await;
     assert!(
         message.starts_with("Pod \"default\"/\"d-0\" matches multiple PodDisruptionBudgets.  Chose"),
