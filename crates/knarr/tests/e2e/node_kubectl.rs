@@ -1,7 +1,8 @@
 //! What kubectl does with a running container.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::node_pods::nodes;
@@ -48,6 +49,7 @@ fn running_containers_are_at_hand() {
     copy(&cluster);
     forward(&cluster);
     proxy(&cluster);
+    sockets(&cluster);
     top(&cluster);
     drain(&cluster);
 }
@@ -66,6 +68,65 @@ fn proxy(cluster: &Cluster) {
             "{path}"
         );
     }
+}
+
+/// Programs in browsers read logs and watches from WebSockets.
+fn sockets(cluster: &Cluster) {
+    let mut proxy = cluster.start("proxy --port=0");
+    let line = proxy.until("Starting to serve on 127.0.0.1:");
+    let port: u16 = line.trim().rsplit(':').next().unwrap().parse().unwrap();
+    let open = |path: &str, protocol: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = format!(
+            "GET /api/v1/namespaces/default/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             {protocol}\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
+        }
+        assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+        stream
+    };
+    let mut watch = open("pods?watch=true", "");
+    let (kind, text) = message(&mut watch);
+    let event: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((kind, &event["type"], &event["object"]["kind"]), (1, &"ADDED".into(), &"Pod".into()));
+
+    let path = "pods/two/log?container=echoes&tailLines=1";
+    for (protocol, kind, expected) in
+        [("binary.k8s.io", 2, "heard second\n"), ("base64.binary.k8s.io", 1, "aGVhcmQgc2Vjb25kCg==")]
+    {
+        let mut log = open(path, &format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
+        assert_eq!(message(&mut log), (kind, Vec::new()), "{protocol}: it says that it begins");
+        assert_eq!(message(&mut log), (kind, expected.as_bytes().to_vec()), "{protocol}");
+        assert_eq!(message(&mut log).0, 8, "{protocol}: it ends");
+    }
+}
+
+/// The next message that a server sends: its kind (RFC 6455, section 5.2) and what it says.
+fn message(stream: &mut impl Read) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    let mut long = [0; 8];
+    let length = match head[1] {
+        126 => {
+            stream.read_exact(&mut long[6..]).unwrap();
+            u64::from_be_bytes(long)
+        }
+        127 => {
+            stream.read_exact(&mut long).unwrap();
+            u64::from_be_bytes(long)
+        }
+        short => u64::from(short),
+    };
+    let mut text = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut text).unwrap();
+    (head[0] & 0x0f, text)
 }
 
 /// What pods and nodes use: processor time since a moment ago, and memory.

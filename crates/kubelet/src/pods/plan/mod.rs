@@ -148,8 +148,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let mut planner = Planner { view, plan: Plan::default() };
     let deleting = view.removed || view.pod.is_deleting();
-    if deleting || view.pod.is_terminal() || planner.is_ended() || planner.is_late() || planner.is_complete()
-    {
+    let is_complete = planner.is_complete() && !planner.is_reset();
+    if deleting || view.pod.is_terminal() || planner.is_ended() || planner.is_late() || is_complete {
         planner.end(deleting);
     } else if !planner.restart_all() {
         planner.advance();

@@ -51,7 +51,7 @@ impl Planner<'_> {
     /// Whether the pod's cgroup must grow before a container can be started in it, and may yet.
     pub(super) fn is_cramped(&self) -> bool {
         let memory = self.view.memory;
-        let (true, Some(has)) = (self.regroups(), &memory.resize.group) else { return false };
+        let Some(has) = &memory.resize.group else { return false };
         let wants = resources::pod_limits(self.view.pod);
         let grows = |has: Option<i64>, wants: Option<i64>| {
             has.is_some_and(|has| wants.is_none_or(|wants| has < wants))

@@ -8,17 +8,31 @@ use crate::pods::observed::{Instance, State};
 use crate::pods::spec::{PodExt, restarts_all};
 
 impl Planner<'_> {
+    /// Whether a container's exit lets the whole pod begin anew.
+    fn begins_anew(&self, instance: &Instance) -> bool {
+        let (pod, observed) = (self.view.pod, self.view.observed);
+        let latest = observed.latest(&instance.name).is_some_and(|latest| latest.id == instance.id);
+        let mut lasting = pod.init_containers().iter().chain(pod.containers());
+        let lasting = lasting.find(|c| c.name == instance.name);
+        latest
+            && instance.state == State::Exited
+            && lasting.is_some_and(|container| restarts_all(container, instance.exit_code))
+    }
+
+    /// Whether it was such an exit that ended the last of the main containers: a sidecar that ends after them lets nothing
+    /// begin anew.
+    pub(super) fn is_reset(&self) -> bool {
+        let (pod, observed) = (self.view.pod, self.view.observed);
+        let mains = pod.containers().iter().filter_map(|container| observed.latest(&container.name));
+        let last = mains.map(|instance| instance.finished_at).max();
+        let mut sources = observed.containers.iter().filter(|instance| self.begins_anew(instance));
+        sources.any(|source| last.is_some_and(|last| source.finished_at <= last))
+    }
+
     /// Whether the pod is being reset; does the next step of it.
     pub(super) fn restart_all(&mut self) -> bool {
         let (pod, observed) = (self.view.pod, self.view.observed);
-        let begins = |instance: &Instance| {
-            let latest = observed.latest(&instance.name).is_some_and(|latest| latest.id == instance.id);
-            let lasting =
-                pod.init_containers().iter().chain(pod.containers()).find(|c| c.name == instance.name);
-            latest
-                && instance.state == State::Exited
-                && lasting.is_some_and(|container| restarts_all(container, instance.exit_code))
-        };
+        let begins = |instance: &Instance| self.begins_anew(instance);
         let lasting = |instance: &&Instance| {
             !pod.ephemeral_containers().iter().any(|ephemeral| ephemeral.name == instance.name)
         };

@@ -12,6 +12,9 @@ use crate::pods::observed::{Instance, State};
 use crate::pods::plan::is_started;
 use crate::pods::spec::{PodExt, is_sidecar};
 
+/// Why a container waits, and ended before, that begins anew because all do (KEP-5532).
+pub(super) const RESTARTING_ALL: &str = "RestartingAllContainers";
+
 /// Ends the statuses of a pod that is over: what nobody has seen end is lost, and what never was to begin still waits
 /// (upstream's `TerminatePod`).
 pub(super) fn lose(pod: &Pod, init: &mut [ContainerStatus], main: &mut [ContainerStatus]) {
@@ -39,16 +42,28 @@ fn lost(status: &mut ContainerStatus) {
         return;
     }
     *state = ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            exit_code: 137,
-            reason: Some("ContainerStatusUnknown".to_owned()),
-            message: Some("The container could not be located when the pod was terminated".to_owned()),
-            ..ContainerStateTerminated::default()
-        }),
+        terminated: Some(lost_state(
+            "ContainerStatusUnknown",
+            "The container could not be located when the pod was terminated",
+        )),
         ..ContainerState::default()
     };
     status.ready = false;
     status.started = Some(false);
+}
+
+/// The end of a container that nobody has seen.
+fn lost_state(reason: &str, message: &str) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        exit_code: 137,
+        reason: Some(reason.to_owned()),
+        message: Some(message.to_owned()),
+        ..ContainerStateTerminated::default()
+    }
+}
+
+fn waits(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_none_or(|state| state.running.is_none() && state.terminated.is_none())
 }
 
 /// How the container ended that was there before the one with this id.
@@ -179,6 +194,9 @@ impl Maker<'_> {
 
     /// A container that the runtime does not have (yet, or any more).
     fn absent(&self, container: &Container, old: Option<&ContainerStatus>) -> ContainerStatus {
+        if let Some(old) = old.filter(|old| self.begins_anew() && !waits(old)) {
+            return self.reset(container, old);
+        }
         let ended = old.filter(|old| old.state.as_ref().is_some_and(|state| state.terminated.is_some()));
         if let Some(ended) = ended.filter(|_| !self.plan.waiting.contains_key(&container.name)) {
             return ended.clone();
@@ -207,27 +225,43 @@ impl Maker<'_> {
         }
     }
 
+    /// Whether all containers begin anew, or did when they were looked at last.
+    fn begins_anew(&self) -> bool {
+        let conditions = self.before.and_then(|before| before.conditions.as_ref());
+        self.plan.restarting_all
+            || conditions
+                .into_iter()
+                .flatten()
+                .any(|one| one.type_ == "AllContainersRestarting" && one.status == "True")
+    }
+
+    /// A container that was removed so that it begins anew with all others.
+    fn reset(&self, container: &Container, old: &ContainerStatus) -> ContainerStatus {
+        const WHY: &str = "The container is removed because RestartAllContainers in place";
+        let waiting =
+            ContainerStateWaiting { reason: Some(RESTARTING_ALL.to_owned()), message: Some(WHY.to_owned()) };
+        ContainerStatus {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            state: Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() }),
+            last_state: Some(ContainerState {
+                terminated: Some(lost_state(RESTARTING_ALL, WHY)),
+                ..ContainerState::default()
+            }),
+            restart_count: old.restart_count + 1,
+            started: Some(false),
+            volume_mounts: self.mounts(container),
+            ..ContainerStatus::default()
+        }
+    }
+
     /// How a container ended of which nothing is left.
     fn gone(&self, old: &ContainerStatus) -> Option<ContainerState> {
         let state = old.state.as_ref();
         let ran = state.is_some_and(|state| state.running.is_some());
         let unseen = || {
-            let (reason, message) = match self.plan.restarting_all {
-                true => (
-                    "RestartingAllContainers",
-                    "The container is removed because RestartAllContainers in place",
-                ),
-                false => (
-                    "ContainerStatusUnknown",
-                    "The container could not be located when the pod was deleted.  The container used to be Running",
-                ),
-            };
-            ContainerStateTerminated {
-                exit_code: 137,
-                reason: Some(reason.to_owned()),
-                message: Some(message.to_owned()),
-                ..ContainerStateTerminated::default()
-            }
+            let message = "The container could not be located when the pod was deleted.  The container used to be Running";
+            lost_state("ContainerStatusUnknown", message)
         };
         let seen = state.and_then(|state| state.terminated.clone());
         let terminated = seen.or_else(|| ran.then(unseen));

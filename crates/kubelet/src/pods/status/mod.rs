@@ -118,6 +118,11 @@ impl Maker<'_> {
         if self.plan.failed.is_some() {
             return if self.plan.over { "Failed" } else { pod_phase_now(pod.phase()) }.to_owned();
         }
+        // Whoever ends now does so for the others' sake.
+        if self.plan.restarting_all {
+            let known = self.before.and_then(|before| before.phase.as_deref());
+            return pod_phase_now(known.unwrap_or_default()).to_owned();
+        }
         let over = self.plan.over && (self.view.removed || pod.is_deleting());
         let found = phase(&Phase { pod, init, main, over, initialized: main.iter().any(has_run) });
         // What had not begun does not begin any more.

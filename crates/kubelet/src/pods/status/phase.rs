@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 
+use super::container::RESTARTING_ALL;
 use crate::pods::spec::{PodExt, is_sidecar, restarts};
 
 /// What the phase follows from.
@@ -32,6 +33,13 @@ fn ended(status: &ContainerStatus) -> Option<i32> {
     })
 }
 
+/// Whether it ended only because all begin anew: it does, too.
+fn was_reset(status: &ContainerStatus) -> bool {
+    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let waits = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    waits && last.is_some_and(|last| last.reason.as_deref() == Some(RESTARTING_ALL))
+}
+
 fn runs(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|state| state.running.is_some())
 }
@@ -47,7 +55,9 @@ pub fn phase(input: &Phase<'_>) -> &'static str {
             continue;
         }
         match ended(status) {
-            Some(code) if code != 0 && !restarts(pod, container, code) => return "Failed",
+            Some(code) if code != 0 && !restarts(pod, container, code) && !was_reset(status) => {
+                return "Failed";
+            }
             Some(0) => {}
             Some(_) if !runs(status) => {}
             _ => pending += 1,
@@ -60,7 +70,7 @@ pub fn phase(input: &Phase<'_>) -> &'static str {
         } else if let Some(code) = ended(status) {
             counts.stopped += 1;
             counts.succeeded += usize::from(code == 0);
-            counts.for_good += usize::from(!restarts(pod, container, code));
+            counts.for_good += usize::from(!restarts(pod, container, code) && !was_reset(status));
         } else {
             counts.waiting += 1;
         }

@@ -232,6 +232,27 @@ fn all_containers_begin_anew_and_know_how_they_ended() {
 }
 
 #[test]
+fn a_sidecar_lets_all_begin_anew_unless_they_are_done() {
+    let spec = json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "s", "image": "i", "restartPolicy": "Always",
+            "restartPolicyRules": [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]}],
+        "containers": [{"name": "c", "image": "i"}]});
+    let mut node = Node::new(pod(spec.clone()));
+    node.settle();
+    node.exit("s", 42);
+    node.settle();
+    assert_eq!((node.state("c").as_str(), node.restarts(), node.phase()), ("running", 1, "Running"));
+
+    let mut node = Node::new(pod(spec));
+    node.settle();
+    node.exit("c", 0);
+    node.pass(1);
+    node.exit("s", 42);
+    node.settle();
+    assert_eq!(node.phase(), "Succeeded");
+}
+
+#[test]
 fn what_a_pod_asks_for_is_its_worst_time_and_then_what_it_says_itself() {
     let ask = |cpu: &str| json!({"requests": {"cpu": cpu}});
     let mut one = pod(json!({
