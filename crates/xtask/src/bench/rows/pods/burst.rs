@@ -14,8 +14,8 @@ use crate::bench::rows::Measure;
 use crate::bench::table::Sample;
 use crate::bench::target::Target;
 
-/// Seconds that the pods have for their end; they use them up.
-const GRACE: u32 = 1;
+/// Seconds that the pods have for their end; they use them up. No pod gets fewer (upstream's `minimumGracePeriodInSeconds`).
+const GRACE: u32 = 2;
 
 /// So many at once.
 pub(in crate::bench::rows) struct Burst {
