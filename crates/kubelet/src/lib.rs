@@ -299,6 +299,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let machine = Machine::read(config.capacity)?;
     let began = config.clock.monotonic();
     let counts = Arc::new(Counts::default());
+    let meter = counts::Meter { counts: counts.clone(), clock: config.clock.clone() };
+    let client = counts::requests::counted(client, meter.clone());
     let runtime = begin::connect(&config, &counts, tasks).await?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -321,8 +323,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     });
     let pulls = Records::new(&config.root_dir);
     let pulling = begin::turns(&config.configuration);
-    let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
-    let meter = counts::Meter { counts: counts.clone(), clock: config.clock.clone() };
+    let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
+    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), runtime.recursive_read_only);
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
         let root = &config.root_dir;
@@ -331,7 +333,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let shared = Arc::new(Shared {
         began,
         users: Users::load(&pods_dir, config.max_pods)?,
-        volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
+        volumes,
         services: services.start(tasks),
         node: own.start(tasks),
         node_changed,

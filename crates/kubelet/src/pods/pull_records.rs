@@ -107,6 +107,12 @@ impl Records {
         self.folder.join(file_name(reference))
     }
 
+    /// How many pulls have begun, and how many are written down as done. What cannot be read counts for nothing.
+    pub fn counts(&self) -> (usize, usize) {
+        let files = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
+        (files(&self.begun), files(&self.folder))
+    }
+
     /// Notes that a pull begins. Until it is noted as done, the image is nobody's.
     ///
     /// # Errors
