@@ -197,6 +197,9 @@ pub enum KubeletError {
     /// Who has what for itself cannot be read.
     #[error(transparent)]
     Exclusive(#[from] ExclusiveError),
+    /// Which images are verified makes no sense.
+    #[error("{0}")]
+    Verify(String),
     /// `allowedUnsafeSysctls` names what cannot be.
     #[error("{0}")]
     Sysctls(String),
@@ -321,7 +324,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
             changed.notify_one();
         }
     });
-    let pulls = Records::new(&config.root_dir);
+    let pulls = Records::new(&config.root_dir, begin::verify(&config.configuration)?);
     let pulling = begin::turns(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
     let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), runtime.recursive_read_only);

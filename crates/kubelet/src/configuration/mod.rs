@@ -7,8 +7,10 @@
 pub mod duration;
 mod fields;
 mod validate;
+mod verify;
 
 pub use duration::parse as duration;
+pub use verify::{Verify, repository};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -32,16 +34,12 @@ const EVICTION_HARD: [(&str, &str); 5] = [
 ];
 /// Fields that upstream's kubelet does something with, and this one does not.
 const WITHOUT_EFFECT: &[&str] = &[
-    "staticPodURL",
-    "staticPodURLHeader",
     "readOnlyPort",
     "tlsCipherSuites",
     "tlsCurvePreferences",
     "tlsMinVersion",
     "registryPullQPS",
     "registryBurst",
-    "imagePullCredentialsVerificationPolicy",
-    "preloadedImagesVerificationAllowlist",
     "eventRecordQPS",
     "eventBurst",
     "enableContentionProfiling",
@@ -125,6 +123,14 @@ fn aggregate(errors: &[String]) -> String {
 pub struct Fields {
     #[serde(default)]
     pub static_pod_path: String,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub file_check_frequency: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub http_check_frequency: Duration,
+    #[serde(default, rename = "staticPodURL")]
+    pub static_pod_url: String,
+    #[serde(default, rename = "staticPodURLHeader")]
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
     pub pod_logs_dir: PathBuf,
     pub address: String,
     pub port: i32,
@@ -143,6 +149,9 @@ pub struct Fields {
     #[serde(rename = "registryPullQPS")]
     pub registry_pull_qps: i32,
     pub registry_burst: i32,
+    pub image_pull_credentials_verification_policy: String,
+    #[serde(default)]
+    pub preloaded_images_verification_allowlist: Vec<String>,
     #[serde(rename = "eventRecordQPS")]
     pub event_record_qps: i32,
     pub event_burst: i32,
