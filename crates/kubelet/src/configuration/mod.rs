@@ -34,10 +34,7 @@ const EVICTION_HARD: [(&str, &str); 5] = [
 ];
 /// Fields that upstream's kubelet does something with, and this one does not.
 const WITHOUT_EFFECT: &[&str] = &[
-    "readOnlyPort",
-    "tlsCipherSuites",
     "tlsCurvePreferences",
-    "tlsMinVersion",
     "registryPullQPS",
     "registryBurst",
     "eventRecordQPS",
@@ -54,18 +51,15 @@ const WITHOUT_EFFECT: &[&str] = &[
     "runtimeRequestTimeout",
     "hairpinMode",
     "podCIDR",
-    "cpuCFSQuota",
     "cpuCFSQuotaPeriod",
     "maxOpenFiles",
     "kubeAPIQPS",
     "kubeAPIBurst",
     "protectKernelDefaults",
-    "memorySwap",
     "defaultPodSysctls",
     "volumePluginDir",
     "kernelMemcgNotification",
     "logging",
-    "seccompDefault",
     "memoryThrottlingFactor",
     "memoryReservationPolicy",
     "tracing",
@@ -137,6 +131,10 @@ pub struct Fields {
     #[serde(default)]
     pub read_only_port: i32,
     #[serde(default)]
+    pub tls_cipher_suites: Vec<String>,
+    #[serde(default)]
+    pub tls_min_version: String,
+    #[serde(default)]
     pub tls_cert_file: String,
     #[serde(default)]
     pub tls_private_key_file: String,
@@ -204,6 +202,8 @@ pub struct Fields {
     pub resolv_conf: String,
     #[serde(default)]
     pub run_once: bool,
+    #[serde(rename = "cpuCFSQuota")]
+    pub cpu_cfs_quota: bool,
     #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration::deserialize")]
     pub cpu_cfs_quota_period: Duration,
     pub node_status_max_images: i32,
@@ -261,6 +261,7 @@ pub struct Fields {
     pub enable_debug_flags_handler: bool,
     pub enable_profiling_handler: bool,
     pub local_storage_capacity_isolation: bool,
+    pub seccomp_default: bool,
     pub memory_throttling_factor: f64,
     pub memory_reservation_policy: String,
     #[serde(default)]

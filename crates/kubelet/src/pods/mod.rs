@@ -27,6 +27,7 @@ mod follow;
 mod images;
 mod jobs;
 pub mod ledger;
+pub mod means;
 pub mod memory;
 mod noted;
 pub mod observed;
