@@ -19,6 +19,10 @@ use crate::reach::watched;
 /// 24 at the server).
 const KEPT: Duration = Duration::from_secs(15);
 
+/// Who answered, as host and port: an extension of each response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server(pub std::sync::Arc<str>);
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -69,7 +73,13 @@ pub fn of(config: kube::Config) -> Result<kube::Client, kube::Error> {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(KEPT)
         .build::<_, Body>(connector);
+    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+    let server = Server(host.into());
     let service = ServiceBuilder::new()
+        .map_response(move |mut answer: Response<_>| {
+            answer.extensions_mut().insert(server.clone());
+            answer
+        })
         .layer(config.base_uri_layer())
         .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
         .option_layer(config.auth_layer()?)

@@ -5,7 +5,7 @@ use schema::{Object, Value};
 use crate::edit::{self, each, made, number, present, text, within};
 use crate::field::{Errors, Path};
 use crate::meta::NameRule;
-use crate::rules::{Cell, Column, GENERIC, Part, Rules};
+use crate::rules::{Cell, Column, GENERIC, Part, Rules, generic_prepare_create};
 
 const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
 const CREATED: Column = Column { name: "Created At", ty: "date", format: "", priority: 0 };
@@ -106,7 +106,8 @@ fn validate_binding(binding: &Object, errors: &mut Errors) {
         }
         match edit::get(subject, &["kind"]) {
             "ServiceAccount" => {
-                if edit::get(subject, &["namespace"]).is_empty() {
+                // In a namespace's own binding it is an account of that one.
+                if binding.kind() != "RoleBinding" && edit::get(subject, &["namespace"]).is_empty() {
                     errors.required(&path.child("namespace"), "");
                 }
             }
@@ -148,6 +149,16 @@ pub(crate) const DEFINITIONS: Rules = Rules {
                 text(names, "listKind", &format!("{kind}List"));
             });
             made(spec, "conversion", |conversion| text(conversion, "strategy", "None"));
+        });
+    },
+    prepare_create: |object| {
+        generic_prepare_create(object);
+        let stored: Vec<Value> = edit::structs(object, &["spec", "versions"])
+            .filter(|version| version.bool_at(&["storage"]) == Some(true))
+            .map(|version| Value::Str(edit::get(version, &["name"]).to_owned()))
+            .collect();
+        made(object, "status", |status| {
+            status.set("storedVersions", Value::List(stored));
         });
     },
     validate: validate_definition,
@@ -213,5 +224,41 @@ fn validate_definition(object: &Object, errors: &mut Errors) {
                 errors.forbidden(&path.child("schema").child("openAPIV3Schema"), problem);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(group: &str, kind: &str, fields: &serde_json::Value) -> Object {
+        let kind = schema::catalogue::builtin().kind(group, "v1", kind).unwrap();
+        let mut object = schema::json::decode(&kind.ty, fields.to_string().as_bytes()).unwrap().object;
+        object.set_gvk(kind);
+        object
+    }
+
+    #[test]
+    fn an_account_without_a_namespace_is_one_of_the_binding() {
+        let errors = |kind: &str| {
+            let binding = serde_json::json!({"metadata": {"name": "b"},
+                "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "view"},
+                "subjects": [{"kind": "ServiceAccount", "name": "a"}]});
+            let mut errors = Errors::new();
+            validate_binding(&object(RBAC, kind, &binding), &mut errors);
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(errors("RoleBinding"), Vec::<String>::new());
+        assert_eq!(errors("ClusterRoleBinding"), ["subjects[0].namespace: Required value"]);
+    }
+
+    #[test]
+    fn a_new_definition_says_which_version_is_stored() {
+        let definition = serde_json::json!({"metadata": {"name": "things.example.com"}, "spec": {"versions": [
+            {"name": "v1", "served": true, "storage": false}, {"name": "v2", "served": true, "storage": true}]}});
+        let mut definition = object("apiextensions.k8s.io", "CustomResourceDefinition", &definition);
+        (DEFINITIONS.prepare_create)(&mut definition);
+        let stored = definition.list_at(&["status", "storedVersions"]).unwrap_or_default();
+        assert_eq!(stored, [Value::Str("v2".to_owned())]);
     }
 }

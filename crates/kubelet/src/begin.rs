@@ -6,6 +6,7 @@ use std::time::Duration;
 use base::TaskGroup;
 use tokio::sync::Semaphore;
 
+use crate::configuration::Verify;
 use crate::counts::Counts;
 use crate::machine::Machine;
 use crate::pods::Pods;
@@ -20,6 +21,13 @@ pub fn turns(configuration: &Configuration) -> Option<Semaphore> {
         false => fields.max_parallel_image_pulls.and_then(|most| usize::try_from(most).ok()),
     };
     most.map(Semaphore::new)
+}
+
+/// Which images that are there a pod has to show credentials for.
+pub fn verify(configuration: &Configuration) -> Result<Verify, KubeletError> {
+    let fields = &configuration.fields;
+    let list = &fields.preloaded_images_verification_allowlist;
+    Verify::new(&fields.image_pull_credentials_verification_policy, list).map_err(KubeletError::Verify)
 }
 
 /// Lets plugins register.

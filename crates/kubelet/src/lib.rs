@@ -79,6 +79,7 @@ use crate::pods::Pods;
 use crate::pods::admission::sysctls::Allowed;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
+use crate::pods::means::Means;
 use crate::pods::pull_records::Records;
 use crate::pods::userns::{Users, UsersError};
 use crate::pods_api::Watched;
@@ -197,6 +198,9 @@ pub enum KubeletError {
     /// Who has what for itself cannot be read.
     #[error(transparent)]
     Exclusive(#[from] ExclusiveError),
+    /// Which images are verified makes no sense.
+    #[error("{0}")]
+    Verify(String),
     /// `allowedUnsafeSysctls` names what cannot be.
     #[error("{0}")]
     Sysctls(String),
@@ -212,6 +216,9 @@ pub enum KubeletError {
     /// The certificate of the HTTPS API cannot be used.
     #[error("the kubelet's serving certificate: {0}")]
     Certificate(#[from] auth::pki::PkiError),
+    /// What is asked of TLS cannot be.
+    #[error("{0}")]
+    Tls(String),
     /// The HTTPS API cannot listen.
     #[error("listening at {address}: {source}: choose another address, or stop what listens there")]
     Listen {
@@ -233,6 +240,8 @@ pub(crate) struct Shared {
     pub services: Reflector<ServiceView>,
     pub volumes: Volumes,
     pub machine: Machine,
+    /// What it makes of the resources that containers name.
+    pub means: Means,
     pub cgroups: Cgroups,
     /// Who pulled which image.
     pub pulls: Records,
@@ -299,6 +308,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let machine = Machine::read(config.capacity)?;
     let began = config.clock.monotonic();
     let counts = Arc::new(Counts::default());
+    let meter = counts::Meter { counts: counts.clone(), clock: config.clock.clone() };
+    let client = counts::requests::counted(client, meter.clone());
     let runtime = begin::connect(&config, &counts, tasks).await?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
@@ -319,19 +330,23 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
             changed.notify_one();
         }
     });
-    let pulls = Records::new(&config.root_dir);
+    let pulls = Records::new(&config.root_dir, begin::verify(&config.configuration)?);
     let pulling = begin::turns(&config.configuration);
-    let providers = credentials::Providers::new(config.credential_providers.clone(), config.clock.clone());
-    let meter = counts::Meter { counts: counts.clone(), clock: config.clock.clone() };
+    let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
+    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), runtime.recursive_read_only);
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
         let root = &config.root_dir;
         Claims::load(root, client.clone(), &config.node_name, meter, tasks)?
     };
+    let cgroups =
+        Cgroups::detect().map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?;
+    let means = Means::new(&machine, &config.configuration.fields, cgroups.version() == 2);
     let shared = Arc::new(Shared {
         began,
+        means,
         users: Users::load(&pods_dir, config.max_pods)?,
-        volumes: Volumes::new(client.clone(), pods_dir, config.clock.clone(), runtime.recursive_read_only),
+        volumes,
         services: services.start(tasks),
         node: own.start(tasks),
         node_changed,
@@ -351,8 +366,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         counts,
         pressure: Pressure::default(),
         shutdown: shutdown::Closing::default(),
-        cgroups: Cgroups::detect()
-            .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?,
+        cgroups,
         machine,
         tasks: tasks.clone(),
     });
@@ -373,6 +387,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(collect::images::run(shared.clone()));
     tasks.spawn(collect::logs::run(shared.clone(), pods.clone()));
     tasks.spawn(api::serve_health(shared.clone()));
+    if let Some(listener) = api::read_only::listen(&shared).await? {
+        tasks.spawn(api::read_only::serve(shared.clone(), pods.clone(), listener));
+    }
     tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
     tasks.shutdown().wait().await;
     Ok(())

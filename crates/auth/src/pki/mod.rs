@@ -15,6 +15,7 @@
 mod files;
 mod issue;
 pub mod join;
+mod protection;
 mod serving;
 mod stub;
 mod tls;
@@ -34,6 +35,7 @@ use rustls_pki_types::pem::PemObject;
 pub use self::files::write_private;
 use self::issue::{Authority, Subject};
 pub use self::issue::{CertificateAuthority, Usage};
+pub use self::protection::Protection;
 pub use self::serving::Serving;
 pub use self::stub::{stub_request, verify_request};
 pub use self::tls::{client_config, server_config, server_config_by};

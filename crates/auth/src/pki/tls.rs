@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{CertKey, PkiError, Serving};
+use super::{CertKey, PkiError, Protection, Serving};
 
 fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
@@ -43,20 +43,21 @@ pub(super) fn certified(cert: &CertKey) -> Result<CertifiedKey, PkiError> {
 /// Serves with `cert`. A client may show a certificate, which must then be of one of the authorities in
 /// `client_ca_pem`; without any, clients are not asked.
 pub fn server_config(cert: &CertKey, client_ca_pem: Option<&str>) -> Result<Arc<ServerConfig>, PkiError> {
-    server_config_by(Arc::new(Serving::with(cert)?), client_ca_pem)
+    server_config_by(Arc::new(Serving::with(cert)?), client_ca_pem, &Protection::default())
 }
 
-/// The same, with whatever `serving` holds when a client comes.
+/// The same, with whatever `serving` holds when a client comes, and as `protection` says.
 ///
 /// # Errors
 /// [`PkiError`].
 pub fn server_config_by(
     serving: Arc<Serving>,
     client_ca_pem: Option<&str>,
+    protection: &Protection,
 ) -> Result<Arc<ServerConfig>, PkiError> {
-    let provider = Arc::new(default_provider());
-    let builder =
-        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let provider = Arc::clone(&protection.provider);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&protection.versions)?;
     let builder = match client_ca_pem {
         None => builder.with_no_client_auth(),
         Some(pem) => {

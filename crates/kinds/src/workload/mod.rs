@@ -3,6 +3,7 @@
 mod daemon_set;
 mod job;
 mod replication_controller;
+mod stateful_set;
 mod status;
 mod template;
 mod validate;
@@ -23,6 +24,7 @@ const NAME: Column = Column { name: "Name", ty: "string", format: "name", priori
 pub(crate) use daemon_set::RULES as DAEMON_SET;
 pub(crate) use job::RULES as JOB;
 pub(crate) use replication_controller::RULES as REPLICATION_CONTROLLER;
+pub(crate) use stateful_set::RULES as STATEFUL_SET;
 
 /// What has no labels has those of its template.
 fn labels_of_template(object: &mut Object) {
@@ -157,38 +159,6 @@ pub(crate) const REPLICA_SET: Rules = Rules {
             Cell::Text(images),
             Cell::Text(selector(object)),
         ]
-    },
-    ..GENERIC
-};
-
-/// The rules of `StatefulSet`.
-pub(crate) const STATEFUL_SET: Rules = Rules {
-    defaults: |object| {
-        made(object, "spec", |spec| {
-            number(spec, "replicas", 1);
-            number(spec, "revisionHistoryLimit", 10);
-            text(spec, "podManagementPolicy", "OrderedReady");
-            made(spec, "updateStrategy", |strategy| {
-                text(strategy, "type", "RollingUpdate");
-                if edit::get(strategy, &["type"]) == "RollingUpdate" {
-                    made(strategy, "rollingUpdate", |update| number(update, "partition", 0));
-                }
-            });
-            made(spec, "persistentVolumeClaimRetentionPolicy", |policy| {
-                text(policy, "whenDeleted", "Retain");
-                text(policy, "whenScaled", "Retain");
-            });
-            made(spec, "template", template_defaults);
-        });
-    },
-    prepare_create: template::created,
-    prepare_update: template::updated,
-    validate: validate::stateful_set,
-    validate_update: |new, old, part, errors| {
-        validate::immutable_selector(new, old, part, errors);
-        if part == Part::Status {
-            status::check(new, old, &status::STATEFUL_SET, errors);
-        }
     },
     ..GENERIC
 };

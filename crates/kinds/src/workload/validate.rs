@@ -61,26 +61,6 @@ pub(super) fn daemon_set(object: &Object, errors: &mut Errors) {
     not_negative(object, "revisionHistoryLimit", errors);
 }
 
-/// Checks a `StatefulSet`.
-pub(super) fn stateful_set(object: &Object, errors: &mut Errors) {
-    not_negative(object, "replicas", errors);
-    not_negative(object, "minReadySeconds", errors);
-    not_negative(object, "revisionHistoryLimit", errors);
-    let parsed = strict_selector(object, "statefulset", errors);
-    match (template(object), parsed) {
-        (Some(template), Ok(parsed)) => {
-            if !parsed.is_everything() && !parsed.matches(|key| template.label(key)) {
-                mismatch(template, errors);
-            }
-            whole_template(object, errors);
-        }
-        (_, Err(given)) => errors.invalid(&Path::new("spec").child("selector"), Json(given), ""),
-        (None, _) => {}
-    }
-    restarts(object, &["Always"], errors);
-    no_deadline(object, "StatefulSet", errors);
-}
-
 /// Checks a `Job`.
 pub(super) fn job(object: &Object, errors: &mut Errors) {
     job_spec(object.struct_at(&["spec"]), &Path::new("spec"), errors);
@@ -112,7 +92,7 @@ fn job_spec(spec: Option<&Object>, path: &Path, errors: &mut Errors) {
     }
 }
 
-const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
 pub(super) fn not_negative(object: &Object, field: &str, errors: &mut Errors) {
     if let Some(number) = object.int_at(&["spec", field]).filter(|number| *number < 0) {
@@ -136,7 +116,7 @@ fn empty(selector: Option<&Object>, of: &str, errors: &mut Errors) {
 }
 
 /// The selector, when it can be read; else how it is shown.
-fn strict_selector(object: &Object, of: &str, errors: &mut Errors) -> Result<Selector, String> {
+pub(super) fn strict_selector(object: &Object, of: &str, errors: &mut Errors) -> Result<Selector, String> {
     let path = Path::new("spec").child("selector");
     let given = object.struct_at(&["spec", "selector"]);
     match given {

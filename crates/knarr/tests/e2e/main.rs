@@ -38,6 +38,7 @@ mod node_fields;
 mod node_grpc;
 mod node_kubectl;
 mod node_network;
+mod node_page;
 mod node_pods;
 mod node_preemption;
 mod node_pressure;

@@ -71,7 +71,17 @@ fn node_api_tells_of_pods_and_what_they_use() {
         ("pods", &["\"kind\":\"PodList\"", "\"name\":\"p\""]),
         ("configz", &["\"kubeletconfig\"", "\"maxPods\":110"]),
         ("stats/summary", &["\"podRef\"", "\"workingSetBytes\"", "\"ephemeral-storage\"", "\"network\""]),
-        ("metrics", &["kubelet_running_pods", "kubelet_node_name"]),
+        (
+            "metrics",
+            &[
+                "kubelet_running_pods",
+                "kubelet_node_name",
+                "kubelet_image_manager_ensure_image_requests_total{present_locally=\"true\",pull_policy=\"",
+                "rest_client_requests_total{code=\"20",
+                "storage_operation_duration_seconds_count{migrated=\"false\",operation_name=\"volume_mount\",status=\"success\",volume_plugin=\"kubernetes.io/projected\"}",
+                "volume_manager_total_volumes{plugin_name=\"kubernetes.io/projected\",state=\"actual_state_of_world\"}",
+            ],
+        ),
         (
             "metrics/resource",
             &[

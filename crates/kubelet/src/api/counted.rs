@@ -23,7 +23,18 @@ pub fn probes(shared: &Shared) -> String {
         ];
         family.add(&labels, Some(count as f64), None);
     }
-    text(&[family])
+    let help = "Duration in seconds for a probe response.";
+    let mut times = Family::new("prober_probe_duration_seconds", "histogram", help);
+    for (probed, histogram) in shared.counts.probe_times() {
+        let labels = [
+            ("container", probed.container.as_str()),
+            ("namespace", probed.namespace.as_str()),
+            ("pod", probed.pod.as_str()),
+            ("probe_type", probed.kind),
+        ];
+        times.histogram(&labels, &histogram);
+    }
+    text(&[times, family])
 }
 
 /// The families of the table, for `/metrics`.

@@ -13,6 +13,7 @@ mod measures;
 mod metrics;
 mod pages;
 mod query;
+pub mod read_only;
 mod readings;
 mod stats;
 mod streams;
@@ -72,7 +73,14 @@ pub fn full(body: impl Into<Bytes>) -> Body {
 
 /// What an upgraded connection needs: HTTP/1.1 only.
 pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
-    let shared = auth::pki::server_config_by(config.serving.clone(), Some(&config.client_ca_pem))?;
+    let fields = &config.configuration.fields;
+    let (protection, idle) = auth::pki::Protection::new(&fields.tls_min_version, &fields.tls_cipher_suites)
+        .map_err(KubeletError::Tls)?;
+    if !idle.is_empty() {
+        tracing::warn!(?idle, "these cipher suites are not offered: they are not safe");
+    }
+    let trusted = Some(config.client_ca_pem.as_str());
+    let shared = auth::pki::server_config_by(config.serving.clone(), trusted, &protection)?;
     let mut own = ServerConfig::clone(&shared);
     own.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(own))

@@ -23,11 +23,15 @@ pub fn take(shared: &Shared, handles: &[Arc<Handle>], seen: &Counts) {
     running(handles, seen);
     workers(handles, seen);
     volumes(shared, handles, seen);
+    wanted_volumes(shared, handles, seen);
     logs(shared, handles, seen);
     exclusive(shared, seen);
     for ((signer, state), count) in shared.volumes.certificates() {
         seen.set(&table::POD_CERTIFICATES, &[&signer, state], f64::from(count));
     }
+    let (begun, noted) = shared.pulls.counts();
+    seen.set(&table::PULLS_BEGUN, &[], begun as f64);
+    seen.set(&table::PULLS_NOTED, &[], noted as f64);
     let last = shared.shutdown.last();
     let seconds = |at: Option<jiff::Timestamp>| at.map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0);
     seen.set(&table::SHUTDOWN_START, &[], seconds(last.start_time));
@@ -92,6 +96,22 @@ fn workers(handles: &[Arc<Handle>], seen: &Counts) {
         }
         if memory.resize.in_progress.is_some() {
             seen.count(&table::RESIZES_IN_PROGRESS, &[]);
+        }
+    }
+}
+
+/// Volumes that pods want, and those that are there, by who makes them.
+fn wanted_volumes(shared: &Shared, handles: &[Arc<Handle>], seen: &Counts) {
+    for handle in handles {
+        let pod = handle.pod();
+        for volume in pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default() {
+            let plugin = crate::volumes::plugin(volume);
+            if !handle.is_removed() && !pod.is_terminal() {
+                seen.count(&table::VOLUMES, &[plugin, "desired_state_of_world"]);
+            }
+            if shared.volumes.is_there(&pod, volume) {
+                seen.count(&table::VOLUMES, &[plugin, "actual_state_of_world"]);
+            }
         }
     }
 }

@@ -7,8 +7,10 @@
 pub mod duration;
 mod fields;
 mod validate;
+mod verify;
 
 pub use duration::parse as duration;
+pub use verify::{Verify, repository};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -32,16 +34,9 @@ const EVICTION_HARD: [(&str, &str); 5] = [
 ];
 /// Fields that upstream's kubelet does something with, and this one does not.
 const WITHOUT_EFFECT: &[&str] = &[
-    "staticPodURL",
-    "staticPodURLHeader",
-    "readOnlyPort",
-    "tlsCipherSuites",
     "tlsCurvePreferences",
-    "tlsMinVersion",
     "registryPullQPS",
     "registryBurst",
-    "imagePullCredentialsVerificationPolicy",
-    "preloadedImagesVerificationAllowlist",
     "eventRecordQPS",
     "eventBurst",
     "enableContentionProfiling",
@@ -56,18 +51,15 @@ const WITHOUT_EFFECT: &[&str] = &[
     "runtimeRequestTimeout",
     "hairpinMode",
     "podCIDR",
-    "cpuCFSQuota",
     "cpuCFSQuotaPeriod",
     "maxOpenFiles",
     "kubeAPIQPS",
     "kubeAPIBurst",
     "protectKernelDefaults",
-    "memorySwap",
     "defaultPodSysctls",
     "volumePluginDir",
     "kernelMemcgNotification",
     "logging",
-    "seccompDefault",
     "memoryThrottlingFactor",
     "memoryReservationPolicy",
     "tracing",
@@ -125,11 +117,23 @@ fn aggregate(errors: &[String]) -> String {
 pub struct Fields {
     #[serde(default)]
     pub static_pod_path: String,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub file_check_frequency: Duration,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub http_check_frequency: Duration,
+    #[serde(default, rename = "staticPodURL")]
+    pub static_pod_url: String,
+    #[serde(default, rename = "staticPodURLHeader")]
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
     pub pod_logs_dir: PathBuf,
     pub address: String,
     pub port: i32,
     #[serde(default)]
     pub read_only_port: i32,
+    #[serde(default)]
+    pub tls_cipher_suites: Vec<String>,
+    #[serde(default)]
+    pub tls_min_version: String,
     #[serde(default)]
     pub tls_cert_file: String,
     #[serde(default)]
@@ -143,6 +147,9 @@ pub struct Fields {
     #[serde(rename = "registryPullQPS")]
     pub registry_pull_qps: i32,
     pub registry_burst: i32,
+    pub image_pull_credentials_verification_policy: String,
+    #[serde(default)]
+    pub preloaded_images_verification_allowlist: Vec<String>,
     #[serde(rename = "eventRecordQPS")]
     pub event_record_qps: i32,
     pub event_burst: i32,
@@ -195,6 +202,8 @@ pub struct Fields {
     pub resolv_conf: String,
     #[serde(default)]
     pub run_once: bool,
+    #[serde(rename = "cpuCFSQuota")]
+    pub cpu_cfs_quota: bool,
     #[serde(rename = "cpuCFSQuotaPeriod", deserialize_with = "duration::deserialize")]
     pub cpu_cfs_quota_period: Duration,
     pub node_status_max_images: i32,
@@ -252,6 +261,7 @@ pub struct Fields {
     pub enable_debug_flags_handler: bool,
     pub enable_profiling_handler: bool,
     pub local_storage_capacity_isolation: bool,
+    pub seccomp_default: bool,
     pub memory_throttling_factor: f64,
     pub memory_reservation_policy: String,
     #[serde(default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schema::quantity::Quantity;
 
-use super::Fields;
+use super::{Fields, Verify};
 use crate::cpus::CpuSet;
 
 /// What is wrong, in upstream's order.
@@ -18,6 +18,8 @@ pub fn validate(fields: &Fields) -> Vec<String> {
     shutdown(fields, &mut wrong);
     enforcement(fields, &mut wrong);
     logs(fields, &mut wrong);
+    let list = &fields.preloaded_images_verification_allowlist;
+    wrong.extend(Verify::new(&fields.image_pull_credentials_verification_policy, list).err());
     exclusive(fields, &mut wrong);
     wrong.into_iter().map(|message| format!("invalid configuration: {message}")).collect()
 }

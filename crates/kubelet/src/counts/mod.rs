@@ -1,6 +1,7 @@
 //! What is counted for the metrics, as it happens: `table` says of what. It knows nothing of how they are written.
 
 mod histogram;
+pub mod requests;
 pub mod table;
 #[cfg(test)]
 mod upstream;
@@ -85,6 +86,8 @@ pub struct Counts {
     /// By the metric's name.
     series: Mutex<BTreeMap<&'static str, Series>>,
     probes: Mutex<BTreeMap<Probed, u64>>,
+    /// How long the successful ones took.
+    probe_times: Mutex<BTreeMap<Probed, Histogram>>,
 }
 
 impl Counts {
@@ -150,8 +153,13 @@ impl Counts {
         self.series.lock().get(row.name).cloned()
     }
 
-    /// A container was probed.
-    pub fn probed(&self, probed: Probed) {
+    /// A container was probed, and answered after so long.
+    pub fn probed(&self, probed: Probed, took: Duration) {
+        if probed.result == "successful" {
+            let mut times = self.probe_times.lock();
+            let times = times.entry(probed.clone()).or_insert_with(|| Histogram::new(table::USUAL));
+            times.observe(took.as_secs_f64());
+        }
         *self.probes.lock().entry(probed).or_default() += 1;
     }
 
@@ -160,9 +168,15 @@ impl Counts {
         self.probes.lock().iter().map(|(probed, count)| (probed.clone(), *count)).collect()
     }
 
+    /// How long those took that were successful.
+    pub fn probe_times(&self) -> Vec<(Probed, Histogram)> {
+        self.probe_times.lock().iter().map(|(probed, times)| (probed.clone(), times.clone())).collect()
+    }
+
     /// A pod is gone, and its series with it.
     pub fn forget(&self, uid: &str) {
         self.probes.lock().retain(|probed, _| probed.uid != uid);
+        self.probe_times.lock().retain(|probed, _| probed.uid != uid);
     }
 
     /// An image of so many bytes was pulled.
@@ -237,9 +251,15 @@ mod tests {
             uid: uid.to_owned(),
         };
         for uid in ["1", "1", "2"] {
-            counts.probed(probed(uid));
+            counts.probed(probed(uid), Duration::ZERO);
+        }
+        let well = |uid: &str| Probed { result: "successful", ..probed(uid) };
+        for uid in ["1", "2"] {
+            counts.probed(well(uid), Duration::from_secs(1));
         }
         counts.forget("2");
-        assert_eq!(counts.probes(), [(probed("1"), 2)]);
+        assert_eq!(counts.probes(), [(probed("1"), 2), (well("1"), 1)]);
+        let times: Vec<_> = counts.probe_times().into_iter().map(|(of, times)| (of, times.sum)).collect();
+        assert_eq!(times, [(well("1"), 1.0)]);
     }
 }

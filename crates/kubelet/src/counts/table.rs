@@ -1,4 +1,5 @@
-//! The table of metrics: one row for each, under upstream's name (`pkg/kubelet/metrics`, `server/metrics`).
+//! The table of metrics: one row for each, under upstream's name (`pkg/kubelet`, `pkg/volume/util`,
+//! `component-base/metrics/prometheus/restclient`).
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +29,7 @@ const IMAGE_PULL_BOUNDS: &[f64] = &[
     2700.0, 3600.0,
 ];
 /// Prometheus' own.
-const USUAL: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub const USUAL: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// 5 ms, and each 2.5 times the one before it.
 const OPERATION: &[f64] = &[
     0.005,
@@ -77,6 +78,9 @@ const RESIZE_BOUNDS: &[f64] = &[
 const RESIZE_WAITS: &[f64] = &[
     5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 150.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
 ];
+/// In seconds.
+const STORAGE: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 25.0, 50.0, 120.0, 300.0, 600.0];
+const ASKED: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 const FEW: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0];
 
 use Kind::{Counter, Gauge, Histogram};
@@ -194,6 +198,16 @@ table! {
 
     IMAGE_PULL: Histogram(IMAGE_PULL_BOUNDS), "kubelet_image_pull_duration_seconds", ["image_size_in_bytes"],
         "Duration in seconds to pull an image.";
+    IMAGES_ENSURED: Counter, "kubelet_image_manager_ensure_image_requests_total",
+        ["present_locally", "pull_policy", "pull_required"], "Number of ensure-image requests processed by the kubelet.";
+    PULLS_BEGUN: Gauge, "kubelet_imagemanager_ondisk_pullintents", [],
+        "Number of pulls of which it is written down that they began, and not that they ended.";
+    PULLS_NOTED: Gauge, "kubelet_imagemanager_ondisk_pulledrecords", [],
+        "Number of images of which it is written down who pulled them.";
+    PROVIDER: Histogram(USUAL), "kubelet_credential_provider_plugin_duration", ["plugin_name"],
+        "Seconds that a credential provider takes to answer.";
+    PROVIDER_ERRORS: Counter, "kubelet_credential_provider_plugin_errors_total", ["plugin_name"],
+        "How often a credential provider was of no help.";
     IMAGES_COLLECTED: Counter, "kubelet_image_garbage_collected_total", ["reason"],
         "Cumulative number of unused images removed: for age or for space.";
     IMAGE_VOLUMES: Counter, "kubelet_image_volume_requested_total", [], "Number of requested image volumes.";
@@ -277,6 +291,11 @@ table! {
     RESIZES_WAITED: Histogram(RESIZE_WAITS), "kubelet_pod_deferred_resize_duration_seconds",
         ["resolution", "priority_bucket"], "Seconds that pods waited for resources that they wanted.";
 
+    STORAGE_OPERATION: Histogram(STORAGE), "storage_operation_duration_seconds",
+        ["migrated", "operation_name", "status", "volume_plugin"],
+        "Seconds that it takes to make and to remove volumes.";
+    VOLUMES: Gauge, "volume_manager_total_volumes", ["plugin_name", "state"],
+        "Number of volumes that pods want, and of those that are there.";
     VOLUME_CAPACITY: Gauge, "kubelet_volume_stats_capacity_bytes", ["namespace", "persistentvolumeclaim"],
         "Capacity in bytes of the volume";
     VOLUME_AVAILABLE: Gauge, "kubelet_volume_stats_available_bytes", ["namespace", "persistentvolumeclaim"],
@@ -298,6 +317,10 @@ table! {
     SHUTDOWN_END: Gauge, "kubelet_graceful_shutdown_end_time_seconds", [],
         "Last graceful shutdown end time since unix epoch in seconds; 0 while it lasts";
 
+    ASKED_REQUESTS: Counter, "rest_client_requests_total", ["code", "host", "method"],
+        "Number of HTTP requests, partitioned by status code, method, and host.";
+    ASKED_DURATION: Histogram(ASKED), "rest_client_request_duration_seconds", ["host", "verb"],
+        "Request latency in seconds. Broken down by verb, and host.";
     HTTP_REQUESTS: Counter, "kubelet_http_requests_total", ["long_running", "method", "path", "server_type"],
         "Number of requests to the kubelet's own API.";
     HTTP_DURATION: Histogram(USUAL), "kubelet_http_requests_duration_seconds",

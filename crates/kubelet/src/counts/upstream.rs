@@ -4,13 +4,32 @@ use std::collections::BTreeSet;
 
 use super::table::ALL;
 
-/// Those of `pkg/kubelet/metrics`, its collectors and `pkg/kubelet/server/metrics`, by name.
+/// Those of `pkg/kubelet` but for what is told elsewhere (probes, certificates), of `pkg/volume/util` and of the client, by
+/// name.
 const UPSTREAM: &str = include_str!("upstream.txt");
 
 /// What is not told, and why.
 const ABSENT: &[(&str, &str)] = &[
+    ("csi_operations_seconds", "of CSI, which is not here yet"),
     ("dra_node_prepare_skips_total", "behind DRAOptionalNodeOperations, which is off"),
     ("dra_node_unprepare_skips_total", "behind DRAOptionalNodeOperations, which is off"),
+    (
+        "force_cleaned_failed_volume_operation_errors_total",
+        "volumes are known by their folders: none is reconstructed",
+    ),
+    (
+        "force_cleaned_failed_volume_operations_total",
+        "volumes are known by their folders: none is reconstructed",
+    ),
+    ("kubelet_imagemanager_image_mustpull_checks_total", "of policies of verification"),
+    (
+        "kubelet_imagemanager_inmemory_pulledrecords_usage_percent",
+        "records are read from their files: there is no cache",
+    ),
+    (
+        "kubelet_imagemanager_inmemory_pullintents_usage_percent",
+        "records are read from their files: there is no cache",
+    ),
     ("kubelet_memory_qos_node_memory_low_bytes", "of the reservation of memory by tiers, which is not here"),
     ("kubelet_memory_qos_node_memory_min_bytes", "of the reservation of memory by tiers, which is not here"),
     ("kubelet_pleg_discard_events", "there is no queue of events that could be full: workers are woken"),
@@ -21,6 +40,15 @@ const ABSENT: &[(&str, &str)] = &[
     ("kubelet_resource_manager_container_assignments_total", "behind PodLevelResourceManagers, which is off"),
     ("kubelet_started_host_process_containers_errors_total", "of Windows"),
     ("kubelet_started_host_process_containers_total", "of Windows"),
+    (
+        "reconstruct_volume_operations_errors_total",
+        "volumes are known by their folders: none is reconstructed",
+    ),
+    ("reconstruct_volume_operations_total", "volumes are known by their folders: none is reconstructed"),
+    (
+        "volume_operation_total_seconds",
+        "of volumes that are provisioned or attached, which is not the kubelet's here",
+    ),
 ];
 
 #[test]

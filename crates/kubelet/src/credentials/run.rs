@@ -19,6 +19,7 @@ use tokio::process::Command;
 use super::config::{CredentialProviders, Provider, TokenAttributes};
 use super::matching::{is_default, matches, pattern, registry};
 use crate::cache::Cache;
+use crate::counts::{Meter, table};
 use crate::pods::spec::PodExt;
 
 /// Upstream's limit for one answer.
@@ -49,6 +50,7 @@ pub struct Providers {
     /// One at a time is asked for an image, so that a deployment's pods do not start a program a hundred times. Which
     /// lock an image has does not matter, as long as it is always the same.
     asking: [tokio::sync::Mutex<()>; LOCKS],
+    meter: Meter,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -115,11 +117,12 @@ struct Account {
 
 impl Providers {
     /// Asks nobody yet.
-    pub fn new(known: CredentialProviders, clock: base::SharedClock) -> Self {
+    pub fn new(known: CredentialProviders, meter: Meter) -> Self {
         Self {
             known,
-            answers: Cache::new(clock),
+            answers: Cache::new(meter.clock.clone()),
             asking: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            meter,
         }
     }
 
@@ -166,7 +169,11 @@ impl Providers {
                 return Ok(Some((known, account.asked)));
             }
         }
-        let answer = execute(&self.known.programs, provider, image, &account).await?;
+        let asked = execute(&self.known.programs, provider, image, &account);
+        let answer = self.meter.time(&table::PROVIDER, |_| [provider.name.clone()], asked).await;
+        let answer = answer.inspect_err(|_| {
+            self.meter.counts.count(&table::PROVIDER_ERRORS, &[&provider.name]);
+        })?;
         let auths = answer.auth.unwrap_or_default();
         let by_token = provider.token_attributes.as_ref().is_some_and(|a| a.cache_type == "Token");
         if !account.token.is_empty() && !by_token && auths.values().any(|auth| auth.password == account.token)

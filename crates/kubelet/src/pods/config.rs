@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
 use super::dns;
 use super::env::expand;
+use super::means::Means;
 use super::observed::{
     CONTAINER_NAME, GRACE, HASH, MESSAGE_PATH, MESSAGE_POLICY, POD_NAME, POD_NAMESPACE, POD_UID,
     RESTART_COUNT,
@@ -232,8 +233,8 @@ pub struct Prepared {
     pub target: String,
     /// The users that the pod has for itself.
     pub users: Option<wire::UserNamespace>,
-    /// Bytes; the node's.
-    pub memory: u64,
+    /// What the node makes of its resources.
+    pub means: Means,
     /// What its devices ask to be said to the runtime.
     pub annotations: BTreeMap<String, String>,
     /// Names of CDI devices.
@@ -292,7 +293,7 @@ pub fn container(
         stdin_once: spec.stdin_once.unwrap_or(false),
         tty: spec.tty.unwrap_or(false),
         linux: Some(wire::LinuxContainerConfig {
-            resources: Some(prepared.placement.apply(resources::container(pod, spec, prepared.memory))),
+            resources: Some(prepared.placement.apply(prepared.means.container(pod, spec))),
             security_context: Some(security),
         }),
         stop_signal: stop_signal(spec),
@@ -347,6 +348,8 @@ fn container_security(
     let profile = own
         .and_then(|own| own.seccomp_profile.as_ref())
         .or(of_pod.and_then(|pod| pod.seccomp_profile.as_ref()));
+    let usual = prepared.means.seccomp();
+    let profile = profile.or(usual.as_ref());
     let unmasked = privileged || own.and_then(|own| own.proc_mount.as_deref()) == Some("Unmasked");
     let paths = |list: &[&str]| {
         if unmasked { Vec::new() } else { list.iter().map(|&path| path.to_owned()).collect() }

@@ -53,10 +53,15 @@ impl Pods {
         let mut known = Known::new();
         let mut last = None;
         self.relist(&mut known, &mut last).await;
-        orphans::sweep(&self.shared, |uid| self.handles.lock().contains_key(uid) || known.contains_key(uid));
+        let mut swept = false;
         let (mut events, mut tells) = (None, Tells::Unknown);
         let mut lost = None;
         loop {
+            if !swept && self.knows_statics() {
+                swept = true;
+                let is_known = |uid: &str| self.handles.lock().contains_key(uid) || known.contains_key(uid);
+                orphans::sweep(&self.shared, is_known);
+            }
             if events.is_none() && tells != Tells::Never {
                 let answer = self.ask_for_events().await;
                 tells = tells.asked(answer.as_ref().map(drop));
@@ -137,7 +142,8 @@ impl Pods {
             match handle {
                 Some(handle) if known.get(uid) != Some(states) => handle.ask_again(),
                 Some(_) => {}
-                None => self.clear(uid),
+                None if self.knows_statics() => self.clear(uid),
+                None => {}
             }
         }
         for uid in known.keys().filter(|uid| !now.contains_key(*uid)) {

@@ -26,7 +26,7 @@ struct Entry {
 }
 
 /// Whether an image is pulled, by its policy.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Pull,
     Use,

@@ -202,7 +202,7 @@ pub fn make_group(shared: &Shared, pod: &Pod) -> std::io::Result<()> {
     enforce::restore(shared);
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     let most = shared.config.configuration.fields.pod_pids_limit;
-    let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..resources::pod_limits(pod) };
+    let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..shared.means.pod(pod) };
     if shared.exclusive.has_cpus(pod) {
         limits.cpu_quota = Some(-1);
     }

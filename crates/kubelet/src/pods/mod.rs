@@ -27,10 +27,12 @@ mod follow;
 mod images;
 mod jobs;
 pub mod ledger;
+pub mod means;
 pub mod memory;
 mod noted;
 pub mod observed;
 mod orphans;
+mod over;
 pub mod plan;
 pub mod pull_records;
 mod pulling;
@@ -188,6 +190,7 @@ impl Handle {
     /// Ends the pod as failed, for the node's own reasons. The first one counts.
     pub fn fail(&self, ending: Ending) {
         self.memory.lock().ending.get_or_insert(ending);
+        self.goes.notify_waiters();
         self.wake();
     }
 
@@ -198,13 +201,13 @@ impl Handle {
         self.wake();
     }
 
-    /// Returns once the pod is to go. Beside a worker's own work: it leaves every wake to the worker's next wait.
+    /// Returns once the pod is to go: it is deleted, or the node gives it up. Beside a worker's own work: it leaves every wake to the worker's next wait.
     async fn leaving(&self) {
         loop {
             // Heard from here on, so that what comes between the look and the wait is not missed.
             let mut told = pin!(self.goes.notified());
             told.as_mut().enable();
-            if self.is_removed() || self.pod().is_deleting() {
+            if self.is_removed() || self.pod().is_deleting() || self.memory.lock().ending.is_some() {
                 return;
             }
             told.await;
@@ -223,6 +226,8 @@ pub struct Pods {
     clearing: Arc<Mutex<HashSet<String>>>,
     /// The API has told which pods there are.
     complete: Arc<AtomicBool>,
+    /// Static pods are known, those of a page, too: what nobody knows is nobody's.
+    statics_known: Arc<AtomicBool>,
     /// What was needed while they came and went is not needed afterwards.
     memory: GiveBack,
 }
@@ -242,7 +247,23 @@ impl Pods {
     pub fn new(shared: Arc<Shared>) -> Self {
         let memory = GiveBack::start(&shared.tasks, PACE);
         let (handles, statics, clearing, complete) = Default::default();
-        Self { shared, handles, statics, clearing, complete, memory }
+        let statics_known = shared.config.configuration.fields.static_pod_url.is_empty();
+        let statics_known = Arc::new(AtomicBool::new(statics_known));
+        Self { shared, handles, statics, clearing, complete, statics_known, memory }
+    }
+
+    /// The page with static pods was read.
+    pub fn page_is_read(&self) {
+        self.statics_known.store(true, Ordering::Release);
+    }
+
+    fn knows_statics(&self) -> bool {
+        self.statics_known.load(Ordering::Acquire)
+    }
+
+    fn has_statics(&self) -> bool {
+        let config = &self.shared.config;
+        config.static_pod_dir.is_some() || !config.configuration.fields.static_pod_url.is_empty()
     }
 
     /// Begins to follow the API and the runtime.
@@ -257,6 +278,9 @@ impl Pods {
         if let Some(path) = self.shared.config.static_pod_dir.clone() {
             let folder = statics::Folder::open(&self.shared, self, path);
             self.shared.tasks.spawn(statics::follow(self.shared.clone(), self.clone(), folder));
+        }
+        if !self.shared.config.configuration.fields.static_pod_url.is_empty() {
+            self.shared.tasks.spawn(statics::page::follow(self.shared.clone(), self.clone()));
         }
         self.shared.tasks.spawn(async move { pods.follow_runtime(reflector).await });
     }
@@ -295,7 +319,7 @@ impl Pods {
         match found {
             Some(handle) => handle.show(Some(mirror.clone()).filter(|_| !removed)),
             // Its manifest went while no kubelet looked, or while it ended.
-            None if !removed && self.shared.config.static_pod_dir.is_some() => self.retire(mirror.clone()),
+            None if !removed && self.has_statics() => self.retire(mirror.clone()),
             None => {}
         }
     }
@@ -305,6 +329,9 @@ impl Pods {
         self.shared.tasks.spawn(async move {
             // Manifests are read at once when a kubelet starts; this is not faster than that.
             tokio::time::sleep(Duration::from_secs(2)).await;
+            while !pods.knows_statics() {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
             if pods.find(mirror.namespace(), mirror.name()).is_none() {
                 if let Err(error) = statics::retire(&pods.shared, &mirror).await {
                     tracing::warn!(pod = %mirror.described(), %error, "a mirror pod is not deleted");

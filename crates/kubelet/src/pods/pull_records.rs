@@ -1,5 +1,6 @@
 //! Who pulled which image with which credentials, so that a pod without them does not use an image only because some
-//! other pod had it pulled (KEP-2535). Images that were there before, or came by other ways, are anybody's.
+//! other pod had it pulled (KEP-2535). Images that were there before, or
+//! came by other ways, are anybody's, unless the configuration says otherwise.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::configuration::{Verify, repository};
 use crate::credentials::Asked;
 
 /// Where credentials came from.
@@ -94,17 +96,24 @@ struct Record {
 pub struct Records {
     folder: PathBuf,
     begun: PathBuf,
+    verify: Verify,
 }
 
 impl Records {
     /// Below the kubelet's own folder.
-    pub fn new(root: &Path) -> Self {
+    pub fn new(root: &Path, verify: Verify) -> Self {
         let manager = root.join("image_manager");
-        Self { folder: manager.join("pulled"), begun: manager.join("pulling") }
+        Self { folder: manager.join("pulled"), begun: manager.join("pulling"), verify }
     }
 
     fn path(&self, reference: &str) -> PathBuf {
         self.folder.join(file_name(reference))
+    }
+
+    /// How many pulls have begun, and how many are written down as done. What cannot be read counts for nothing.
+    pub fn counts(&self) -> (usize, usize) {
+        let files = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
+        (files(&self.begun), files(&self.folder))
     }
 
     /// Notes that a pull begins. Until it is noted as done, the image is nobody's.
@@ -172,9 +181,12 @@ impl Records {
     /// # Errors
     /// When the record cannot be read: it is not taken for none.
     pub fn may_use(&self, reference: &str, image: &str, source: Option<&Source>) -> io::Result<bool> {
-        let Some(record) = self.read(reference)? else {
-            return Ok(!self.begun.join(file_name(image)).try_exists()?);
-        };
+        let record = self.read(reference)?;
+        let was_pulled = record.is_some() || self.begun.join(file_name(image)).try_exists()?;
+        if !self.verify.asks_for(image, was_pulled) {
+            return Ok(true);
+        }
+        let Some(record) = record else { return Ok(false) };
         let Some(users) = record.credential_mapping.get(repository(image)) else { return Ok(false) };
         let fits = |source: &Source| match source {
             Source::Secret(source) => users.kubernetes_secrets.iter().any(|known| known.fits(source)),
@@ -192,16 +204,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An image's name without tag and digest.
-fn repository(image: &str) -> &str {
-    let name = image.split('@').next().unwrap_or(image);
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    match name.get(last..).and_then(|rest| rest.find(':')) {
-        Some(colon) => name.get(..last + colon).unwrap_or(name),
-        None => name,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn an_image_is_used_by_whoever_could_have_pulled_it() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(dir.path());
+        let records = Records::new(dir.path(), Verify::default());
         let may = |source: Option<&Source>| records.may_use("sha256:1", "r.io:5000/a/b:1", source).unwrap();
         assert!(may(None), "one that was there before is anybody's");
         records.note("sha256:1", "r.io:5000/a/b:2", Some(source("a", "x"))).unwrap();
@@ -241,7 +243,7 @@ mod tests {
     #[test]
     fn a_pull_that_nobody_saw_end_makes_an_image_nobodys() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(dir.path());
+        let records = Records::new(dir.path(), Verify::default());
         records.intend("r.io/a:1").unwrap();
         assert!(!records.may_use("sha256:1", "r.io/a:1", None).unwrap());
         assert!(records.may_use("sha256:2", "r.io/b:1", None).unwrap(), "others are as they were");
@@ -253,11 +255,14 @@ mod tests {
     }
 
     #[test]
-    fn tags_and_digests_are_not_part_of_a_repository() {
-        for (image, name) in
-            [("a", "a"), ("a:1", "a"), ("r:5000/a", "r:5000/a"), ("r:5000/a:1@sha256:0", "r:5000/a")]
-        {
-            assert_eq!(repository(image), name);
-        }
+    fn whoever_wants_it_has_all_images_verified_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |verify| Records::new(dir.path(), verify);
+        let may = |verify| with(verify).may_use("sha256:1", "r.io/a:1", None).unwrap();
+        assert_eq!((may(Verify::Always), may(Verify::Pulled), may(Verify::Never)), (false, true, true));
+        with(Verify::Never).note("sha256:1", "r.io/a:1", Some(source("a", "x"))).unwrap();
+        assert_eq!((may(Verify::Always), may(Verify::Pulled), may(Verify::Never)), (false, false, true));
+        with(Verify::Never).note("sha256:1", "r.io/a:1", None).unwrap();
+        assert_eq!((may(Verify::Always), may(Verify::Pulled), may(Verify::Never)), (true, true, true));
     }
 }

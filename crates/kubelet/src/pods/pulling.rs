@@ -14,6 +14,7 @@ use super::jobs::{Failed, call, failed, sandbox_config};
 use super::pull_records::Source;
 use super::spec::PodExt;
 use crate::Shared;
+use crate::counts::table;
 
 /// Sees to it that a container's image is there.
 pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> Result<(), Failed> {
@@ -96,9 +97,14 @@ async fn ensure(
         known.extend(more.into_iter().map(|(auth, asked)| (asked.map(Source::from), auth)));
         may_use = usable(&known);
     }
-    match decide(policy, may_use) {
+    let decision = decide(policy, may_use);
+    let labels = ensured(policy, present.is_some(), decision);
+    shared.counts.count(&table::IMAGES_ENSURED, &labels);
+    match decision {
         Decision::Use => {
-            let message = format!("Container image {image:?} already present on machine");
+            let message = format!(
+                "Container image {image:?} already present on machine and can be accessed by the pod"
+            );
             shared.recorder.normal(about(), "Pulled", message);
             Ok(present.map(|image| image.id).unwrap_or_default())
         }
@@ -126,6 +132,23 @@ async fn ensure(
             pulled
         }
     }
+}
+
+/// Whether the image was there, by which policy, and whether it was pulled; of an image that is pulled anyway nobody asks
+/// first.
+fn ensured(policy: &str, present: bool, decision: Decision) -> [&'static str; 3] {
+    let word = |yes: bool| if yes { "true" } else { "false" };
+    let (policy, present) = match policy {
+        "Always" => ("always", "unknown"),
+        "Never" => ("never", word(present)),
+        _ => ("ifnotpresent", word(present)),
+    };
+    let pulled = match decision {
+        Decision::Use => "false",
+        Decision::Refuse if present == "false" => "unknown",
+        Decision::Pull | Decision::Refuse => "true",
+    };
+    [present, policy, pulled]
 }
 
 /// Credentials, and of whom they are; nobody's are the node's own.

@@ -50,7 +50,7 @@ async fn give(
     made.map_err(|error| wrong(error.to_string()))?;
     for (id, name) in containers {
         let Some(container) = pod.container(name) else { continue };
-        let wanted = resources::unbounded(resources::container(pod, &container, shared.machine.memory));
+        let wanted = resources::unbounded(shared.means.container(pod, &container));
         shared
             .runtime
             .update_container(id, wanted)
@@ -64,7 +64,7 @@ async fn give(
         .update_sandbox(sandbox, resources::pod(pod))
         .await
         .map_err(|status| wrong(status.message().to_owned()))?;
-    apply(&limits).map_err(|error| wrong(error.to_string()))?;
+    apply(&shared.means.pod(pod)).map_err(|error| wrong(error.to_string()))?;
     handle.memory.lock().resize.group = Some(limits);
     Ok(())
 }

@@ -199,7 +199,6 @@ async fn prepare(
     let log = log_directory(shared, pod).join(&container.name);
     std::fs::create_dir_all(&log).map_err(|error| format!("making {}: {error}", log.display()))?;
     shared.grown.watch(pod.uid(), &container.name, &log);
-    let memory = shared.machine.memory;
     let prepared = Prepared {
         env,
         mounts,
@@ -209,7 +208,7 @@ async fn prepare(
         restarts: attempt.restarts,
         target: target(handle, pod, container)?,
         users: users(shared, pod)?,
-        memory,
+        means: shared.means,
         annotations: needs.annotations,
         cdi: needs.cdi,
         placement: shared.exclusive.placement(pod.uid(), &container.name),

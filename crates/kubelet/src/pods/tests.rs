@@ -622,7 +622,7 @@ fn whoever_must_not_be_root_is_not() {
             restarts: 2,
             target: String::new(),
             users: None,
-            memory: 1,
+            means: crate::pods::means::Means { memory: 1, quota: true, ..Default::default() },
             annotations: BTreeMap::new(),
             cdi: Vec::new(),
             placement: crate::exclusive::Placement::default(),

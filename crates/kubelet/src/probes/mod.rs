@@ -133,6 +133,8 @@ impl Prober {
         let ips = crate::pods::start_ips(&self.shared, &self.handle, &pod);
         let ip = ips.first().map(String::as_str).unwrap_or_default();
         let target = Target { id: &self.id, ip, container: &self.container };
+        let clock = &self.shared.config.clock;
+        let began = clock.monotonic();
         let mut answer = check::probe(&self.shared.runtime, probe, &target, limit).await;
         for _ in 1..TRIES {
             if !matches!(answer, Answer::Error { .. }) {
@@ -161,14 +163,15 @@ impl Prober {
                 false
             }
         };
-        self.shared.counts.probed(Probed {
+        let probed = Probed {
             kind: title,
             result: if well { "successful" } else { "failed" },
             container: self.container.name.clone(),
             pod: pod.name().to_owned(),
             namespace: pod.namespace().to_owned(),
             uid: self.handle.uid.clone(),
-        });
+        };
+        self.shared.counts.probed(probed, clock.monotonic().saturating_sub(began));
         Some(well)
     }
 

@@ -14,7 +14,6 @@ use super::logind::{Inhibitor, Logind, LogindError};
 use super::plan::{self, Period};
 use crate::Shared;
 use crate::node::reference;
-use crate::pods::observed::State;
 use crate::pods::spec::PodExt;
 use crate::pods::{Ending, Handle, Pods};
 
@@ -97,7 +96,7 @@ async fn end_all(shared: &Shared, pods: &Pods, periods: &[Period]) {
         }
         let longest = Duration::from_secs(u64::try_from(period.seconds).unwrap_or(0));
         if tokio::time::timeout(longest, all_over(&group)).await.is_err() {
-            let left = group.iter().filter(|handle| !is_over(handle)).count();
+            let left = group.iter().filter(|handle| !handle.is_over()).count();
             tracing::warn!(left, priority = period.priority, "pods did not end in the time they had");
         }
     }
@@ -121,22 +120,9 @@ fn ending(seconds: i64) -> Ending {
 }
 
 async fn all_over(group: &[Arc<Handle>]) {
-    while !group.iter().all(|handle| is_over(handle)) {
+    while !group.iter().all(|handle| handle.is_over()) {
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Whether nothing of a pod runs any more and the API server knows how it ended.
-fn is_over(handle: &Handle) -> bool {
-    if handle.is_removed() {
-        return true;
-    }
-    let observed = handle.observed.lock().clone();
-    let runs = observed.containers.iter().any(|c| matches!(c.state, State::Running | State::Unknown))
-        || observed.sandboxes.iter().any(|sandbox| sandbox.ready);
-    let memory = handle.memory.lock();
-    let told = handle.is_static || memory.acknowledged == memory.status;
-    !runs && !memory.is_creating() && memory.status.is_some() && told
 }
 
 /// When the last graceful shutdown was, for the kubelet that runs after it.

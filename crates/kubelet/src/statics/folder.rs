@@ -13,8 +13,6 @@ use crate::changes::Changes;
 use crate::pods::Pods;
 use crate::pods::spec::PodExt;
 
-/// Upstream's `fileCheckFrequency`.
-const AGAIN: Duration = Duration::from_secs(20);
 /// Editors write a file in several steps.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -38,25 +36,35 @@ impl Folder {
             // What cannot be read is not empty: everything goes on as it was.
             Err(error) => return tracing::warn!(%error, "the folder of manifests cannot be read"),
         };
-        for (uid, pod) in self.known.iter().filter(|(uid, _)| !found.contains_key(*uid)) {
-            tracing::info!(pod = %pod.described(), "the manifest of a static pod is gone");
-            pods.remove_static(uid);
-        }
-        for (_, pod) in found.iter().filter(|(uid, _)| !self.known.contains_key(*uid)) {
-            pods.set_static(pod.clone());
-        }
-        self.known = found;
+        replace(pods, &mut self.known, found);
     }
+}
+
+/// Runs what was found, and ends what is known and was not; both by uid.
+pub(super) fn replace(
+    pods: &Pods,
+    known: &mut BTreeMap<String, Arc<Pod>>,
+    found: BTreeMap<String, Arc<Pod>>,
+) {
+    for (uid, pod) in known.iter().filter(|(uid, _)| !found.contains_key(*uid)) {
+        tracing::info!(pod = %pod.described(), "the manifest of a static pod is gone");
+        pods.remove_static(uid);
+    }
+    for (_, pod) in found.iter().filter(|(uid, _)| !known.contains_key(*uid)) {
+        pods.set_static(pod.clone());
+    }
+    *known = found;
 }
 
 /// Keeps the node's static pods what the folder says, until the group stops.
 pub async fn follow(shared: Arc<Shared>, pods: Pods, mut folder: Folder) {
     let changes = Changes::of(&folder.path);
+    let again = shared.config.configuration.fields.file_check_frequency;
     loop {
         folder.look(&shared, &pods);
         tokio::select! {
             () = changes.next() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(again) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use schema::Object;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 /// Where a pod came from, and which one it is; upstream's annotations.
@@ -19,6 +20,8 @@ pub enum ManifestError {
     Read { path: String, source: std::io::Error },
     #[error("{path}: {source}")]
     Decode { path: String, source: schema::DecodeError },
+    #[error("{path}: {source}")]
+    List { path: String, source: serde_json::Error },
     #[error("{path}: expected a Pod of v1, not a {kind} of {version}")]
     Kind { path: String, kind: String, version: String },
     #[error("{path}: invalid pod: {details}")]
@@ -27,12 +30,57 @@ pub enum ManifestError {
     Reference { path: String, what: &'static str },
 }
 
+/// Whence a manifest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    File,
+    Page,
+}
+
 /// Reads a manifest, JSON or YAML.
 pub fn parse(path: &Path, text: &[u8], node: &str, now: Timestamp) -> Result<Pod, ManifestError> {
     let path = path.display().to_string();
     let decoding = |source| ManifestError::Decode { path: path.clone(), source };
     let json = schema::yaml::to_json(text).map_err(decoding)?;
+    pod(Source::File, path, (text, &json), node, now)
+}
+
+/// Reads a page: a Pod, or a PodList of which all have to be right.
+pub fn parse_page(url: &str, text: &[u8], node: &str, now: Timestamp) -> Result<Vec<Pod>, ManifestError> {
+    let path = url.to_owned();
+    let decoding = |source| ManifestError::Decode { path: path.clone(), source };
+    let json = schema::yaml::to_json(text).map_err(decoding)?;
     let meta = schema::json::peek_type_meta(&json).map_err(decoding)?;
+    if (&*meta.api_version, &*meta.kind) != ("v1", "PodList") {
+        return Ok(vec![pod(Source::Page, path, (text, &json), node, now)?]);
+    }
+    let listing = |source| ManifestError::List { path: url.to_owned(), source };
+    let list: List = serde_json::from_slice(&json).map_err(listing)?;
+    let one = |mut item: serde_json::Map<String, serde_json::Value>| {
+        // In a list they need not say what they are.
+        item.entry("apiVersion").or_insert_with(|| "v1".into());
+        item.entry("kind").or_insert_with(|| "Pod".into());
+        let json = serde_json::to_vec(&item).map_err(listing)?;
+        pod(Source::Page, url.to_owned(), (&json, &json), node, now)
+    };
+    list.items.into_iter().map(one).collect()
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Of a manifest as it stands there, and as JSON.
+fn pod(
+    from: Source,
+    path: String,
+    (text, json): (&[u8], &[u8]),
+    node: &str,
+    now: Timestamp,
+) -> Result<Pod, ManifestError> {
+    let decoding = |source| ManifestError::Decode { path: path.clone(), source };
+    let meta = schema::json::peek_type_meta(json).map_err(decoding)?;
     if (&*meta.api_version, &*meta.kind) != ("v1", "Pod") {
         let (kind, version) = (meta.kind.to_string(), meta.api_version.to_string());
         return Err(ManifestError::Kind { path, kind, version });
@@ -41,26 +89,28 @@ pub fn parse(path: &Path, text: &[u8], node: &str, now: Timestamp) -> Result<Pod
     let Some(kind) = kind else {
         return Err(ManifestError::Kind { path, kind: "Pod".into(), version: "v1".into() });
     };
-    let mut object = schema::json::decode(&kind.ty, &json).map_err(decoding)?.object;
-    identify(&mut object, &path, text, node, now);
+    let mut object = schema::json::decode(&kind.ty, json).map_err(decoding)?.object;
+    identify(&mut object, from, (&path, text), node, now);
     check(&object, &path)?;
     let mut pod: Pod = schema::serde::from_object(&object).map_err(decoding)?;
     forbid_references(&pod, &path)?;
     if let Some(spec) = pod.spec.as_mut() {
         spec.node_name = Some(node.to_owned());
-        // A static pod stays, whatever happens to its node.
-        let stays = Toleration {
-            operator: Some("Exists".to_owned()),
-            effect: Some("NoExecute".to_owned()),
-            ..Toleration::default()
-        };
-        spec.tolerations.get_or_insert_default().push(stays);
+        if from == Source::File {
+            // It stays, whatever happens to its node.
+            let stays = Toleration {
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoExecute".to_owned()),
+                ..Toleration::default()
+            };
+            spec.tolerations.get_or_insert_default().push(stays);
+        }
     }
     pod.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
     Ok(pod)
 }
 
-fn identify(object: &mut Object, path: &str, text: &[u8], node: &str, now: Timestamp) {
+fn identify(object: &mut Object, from: Source, (path, text): (&str, &[u8]), node: &str, now: Timestamp) {
     let mut hasher = Sha256::new();
     for part in [node.as_bytes(), path.as_bytes(), text] {
         hasher.update(part);
@@ -81,7 +131,7 @@ fn identify(object: &mut Object, path: &str, text: &[u8], node: &str, now: Times
     }
     if let Some(annotations) = meta.map_mut("annotations") {
         annotations.insert(HASH, uid.as_str());
-        annotations.insert(SOURCE, "file");
+        annotations.insert(SOURCE, if from == Source::File { "file" } else { "http" });
         annotations.insert(SEEN, now.to_string().as_str());
     }
     (kinds::rules("", "Pod").defaults)(object);
@@ -173,5 +223,22 @@ mod tests {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_page_has_a_pod_or_a_list_of_them() {
+        let read = |text: &str| parse_page("http://m/pods", text.as_bytes(), "Node-1", Timestamp::UNIX_EPOCH);
+        let one = read(POD).unwrap();
+        assert_eq!(one[0].metadata.annotations.as_ref().unwrap()[SOURCE], "http");
+        assert_eq!(one[0].spec.as_ref().unwrap().tolerations, None, "upstream gives it none");
+        let list = "{apiVersion: v1, kind: PodList, items: [\
+                    {metadata: {name: a}, spec: {containers: [{name: c, image: i}]}},\
+                    {metadata: {name: b}, spec: {containers: [{name: c, image: i}]}}]}";
+        let names: Vec<_> = read(list).unwrap().into_iter().map(|pod| pod.metadata.name.unwrap()).collect();
+        assert_eq!(names, ["a-node-1", "b-node-1"]);
+        assert!(read("{apiVersion: v1, kind: PodList, items: []}").unwrap().is_empty());
+        let error = read(&list.replace("[{name: c, image: i}]}}]", "[]}}]")).unwrap_err().to_string();
+        assert!(error.contains("http://m/pods: invalid pod: spec.containers: Required value"), "{error}");
+        assert!(read("{apiVersion: v1, kind: PodList, items: 1}").is_err());
     }
 }

@@ -20,11 +20,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use base::{SharedClock, failpoint};
+use base::failpoint;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use nix::mount::MntFlags;
 
+use crate::counts::{Meter, table};
 use crate::pods::Surroundings;
 use crate::pods::spec::PodExt;
 use content::Fetcher;
@@ -90,16 +91,16 @@ pub struct Volumes {
     fetcher: Fetcher,
     /// `<root>/pods`
     pods: PathBuf,
-    clock: SharedClock,
+    meter: Meter,
     /// Whether the runtime can make mounts read-only down to the last one.
     recursive_read_only: bool,
 }
 
 impl Volumes {
     /// Volumes below `pods`.
-    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock, recursive_read_only: bool) -> Self {
-        let fetcher = Fetcher::new(client, pods.clone(), clock.clone());
-        Self { fetcher, pods, clock, recursive_read_only }
+    pub fn new(client: kube::Client, pods: PathBuf, meter: Meter, recursive_read_only: bool) -> Self {
+        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone());
+        Self { fetcher, pods, meter, recursive_read_only }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
@@ -132,7 +133,8 @@ impl Volumes {
     ) -> Result<Option<Timestamp>, VolumeError> {
         let mut again: Option<Timestamp> = None;
         for volume in pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default() {
-            let next = self.mount_one(pod, volume, surroundings).await;
+            let made = self.mount_one(pod, volume, surroundings);
+            let next = self.meter.time(&table::STORAGE_OPERATION, |made| mounted(volume, made), made).await;
             let next = next.map_err(|source| VolumeError { volume: volume.name.clone(), source })?;
             again = again.into_iter().chain(next).min();
         }
@@ -176,8 +178,13 @@ impl Volumes {
             // Secrets do not reach a disk.
             empty::in_memory(&dir, None, None)?;
         }
-        atomic::write(&dir, &wanted.files, fs_group, self.clock.now()).map_err(Cause::io(&dir))?;
+        atomic::write(&dir, &wanted.files, fs_group, self.meter.clock.now()).map_err(Cause::io(&dir))?;
         Ok(Some(wanted.again))
+    }
+
+    /// Whether a volume has been made.
+    pub fn is_there(&self, pod: &Pod, volume: &Volume) -> bool {
+        volume.image.is_none() && self.path(pod, volume).is_some_and(|path| path.exists())
     }
 
     /// Where a volume is on the node.
@@ -232,6 +239,29 @@ impl Volumes {
 }
 
 pub use subpath::read_within;
+
+/// The labels of an attempt to make a volume.
+fn mounted<T>(volume: &Volume, made: &Result<T, Cause>) -> [String; 4] {
+    let status = if made.is_ok() { "success" } else { "fail-unknown" };
+    ["false", "volume_mount", status, plugin(volume)].map(str::to_owned)
+}
+
+/// Who makes a volume, by upstream's name.
+pub fn plugin(volume: &Volume) -> &'static str {
+    match volume {
+        Volume { empty_dir: Some(_), .. } => "kubernetes.io/empty-dir",
+        Volume { host_path: Some(_), .. } => "kubernetes.io/host-path",
+        Volume { config_map: Some(_), .. } => "kubernetes.io/configmap",
+        Volume { secret: Some(_), .. } => "kubernetes.io/secret",
+        Volume { downward_api: Some(_), .. } => "kubernetes.io/downward-api",
+        Volume { projected: Some(_), .. } => "kubernetes.io/projected",
+        Volume { persistent_volume_claim: Some(_), .. } | Volume { ephemeral: Some(_), .. } => {
+            "kubernetes.io/local-volume"
+        }
+        Volume { image: Some(_), .. } => "kubernetes.io/image",
+        _ => "N/A",
+    }
+}
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {

@@ -50,7 +50,7 @@ fn case(more: &str, says: &str) -> Case {
         };
         Ok::<_, std::convert::Infallible>(Response::new(Body::from(serde_json::to_vec(&body).unwrap())))
     }));
-    Case { providers: Providers::new(known, clock.clone()), dir, clock, client, pod }
+    Case { providers: Providers::new(known, crate::counts::meter(clock.clone())), dir, clock, client, pod }
 }
 
 impl Case {

@@ -39,18 +39,22 @@ impl Maker<'_> {
     fn condition(&self, name: &str, (status, reason, message): Verdict) -> PodCondition {
         let status = if status { "True" } else { "False" };
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
-        let conditions = self.before.and_then(|before| before.conditions.as_ref());
-        let old = conditions.into_iter().flatten().find(|condition| condition.type_ == name);
-        let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
         PodCondition {
             type_: name.to_owned(),
             status: status.to_owned(),
             reason: text(reason.to_owned()),
             message: text(message),
             last_probe_time: None,
-            last_transition_time: since.or(Some(Time(self.view.now))),
+            last_transition_time: self.since(name, status).or(Some(Time(self.view.now))),
             observed_generation: self.view.pod.metadata.generation,
         }
+    }
+
+    /// Since when a condition is what it is, if it was so before.
+    fn since(&self, name: &str, status: &str) -> Option<Time> {
+        let conditions = self.before.and_then(|before| before.conditions.as_ref());
+        let old = conditions.into_iter().flatten().find(|condition| condition.type_ == name);
+        old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone())
     }
 
     /// Whether all containers begin anew (KEP-5532), for pods of which they could.
@@ -67,12 +71,16 @@ impl Maker<'_> {
         could_restart_all(self.view.pod).then(|| self.condition("AllContainersRestarting", verdict))
     }
 
-    /// What is said of a pod that its node gave up.
+    /// What is said of a pod that its node gave up. Since when is said once: a status that is always another one is
+    /// never known to the API server.
     fn disruption(&self) -> Option<PodCondition> {
-        let mut condition = self.view.memory.ending.as_ref()?.condition.clone()?;
-        condition.last_transition_time.get_or_insert(Time(self.view.now));
-        condition.observed_generation = self.view.pod.metadata.generation;
-        Some(condition)
+        let told = self.view.memory.ending.as_ref()?.condition.clone()?;
+        let since = self.since(&told.type_, &told.status);
+        Some(PodCondition {
+            last_transition_time: told.last_transition_time.or(since).or(Some(Time(self.view.now))),
+            observed_generation: self.view.pod.metadata.generation,
+            ..told
+        })
     }
 
     /// Whether other resources are wanted than the pod has (KEP-1287).

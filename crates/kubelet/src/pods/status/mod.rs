@@ -42,7 +42,9 @@ pub fn generate(view: &View<'_>, plan: &Plan, node: &NodeFacts<'_>) -> PodStatus
     let mut main: Vec<ContainerStatus> = pod.containers().iter().map(|c| maker.container(c, false)).collect();
     let ephemeral: Vec<ContainerStatus> =
         pod.ephemeral_containers().iter().map(|c| maker.container(&as_container(c), false)).collect();
-    let over = plan.over && (view.removed || pod.is_deleting() || plan.failed.is_some());
+    // One that the API server has as ended is not unsaid: it would refuse that.
+    let ends = view.removed || pod.is_deleting() || pod.is_terminal() || plan.failed.is_some();
+    let over = plan.over && ends;
     if over {
         container::lose(pod, &mut init, &mut main);
     }

@@ -1,8 +1,52 @@
 //! How pods end.
 
+use k8s_openapi::api::core::v1::PodCondition;
 use serde_json::json;
 
+use super::super::Ending;
 use super::*;
+
+fn evicted() -> Ending {
+    Ending {
+        reason: "Evicted".to_owned(),
+        condition: Some(PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            ..PodCondition::default()
+        }),
+        ..Ending::default()
+    }
+}
+
+#[test]
+fn the_status_of_a_pod_that_the_node_gave_up_comes_to_rest() {
+    let mut node = Node::new(simple("Always"));
+    node.settle();
+    node.memory.ending = Some(evicted());
+    node.settle();
+    assert_eq!(node.phase(), "Failed");
+    let told = node.status().clone();
+    assert!(told.conditions.iter().flatten().any(|one| one.type_ == "DisruptionTarget"), "{told:?}");
+    for _ in 0..3 {
+        node.pass(5);
+        node.settle();
+        assert_eq!(*node.status(), told, "each other status is another request");
+    }
+}
+
+#[test]
+fn what_was_lost_with_a_pod_stays_lost() {
+    let mut node = Node::new(simple("Never"));
+    node.broken = vec!["c".to_owned()];
+    node.look();
+    node.memory.ending = Some(evicted());
+    node.settle();
+    let lost = (node.phase().to_owned(), node.state("c"));
+    assert_eq!(lost, ("Failed".to_owned(), "ContainerStatusUnknown 137".to_owned()));
+    // The API server has it as failed by now, and would refuse that it waits again.
+    node.settle();
+    assert_eq!((node.phase().to_owned(), node.state("c")), lost);
+}
 
 #[test]
 fn sidecars_are_told_at_once_and_stop_last_within_the_one_grace_period() {

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Handle;
+use super::super::{Ending, Handle};
 use super::simple;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -32,4 +32,13 @@ async fn a_deletion_that_came_first_is_seen_too() {
     handle.replace(&Arc::new(deleted));
     tokio::time::timeout(SOON, leaving).await.expect("the pod goes");
     tokio::time::timeout(SOON, handle.leaving()).await.expect("it still does");
+}
+
+#[tokio::test]
+async fn whoever_pulls_hears_that_the_node_gives_the_pod_up() {
+    let handle = Handle::new("u", Arc::new(simple("Never")), false, Duration::ZERO);
+    let mut leaving = pin!(handle.leaving());
+    assert!(futures::poll!(&mut leaving).is_pending());
+    handle.fail(Ending { reason: "Evicted".to_owned(), ..Ending::default() });
+    tokio::time::timeout(SOON, leaving).await.expect("the pod goes");
 }

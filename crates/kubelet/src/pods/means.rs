@@ -1,0 +1,140 @@
+//! What a node makes of the resources that containers name: whether processors are rationed (`cpuCFSQuota`), who may be
+//! swapped out (KEP-2400), and what confines whoever names nothing (`seccompDefault`). Pure.
+
+use cri::v1 as wire;
+use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
+
+use super::resources::{self, given_in, limit, qos, request};
+use super::spec::PodExt;
+use crate::cgroups::Limits;
+use crate::configuration::Fields;
+use crate::machine::Machine;
+
+/// Where a control group of version 2 says how much of it may be swapped out.
+const SWAP_FILE: &str = "memory.swap.max";
+
+/// See the module.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Means {
+    /// Bytes of memory of the node, and of swap.
+    pub memory: u64,
+    pub swap: u64,
+    /// Whether control groups are of version 2.
+    pub unified: bool,
+    /// Whether burstable pods may be swapped out.
+    pub limited_swap: bool,
+    /// Whether limits of processors hold.
+    pub quota: bool,
+    /// Whether who names no seccomp profile has the runtime's.
+    pub seccomp: bool,
+}
+
+impl Means {
+    /// Of a machine by a configuration.
+    pub fn new(machine: &Machine, fields: &Fields, unified: bool) -> Self {
+        Self {
+            memory: machine.memory,
+            swap: machine.swap,
+            unified,
+            limited_swap: fields.memory_swap.swap_behavior == "LimitedSwap",
+            quota: fields.cpu_cfs_quota,
+            seccomp: fields.seccomp_default,
+        }
+    }
+
+    /// The cgroup settings of a container.
+    pub fn container(&self, pod: &Pod, container: &Container) -> wire::LinuxContainerResources {
+        let mut resources = resources::container(pod, container, self.memory);
+        if !self.quota {
+            resources.cpu_quota = -1;
+        }
+        match (self.swap, self.unified) {
+            // Without any, nothing has to be kept from it.
+            (0, _) => {}
+            (_, true) => {
+                let most = self.swap_of(pod, container).to_string();
+                resources.unified.insert(SWAP_FILE.to_owned(), most);
+            }
+            // Memory and swap together.
+            (_, false) => resources.memory_swap_limit_in_bytes = resources.memory_limit_in_bytes,
+        }
+        resources
+    }
+
+    /// The limits of a pod's cgroup.
+    pub fn pod(&self, pod: &Pod) -> Limits {
+        let mut limits = resources::pod_limits(pod);
+        if !self.quota {
+            limits.cpu_quota = Some(-1);
+        }
+        limits
+    }
+
+    /// The bytes of a container that may be swapped out: as much of all swap as it asks of all memory, of those only that
+    /// may grow beyond what they ask for.
+    fn swap_of(&self, pod: &Pod, container: &Container) -> u64 {
+        let given = given_in(pod, container);
+        let asked = request(Some(&given), "memory").unwrap_or(0);
+        let fixed = asked == limit(Some(&given), "memory").unwrap_or(0);
+        if !self.limited_swap || pod.is_critical() || qos(pod) != "Burstable" || fixed {
+            return 0;
+        }
+        let asked = u64::try_from(asked).unwrap_or(0);
+        match self.memory {
+            memory if asked > memory || memory == 0 => 0,
+            memory => {
+                let share = u128::from(asked) * u128::from(self.swap) / u128::from(memory);
+                u64::try_from(share).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
+    /// The profile of whoever names none.
+    pub fn seccomp(&self) -> Option<SeccompProfile> {
+        self.seccomp
+            .then(|| SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const GI: u64 = 1 << 30;
+
+    fn swapped(requests: &str, limits: &str, means: Means) -> Option<String> {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "resources": {"requests": {"memory": requests}, "limits": {"memory": limits}}}]}}))
+        .unwrap();
+        let container = pod.container("c").unwrap();
+        means.container(&pod, &container).unified.get(SWAP_FILE).cloned()
+    }
+
+    #[test]
+    fn who_may_grow_is_swapped_out_in_proportion() {
+        let some =
+            Means { memory: 4 * GI, swap: 2 * GI, unified: true, limited_swap: true, ..Means::default() };
+        assert_eq!(swapped("1Gi", "2Gi", some), Some((GI / 2).to_string()));
+        for (requests, limits) in [("1Gi", "1Gi"), ("0", "0"), ("8Gi", "9Gi")] {
+            assert_eq!(swapped(requests, limits, some).as_deref(), Some("0"), "{requests}");
+        }
+        assert_eq!(swapped("1Gi", "2Gi", Means { limited_swap: false, ..some }).as_deref(), Some("0"));
+        assert_eq!(swapped("1Gi", "2Gi", Means { swap: 0, ..some }), None);
+    }
+
+    #[test]
+    fn in_control_groups_of_version_1_memory_and_swap_are_limited_together() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"memory": "1Gi", "cpu": "1"}}}]}}))
+        .unwrap();
+        let container = pod.container("c").unwrap();
+        let with = |swap, quota| {
+            let given = Means { memory: GI, swap, quota, ..Means::default() }.container(&pod, &container);
+            (given.memory_swap_limit_in_bytes, given.cpu_quota)
+        };
+        assert_eq!(with(GI, true), (1 << 30, 100_000));
+        assert_eq!(with(0, false), (0, -1));
+    }
+}
