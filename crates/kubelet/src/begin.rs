@@ -71,8 +71,10 @@ pub async fn connect(
     counts: &Arc<Counts>,
     tasks: &TaskGroup,
 ) -> Result<Runtime, KubeletError> {
+    let images = &config.configuration.fields.image_service_endpoint;
+    let images = Some(images.as_str()).filter(|endpoint| !endpoint.is_empty());
     loop {
-        match Runtime::connect(&config.cri_endpoint, counts, &config.clock).await {
+        match Runtime::connect(&config.cri_endpoint, images, counts, &config.clock).await {
             Ok(runtime) => return Ok(runtime),
             Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
             Err(error) => {

@@ -80,6 +80,7 @@ use crate::pods::admission::sysctls::Allowed;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
 use crate::pods::means::Means;
+use crate::pods::pull_rate::PullRate;
 use crate::pods::pull_records::Records;
 use crate::pods::userns::{Users, UsersError};
 use crate::pods_api::Watched;
@@ -247,6 +248,8 @@ pub(crate) struct Shared {
     pub pulls: Records,
     /// How many images are pulled at the same time; without it, as many as are wanted.
     pub pulling: Option<Semaphore>,
+    /// How many pulls may begin in a while; without it, as many as are wanted.
+    pub pull_rate: Option<PullRate>,
     /// Who knows who we are at a registry.
     pub providers: credentials::Providers,
     /// What the metrics tell.
@@ -305,6 +308,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         std::fs::create_dir_all(path)
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }
+    node::process::apply(&config.configuration.fields);
     let machine = Machine::read(config.capacity)?;
     let began = config.clock.monotonic();
     let counts = Arc::new(Counts::default());
@@ -320,18 +324,11 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let ledger = Ledger::new(begin::given(&machine, &config)?);
     let unsafe_sysctls = &config.configuration.fields.allowed_unsafe_sysctls;
     let sysctls = Allowed::new(&machine.kernel_version, unsafe_sysctls).map_err(KubeletError::Sysctls)?;
-    let own =
-        Resource::all("", "v1", "Node", "nodes").with_fields(format!("metadata.name={}", config.node_name));
-    let mut own: Informer<NodeView> = Informer::new(client.clone(), own);
     let node_changed = Arc::new(Notify::new());
-    let changed = node_changed.clone();
-    own.on_change(move |change| {
-        if node::view::concerns(change) {
-            changed.notify_one();
-        }
-    });
+    let own = node::view::informer(&client, &config.node_name, node_changed.clone());
     let pulls = Records::new(&config.root_dir, begin::verify(&config.configuration)?);
     let pulling = begin::turns(&config.configuration);
+    let pull_rate = PullRate::new(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
     let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), runtime.recursive_read_only);
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
@@ -362,6 +359,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         grown: Grown::new(),
         pulls,
         pulling,
+        pull_rate,
         providers,
         counts,
         pressure: Pressure::default(),

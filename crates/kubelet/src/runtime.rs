@@ -57,13 +57,17 @@ fn within<T>(message: T, limit: Duration) -> tonic::Request<T> {
 type Answer<T> = Result<T, Status>;
 
 impl Runtime {
-    /// Connects and asks for its name.
+    /// Connects and asks for its name. Its images may be somebody else's.
     pub async fn connect(
         endpoint: &str,
+        of_images: Option<&str>,
         counts: &Arc<Counts>,
         clock: &SharedClock,
     ) -> Result<Self, cri::ConnectError> {
-        let (mut runtime, images) = cri::connect(endpoint).await?;
+        let (mut runtime, mut images) = cri::connect(endpoint).await?;
+        if let Some(endpoint) = of_images {
+            (_, images) = cri::connect(endpoint).await?;
+        }
         let version = loop {
             match runtime.version(request(wire::VersionRequest { version: "v1".to_owned() })).await {
                 Ok(answer) => break answer.into_inner(),

@@ -30,6 +30,7 @@ mod node_api;
 mod node_claims;
 mod node_claims_waiting;
 mod node_classes;
+mod node_configured;
 mod node_containerd;
 mod node_cpus;
 mod node_devices;

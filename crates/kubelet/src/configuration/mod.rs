@@ -35,12 +35,9 @@ const EVICTION_HARD: [(&str, &str); 5] = [
 /// Fields that upstream's kubelet does something with, and this one does not.
 const WITHOUT_EFFECT: &[&str] = &[
     "tlsCurvePreferences",
-    "registryPullQPS",
-    "registryBurst",
     "eventRecordQPS",
     "eventBurst",
     "enableContentionProfiling",
-    "oomScoreAdj",
     "streamingConnectionIdleTimeout",
     "volumeStatsAggPeriod",
     "kubeletCgroups",
@@ -52,7 +49,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "hairpinMode",
     "podCIDR",
     "cpuCFSQuotaPeriod",
-    "maxOpenFiles",
     "kubeAPIQPS",
     "kubeAPIBurst",
     "protectKernelDefaults",
@@ -63,7 +59,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "memoryThrottlingFactor",
     "memoryReservationPolicy",
     "tracing",
-    "imageServiceEndpoint",
     "userNamespaces",
 ];
 /// Paths, which are meant from where the file is.
@@ -270,6 +265,9 @@ pub struct Fields {
     pub register_with_taints: Vec<Taint>,
     pub register_node: bool,
     pub container_runtime_endpoint: String,
+    /// Empty: the runtime's.
+    #[serde(default)]
+    pub image_service_endpoint: String,
 }
 
 /// How long pods of a priority have when the node shuts down.

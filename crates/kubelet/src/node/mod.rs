@@ -5,6 +5,7 @@ pub mod enforce;
 mod events;
 pub mod lease;
 mod plan;
+pub mod process;
 mod startup;
 pub mod view;
 

@@ -1,10 +1,12 @@
 //! What is watched of the node's own object: others change it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use client::Change;
+use client::{Change, Informer, Resource};
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 /// What decides over pods, and what the node is given.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -36,9 +38,21 @@ pub struct NodeSpecView {
     pub unschedulable: bool,
 }
 
+/// Watches the node's own object, and tells when somebody else changed it.
+pub fn informer(client: &kube::Client, name: &str, changed: Arc<Notify>) -> Informer<NodeView> {
+    let own = Resource::all("", "v1", "Node", "nodes").with_fields(format!("metadata.name={name}"));
+    let mut own: Informer<NodeView> = Informer::new(client.clone(), own);
+    own.on_change(move |change| {
+        if concerns(change) {
+            changed.notify_one();
+        }
+    });
+    own
+}
+
 /// Whether a change is one of others. The node's status is this kubelet's own, but for what is said of it when it was
 /// silent.
-pub fn concerns(change: &Change<'_, NodeView>) -> bool {
+fn concerns(change: &Change<'_, NodeView>) -> bool {
     match change {
         Change::Set { old: Some(old), new, .. } => {
             old.metadata != new.metadata || old.spec != new.spec || new.is_given_up()

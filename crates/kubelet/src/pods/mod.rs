@@ -34,6 +34,7 @@ pub mod observed;
 mod orphans;
 mod over;
 pub mod plan;
+pub mod pull_rate;
 pub mod pull_records;
 mod pulling;
 mod resize;

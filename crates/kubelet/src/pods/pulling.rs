@@ -11,6 +11,7 @@ use oci_spec::distribution::Reference;
 use super::Handle;
 use super::images::{Decision, credentials, decide};
 use super::jobs::{Failed, call, failed, sandbox_config};
+use super::pull_rate::EXCEEDED;
 use super::pull_records::Source;
 use super::spec::PodExt;
 use crate::Shared;
@@ -199,7 +200,12 @@ async fn pull(
             format!("noting the pull of {image:?}: {error}: see to the kubelet's root directory"),
         )
     })?;
-    match try_all(shared, pod, image, known).await {
+    let may = shared.pull_rate.as_ref().is_none_or(|rate| rate.allows(begun));
+    let pulled = match may {
+        true => try_all(shared, pod, image, known).await,
+        false => Err(tonic::Status::resource_exhausted(EXCEEDED)),
+    };
+    match pulled {
         Ok((reference, source)) => {
             let now = shared.config.clock.monotonic();
             let pulled = shared.runtime.image(image).await.map_err(call("ImageInspectError"))?;
