@@ -2,6 +2,7 @@
 
 mod flags;
 pub mod identity;
+mod more_flags;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

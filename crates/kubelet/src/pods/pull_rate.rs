@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 
 use crate::Configuration;
 
+/// Upstream's rate and burst: whoever names others wants to have them.
+const USUAL: (i32, i32) = (5, 10);
 /// What a pull is refused with.
 pub const EXCEEDED: &str = "pull QPS exceeded";
 
@@ -23,7 +25,8 @@ impl PullRate {
     /// As a configuration names it; 0 is no limit.
     pub fn new(configuration: &Configuration) -> Option<Self> {
         let fields = &configuration.fields;
-        let is_named = configuration.named.contains("registryPullQPS");
+        let is_named = configuration.named.contains("registryPullQPS")
+            || (fields.registry_pull_qps, fields.registry_burst) != USUAL;
         (is_named && fields.registry_pull_qps > 0)
             .then(|| Self::of(fields.registry_pull_qps, fields.registry_burst))
     }

@@ -7,6 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::more_flags::More;
+
 /// Flags that stand for a field of KubeletConfiguration; what is not given leaves the field as it is.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -146,6 +148,9 @@ pub struct Settings {
     /// Whether swap keeps the kubelet from running
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     fail_swap_on: Option<bool>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    more: More,
 }
 
 /// `memory.available<100Mi`
@@ -240,6 +245,7 @@ impl Settings {
         });
         let (Some(object), Value::Object(more)) = (value.as_object_mut(), more) else { return Map::new() };
         object.extend(more);
+        object.extend(self.more.overlay());
         given(object);
         std::mem::take(object)
     }
