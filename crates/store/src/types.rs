@@ -245,6 +245,11 @@ pub trait Store: Send + Sync + 'static {
     /// progress up to it.
     async fn confirm(&self) -> Result<Revision>;
 
+    /// Why it will answer nothing any more until it is opened anew, if that is so.
+    fn lost(&self) -> Option<String> {
+        None
+    }
+
     /// Forgets history below `revision`: reads at older revisions and watches from there fail from now on.
     async fn compact(&self, revision: Revision) -> Result<()>;
 

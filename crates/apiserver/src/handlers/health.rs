@@ -28,6 +28,10 @@ pub async fn handle(core: &Core, path: &str, verbose: bool) -> Result<Response<B
     if endpoint != "livez" || only == Some("etcd") {
         checks.push(("etcd", core.store.confirm().await.map(|_| ()).map_err(|error| error.to_string())));
     }
+    // Without a store that is away a server lives on. One that is lost comes back only with another process.
+    if let Some(why) = core.store.lost() {
+        checks.push(("store", Err(why)));
+    }
     if endpoint == "readyz" {
         let ready = !core.tasks.shutdown().is_triggered();
         checks.push(("shutdown", if ready { Ok(()) } else { Err("shutting down".to_owned()) }));

@@ -71,3 +71,40 @@ fn a_machine_without_cgroups_is_told_so_and_runs_no_node() {
         Command::new(KNARR).args(["down", "--name", &name, "--data-dir", &data, "--purge"]).output().unwrap();
     assert!(down.status.success(), "{}", said(&down));
 }
+
+#[test]
+fn a_server_that_does_not_start_on_a_full_disk_says_why() {
+    if !crate::cluster::is_root() {
+        eprintln!("skipped: only root has a disk to fill");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, kubeconfig) = (dir.path().join("disk"), dir.path().join("kubeconfig"));
+    std::fs::create_dir(&disk).unwrap();
+    let run = |program: &mut Command| program.output().unwrap();
+    let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"]).arg(&disk));
+    assert!(mounted.status.success(), "{}", said(&mounted));
+    let name = format!("full{}", std::process::id());
+    let knarr = |command: &str, flags: &[&str]| {
+        let mut knarr = Command::new(KNARR);
+        knarr.args([command, "--name", &name, "--data-dir"]).arg(disk.join("data")).args(flags);
+        run(&mut knarr)
+    };
+    let kubeconfig = kubeconfig.display().to_string();
+    let flags = ["--control-plane-only", "--port", "0", "--kubeconfig", &kubeconfig];
+    assert!(knarr("up", &flags).status.success());
+    assert!(knarr("down", &[]).status.success());
+    std::fs::write(disk.join("data/logs/server.log"), "").unwrap();
+    let mut fill = std::fs::File::create(disk.join("fill")).unwrap();
+    while std::io::Write::write_all(&mut fill, &[1; 4096]).is_ok() {}
+    let output = knarr("up", &flags);
+    assert!(!output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("no room is left on the disk of"), "{}", said(&output));
+    // Once there is room, all is as it was.
+    std::fs::remove_file(disk.join("fill")).unwrap();
+    let output = knarr("up", &flags);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(knarr("down", &["--purge"]).status.success());
+    let unmounted = run(Command::new("umount").arg(&disk));
+    assert!(unmounted.status.success(), "{}", said(&unmounted));
+}

@@ -119,16 +119,22 @@ fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-/// Removes every image that no container uses, for the disk is short. Whether there was any.
-pub async fn free_all(shared: &Shared) -> bool {
+/// Counts those as used that containers are about to start with. Pure.
+fn keep(images: &mut [Image], awaited: &BTreeSet<String>) {
+    images.iter_mut().filter(|image| awaited.contains(&image.id)).for_each(|image| image.used = true);
+}
+
+/// Removes every image that no container uses, or is about to, for the disk is short. Whether there was any.
+pub async fn free_all(shared: &Shared, awaited: &BTreeSet<String>) -> bool {
     let mut memory = Memory::default();
-    let images = match list(shared, &mut memory).await {
+    let mut images = match list(shared, &mut memory).await {
         Ok(images) => images,
         Err(status) => {
             tracing::warn!(%status, "images are not collected");
             return false;
         }
     };
+    keep(&mut images, awaited);
     let chosen = choose(&images, i64::MAX, shared.config.clock.steady(), SignedDuration::ZERO);
     for id in &chosen {
         match shared.runtime.remove_image(id).await {
@@ -170,5 +176,14 @@ mod tests {
         let maximum = SignedDuration::from_secs(499);
         assert_eq!(outdated(&images, at(1000), maximum), ["later", "sooner"]);
         assert_eq!(outdated(&images, at(999), maximum), ["sooner"], "what is used or pinned stays");
+    }
+
+    #[test]
+    fn an_image_that_a_container_is_about_to_start_with_stays() {
+        let image = |id: &str| Image { id: id.to_owned(), size: 1, ..Image::default() };
+        let mut images = [image("pulled"), image("old")];
+        keep(&mut images, &["pulled".to_owned(), "gone".to_owned()].into());
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(choose(&images, i64::MAX, now, SignedDuration::ZERO), ["old"]);
     }
 }

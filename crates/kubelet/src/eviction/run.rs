@@ -161,7 +161,9 @@ async fn free(shared: &Shared, pods: &Pods, disks: Disks, threshold: &Threshold)
         }
     }
     if free.images {
-        collect::images::free_all(shared).await;
+        let awaited = |handle: Arc<Handle>| handle.memory.lock().images.values().cloned().collect::<Vec<_>>();
+        let awaited = pods.list().into_iter().flat_map(awaited).collect();
+        collect::images::free_all(shared, &awaited).await;
     }
     free.containers || free.images
 }

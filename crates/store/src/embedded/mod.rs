@@ -339,6 +339,10 @@ impl Store for Embedded {
         history::watch(Arc::clone(&self.shared), range, from)
     }
 
+    fn lost(&self) -> Option<String> {
+        self.shared.poisoned.read().clone()
+    }
+
     async fn confirm(&self) -> Result<Revision> {
         self.shared.tables()?;
         self.shared.hub.progress();

@@ -72,6 +72,7 @@ async fn a_failed_commit_poisons_everything_until_the_store_is_reopened() {
         let store = Embedded::open(dir.path(), options).unwrap();
         store.commit(vec![put("/a", Expect::Any, "kept")]).await.unwrap();
         let mut watch = store.watch(&KeyRange::prefix("/"), 3).await.unwrap();
+        assert_eq!(store.lost(), None);
         broken.store(true, Ordering::SeqCst);
         let failed = store.commit(vec![put("/b", Expect::Any, "lost")]).await.unwrap_err();
         assert!(matches!(&failed, StoreError::Unknown(why) if why.contains("injected")), "{failed:?}");
@@ -83,6 +84,7 @@ async fn a_failed_commit_poisons_everything_until_the_store_is_reopened() {
         assert!(poisoned(&store.get(b"/a", None).await.unwrap_err()));
         assert!(poisoned(&store.range(&KeyRange::prefix("/"), RangeOptions::default()).await.unwrap_err()));
         assert!(poisoned(&store.confirm().await.unwrap_err()));
+        assert!(store.lost().is_some_and(|why| why.contains("injected")));
         assert!(poisoned(&store.watch(&KeyRange::prefix("/"), 2).await.err().unwrap()));
         let ended = loop {
             match watch.next().await.unwrap() {
