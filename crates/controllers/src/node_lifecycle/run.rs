@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::WorkQueue;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
@@ -23,6 +23,17 @@ const ROUND: Duration = Duration::from_secs(5);
 /// When a write is tried again that lost a race: the copy that won is on its way.
 const RACE: Duration = Duration::from_millis(20);
 
+/// What a taint says of when it was added, and when that was by the steady clock.
+type Tainted = (Option<Timestamp>, Timestamp);
+
+/// A pod that is to go.
+struct Due {
+    node: String,
+    uid: String,
+    /// When it came, by the steady clock, as it was when that was asked first.
+    came: Timestamp,
+}
+
 /// The controller's state beside what the informers hold.
 pub struct NodeLifecycle {
     context: Arc<Context>,
@@ -31,10 +42,10 @@ pub struct NodeLifecycle {
     heard: Mutex<HashMap<String, Heard>>,
     /// The nodes that there are, with their UIDs.
     known: Mutex<HashMap<String, String>>,
-    /// When a taint was first seen that does not say since when it is there: by node, key and value.
-    tainted: Mutex<HashMap<(String, String, String), Timestamp>>,
-    /// Pods that are to go when their time has come, by key, with their node.
-    due: Mutex<HashMap<String, String>>,
+    /// Since when taints are there: by node, key and value.
+    tainted: Mutex<HashMap<(String, String, String), Tainted>>,
+    /// Pods that are to go when their time has come, by key.
+    due: Mutex<HashMap<String, Due>>,
 }
 
 impl NodeLifecycle {
@@ -79,7 +90,7 @@ impl NodeLifecycle {
                 self.tell(&name, uid, "RemovingNode", &format!("Removing Node {name} from Controller"));
             }
             self.heard.lock().remove(&name);
-            self.due.lock().retain(|_, on| *on != name);
+            self.due.lock().retain(|_, due| due.node != name);
             self.tainted.lock().retain(|(node, ..), _| *node != name);
             return Ok(None);
         };
@@ -189,9 +200,10 @@ impl NodeLifecycle {
             return Ok(None);
         };
         let taints = no_execute(&node);
-        let now = self.context.clock.now();
-        let came = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        let since = |taint: &Taint| self.since(&pod.spec.node_name, taint, now);
+        // By the clock that nobody sets: one that is set wrong takes away no pod.
+        let now = self.context.clock.steady();
+        let came = self.came(&key, &pod);
+        let since = |taint: &Taint| self.since(&pod.spec.node_name, taint);
         match stay(&pod.spec.tolerations, &taints, came, since) {
             Stay::Until(end) if end <= now => {
                 let done = self.delete(&pod).await?;
@@ -199,7 +211,8 @@ impl NodeLifecycle {
                 Ok(done)
             }
             Stay::Until(end) => {
-                self.due.lock().insert(key, pod.spec.node_name.clone());
+                let due = Due { node: pod.spec.node_name.clone(), uid: pod.metadata.uid.clone(), came };
+                self.due.lock().insert(key, due);
                 let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
                 // What is further off is asked for again by its node's next round.
                 Ok((left < ROUND).then_some(left))
@@ -215,7 +228,7 @@ impl NodeLifecycle {
 
     /// The pods of a node without taints may stay.
     fn spare(&self, node: &str) {
-        let spared = |_: &String, on: &mut String| on == node;
+        let spared = |_: &String, due: &mut Due| due.node == node;
         let keys: Vec<_> = self.due.lock().extract_if(spared).map(|(key, _)| key).collect();
         let pods = keys.iter().filter_map(|key| self.context.informers.pods.get(key));
         pods.filter(|pod| pod.spec.node_name == node).for_each(|pod| self.cancelled(&pod));
@@ -230,12 +243,31 @@ impl NodeLifecycle {
         );
     }
 
-    fn since(&self, node: &str, taint: &Taint, now: Timestamp) -> Timestamp {
+    /// When a pod came, by the steady clock.
+    fn came(&self, key: &str, pod: &PodView) -> Timestamp {
+        let known = self.due.lock().get(key).filter(|due| due.uid == pod.metadata.uid).map(|due| due.came);
+        let created = pod.metadata.creation_timestamp.as_ref();
+        known.unwrap_or_else(|| created.map_or_else(|| self.context.clock.steady(), |at| self.steadily(at.0)))
+    }
+
+    /// Since when a node has a taint, by the steady clock, as it was when the taint was seen first.
+    fn since(&self, node: &str, taint: &Taint) -> Timestamp {
         let key = (node.to_owned(), taint.key.clone(), taint.value.clone().unwrap_or_default());
-        match &taint.time_added {
-            Some(time) => time.0,
-            None => *self.tainted.lock().entry(key).or_insert(now),
+        let added = taint.time_added.as_ref().map(|time| time.0);
+        let since = || (added, added.map_or_else(|| self.context.clock.steady(), |at| self.steadily(at)));
+        let mut tainted = self.tainted.lock();
+        let known = tainted.entry(key).or_insert_with(since);
+        if known.0 != added {
+            *known = since();
         }
+        known.1
+    }
+
+    /// What the steady clock showed at a time of the wall clock. What has not been yet, is now.
+    fn steadily(&self, wall: Timestamp) -> Timestamp {
+        let clock = &self.context.clock;
+        let ago = clock.now().duration_since(wall).max(SignedDuration::ZERO);
+        clock.steady().checked_sub(ago).unwrap_or(Timestamp::MIN)
     }
 
     async fn delete(&self, pod: &PodView) -> Result<Option<Duration>, kube::Error> {

@@ -324,6 +324,10 @@ mod tests {
         assert_eq!((own.cpu_manager_policy.as_str(), own.topology_manager_scope.as_str()), ("static", "pod"));
         assert_eq!(own.system_reserved["cpu"], "2", "whoever names processors says how many are kept");
         assert_eq!(own.reserved_memory[1].limits["memory"], "512Mi");
+        let page =
+            fields("--manifest-url http://m/p --manifest-url-header a:b,c:d --manifest-url-header a:e");
+        assert_eq!(page.static_pod_url, "http://m/p");
+        assert_eq!(page.static_pod_url_header["a"], ["b", "e"]);
         assert!(taint("a=b").is_err() && taint("a=b:Never").is_err() && below("memory.available").is_err());
     }
 

@@ -101,6 +101,7 @@ fn a_server_that_does_not_start_on_a_full_disk_says_why() {
     assert!(!output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("no room is left on the disk of"), "{}", said(&output));
     // Once there is room, all is as it was.
+    drop(fill);
     std::fs::remove_file(disk.join("fill")).unwrap();
     let output = knarr("up", &flags);
     assert!(output.status.success(), "{}", said(&output));

@@ -75,12 +75,14 @@ fn sockets(cluster: &Cluster) {
     let mut proxy = cluster.start("proxy --port=0");
     let line = proxy.until("Starting to serve on 127.0.0.1:");
     let port: u16 = line.trim().rsplit(':').next().unwrap().parse().unwrap();
+    // Browsers say where they are from, and upstream's server wants to know for a watch.
     let open = |path: &str, protocol: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let request = format!(
             "GET /api/v1/namespaces/default/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Origin: http://localhost\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              {protocol}\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();

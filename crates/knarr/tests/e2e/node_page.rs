@@ -90,7 +90,7 @@ fn node_runs_the_pods_of_a_page() {
     page.lock().unwrap().text = Some("{apiVersion: v1, kind: PodList, items: [}".to_owned());
     asked(2);
     assert_eq!(cluster.k(&container), before, "what cannot be read is not empty");
-    page.lock().unwrap().text = Some("{apiVersion: v1, kind: PodList, items: []}".to_owned());
+    page.lock().unwrap().text = Some(r#"{"apiVersion": "v1", "kind": "PodList", "items": []}"#.to_owned());
     cluster.becomes(&get("{.metadata.name}"), "");
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodCondition, PodStatus};
 
+use super::observed::{Observed, State};
 use super::resize::Resize;
 
 /// The first pause between two starts of a container that exits, and the longest.
@@ -157,7 +158,7 @@ pub struct Memory {
     pub health: BTreeMap<String, Health>,
     /// Failures that were told already, by container: when they happened.
     pub told: BTreeMap<String, Timestamp>,
-    /// When containers were first seen to have ended, by id.
+    /// When containers ended, by id.
     pub exits: BTreeMap<String, Timestamp>,
     /// The containers that are being killed, by id: with which grace period.
     pub kills: BTreeMap<String, i64>,
@@ -234,6 +235,15 @@ impl Memory {
         self.told.values_mut().chain(self.exits.values_mut()).for_each(moved);
         self.mounted.iter_mut().flatten().for_each(moved);
         self.stopping.iter_mut().for_each(|stopping| moved(&mut stopping.since));
+    }
+
+    /// Notes when containers ended: whatever the runtime says of that, not after `now`.
+    pub fn note_exits(&mut self, observed: &Observed, now: Timestamp) {
+        self.exits.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+        for ended in observed.containers.iter().filter(|c| c.state == State::Exited) {
+            let at = Timestamp::from_nanosecond(i128::from(ended.finished_at)).unwrap_or(now);
+            self.exits.entry(ended.id.clone()).or_insert(at.min(now));
+        }
     }
 
     /// Notes whether all of the pod is being stopped at `now`, and with which grace period. Another one begins anew.

@@ -1,6 +1,7 @@
 //! Pods by example: a runtime that does at once what is planned, and what is seen of the pod then.
 
 mod changes;
+mod clock;
 mod ending;
 mod outdated;
 mod waking;
@@ -69,6 +70,7 @@ impl Node {
     }
 
     fn look(&mut self) -> Plan {
+        self.memory.note_exits(&self.observed, self.now);
         let view = View {
             pod: &self.pod,
             removed: self.removed,

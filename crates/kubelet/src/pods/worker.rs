@@ -230,10 +230,7 @@ impl Worker {
     fn forget_gone(&mut self, observed: &Observed) {
         let now = self.now();
         let mut memory = self.handle.memory.lock();
-        memory.exits.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
-        for ended in observed.containers.iter().filter(|c| c.state == State::Exited) {
-            memory.exits.entry(ended.id.clone()).or_insert(now);
-        }
+        memory.note_exits(observed, now);
         let runs = |id: &String| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
         memory.kills.retain(|id, _| runs(id));
         memory.prepared.retain(runs);

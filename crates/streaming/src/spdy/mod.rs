@@ -1,7 +1,8 @@
 //! SPDY/3.1 as Kubernetes uses it: many byte streams, each with headers, over one connection.
 //!
 //! There is no flow control, because upstream's implementation has none: what a stream's reader
-//! leaves unread holds the connection back once [`crate::BUFFER`] is full.
+//! leaves unread holds the connection back, all other streams with it, once [`crate::BUFFER`] is full.
+//! With upstream's it does so once fifty frames wait, and its clients open no window that would say more.
 
 mod frame;
 

@@ -22,6 +22,18 @@ pub struct Settings {
     /// Manifests of static pods: a folder, or one file
     #[arg(long)]
     pod_manifest_path: Option<String>,
+    /// How often they are looked for at least
+    #[arg(long)]
+    file_check_frequency: Option<String>,
+    /// A page of static pods
+    #[arg(long)]
+    manifest_url: Option<String>,
+    /// What it is asked for with: NAME:VALUE,…
+    #[arg(long, value_delimiter = ',', value_parser = header)]
+    manifest_url_header: Vec<(String, String)>,
+    /// How often it is read
+    #[arg(long)]
+    http_check_frequency: Option<String>,
     /// The cgroup under which those of pods are
     #[arg(long)]
     cgroup_root: Option<String>,
@@ -242,12 +254,25 @@ impl Settings {
             "allowedUnsafeSysctls": Some(&self.allowed_unsafe_sysctls).filter(|list| !list.is_empty()),
             "evictionMaxPodGracePeriod": self.eviction_max_pod_grace_period,
             "evictionPressureTransitionPeriod": self.eviction_pressure_transition_period,
+            "fileCheckFrequency": self.file_check_frequency,
+            "httpCheckFrequency": self.http_check_frequency,
+            "staticPodURL": self.manifest_url,
+            "staticPodURLHeader": self.headers(),
         });
         let (Some(object), Value::Object(more)) = (value.as_object_mut(), more) else { return Map::new() };
         object.extend(more);
         object.extend(self.more.overlay());
         given(object);
         std::mem::take(object)
+    }
+
+    /// The values of each header, in the order in which they were given.
+    fn headers(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut headers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, value) in &self.manifest_url_header {
+            headers.entry(name).or_default().push(value);
+        }
+        headers
     }
 }
 
@@ -259,6 +284,12 @@ fn given(object: &mut Map<String, Value>) {
         }
     }
     object.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|inner| !inner.is_empty()));
+}
+
+/// `NAME:VALUE`
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("malformed pair, expect string:string")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// `key=value`

@@ -1,7 +1,5 @@
 //! Further flags of `knarr kubelet` that stand for fields of its configuration: those that are rarely given.
 
-use std::collections::BTreeMap;
-
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -52,15 +50,6 @@ pub struct More {
     /// The resolver's configuration that pods may inherit; empty is none
     #[arg(long)]
     resolv_conf: Option<String>,
-    /// A page with manifests of static pods
-    #[arg(long)]
-    manifest_url: Option<String>,
-    /// How often it is read
-    #[arg(long)]
-    http_check_frequency: Option<String>,
-    /// How often their folder is, beside when it changes
-    #[arg(long)]
-    file_check_frequency: Option<String>,
     /// Whether commands run in containers, and logs are read, by the kubelet's own API
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     enable_debugging_handlers: Option<bool>,
@@ -82,26 +71,12 @@ pub struct More {
     /// How old an unused image is at least when it goes
     #[arg(long)]
     minimum_image_ttl_duration: Option<String>,
-    /// Headers for the page with manifests: name:value,…
-    #[arg(long, value_delimiter = ',', value_parser = header)]
-    manifest_url_header: Vec<(String, String)>,
-}
-
-/// `name:value`
-fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) =
-        text.split_once(':').ok_or_else(|| format!("{text:?} is not of the form name:value"))?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl More {
     /// What was given, under the names of KubeletConfiguration; null where nothing was.
     pub fn overlay(&self) -> Map<String, Value> {
         let list = |list: &[String]| Some(list.to_vec()).filter(|list| !list.is_empty());
-        let mut headers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (name, value) in &self.manifest_url_header {
-            headers.entry(name).or_default().push(value);
-        }
         let value = json!({
             "seccompDefault": self.seccomp_default,
             "cpuCFSQuota": self.cpu_cfs_quota,
@@ -117,10 +92,6 @@ impl More {
             "podPidsLimit": self.pod_max_pids,
             "podsPerCore": self.pods_per_core,
             "resolvConf": self.resolv_conf,
-            "staticPodURL": self.manifest_url,
-            "staticPodURLHeader": headers,
-            "httpCheckFrequency": self.http_check_frequency,
-            "fileCheckFrequency": self.file_check_frequency,
             "enableDebuggingHandlers": self.enable_debugging_handlers,
             "enforceNodeAllocatable": list(&self.enforce_node_allocatable),
             "systemReservedCgroup": self.system_reserved_cgroup,
@@ -151,13 +122,13 @@ mod tests {
     #[test]
     fn flags_are_fields_of_the_configuration() {
         let words = "kubelet --seccomp-default --pod-max-pids=-1 --oom-score-adj -500 --cpu-cfs-quota=false \
-                     --manifest-url-header a:b,a:c --tls-cipher-suites X,Y";
+                     --tls-cipher-suites X,Y";
         let fields = Only::parse_from(words.split_whitespace()).more.overlay();
         let given: Map<String, Value> = fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
         assert_eq!(
             Value::Object(given),
             json!({"seccompDefault": true, "podPidsLimit": -1, "oomScoreAdj": -500, "cpuCFSQuota": false,
-                "staticPodURLHeader": {"a": ["b", "c"]}, "tlsCipherSuites": ["X", "Y"]})
+                "tlsCipherSuites": ["X", "Y"]})
         );
     }
 }

@@ -1,6 +1,6 @@
 //! One container on its way to running: its image, its back-off, the reasons why it waits.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Container;
 
 use super::{Action, Planner, go_duration};
@@ -66,10 +66,9 @@ impl Planner<'_> {
     /// Whether a container that exited has to wait before it starts again.
     fn is_paused(&mut self, container: &Container, latest: &Instance) -> bool {
         let Some(pause) = self.view.memory.pauses.get(&container.name) else { return false };
-        let Ok(finished) = Timestamp::from_nanosecond(i128::from(latest.finished_at)) else { return false };
-        // A clock that was set back since would have it wait until that time comes again.
-        let seen = self.view.memory.exits.get(&latest.id).copied();
-        let Ok(until) = finished.min(seen.unwrap_or(finished)).checked_add(pause.pause) else { return false };
+        // What the runtime says of when it ended is by a clock that may have been set since, either way.
+        let Some(finished) = self.view.memory.exits.get(&latest.id).copied() else { return false };
+        let Ok(until) = finished.checked_add(pause.pause) else { return false };
         if until <= self.view.now {
             return false;
         }

@@ -148,3 +148,56 @@ async fn writes_go_on_in_order_while_the_wall_clock_goes_back() {
     let _ = Call::delete(format!("{CONFIG_MAPS}/a")).send(&client).await.expect(200);
     let _ = Call::get(format!("{CONFIG_MAPS}/a")).send(&client).await.expect(404);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_stays_on_a_tainted_node_as_long_as_it_tolerates_whatever_the_clock_is_set_to() {
+    let (cluster, clock) = cluster(true).await;
+    let client = cluster.admin();
+    let now = || cluster.clock().now();
+    let node = SimulatedNode::join(&client, "tainted", now()).await;
+    until("the account that pods have", || async {
+        let account = Call::get("/api/v1/namespaces/default/serviceaccounts/default");
+        (account.send(&client).await.code == 200).then_some(())
+    })
+    .await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let run = async |name: &str, tolerations: Value| {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"nodeName": "tainted", "tolerations": tolerations, "containers": [{"name": "c", "image": "nginx"}]},
+        });
+        let _ = Call::post(pods, &pod).send(&client).await.expect(201);
+    };
+    let goes = async |name: &str| {
+        let answer = Call::get(format!("{pods}/{name}")).send(&client).await;
+        answer.code == 404 || answer.json()["metadata"]["deletionTimestamp"].is_string()
+    };
+    run(
+        "stays",
+        json!([{"key": "boat", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 900}]),
+    )
+    .await;
+    let taint =
+        json!({"spec": {"taints": [{"key": "boat", "effect": "NoExecute", "timeAdded": now().to_string()}]}});
+    let path = "/api/v1/nodes/tainted";
+    let _ = Call::patch(path, &taint).send(&client).await.expect(200);
+    for (number, jump) in [SignedDuration::ZERO, HOUR * 24, HOUR * -48].into_iter().enumerate() {
+        clock.jump(jump);
+        node.renew(now()).await;
+        // Each change of the node has all of its pods looked at.
+        let label = json!({"metadata": {"labels": {"number": number.to_string()}}});
+        let _ = Call::patch(path, &label).send(&client).await.expect(200);
+        let name = format!("goes-{number}");
+        run(&name, json!([])).await;
+        until("the one that tolerates nothing to go", || async { goes(&name).await.then_some(()) }).await;
+        assert!(!goes("stays").await, "after {jump:?}");
+    }
+    until("the other one to go", || async {
+        clock.advance(Duration::from_secs(30));
+        node.renew(now()).await;
+        let label = json!({"metadata": {"labels": {"number": now().as_second().to_string()}}});
+        let _ = Call::patch(path, &label).send(&client).await.expect(200);
+        goes("stays").await.then_some(())
+    })
+    .await;
+}
