@@ -59,7 +59,7 @@ mod tests {
         let names: Vec<String> = (0..5).map(|number| number.to_string()).collect();
         assert_eq!(deal(&names, 2), [vec!["0", "2", "4"], vec!["1", "3"]]);
         assert_eq!(deal(&names, 9).len(), 5);
-        assert_eq!(deal(&names, 0), [names.clone()]);
+        assert_eq!(deal(&names, 0), std::slice::from_ref(&names));
         assert!(deal(&[], 3).is_empty());
     }
 }
