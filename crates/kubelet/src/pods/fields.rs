@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector, ResourceRequirements};
 use schema::quantity::Quantity;
 
 use super::resources;
@@ -14,8 +14,8 @@ pub struct Surroundings<'a> {
     pub pod: &'a Pod,
     pub pod_ips: &'a [String],
     pub host_ips: &'a [String],
-    /// The node's millicores and bytes of memory: the limits of whoever has none.
-    pub capacity: (u64, u64),
+    /// What pods can be given of the node, the processor in thousandths: the limits of whoever has none.
+    pub allocatable: &'a BTreeMap<String, i64>,
 }
 
 /// What cannot be told.
@@ -77,23 +77,13 @@ impl Surroundings<'_> {
             None => Cow::Borrowed(own.ok_or_else(|| FieldError::Container(String::new()))?),
         };
         let resources = container.resources.as_ref();
-        let (cpu, memory) = self.capacity;
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let thousandths = match selector.resource.as_str() {
-            "limits.cpu" => resources::limit(resources, "cpu").unwrap_or(number(cpu)),
-            "limits.memory" => {
-                resources::limit(resources, "memory").unwrap_or(number(memory)).saturating_mul(1000)
-            }
-            "requests.cpu" => resources::request(resources, "cpu").unwrap_or(0),
-            "requests.memory" => resources::request(resources, "memory").unwrap_or(0).saturating_mul(1000),
-            "limits.ephemeral-storage" => {
-                resources::limit(resources, "ephemeral-storage").unwrap_or(0).saturating_mul(1000)
-            }
-            "requests.ephemeral-storage" => {
-                resources::request(resources, "ephemeral-storage").unwrap_or(0).saturating_mul(1000)
-            }
-            other => return Err(FieldError::Resource(other.to_owned())),
+        let is_known = |name: &str| OF_THE_NODE.contains(&name) || name.starts_with("hugepages-");
+        let (name, amount) = match selector.resource.split_once('.').filter(|(_, name)| is_known(name)) {
+            Some(("limits", name)) => (name, self.limit(resources, name)),
+            Some(("requests", name)) => (name, resources::request(resources, name).unwrap_or(0)),
+            _ => return Err(FieldError::Resource(selector.resource.clone())),
         };
+        let thousandths = if name == "cpu" { amount } else { amount.saturating_mul(1000) };
         let divisor = match selector.divisor.as_ref().map(|divisor| divisor.0.as_str()) {
             None | Some("" | "0") => 1000,
             Some(text) => text.parse::<Quantity>().map(|divisor| divisor.milli()).unwrap_or(0),
@@ -106,8 +96,68 @@ impl Surroundings<'_> {
     }
 }
 
+/// What a container without a limit may use as much of as there is. Huge pages it has none of then.
+const OF_THE_NODE: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+impl Surroundings<'_> {
+    /// A container's own limit, or its pod's, or what there is.
+    fn limit(&self, resources: Option<&ResourceRequirements>, name: &str) -> i64 {
+        let positive = |limit: Option<i64>| limit.filter(|limit| *limit > 0);
+        let own = positive(resources::limit(resources, name));
+        if !OF_THE_NODE.contains(&name) {
+            return own.unwrap_or(0);
+        }
+        let of_pod = || positive(resources::limit(resources::of_pod(self.pod), name));
+        own.or_else(of_pod).or_else(|| self.allocatable.get(name).copied()).unwrap_or(0)
+    }
+}
+
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     let lines: Vec<String> =
         map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whoever_has_no_limit_has_its_pods_or_the_nodes() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
+            "resources": {"limits": {"cpu": "1250m", "hugepages-2Mi": "8Mi"}},
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "100m"}}},
+                {"name": "huge", "resources": {"limits": {"hugepages-2Mi": "4Mi", "cpu": "0", "memory": "1Mi"}}}]}}))
+        .unwrap();
+        let of_node = [("cpu", 4000), ("memory", 1 << 30), ("ephemeral-storage", 5000), ("hugepages-2Mi", 9)];
+        let allocatable = of_node.map(|(name, amount)| (name.to_owned(), amount)).into();
+        let known = Surroundings { pod: &pod, pod_ips: &[], host_ips: &[], allocatable: &allocatable };
+        let tell = |container: &str, resource: &str| {
+            let selector = ResourceFieldSelector {
+                container_name: Some(container.to_owned()),
+                resource: resource.to_owned(),
+                divisor: None,
+            };
+            known.resource(None, &selector)
+        };
+        for (container, resource, value) in [
+            ("c", "limits.cpu", "2"),
+            ("huge", "limits.cpu", "2"),
+            ("c", "limits.memory", "1073741824"),
+            ("huge", "limits.memory", "1048576"),
+            ("c", "limits.ephemeral-storage", "5000"),
+            ("huge", "limits.hugepages-2Mi", "4194304"),
+            ("huge", "requests.hugepages-2Mi", "4194304"),
+            ("c", "limits.hugepages-2Mi", "0"),
+            ("c", "requests.cpu", "1"),
+            ("c", "requests.memory", "0"),
+        ] {
+            assert_eq!(tell(container, resource).as_deref(), Ok(value), "{container} {resource}");
+        }
+        for unknown in ["limits.pods", "cpu", "other.cpu"] {
+            assert_eq!(tell("c", unknown), Err(FieldError::Resource(unknown.to_owned())));
+        }
+    }
 }

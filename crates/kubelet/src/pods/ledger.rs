@@ -34,6 +34,11 @@ impl Ledger {
         Self { capacity, taken: Mutex::default(), replacing: tokio::sync::Mutex::default() }
     }
 
+    /// What the node can give to all.
+    pub fn allocatable(&self) -> &BTreeMap<String, i64> {
+        &self.capacity
+    }
+
     /// Notes what a pod has, whatever the node can give.
     pub fn note(&self, uid: &str, demand: Demand) {
         self.taken.lock().insert(uid.to_owned(), demand);

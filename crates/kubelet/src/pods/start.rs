@@ -43,7 +43,7 @@ pub struct OwnedSurroundings<'a> {
     pod: &'a Pod,
     pod_ips: Vec<String>,
     host_ips: Vec<String>,
-    capacity: (u64, u64),
+    allocatable: BTreeMap<String, i64>,
 }
 
 impl OwnedSurroundings<'_> {
@@ -52,7 +52,7 @@ impl OwnedSurroundings<'_> {
             pod: self.pod,
             pod_ips: &self.pod_ips,
             host_ips: &self.host_ips,
-            capacity: self.capacity,
+            allocatable: &self.allocatable,
         }
     }
 }
@@ -63,7 +63,7 @@ pub fn surroundings<'a>(shared: &Shared, handle: &Handle, pod: &'a Pod) -> Owned
         pod,
         pod_ips: pod_ips(shared, handle, pod),
         host_ips: shared.config.node_ips(),
-        capacity: (shared.machine.cpu_millis, shared.machine.memory),
+        allocatable: shared.ledger.allocatable().clone(),
     }
 }
 

@@ -522,7 +522,8 @@ fn environments_are_expanded_and_refer() {
     sources.secrets.insert("s".into(), Some(secret.into()));
     let ips = ["10.1.0.2".to_owned()];
     let host_ips = ["h".to_owned(), "h6".to_owned()];
-    let known = Surroundings { pod: &pod, pod_ips: &ips, host_ips: &host_ips, capacity: (4000, 1 << 30) };
+    let allocatable = BTreeMap::from([("memory".to_owned(), 1 << 30)]);
+    let known = Surroundings { pod: &pod, pod_ips: &ips, host_ips: &host_ips, allocatable: &allocatable };
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let env = env::build(container, &known, &sources, &Default::default()).unwrap();
     let text: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
