@@ -56,9 +56,10 @@ pub fn hostname(pod: &Pod) -> String {
     short.trim_end_matches(['-', '.']).to_owned()
 }
 
-/// The domain of a pod that has a subdomain.
+/// The domain of a pod that has a subdomain; whoever overrides the host name has none (KEP-4762).
 pub fn domain(pod: &Pod, cluster_domain: &str) -> Option<String> {
-    let subdomain = pod.spec()?.subdomain.as_deref().filter(|name| !name.is_empty())?;
+    let spec = pod.spec().filter(|spec| spec.hostname_override.is_none())?;
+    let subdomain = spec.subdomain.as_deref().filter(|name| !name.is_empty())?;
     Some(format!("{subdomain}.{}.svc.{cluster_domain}", pod.namespace()))
 }
 

@@ -3,6 +3,7 @@
 mod changes;
 mod clock;
 mod ending;
+mod names;
 mod outdated;
 mod waking;
 
