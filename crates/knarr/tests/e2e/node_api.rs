@@ -96,6 +96,9 @@ fn node_api_tells_of_pods_and_what_they_use() {
             assert!(answer.contains(word), "{path} lacks {word}: {answer}");
         }
     }
+    let summary: serde_json::Value = serde_json::from_str(&get("stats/summary").unwrap()).unwrap();
+    let resident = summary["node"]["memory"]["rssBytes"].as_u64();
+    assert!(resident.is_some_and(|bytes| bytes > 0), "{summary}");
     // Who may not ask the node is told so by the node itself.
     let nobody = ["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/pods"), "--as", "nobody"];
     assert!(cluster.try_kubectl(&nobody).unwrap_err().contains("forbidden"));

@@ -43,6 +43,11 @@ fn whole(
     let now = time(shared.config.clock.now());
     let used = node(shared, pods)?;
     let memory = shared.machine.memory;
+    // A node that is a part of its machine has what its pods have.
+    let resident = match used.rss.and_then(|bytes| i64::try_from(bytes).ok()) {
+        None => shared.cgroups.resident(&pods_group(shared))?,
+        known => known,
+    };
     // Nobody counts huge pages as used, and nothing else fits into them.
     let huge: u64 = shared.machine.huge_pages.iter().map(|(_, bytes)| bytes).sum();
     let available = used.working_set.map(|used| memory.saturating_sub(used).saturating_sub(huge));
@@ -51,7 +56,7 @@ fn whole(
         "startTime": started(),
         "cpu": {"time": now, "usageCoreNanoSeconds": used.cpu},
         "memory": {"time": now, "availableBytes": available, "usageBytes": used.working_set,
-                   "workingSetBytes": used.working_set, "rssBytes": used.rss},
+                   "workingSetBytes": used.working_set, "rssBytes": resident},
     });
     if let Value::Object(node) = &mut node {
         node.insert("systemContainers".to_owned(), json!([all_pods(shared, pods, &now)?]));
