@@ -139,7 +139,7 @@ async fn serve(core: &Arc<Core>, container: &Arc<Container>, mut session: Sessio
     let err = session.stderr.take().map(|to| tokio::spawn(forward(container.hub.join(true), to)));
     let shown: Vec<_> = out.iter().chain(&err).map(tokio::task::JoinHandle::abort_handle).collect();
     let copying = copy(core, container).await;
-    let mut tasks = Vec::new();
+    let (mut tasks, typed) = (Vec::new(), CancellationToken::new());
     // Only this: whoever keeps our end of stdin keeps it open.
     let master = container.held().master;
     if let Some(master) =
@@ -154,8 +154,14 @@ async fn serve(core: &Arc<Core>, container: &Arc<Container>, mut session: Sessio
             tasks.push(tokio::spawn(async move { terminal.write_from(&mut stdin).await }));
         }
     } else if let Some(stdin) = session.stdin.take() {
-        let (core, container) = (core.clone(), container.clone());
-        tasks.push(tokio::spawn(async move { input(&core, &container, stdin).await }));
+        let (core, container, typed) = (core.clone(), container.clone(), typed.clone());
+        tasks.push(tokio::spawn(async move {
+            input(&core, &container, stdin).await;
+            // It reads on, and waits for others: this client has nothing more to say, and leaves (as with containerd).
+            if container.config.stdin && !container.config.stdin_once && container.process().is_some() {
+                typed.cancel();
+            }
+        }));
     }
     let outputs = async {
         for task in [out, err].into_iter().flatten() {
@@ -168,6 +174,7 @@ async fn serve(core: &Arc<Core>, container: &Arc<Container>, mut session: Sessio
         Ok(()) => {
             tokio::select! {
                 () = outputs => {}
+                () = typed.cancelled() => shown.iter().for_each(tokio::task::AbortHandle::abort),
                 () = gone.cancelled() => {
                     // What it typed is still the container's, and so is the end of it.
                     tasks.clear();

@@ -182,6 +182,25 @@ async fn attached_clients_see_output_and_type_input() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_said_all_leaves_a_container_that_hears_others() {
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("attach-open")).await;
+    let mut config = Node::shell("c", "while read line; do echo got $line; [ $line = end ] && exit 3; done");
+    config.stdin = true;
+    let id = node.run(&pod, config).await;
+    let mut first = attach(&node, &id, false).await;
+    first.stdin.write_all(b"one\n").await.unwrap();
+    read_until(&mut first.stdout, "got one").await;
+    first.stdin.shutdown().await.unwrap();
+    assert_eq!(first.outcome.await.unwrap(), Outcome::Exited(0));
+    let mut second = attach(&node, &id, false).await;
+    second.stdin.write_all(b"end\n").await.unwrap();
+    read_until(&mut second.stdout, "got end").await;
+    assert_eq!(node.wait_exited(&id).await.exit_code, 3);
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_with_a_terminal_is_attached_and_survives_a_restart() {
     let mut node = Node::new().await;
     let pod = node.run_pod(node.pod("attach-tty")).await;
