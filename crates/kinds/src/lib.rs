@@ -4,6 +4,7 @@
 //! Pure: no clock, no I/O, no knowledge of requests or storage. A kind is one row of [`table()`] plus, where
 //! it has any, its [`Rules`]; a kind without rules of its own gets those that every object has.
 
+mod about;
 mod access;
 mod certificates;
 mod classes;
@@ -27,6 +28,7 @@ mod storage;
 mod table;
 mod workload;
 
+pub use about::{about, about_custom};
 pub use pod::completed;
 pub use rules::{
     Cell, Column, Creator, GENERIC, Part, Rules, custom_prepare_create, custom_prepare_update,

@@ -59,8 +59,8 @@ impl Admitted {
     }
 }
 
-/// Runs the half of the admission chain that changes the object, then `prepare`, in which the kind sets what is not
-/// its clients' to set, then managedFields.
+/// Writes down whose fields the client's are, then runs the half of the admission chain that changes the object, then
+/// `prepare`, in which the kind sets what is not its clients' to set. What these two set is nobody's.
 ///
 /// # Errors
 /// What a plugin refuses with.
@@ -71,11 +71,14 @@ pub async fn admit(
     old: Option<Object>,
     prepare: impl FnOnce(&mut Object),
 ) -> Result<Admitted> {
+    manage_fields(ctx, operation, &mut object, old.as_ref());
     let attempt = Attempt::new(ctx, operation, old.as_ref());
     admission::catch_up(&attempt, &object).await?;
     admission::mutate(&attempt, &mut object)?;
     prepare(&mut object);
-    manage_fields(ctx, operation, &mut object, old.as_ref());
+    if let Some(old) = &old {
+        schema::managed::forget_new_times(old, &mut object);
+    }
     Ok(Admitted { object, old })
 }
 
@@ -112,20 +115,25 @@ pub async fn allow(
 }
 
 fn manage_fields(ctx: &WriteContext<'_>, operation: Operation, object: &mut Object, old: Option<&Object>) {
-    let subresource = match operation {
-        Operation::Delete => return,
-        Operation::Update(Part::Status) => "status",
-        Operation::Update(Part::Other(name)) => name,
-        _ => "",
+    let (part, subresource) = match operation {
+        // Whom a pod is bound to and that an object goes are the server's to say.
+        Operation::Delete | Operation::Update(Part::Other("binding")) => return,
+        Operation::Create => (Part::Main, ""),
+        Operation::Update(Part::Main) => (Part::Main, ""),
+        Operation::Update(Part::Status) => (Part::Status, "status"),
+        Operation::Update(part @ Part::Other(name)) => (part, name),
+    };
+    let resource = ctx.resource;
+    let about = match resource.is_builtin() {
+        true => kinds::about(&resource.group, &resource.kind, part),
+        false => kinds::about_custom(resource.sub("status").is_some(), part),
+    };
+    let write = schema::managed::Write {
+        manager: &ctx.options.field_manager,
+        api_version: &resource.api_version(),
+        subresource,
+        about,
     };
     let time = super::prepare::whole_seconds(ctx.core.clock.now());
-    schema::managed::update_managed_fields(
-        old,
-        object,
-        &ctx.options.field_manager,
-        "Update",
-        &ctx.resource.api_version(),
-        subresource,
-        time,
-    );
+    schema::managed::update_managed_fields(old, object, &write, time);
 }

@@ -85,6 +85,10 @@ pub fn changed_object(new: &mut Object, old: &Object) {
     new.set_deletion(old.deletion_timestamp().or(new.deletion_timestamp()), grace);
     new.set_generation(old.generation());
     new.metadata_mut().remove("selfLink");
+}
+
+/// An object keeps the prefix that its name was generated from when its client leaves it out.
+pub fn keep_generate_name(new: &mut Object, old: &Object) {
     if new.generate_name().is_empty() && !old.generate_name().is_empty() {
         let generate_name = old.generate_name().to_owned();
         new.metadata_mut().set("generateName", generate_name);

@@ -106,6 +106,7 @@ async fn attempt(
     }
     let now = prepare::whole_seconds(ctx.core.clock.now());
     let prepare = |new: &mut Object| {
+        prepare::keep_generate_name(new, old);
         if part == Part::Main {
             (resource.rules.dated)(new, Some(old), now);
         }

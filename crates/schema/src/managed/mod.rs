@@ -14,7 +14,7 @@ mod view;
 pub use compare::{Comparison, compare};
 pub use path::{FieldSet, PathElement};
 pub use text::FieldsError;
-pub use update::update_managed_fields;
+pub use update::{About, Write, forget_new_times, update_managed_fields};
 
 #[cfg(test)]
 mod tests;

@@ -28,11 +28,16 @@ fn texts_read_back() {
     assert!(FieldSet::parse(b"{\"nothing\":{}}").is_err());
 }
 
+fn write<'a>(manager: &'a str, subresource: &'a str) -> Write<'a> {
+    let reset: &[&[&str]] = if subresource.is_empty() { &[&["status"]] } else { &[&["spec"]] };
+    Write { manager, api_version: "apps/v1", subresource, about: About::AllBut(reset) }
+}
+
 #[test]
 fn a_creator_owns_what_it_set() {
     let mut new = deployment(CREATED);
     let time = Timestamp::from_second(1000).unwrap();
-    update_managed_fields(None, &mut new, "kubectl", "Update", "apps/v1", "", time);
+    update_managed_fields(None, &mut new, &write("kubectl", ""), time);
     assert_eq!(
         fields(&new, 0),
         r#"{"f:metadata":{"f:labels":{".":{},"f:app":{}}},"f:spec":{"f:replicas":{},"f:selector":{},"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:args":{},"f:image":{},"f:name":{},"f:ports":{".":{},"k:{\"containerPort\":80,\"protocol\":\"TCP\"}":{".":{},"f:containerPort":{},"f:protocol":{}}},"f:resources":{}}}}}}}"#
@@ -44,26 +49,26 @@ fn an_update_takes_only_what_it_changed() {
     let mut old = deployment(CREATED);
     let early = Timestamp::from_second(1000).unwrap();
     let late = Timestamp::from_second(2000).unwrap();
-    update_managed_fields(None, &mut old, "a", "Update", "apps/v1", "", early);
+    update_managed_fields(None, &mut old, &write("a", ""), early);
 
     let mut same = old.clone();
-    update_managed_fields(Some(&old), &mut same, "b", "Update", "apps/v1", "", late);
+    update_managed_fields(Some(&old), &mut same, &write("b", ""), late);
     assert_eq!(same, old);
 
     let mut new = old.clone();
     new.struct_mut("spec").unwrap().set("replicas", 3i64);
-    update_managed_fields(Some(&old), &mut new, "b", "Update", "apps/v1", "", late);
+    update_managed_fields(Some(&old), &mut new, &write("b", ""), late);
     assert!(!fields(&new, 0).contains("f:replicas"));
     assert_eq!(fields(&new, 1), r#"{"f:spec":{"f:replicas":{}}}"#);
 
     let mut scaled = new.clone();
     scaled.struct_mut("status").unwrap().set("replicas", 3i64);
-    update_managed_fields(Some(&new), &mut scaled, "c", "Update", "apps/v1", "status", late);
+    update_managed_fields(Some(&new), &mut scaled, &write("c", "status"), late);
     assert_eq!(fields(&scaled, 2), r#"{"f:status":{"f:replicas":{}}}"#);
 
     let mut bare = scaled.clone();
     bare.metadata_mut().remove("managedFields");
-    update_managed_fields(Some(&scaled), &mut bare, "d", "Update", "apps/v1", "", late);
+    update_managed_fields(Some(&scaled), &mut bare, &write("d", ""), late);
     assert_eq!(bare, scaled);
 }
 
@@ -75,11 +80,49 @@ fn old_updaters_are_merged() {
         next.metadata_mut().map_mut("annotations").unwrap().insert(format!("k{i}"), "v");
         let time = Timestamp::from_second(1000 + i).unwrap();
         let old = (i > 0).then_some(&object);
-        update_managed_fields(old, &mut next, &format!("m{i}"), "Update", "apps/v1", "", time);
+        update_managed_fields(old, &mut next, &write(&format!("m{i}"), ""), time);
         object = next;
     }
     let list = object.metadata().list_at(&["managedFields"]).unwrap();
     assert_eq!(list.len(), 10);
     let names: Vec<_> = list.iter().map(|e| e.as_struct().unwrap().str_at(&["manager"]).unwrap()).collect();
     assert!(names.contains(&"ancient-changes") && names.contains(&"m14"));
+}
+
+#[test]
+fn what_a_write_resets_is_nobodys_and_saying_it_again_changes_no_time() {
+    let mut old = deployment(CREATED);
+    let (early, late) = (Timestamp::from_second(1000).unwrap(), Timestamp::from_second(2000).unwrap());
+    update_managed_fields(None, &mut old, &write("a", ""), early);
+    let mut new = old.clone();
+    new.struct_mut("spec").unwrap().set("replicas", 3i64);
+    new.struct_mut("status").unwrap().set("replicas", 3i64);
+    update_managed_fields(Some(&old), &mut new, &write("b", "status"), late);
+    assert!(fields(&new, 0).contains("f:replicas"), "the specification is not this write's");
+    assert_eq!(fields(&new, 1), r#"{"f:status":{"f:replicas":{}}}"#);
+    // What the write changed is put back, so that only the time of its entry would be new.
+    let mut again = old.clone();
+    again.struct_mut("spec").unwrap().set("replicas", 4i64);
+    update_managed_fields(Some(&old), &mut again, &write("a", ""), late);
+    again.struct_mut("spec").unwrap().set("replicas", old.int_at(&["spec", "replicas"]));
+    assert_ne!(again, old);
+    forget_new_times(&old, &mut again);
+    assert_eq!(again, old);
+}
+
+#[test]
+fn a_write_may_be_about_a_few_fields_of_each_container() {
+    let mut old = deployment(CREATED);
+    let time = Timestamp::from_second(1000).unwrap();
+    update_managed_fields(None, &mut old, &write("a", ""), time);
+    let mut new = deployment(&CREATED.replace("\"image\":\"", "\"image\":\"other-"));
+    new.struct_mut("spec").unwrap().set("replicas", 9i64);
+    let only: &[&[&str]] = &[&["spec", "template", "spec", "containers", "*", "image"]];
+    let about = Write { about: About::Only(only), ..write("b", "resize") };
+    update_managed_fields(Some(&old), &mut new, &about, time);
+    assert!(fields(&new, 0).contains("f:replicas"));
+    assert_eq!(
+        fields(&new, 1),
+        r#"{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{"f:image":{}}}}}}}"#
+    );
 }

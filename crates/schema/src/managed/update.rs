@@ -28,27 +28,54 @@ const STRIPPED: [&[&str]; 12] = [
 ];
 
 fn stripped() -> FieldSet {
+    paths(&STRIPPED)
+}
+
+fn paths(paths: &[&[&str]]) -> FieldSet {
     let mut set = FieldSet::new();
-    for path in STRIPPED {
+    for path in paths {
         let path: Vec<_> = path.iter().map(|p| PathElement::field(p)).collect();
         set.insert(&path);
     }
     set
 }
 
+/// The fields that a write changes: what it leaves as it is it makes nobody own.
+#[derive(Clone, Copy, Debug)]
+pub enum About<'a> {
+    /// All but these and what is below them.
+    AllBut(&'a [&'a [&'a str]]),
+    /// These and what is below them, `*` standing for any one element.
+    Only(&'a [&'a [&'a str]]),
+}
+
+impl About<'_> {
+    fn of(&self, set: &FieldSet) -> FieldSet {
+        match self {
+            Self::AllBut(fields) => set.recursive_difference(&paths(fields)),
+            Self::Only(fields) => set.leading_to(fields),
+        }
+    }
+}
+
+/// A write, as far as ownership is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// Who writes.
+    pub manager: &'a str,
+    /// In which version, such as `apps/v1`.
+    pub api_version: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// What of all that `new` says such a write is about.
+    pub about: About<'a>,
+}
+
 /// Brings `new`'s managed fields up to date after a create (`old` is None) or an update by
 /// `manager`. What changed belongs to the manager now, and to nobody else; where nothing changed,
-/// neither does the entry's time. `operation` is `Update`; `subresource` is empty for the object
-/// itself, whose status is then nobody's.
-pub fn update_managed_fields(
-    old: Option<&Object>,
-    new: &mut Object,
-    manager: &str,
-    operation: &str,
-    api_version: &str,
-    subresource: &str,
-    time: Timestamp,
-) {
+/// neither does the entry's time. `write` says what the write is.
+pub fn update_managed_fields(old: Option<&Object>, new: &mut Object, write: &Write<'_>, time: Timestamp) {
+    let subresource = write.subresource;
     if new.ty().field("metadata").is_none() {
         return;
     }
@@ -63,6 +90,7 @@ pub fn update_managed_fields(
     let (mut taken, mut removed) = (changes.added, changes.removed);
     taken.add(changes.modified);
     for set in [&mut taken, &mut removed] {
+        *set = write.about.of(set);
         set.remove(&stripped());
     }
     if taken.is_empty() && removed.is_empty() && keep_as_it_is(old, new, !subresource.is_empty()) {
@@ -82,21 +110,16 @@ pub fn update_managed_fields(
         owned.set.remove(&removed);
     }
     managers.retain(|_, owned| !owned.set.is_empty());
-    if subresource.is_empty() && !new.ty().custom {
-        let mut status = FieldSet::new();
-        status.insert(&[PathElement::field("status")]);
-        taken = taken.recursive_difference(&status);
-    }
     if !taken.is_empty() {
         let key = Manager {
-            name: manager.to_owned(),
-            operation: operation.to_owned(),
-            api_version: api_version.to_owned(),
+            name: write.manager.to_owned(),
+            operation: "Update".to_owned(),
+            api_version: write.api_version.to_owned(),
             subresource: subresource.to_owned(),
         };
         let mut set = managers.remove(&key).map(|previous| previous.set).unwrap_or_default();
         set.add(taken);
-        let owned = Owned { set, api_version: api_version.to_owned(), time: Some(time) };
+        let owned = Owned { set, api_version: write.api_version.to_owned(), time: Some(time) };
         managers.insert(key, owned);
     }
     cap(&mut managers);
@@ -176,5 +199,28 @@ fn cap(managers: &mut Managers) {
         managers.remove(&updater);
         managers.insert(bucket, Owned { set, ..owned });
         count -= 1;
+    }
+}
+
+/// Gives `new` the managed fields of `old` where both are the same but for when fields were taken: who says again what
+/// is so changes nothing.
+pub fn forget_new_times(old: &Object, new: &mut Object) {
+    let entries = |o: &Object| o.metadata().get("managedFields").cloned();
+    let (before, after) = (entries(old), entries(new));
+    if before == after || before.is_none() || after.is_none() {
+        return;
+    }
+    let mut same = new.clone();
+    same.metadata_mut().set("managedFields", before.clone());
+    same.set_resource_version(old.resource_version());
+    if same != *old {
+        return;
+    }
+    let without_times = |o: &Object| {
+        let managers = entries::read(o)?;
+        Some(managers.into_iter().map(|(manager, owned)| (manager, owned.set)).collect::<Vec<_>>())
+    };
+    if without_times(old) == without_times(new) {
+        new.metadata_mut().set("managedFields", before);
     }
 }
