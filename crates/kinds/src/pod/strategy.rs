@@ -217,16 +217,20 @@ fn status(new: &mut Object, old: &Object) {
     // Labels, annotations and finalizers may change with the status; owners may not.
     put(new.metadata_mut(), "ownerReferences", old.metadata().get("ownerReferences").cloned());
     new.set_generation(old.generation());
+    // That it is going is not said here.
+    let grace = new.int_at(&["metadata", "deletionGracePeriodSeconds"]);
+    new.set_deletion(old.deletion_timestamp(), grace);
     let old_status = sub(old, "status");
     edit::made(new, "status", |status| {
+        super::unserved::drop_status(status, old_status);
         let Some(old) = old_status else { return };
         if text(status, "qosClass").is_empty() {
             put(status, "qosClass", old.get("qosClass").cloned());
         }
         // Clients that do not know of these leave them out; an empty list takes them away.
-        for field in
-            ["resourceClaimStatuses", "extendedResourceClaimStatus", "nodeAllocatableResourceClaimStatuses"]
-        {
+        const CLAIMS: [&str; 3] =
+            ["resourceClaimStatuses", "extendedResourceClaimStatus", "nodeAllocatableResourceClaimStatuses"];
+        for field in CLAIMS {
             if !has(status, field) {
                 put(status, field, old.get(field).cloned());
             }

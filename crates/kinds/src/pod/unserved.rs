@@ -3,7 +3,7 @@
 
 use schema::Object;
 
-use super::validate::read::CONTAINER_LISTS;
+use super::validate::read::{CONTAINER_LISTS, has, items};
 use crate::edit::{each, within};
 
 /// Removes the fields of features that are off.
@@ -23,6 +23,32 @@ pub(crate) fn is_used(pod: &Object) -> bool {
     let mut without = pod.clone();
     drop(&mut without);
     without != *pod
+}
+
+/// Removes from a changed status the fields of features that are off, but for those that the pod already tells.
+pub(crate) fn drop_status(status: &mut Object, old: Option<&Object>) {
+    for field in ["nodeAllocatableResourceClaimStatuses", "volumeHealth"] {
+        if !old.is_some_and(|old| items(old, field).next().is_some()) {
+            status.remove(field);
+        }
+    }
+    if !old.is_some_and(tells_of_images) {
+        for list in STATUS_LISTS {
+            each(status, list, |container| {
+                each(container, "volumeMounts", |mount| {
+                    mount.remove("volumeStatus");
+                });
+            });
+        }
+    }
+}
+
+const STATUS_LISTS: [&str; 3] = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+
+/// Whether a status says of which image a volume is.
+fn tells_of_images(status: &Object) -> bool {
+    let containers = STATUS_LISTS.into_iter().flat_map(|list| items(status, list));
+    containers.flat_map(|container| items(container, "volumeMounts")).any(|mount| has(mount, "volumeStatus"))
 }
 
 fn container(container: &mut Object) {

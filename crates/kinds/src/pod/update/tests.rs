@@ -178,3 +178,24 @@ fn a_status_keeps_what_its_writer_does_not_know_of() {
     let ready = new.list_at(&["status", "conditions"]).unwrap()[0].as_struct().unwrap();
     assert_eq!(ready.int_at(&["observedGeneration"]), Some(2));
 }
+
+#[test]
+fn a_status_has_no_fields_of_features_that_are_off_nor_says_that_the_pod_goes() {
+    let more = r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"},"status":{
+        "volumeHealth":[{"name":"v"}],"nodeAllocatableResourceClaimStatuses":[{"resourceClaimName":"c"}],
+        "initContainerStatuses":[{"name":"i","volumeMounts":[
+            {"name":"v","mountPath":"/v","volumeStatus":{"image":{"imageRef":"r"}}}]}]}}"#;
+    let (new, _) = change(OLD, Part::Status, more);
+    let [health, claims] =
+        ["volumeHealth", "nodeAllocatableResourceClaimStatuses"].map(|f| new.at(&["status", f]));
+    assert_eq!((health, claims, new.deletion_timestamp()), (None, None, None));
+    let first = |pod: &Object| {
+        pod.list_at(&["status", "initContainerStatuses"]).unwrap()[0].as_struct().unwrap().clone()
+    };
+    let mount = first(&new).list_at(&["volumeMounts"]).unwrap()[0].as_struct().unwrap().clone();
+    assert_eq!((mount.str_at(&["mountPath"]), mount.at(&["volumeStatus"])), (Some("/v"), None));
+    let had =
+        OLD.replace("\"status\":{\"phase\"", "\"status\":{\"volumeHealth\":[{\"name\":\"v\"}],\"phase\"");
+    let (new, _) = change(&had, Part::Status, more);
+    assert!(new.at(&["status", "volumeHealth"]).is_some(), "what is told may be told on");
+}
