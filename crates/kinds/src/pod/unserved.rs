@@ -28,7 +28,7 @@ pub(crate) fn is_used(pod: &Object) -> bool {
 /// Removes from a changed status the fields of features that are off, but for those that the pod already tells.
 pub(crate) fn drop_status(status: &mut Object, old: Option<&Object>) {
     for field in ["nodeAllocatableResourceClaimStatuses", "volumeHealth"] {
-        if !old.is_some_and(|old| items(old, field).next().is_some()) {
+        if old.is_none_or(|old| items(old, field).next().is_none()) {
             status.remove(field);
         }
     }
