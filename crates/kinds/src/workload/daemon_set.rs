@@ -26,6 +26,10 @@ pub(crate) const RULES: Rules = Rules {
             });
             made(spec, "template", template_defaults);
         });
+        // Whoever leaves it out says that it is zero, and is told otherwise.
+        if object.annotation(TEMPLATE_GENERATION).is_none() {
+            set_template_generation(object, 0);
+        }
     },
     prepare_create: |object| {
         template::created(object);
@@ -81,6 +85,11 @@ mod tests {
     #[test]
     fn changes_of_the_template_are_counted() {
         let mut first = set("x");
+        assert_eq!(
+            first.annotation(super::TEMPLATE_GENERATION),
+            Some("0"),
+            "as its creator is taken to have said"
+        );
         (RULES.prepare_create)(&mut first);
         assert_eq!(template_generation(&first), 1);
         // Nobody needs to send the annotation back.
