@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use super::{Body, full};
+use super::{Body, accept, full};
 use crate::Shared;
 
 /// Serves until the group stops. An address that is taken is told and leaves the kubelet as it is, as upstream.
@@ -34,19 +34,14 @@ pub async fn serve(shared: Arc<Shared>) {
         }
     };
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => shared.tasks.spawn(async move {
-                let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
-                let connection = hyper::server::conn::http1::Builder::new();
-                if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection ended");
-                }
-            }),
-            Err(error) => {
-                tracing::debug!(%error, "a connection was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let stream = accept(&listener).await;
+        shared.tasks.spawn(async move {
+            let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(&request)) });
+            let connection = hyper::server::conn::http1::Builder::new();
+            if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection ended");
             }
-        }
+        });
     }
 }
 

@@ -91,12 +91,18 @@ pub async fn serve(shared: Arc<Shared>, pods: Pods, listener: TcpListener, tls: 
     let acceptor = TlsAcceptor::from(tls);
     let access = Arc::new(access::Access::new(&shared.config.clock));
     loop {
+        let stream = accept(&listener).await;
+        undelayed(&stream);
+        let server = Server { shared: shared.clone(), pods: pods.clone(), access: access.clone() };
+        shared.tasks.spawn(connection(server, acceptor.clone(), stream));
+    }
+}
+
+/// The next connection. One that fails, as when no file can be opened any more, is no reason to turn in circles.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                undelayed(&stream);
-                let server = Server { shared: shared.clone(), pods: pods.clone(), access: access.clone() };
-                shared.tasks.spawn(connection(server, acceptor.clone(), stream));
-            }
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Body, Refusal, Server, access, full, undelayed};
+use super::{Body, Refusal, Server, accept, access, full, undelayed};
 use crate::pods::Pods;
 use crate::{KubeletError, Shared};
 
@@ -33,17 +33,10 @@ pub async fn listen(shared: &Shared) -> Result<Option<TcpListener>, KubeletError
 pub async fn serve(shared: Arc<Shared>, pods: Pods, listener: TcpListener) {
     let access = Arc::new(access::Access::new(&shared.config.clock));
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                undelayed(&stream);
-                let server = Server { shared: shared.clone(), pods: pods.clone(), access: access.clone() };
-                shared.tasks.spawn(connection(server, stream));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a connection was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
+        let stream = accept(&listener).await;
+        undelayed(&stream);
+        let server = Server { shared: shared.clone(), pods: pods.clone(), access: access.clone() };
+        shared.tasks.spawn(connection(server, stream));
     }
 }
 

@@ -63,7 +63,7 @@ use client::{Change, Informer, Resource};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::Shared;
 use crate::counts::table;
@@ -202,7 +202,8 @@ impl Handle {
         self.wake();
     }
 
-    /// Returns once the pod is to go: it is deleted, or the node gives it up. Beside a worker's own work: it leaves every wake to the worker's next wait.
+    /// Returns once the pod is to go: it is deleted, or the node gives it up. Beside a worker's own work: it leaves every
+    /// wake to the worker's next wait.
     async fn leaving(&self) {
         loop {
             // Heard from here on, so that what comes between the look and the wait is not missed.
@@ -228,7 +229,7 @@ pub struct Pods {
     /// The API has told which pods there are.
     complete: Arc<AtomicBool>,
     /// Static pods are known, those of a page, too: what nobody knows is nobody's.
-    statics_known: Arc<AtomicBool>,
+    statics_known: watch::Sender<bool>,
     /// What was needed while they came and went is not needed afterwards.
     memory: GiveBack,
 }
@@ -249,17 +250,17 @@ impl Pods {
         let memory = GiveBack::start(&shared.tasks, PACE);
         let (handles, statics, clearing, complete) = Default::default();
         let statics_known = shared.config.configuration.fields.static_pod_url.is_empty();
-        let statics_known = Arc::new(AtomicBool::new(statics_known));
+        let statics_known = watch::Sender::new(statics_known);
         Self { shared, handles, statics, clearing, complete, statics_known, memory }
     }
 
     /// The page with static pods was read.
     pub fn page_is_read(&self) {
-        self.statics_known.store(true, Ordering::Release);
+        self.statics_known.send_replace(true);
     }
 
     fn knows_statics(&self) -> bool {
-        self.statics_known.load(Ordering::Acquire)
+        *self.statics_known.borrow()
     }
 
     fn has_statics(&self) -> bool {
@@ -330,9 +331,8 @@ impl Pods {
         self.shared.tasks.spawn(async move {
             // Manifests are read at once when a kubelet starts; this is not faster than that.
             tokio::time::sleep(Duration::from_secs(2)).await;
-            while !pods.knows_statics() {
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
+            // Its sender is the pods' own: it does not go before.
+            let _ = pods.statics_known.subscribe().wait_for(|known| *known).await;
             if pods.find(mirror.namespace(), mirror.name()).is_none() {
                 if let Err(error) = statics::retire(&pods.shared, &mirror).await {
                     tracing::warn!(pod = %mirror.described(), %error, "a mirror pod is not deleted");
