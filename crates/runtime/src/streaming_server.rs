@@ -33,7 +33,7 @@ pub enum Ticket {
     /// A container's own streams.
     Attach { container: Arc<Container>, options: Options },
     /// Connections into a pod.
-    PortForward { sandbox: Arc<Sandbox> },
+    PortForward { sandbox: Arc<Sandbox>, ports: Vec<u16> },
 }
 
 /// The server.
@@ -128,14 +128,16 @@ impl Server {
                     response
                 })
             }
-            Ticket::PortForward { sandbox } => portforward::accept(request).map(|(response, forwards)| {
-                self.spawn(forwards, |mut forwards| async move {
-                    while let Some(forward) = forwards.next().await {
-                        core.tasks.spawn(connect(sandbox.clone(), forward));
-                    }
-                });
-                response
-            }),
+            Ticket::PortForward { sandbox, ports } => {
+                portforward::accept(request, &ports).map(|(response, forwards)| {
+                    self.spawn(forwards, |mut forwards| async move {
+                        while let Some(forward) = forwards.next().await {
+                            core.tasks.spawn(connect(sandbox.clone(), forward));
+                        }
+                    });
+                    response
+                })
+            }
         };
         answer.unwrap_or_else(streaming::Refusal::into_response)
     }

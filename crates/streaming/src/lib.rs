@@ -3,13 +3,14 @@
 //!
 //! - [`remotecommand`]: exec and attach, over WebSocket (`v5.channel.k8s.io` down to
 //!   `channel.k8s.io`) and SPDY/3.1.
-//! - [`portforward`]: over SPDY/3.1, plain or inside a WebSocket.
+//! - [`portforward`]: over SPDY/3.1, plain or inside a WebSocket, and as the channels of a WebSocket.
 //! - [`proxy`]: passes an upgrade on without looking inside.
 //!
 //! The crate knows nothing of pods, containers or who may do what: it turns an upgraded connection
 //! into byte streams and back. A connection that breaks ends its streams; nothing here blocks a
 //! thread, and nothing is buffered beyond [`BUFFER`] per stream.
 
+mod channels;
 pub mod oneway;
 pub mod portforward;
 pub mod proxy;

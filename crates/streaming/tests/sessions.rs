@@ -5,15 +5,19 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use streaming::remotecommand::{self, Options, Outcome, TerminalSize};
-use streaming::{Upgraded, portforward, proxy, spdy};
+use streaming::{Upgraded, portforward, proxy, spdy, websocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// Serves every connection to a fresh port with one function.
 async fn serve<F, R>(handler: F) -> String
@@ -151,29 +155,75 @@ async fn exec_over_spdy_v4_brings_a_status() {
     assert_eq!(Outcome::from_status(&status), Outcome::Exited(3));
 }
 
+/// Says the port on each connection, and that it is odd where it is.
+async fn ports(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (response, forwards) = match portforward::accept(request, &[80, 8081]) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    tokio::spawn(async move {
+        let mut forwards = forwards.await.unwrap();
+        while let Some(mut forward) = forwards.next().await {
+            let mut asked = [0; 4];
+            forward.data.read_exact(&mut asked).await.unwrap();
+            forward
+                .data
+                .write_all(format!("{} {}", forward.port, asked.escape_ascii()).as_bytes())
+                .await
+                .unwrap();
+            let error = (forward.port % 2 == 1).then(|| "odd".to_owned());
+            forward.finish(error).await;
+        }
+    });
+    response
+}
+
 #[tokio::test]
 async fn port_forward_over_spdy_inside_a_websocket() {
-    let address = serve(|request: Request<Incoming>| async move {
-        let (response, forwards) = portforward::accept(request).unwrap();
-        tokio::spawn(async move {
-            let mut forwards = forwards.await.unwrap();
-            while let Some(mut forward) = forwards.next().await {
-                forward.data.write_all(forward.port.to_string().as_bytes()).await.unwrap();
-                forward.finish(None).await;
-            }
-        });
-        response
-    })
-    .await;
+    let address = serve(ports).await;
     let mut forwarder =
         portforward::Forwarder::over_websocket(websocket(&address, portforward::WEBSOCKET_PROTOCOL).await)
             .await;
-    for port in [80, 8080] {
-        let (mut data, _error) = forwarder.open(port).await.unwrap();
-        let mut text = String::new();
+    for (port, error) in [(80, ""), (8081, "odd")] {
+        let (mut data, mut errors) = forwarder.open(port).await.unwrap();
+        data.write_all(b"ping").await.unwrap();
+        let (mut text, mut told) = (String::new(), String::new());
         data.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, port.to_string());
+        errors.read_to_string(&mut told).await.unwrap();
+        assert_eq!((text, told.as_str()), (format!("{port} ping"), error));
     }
+}
+
+#[tokio::test]
+async fn port_forward_as_channels_of_a_websocket() {
+    let address = serve(ports).await;
+    let io = websocket(&address, "v4.channel.k8s.io").await;
+    let mut socket = websocket::wrap(io, Role::Client).await;
+    for channel in [0, 2] {
+        socket.send(Message::Binary(Bytes::from(vec![channel, b'p', b'i', b'n', b'g']))).await.unwrap();
+    }
+    let mut channels = [const { Vec::new() }; 4];
+    loop {
+        match socket.next().await.unwrap().unwrap() {
+            Message::Binary(bytes) => channels[usize::from(bytes[0])].extend_from_slice(&bytes[1..]),
+            Message::Close(frame) => break assert_eq!(frame.unwrap().code, CloseCode::Normal),
+            other => panic!("{other:?}"),
+        }
+    }
+    let port = |low, high, text: &[u8]| [&[low, high], text].concat();
+    assert_eq!(
+        channels,
+        [port(80, 0, b"80 ping"), port(80, 0, b""), port(0x91, 0x1f, b"8081 ping"), port(0x91, 0x1f, b"odd")]
+    );
+}
+
+#[tokio::test]
+async fn port_forward_as_channels_in_base64() {
+    let address = serve(ports).await;
+    let io = websocket(&address, "v4.base64.channel.k8s.io").await;
+    let mut socket = websocket::wrap(io, Role::Client).await;
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("0UAA="));
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("1UAA="));
 }
 
 #[tokio::test]

@@ -164,7 +164,15 @@ fn target(call: &Call<'_>, pod: &Object) -> Result<String> {
             format!("/containerLogs/{namespace}/{name}/{}", container(call, pod)?)
         }
         "portforward" => {
-            query.extend(info.query.iter().cloned());
+            let ports: Vec<&str> = info
+                .query
+                .iter()
+                .filter(|(key, _)| key == "ports")
+                .map(|(_, value)| value.as_str())
+                .collect();
+            if !ports.is_empty() {
+                query.push(("port".to_owned(), ports.join(",")));
+            }
             format!("/portForward/{namespace}/{name}")
         }
         sub => {

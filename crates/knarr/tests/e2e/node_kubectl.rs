@@ -75,25 +75,7 @@ fn sockets(cluster: &Cluster) {
     let mut proxy = cluster.start("proxy --port=0");
     let line = proxy.until("Starting to serve on 127.0.0.1:");
     let port: u16 = line.trim().rsplit(':').next().unwrap().parse().unwrap();
-    // Browsers say where they are from, and upstream's server wants to know for a watch.
-    let open = |path: &str, protocol: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let request = format!(
-            "GET /api/v1/namespaces/default/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-             Origin: http://localhost\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             {protocol}\r\n"
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut stream = BufReader::new(stream);
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
-        }
-        assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
-        stream
-    };
+    let open = |path: &str, protocol: &str| socket(port, path, protocol);
     let mut watch = open("pods?watch=true", "");
     let (kind, text) = message(&mut watch);
     let event: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -108,6 +90,50 @@ fn sockets(cluster: &Cluster) {
         assert_eq!(message(&mut log), (kind, expected.as_bytes().to_vec()), "{protocol}");
         assert_eq!(message(&mut log).0, 8, "{protocol}: it ends");
     }
+}
+
+/// A WebSocket for a path in the namespace, by `kubectl proxy`.
+fn socket(proxy: u16, path: &str, protocol: &str) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", proxy)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Browsers say where they are from, and upstream's server wants to know for a watch.
+    let request = format!(
+        "GET /api/v1/namespaces/default/{path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+         Origin: http://localhost\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         {protocol}\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(stream.read_line(&mut head).unwrap() > 0, "{head}");
+    }
+    assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+    stream
+}
+
+/// Ports are reached without SPDY, each by two channels: its data, and what went wrong.
+fn channels(proxy: u16, pod: &str) {
+    let path = format!("pods/{pod}/portforward?ports=8080,81");
+    let mut stream = socket(proxy, &path, "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n");
+    let request = b"\0GET /index.html HTTP/1.0\r\n\r\n";
+    // A client's message has a mask; this one changes nothing.
+    let frame = [&[0x82, 0x80 | u8::try_from(request.len()).unwrap(), 0, 0, 0, 0], &request[..]].concat();
+    stream.get_mut().write_all(&frame).unwrap();
+    let mut heard = [const { Vec::new() }; 4];
+    let refused = |heard: &[u8]| String::from_utf8_lossy(heard).contains("onnection refused");
+    while !(heard[0].ends_with(b"the page\n") && refused(&heard[3])) {
+        let (kind, bytes) = message(&mut stream);
+        assert_eq!(kind, 2, "{heard:?}");
+        heard[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
+    }
+    assert!(
+        heard
+            .iter()
+            .zip([8080_u16, 8080, 81, 81])
+            .all(|(heard, port)| heard.starts_with(&port.to_le_bytes()))
+    );
 }
 
 /// The next message that a server sends: its kind (RFC 6455, section 5.2) and what it says.
@@ -269,6 +295,9 @@ fn forward(cluster: &Cluster) {
             assert!(page.ends_with("the page\n"), "{target}: {page}");
         }
     }
+    let mut proxy = cluster.start("proxy --port=0");
+    let line = proxy.until("Starting to serve on 127.0.0.1:");
+    channels(line.trim().rsplit(':').next().unwrap().parse().unwrap(), &pod);
     let mut nobody = cluster.start("port-forward pod/two :81");
     let port: u16 = nobody
         .until("Forwarding from 127.0.0.1:")

@@ -12,6 +12,7 @@ pub mod logs;
 mod measures;
 mod metrics;
 mod pages;
+mod ports;
 mod query;
 pub mod read_only;
 mod readings;

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{Body, Refusal, Server, full, query};
+use super::{Body, Refusal, Server, full, ports, query};
 use crate::pods::Handle;
 use crate::pods::observed::{Instance, State};
 
@@ -27,7 +27,10 @@ pub async fn handle(
         .ok_or_else(|| Refusal::not_found(format!("pod \"{name}_{namespace}\" not found")))?;
     let params = query(&request);
     let url = match *verb {
-        "portForward" => port_forward(server, &handle, &params).await?,
+        "portForward" => {
+            let ports = ports::asked(request.headers(), &params)?;
+            port_forward(server, &handle, ports).await?
+        }
         verb => {
             let container = rest.last().copied().unwrap_or_default();
             command(server, &handle, verb, container, &params).await?
@@ -72,15 +75,9 @@ async fn command(
     answer.map_err(|status| Refusal::internal(status.message()))
 }
 
-async fn port_forward(
-    server: &Server,
-    handle: &Handle,
-    params: &[(String, String)],
-) -> Result<String, Refusal> {
+async fn port_forward(server: &Server, handle: &Handle, ports: Vec<i32>) -> Result<String, Refusal> {
     let sandbox = handle.observed.lock().sandbox().map(|sandbox| sandbox.id.clone());
     let sandbox = sandbox.ok_or_else(|| Refusal::not_found("pod not found"))?;
-    let asked = params.iter().filter(|(key, _)| key == "port" || key == "ports");
-    let ports = asked.flat_map(|(_, value)| value.split(',')).filter_map(|port| port.parse().ok()).collect();
     let answer = server.shared.runtime.port_forward(&sandbox, ports).await;
     answer.map_err(|status| Refusal::internal(status.message()))
 }

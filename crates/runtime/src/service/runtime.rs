@@ -364,12 +364,14 @@ impl RuntimeService for RuntimeCalls {
     }
 
     async fn port_forward(&self, request: Request<PortForwardRequest>) -> Answer<PortForwardResponse> {
-        let sandbox = self.core.need_sandbox(&request.into_inner().pod_sandbox_id).map_err(pod_status)?;
+        let request = request.into_inner();
+        let sandbox = self.core.need_sandbox(&request.pod_sandbox_id).map_err(pod_status)?;
         if !sandbox.is_ready() {
             let text = format!("sandbox {} is not ready", sandbox.id);
             return Err(pod_status(PodError::State(text)));
         }
-        let url = self.streaming.issue(Ticket::PortForward { sandbox });
+        let ports = request.port.into_iter().filter_map(|port| u16::try_from(port).ok()).collect();
+        let url = self.streaming.issue(Ticket::PortForward { sandbox, ports });
         Ok(Response::new(PortForwardResponse { url }))
     }
 

@@ -1,7 +1,9 @@
 //! Port forwarding: pairs of streams, one for data and one for an error's text, for each
-//! connection to a port. They travel over SPDY/3.1, which itself may travel inside a WebSocket.
+//! connection to a port. They travel over SPDY/3.1, which itself may travel inside a WebSocket; a
+//! client that speaks no SPDY gets one connection to each port that it names, as [`channels`].
 
-use std::collections::HashMap;
+mod channels;
+mod pairs;
 
 use http::Request;
 use hyper_util::rt::TokioIo;
@@ -9,19 +11,23 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::spdy::{Session, Stream};
+use self::pairs::Pairs;
+use crate::spdy::Session;
 use crate::upgrade::{self, Kind};
 use crate::{Answer, Refusal, StreamError, websocket};
 
 /// What to ask for in `Sec-WebSocket-Protocol`.
 pub const WEBSOCKET_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
 const PROTOCOL: &str = "portforward.k8s.io";
+const WEBSOCKET_PROTOCOLS: &[&str] =
+    &[WEBSOCKET_PROTOCOL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io", ""];
 
 /// The accepting end: connections that the client wants made.
-pub struct Forwards {
-    incoming: mpsc::Receiver<Stream>,
-    halves: HashMap<String, Stream>,
-    _connection: Session,
+pub struct Forwards(Asked);
+
+enum Asked {
+    Pairs(Pairs),
+    Channels(mpsc::Receiver<Forward>),
 }
 
 /// One connection to make.
@@ -30,7 +36,7 @@ pub struct Forward {
     pub port: u16,
     /// What the client sends and receives.
     pub data: DuplexStream,
-    error: Stream,
+    error: DuplexStream,
 }
 
 impl Forward {
@@ -40,24 +46,35 @@ impl Forward {
         // The client may have gone first; there is nobody else to tell.
         let _ = data.shutdown().await;
         if let Some(text) = error {
-            let _ = stream.io().write_all(text.as_bytes()).await;
+            let _ = stream.write_all(text.as_bytes()).await;
         }
-        let _ = stream.io().shutdown().await;
+        let _ = stream.shutdown().await;
     }
 }
 
-/// Answers a request for port forwarding. The future gives the connections once the answer is out.
-pub fn accept<B>(mut request: Request<B>) -> Result<Answer<Forwards>, Refusal> {
+/// Answers a request for port forwarding. The future gives the connections once the answer is out. `ports` are those
+/// that the request names, which only a client of channels must.
+pub fn accept<B>(mut request: Request<B>, ports: &[u16]) -> Result<Answer<Forwards>, Refusal> {
     let kind = upgrade::kind(request.headers())?;
-    let (response, _) = match kind {
-        Kind::WebSocket => upgrade::websocket(request.headers(), &[WEBSOCKET_PROTOCOL])?,
+    let (response, protocol) = match kind {
+        Kind::WebSocket => upgrade::websocket(request.headers(), WEBSOCKET_PROTOCOLS)?,
         Kind::Spdy => upgrade::spdy(request.headers(), &[PROTOCOL])?,
     };
-    let upgraded = hyper::upgrade::on(&mut request);
+    let is_tunnel = protocol == WEBSOCKET_PROTOCOL;
+    if kind == Kind::WebSocket && !is_tunnel && ports.is_empty() {
+        return Err(Refusal::bad_request("query parameter \"port\" is required"));
+    }
+    let (upgraded, ports) = (hyper::upgrade::on(&mut request), ports.to_vec());
     let forwards = async move {
         let io = TokioIo::new(upgraded.await.map_err(StreamError::Upgrade)?);
         Ok(match kind {
-            Kind::WebSocket => Forwards::new(websocket::tunnel(websocket::wrap(io, Role::Server).await)),
+            Kind::WebSocket => {
+                let socket = websocket::wrap(io, Role::Server).await;
+                match is_tunnel {
+                    true => Forwards::new(websocket::tunnel(socket)),
+                    false => Forwards(Asked::Channels(channels::serve(socket, protocol, &ports))),
+                }
+            }
             Kind::Spdy => Forwards::new(io),
         })
     };
@@ -70,47 +87,15 @@ impl Forwards {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let (connection, incoming) = Session::server(io);
-        Self { incoming, halves: HashMap::new(), _connection: connection }
+        Self(Asked::Pairs(Pairs::new(io)))
     }
 
-    /// The next connection to make; `None` when the client is gone.
+    /// The next connection to make; `None` when there are no more.
     pub async fn next(&mut self) -> Option<Forward> {
-        loop {
-            let stream = self.incoming.recv().await?;
-            let (Some(port), Some(kind)) = (port(&stream), stream.header("streamType").map(str::to_owned))
-            else {
-                stream.reset().await;
-                continue;
-            };
-            let id = request_id(&stream, &kind);
-            let (data, error) = match (self.halves.remove(&id), kind.as_str()) {
-                (Some(error), "data") if error.header("streamType") == Some("error") => (stream, error),
-                (Some(data), "error") if data.header("streamType") == Some("data") => (data, stream),
-                (None, "data" | "error") => {
-                    self.halves.insert(id, stream);
-                    continue;
-                }
-                _ => {
-                    stream.reset().await;
-                    continue;
-                }
-            };
-            return Some(Forward { port, data: data.into_io(), error });
+        match &mut self.0 {
+            Asked::Pairs(pairs) => pairs.next().await,
+            Asked::Channels(channels) => channels.recv().await,
         }
-    }
-}
-
-fn port(stream: &Stream) -> Option<u16> {
-    stream.header("port")?.parse().ok().filter(|port| *port > 0)
-}
-
-/// Clients older than the header number their streams in pairs, the error stream first.
-fn request_id(stream: &Stream, kind: &str) -> String {
-    match stream.header("requestID") {
-        Some(id) => id.to_owned(),
-        None if kind == "data" => stream.id.saturating_sub(2).to_string(),
-        None => stream.id.to_string(),
     }
 }
 

@@ -1,11 +1,9 @@
 //! Sessions over WebSocket: each message begins with the number of its channel.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::SplitStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -15,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, Outcome, Session, TerminalSize};
+use crate::channels::{Format, pump, send};
 use crate::{BUFFER, StreamError, websocket};
 
 pub(super) const STDIN: u8 = 0;
@@ -34,60 +33,16 @@ pub(super) const PROTOCOLS: &[&str] = &[
     "",
 ];
 
-/// How a negotiated protocol writes its messages.
-#[derive(Clone, Copy)]
-struct Format {
-    base64: bool,
-    json_status: bool,
-}
-
-impl Format {
-    fn of(protocol: &str) -> Self {
-        Self {
-            base64: protocol.contains("base64"),
-            json_status: protocol.starts_with("v4.") || protocol.starts_with("v5."),
-        }
-    }
-
-    fn encode(self, channel: u8, data: &[u8]) -> Message {
-        if self.base64 {
-            let mut text = String::from(char::from(b'0' + channel));
-            STANDARD.encode_string(data, &mut text);
-            return Message::text(text);
-        }
-        let mut message = BytesMut::with_capacity(data.len() + 1);
-        message.extend_from_slice(&[channel]);
-        message.extend_from_slice(data);
-        Message::Binary(message.freeze())
-    }
-
-    fn decode(self, message: Message) -> Result<Option<(u8, Bytes)>, StreamError> {
-        match message {
-            Message::Binary(mut bytes) if !bytes.is_empty() => {
-                let rest = bytes.split_off(1);
-                Ok(bytes.first().map(|channel| (*channel, rest)))
-            }
-            Message::Text(text) if self.base64 && !text.is_empty() => {
-                let bytes = text.as_str().as_bytes();
-                let (channel, rest) = bytes.split_first().unwrap_or((&b'0', &[]));
-                let data = STANDARD.decode(rest).map_err(|e| StreamError::Protocol(e.to_string()))?;
-                Ok(Some((channel.wrapping_sub(b'0'), data.into())))
-            }
-            Message::Text(text) if !self.base64 && !text.is_empty() => {
-                let mut bytes = Bytes::copy_from_slice(text.as_str().as_bytes());
-                let rest = bytes.split_off(1);
-                Ok(bytes.first().map(|channel| (*channel, rest)))
-            }
-            _ => Ok(None),
-        }
-    }
+/// Whether a protocol tells how a session ended as a Status, or as text.
+fn has_json_status(protocol: &str) -> bool {
+    protocol.starts_with("v4.") || protocol.starts_with("v5.")
 }
 
 pub(super) async fn serve<S>(io: S, options: Options, protocol: &str) -> Session
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let format = Format::of(protocol);
+    let (format, has_json_status) = (Format::of(protocol), has_json_status(protocol));
     let (sink, stream) = websocket::wrap(io, Role::Server).await.split();
     let pair = |wanted: bool| if wanted { Some(tokio::io::duplex(BUFFER)) } else { None };
     let (stdin, stdin_far) = pair(options.stdin).unzip();
@@ -128,7 +83,7 @@ where
                 );
                 let outcome =
                     outcome.await.unwrap_or_else(|_| Outcome::Failed("the session was abandoned".into()));
-                let status = if format.json_status { outcome.to_status() } else { outcome.to_text() };
+                let status = if has_json_status { outcome.to_status() } else { outcome.to_text() };
                 if !status.is_empty() {
                     // A client that is gone does not need it.
                     let _ = messages.send(format.encode(ERROR, &status)).await;
@@ -146,35 +101,6 @@ where
         }
     });
     Session { stdin, stdout, stderr, resize, gone, finish, done }
-}
-
-async fn send<S>(
-    mut sink: SplitSink<WebSocketStream<S>, Message>,
-    mut queue: mpsc::Receiver<Message>,
-) -> Result<(), StreamError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(message) = queue.recv().await {
-        let last = matches!(message, Message::Close(_));
-        sink.send(message).await?;
-        if last {
-            break;
-        }
-    }
-    Ok(())
-}
-
-async fn pump(from: Option<DuplexStream>, channel: u8, format: Format, to: mpsc::Sender<Message>) {
-    let Some(mut from) = from else { return };
-    let mut buf = vec![0u8; 32 * 1024];
-    while let Ok(n) = from.read(&mut buf).await
-        && n > 0
-    {
-        if to.send(format.encode(channel, buf.get(..n).unwrap_or_default())).await.is_err() {
-            return;
-        }
-    }
 }
 
 async fn receive<S>(
