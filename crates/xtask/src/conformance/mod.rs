@@ -6,6 +6,7 @@
 
 mod cluster;
 mod groups;
+mod interrupt;
 mod limits;
 mod plan;
 mod report;

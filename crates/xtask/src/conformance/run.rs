@@ -11,14 +11,15 @@ use nix::unistd::Pid;
 
 use super::cluster::Cluster;
 use super::groups::Group;
+use super::interrupt::Interrupt;
 use super::report::{self, End, Test};
-use super::table::Line;
+use super::table::{self, Line};
 use super::{Conformance, plan};
 
 /// How long a test program has to end, once it was asked to: it tidies up.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Runs the groups against a cluster that is made for them.
+/// Runs the groups against a cluster that is made for them, and goes with them: also when somebody ends this program.
 pub(super) fn run(asked: &Conformance, groups: &[&'static Group]) -> Result<Vec<Line>> {
     let (Some(program), Some(images)) = (&asked.e2e_test, &asked.images) else {
         bail!("--e2e-test and --images are needed");
@@ -26,15 +27,20 @@ pub(super) fn run(asked: &Conformance, groups: &[&'static Group]) -> Result<Vec<
     let throw_away = tempfile::tempdir()?;
     let folder = asked.keep.clone().unwrap_or_else(|| throw_away.path().join("logs"));
     std::fs::create_dir_all(&folder)?;
+    let interrupt = Interrupt::listen()?;
     let cluster =
         Cluster::start(&asked.knarr, throw_away.path(), asked.nodes, asked.kubelet_config.as_deref())?;
     cluster.import(images)?;
-    let runner = Runner { asked, program, cluster: &cluster, folder };
+    let runner = Runner { asked, program, cluster: &cluster, interrupt: &interrupt, folder };
     let mut lines = Vec::new();
     for group in groups {
         let names = runner.names(group)?;
         eprintln!("{}: {} tests", group.name, names.len());
         lines.push(Line { group: group.name, tests: runner.tests(group, &names)? });
+        if interrupt.has_come() {
+            print!("{}", table::text(&lines));
+            bail!("interrupted");
+        }
     }
     Ok(lines)
 }
@@ -43,6 +49,7 @@ struct Runner<'a> {
     asked: &'a Conformance,
     program: &'a Path,
     cluster: &'a Cluster,
+    interrupt: &'a Interrupt,
     folder: PathBuf,
 }
 
@@ -92,7 +99,7 @@ impl Runner<'_> {
         }
         let (since, mut tests) = (Instant::now(), Vec::new());
         for (mut child, report, log) in running {
-            end_within(&mut child, limit.saturating_sub(since.elapsed()))?;
+            end_within(&mut child, limit.saturating_sub(since.elapsed()), self.interrupt)?;
             match std::fs::read(&report).map_err(Into::into).and_then(|json| report::tests(&json)) {
                 Ok(ended) => tests.extend(ended),
                 Err(error) => {
@@ -105,12 +112,12 @@ impl Runner<'_> {
     }
 }
 
-/// Waits for a program, which is asked to end when it takes too long, and is made to when it does not.
-fn end_within(child: &mut Child, limit: Duration) -> Result<()> {
+/// Waits for a program, which is asked to end when it takes too long or this one is, and is made to when it does not.
+fn end_within(child: &mut Child, limit: Duration, interrupt: &Interrupt) -> Result<()> {
     let pid = Pid::from_raw(i32::try_from(child.id())?);
     for (patience, signal) in [(limit, Signal::SIGINT), (PATIENCE, Signal::SIGKILL)] {
         let since = Instant::now();
-        while since.elapsed() < patience {
+        while since.elapsed() < patience && !(signal == Signal::SIGINT && interrupt.has_come()) {
             if child.try_wait()?.is_some() {
                 return Ok(());
             }
