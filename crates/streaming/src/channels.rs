@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use futures::SinkExt;
-use futures::stream::SplitSink;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -37,7 +37,7 @@ impl Format {
     }
 
     /// The channel of a message, and its bytes; none of one that says nothing.
-    pub(crate) fn decode(self, message: Message) -> Result<Option<(u8, Bytes)>, StreamError> {
+    fn decode(self, message: Message) -> Result<Option<(u8, Bytes)>, StreamError> {
         match message {
             Message::Binary(mut bytes) if !bytes.is_empty() => {
                 let rest = bytes.split_off(1);
@@ -75,6 +75,32 @@ where
         }
     }
     Ok(())
+}
+
+/// The next bytes of a channel that the client sends; none when it goes.
+pub(crate) async fn next<S>(
+    stream: &mut SplitStream<WebSocketStream<S>>,
+    format: Format,
+    messages: &mpsc::Sender<Message>,
+) -> Result<Option<(u8, Bytes)>, StreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = stream.next().await {
+        let message = message?;
+        if message.is_ping() {
+            // The library has queued its pong; only a send flushes it.
+            drop(messages.try_send(Message::Pong(Bytes::new())));
+            continue;
+        }
+        if message.is_close() {
+            break;
+        }
+        if let Some(said) = format.decode(message)? {
+            return Ok(Some(said));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes messages of a channel out of what is read, until that ends.

@@ -1,7 +1,6 @@
 //! Connections as channels of a WebSocket: two for each port, data and an error's text, in the order in which the
 //! ports were named. The first message of each channel is its port, in two bytes, the low one first.
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::SplitStream;
@@ -13,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Forward;
-use crate::channels::{Format, pump, send};
+use crate::channels::{Format, next, pump, send};
 use crate::{BUFFER, StreamError};
 
 /// Serves a connection to each port, until all have ended or the client goes.
@@ -74,17 +73,7 @@ async fn receive<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some(message) = stream.next().await {
-        let message = message?;
-        if message.is_ping() {
-            // The library has queued its pong; only a send flushes it.
-            drop(messages.try_send(Message::Pong(Bytes::new())));
-            continue;
-        }
-        if message.is_close() {
-            return Ok(());
-        }
-        let Some((channel, data)) = format.decode(message)? else { continue };
+    while let Some((channel, data)) = next(&mut stream, format, &messages).await? {
         // Only data comes from a client, and it has the even numbers.
         let connection = (channel % 2 == 0).then(|| to_pod.get_mut(usize::from(channel / 2))).flatten();
         if let Some(connection) = connection

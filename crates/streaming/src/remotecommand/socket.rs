@@ -1,6 +1,5 @@
 //! Sessions over WebSocket: each message begins with the number of its channel.
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::SplitStream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
@@ -13,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, Outcome, Session, TerminalSize};
-use crate::channels::{Format, pump, send};
+use crate::channels::{Format, next, pump, send};
 use crate::{BUFFER, StreamError, websocket};
 
 pub(super) const STDIN: u8 = 0;
@@ -113,31 +112,22 @@ async fn receive<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some(message) = stream.next().await {
-        let message = message?;
-        if message.is_ping() {
-            // The library has queued its pong; only a send flushes it.
-            drop(messages.try_send(Message::Pong(Bytes::new())));
-            continue;
-        }
-        if message.is_close() {
-            return Ok(());
-        }
-        match format.decode(message)? {
-            Some((STDIN, data)) => {
+    while let Some((channel, data)) = next(&mut stream, format, &messages).await? {
+        match (channel, data) {
+            (STDIN, data) => {
                 if let Some(pipe) = &mut stdin
                     && pipe.write_all(&data).await.is_err()
                 {
                     stdin = None;
                 }
             }
-            Some((RESIZE, data)) => {
+            (RESIZE, data) => {
                 if let Ok(size) = serde_json::from_slice(&data) {
                     // A size that nobody reads is superseded by the next one.
                     let _ = sizes.try_send(size);
                 }
             }
-            Some((CLOSE, data)) if data.first() == Some(&STDIN) => stdin = None,
+            (CLOSE, data) if data.first() == Some(&STDIN) => stdin = None,
             _ => {}
         }
     }
