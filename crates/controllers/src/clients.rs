@@ -32,6 +32,12 @@ pub struct Clients {
     pub disruption: Client,
     /// `ephemeral-volume-controller`
     pub ephemeral_volumes: Client,
+    /// `persistent-volume-binder`
+    pub persistent_volumes: Client,
+    /// `pvc-protection-controller`
+    pub claim_protection: Client,
+    /// `pv-protection-controller`
+    pub volume_protection: Client,
     /// `resource-claim-controller`
     pub resource_claims: Client,
     /// `device-taint-eviction-controller`
@@ -62,6 +68,9 @@ impl Clients {
             pod_gc: account("pod-garbage-collector")?,
             disruption: account("disruption-controller")?,
             ephemeral_volumes: account("ephemeral-volume-controller")?,
+            persistent_volumes: account("persistent-volume-binder")?,
+            claim_protection: account("pvc-protection-controller")?,
+            volume_protection: account("pv-protection-controller")?,
             resource_claims: account("resource-claim-controller")?,
             device_taints: account("device-taint-eviction-controller")?,
             pod_certificate_requests: account("podcertificaterequestcleaner")?,

@@ -41,8 +41,8 @@ pub struct Informers {
     pub root_cas: Reflector<ConfigMap>,
     /// Disruption budgets.
     pub budgets: Reflector<PodDisruptionBudget>,
-    /// Claims of volumes: their metadata.
-    pub claims: Reflector<AnyView>,
+    /// Claims of volumes, volumes and their classes.
+    pub storage: crate::persistent_volumes::Copies,
     /// Claims of dynamic resources. Older API servers have none, so that only their controller waits for them.
     pub resource_claims: Reflector<ResourceClaim>,
     /// What such claims are made from.
@@ -63,6 +63,8 @@ pub struct Context {
     pub clients: Clients,
     /// Copies.
     pub informers: Informers,
+    /// What is to be looked at.
+    pub queues: Queues,
     /// The time.
     pub clock: SharedClock,
     /// Randomness.
@@ -118,6 +120,10 @@ pub struct Queues {
     pub disruptions: WorkQueue<crate::disruption::Key>,
     /// Pods with volumes whose claims are made for them.
     pub ephemeral_volumes: WorkQueue<String>,
+    /// Claims of volumes, and volumes, for each other.
+    pub persistent_volumes: WorkQueue<crate::persistent_volumes::Key>,
+    /// Claims of volumes, and volumes, that are held while they are used.
+    pub protection: WorkQueue<crate::persistent_volumes::protection::Key>,
     /// Claims of dynamic resources, and pods that want some.
     pub resource_claims: WorkQueue<crate::resourceclaim::Key>,
     /// Pods that use tainted devices, and the rules that taint them.
@@ -213,17 +219,6 @@ pub fn start_informers(
     let queue = queues.certificates.clone();
     certificate_requests.on_change(move |change| queue.add(change.key().to_owned()));
 
-    let mut claims: Informer<AnyView> =
-        Informer::new(client.clone(), core("PersistentVolumeClaim", "persistentvolumeclaims"));
-    let queue = queues.ephemeral_volumes.clone();
-    claims.on_change(move |change| {
-        // A claim that is gone may have to be made again, and one that was in the way may be gone.
-        let client::Change::Removed { old, .. } = change else { return };
-        for owner in old.metadata.owner_references.iter().filter(|owner| owner.kind == "Pod") {
-            queue.add(crate::view::key(&old.metadata.namespace, &owner.name));
-        }
-    });
-
     let requests =
         Resource::all("certificates.k8s.io", "v1", "PodCertificateRequest", "podcertificaterequests");
     let mut pod_certificate_requests: Informer<AnyView> = Informer::new(client.clone(), requests);
@@ -242,7 +237,9 @@ pub fn start_informers(
     let budgets = budgets.start(tasks);
     let owners = (services.clone(), replica_sets.clone(), budgets.clone());
     let claimed = Arc::new(Index::default());
-    let pods = start_pods(client, queues, observe, owners, claimed.clone(), tasks);
+    let storage = crate::persistent_volumes::start_informers(client, queues, tasks);
+    let indices = (claimed.clone(), storage.users.clone());
+    let pods = start_pods(client, queues, observe, owners, indices, tasks);
     let (resource_claims, resource_claim_templates) =
         crate::resourceclaim::start_informers(client, queues, &claimed, tasks);
     let device_taints = crate::device_taints::start_informers(client, queues, &resource_claims, tasks);
@@ -262,7 +259,7 @@ pub fn start_informers(
         leases: leases.start(tasks),
         service_accounts: service_accounts.start(tasks),
         root_cas: root_cas.start(tasks),
-        claims: claims.start(tasks),
+        storage,
         pod_certificate_requests: pod_certificate_requests.start(tasks),
         certificate_requests: certificate_requests.start(tasks),
     }
@@ -273,7 +270,7 @@ fn start_pods(
     queues: &Queues,
     observe: PodObserver,
     (services, owners, budgets): (Reflector<Service>, Reflector<ReplicaSet>, Reflector<PodDisruptionBudget>),
-    claimed: Arc<Index>,
+    (claimed, users): (Arc<Index>, Arc<Index>),
     tasks: &TaskGroup,
 ) -> Reflector<PodView> {
     let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
@@ -284,6 +281,7 @@ fn start_pods(
     let disruptions = queues.disruptions.clone();
     let resource_claims = queues.resource_claims.clone();
     let device_taints = queues.device_taints.clone();
+    let protection = queues.protection.clone();
     pods.on_change(move |change| {
         let (pod, old, gone) = match change {
             client::Change::Set { new, old, .. } => (*new, *old, new.metadata.deletion_timestamp.is_some()),
@@ -313,7 +311,8 @@ fn start_pods(
         let before = old.map(AsRef::as_ref);
         crate::disruption::follow_pod(&disruptions, &budgets, pod, before, is_removed);
         let is_new = old.is_none_or(|old| old.metadata.uid != pod.metadata.uid);
-        if !gone && is_new && !pod.spec.volumes.is_empty() {
+        crate::persistent_volumes::follow_pod(&users, &protection, change.key(), pod, is_removed);
+        if !gone && is_new && !pod.spec.volumes.made.is_empty() {
             ephemeral.add(change.key().to_owned());
         }
         match pod.metadata.controller() {
@@ -345,7 +344,7 @@ fn start_pods(
 fn orphaned(pod: &PodView, owners: &Reflector<ReplicaSet>, sets: &WorkQueue<String>) {
     for set in owners.in_namespace(&pod.metadata.namespace) {
         let selector = Some(&set.spec.selector);
-        if crate::selector::matches(selector, &pod.metadata.labels) {
+        if kinds::selector::matches(selector, &pod.metadata.labels) {
             sets.add(crate::view::key(
                 &pod.metadata.namespace,
                 set.metadata.name.as_deref().unwrap_or_default(),
@@ -368,7 +367,7 @@ impl Informers {
             self.leases.synced(),
             self.service_accounts.synced(),
             self.root_cas.synced(),
-            self.claims.synced(),
+            self.storage.synced(),
             self.budgets.synced(),
             self.certificate_requests.synced(),
         );

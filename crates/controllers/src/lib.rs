@@ -18,11 +18,11 @@ pub mod garbage;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod persistent_volumes;
 pub mod pod_certificates;
 pub mod pod_gc;
 pub mod replicaset;
 pub mod resourceclaim;
-pub mod selector;
 pub mod share;
 pub mod view;
 
@@ -58,7 +58,8 @@ pub async fn run(
     let informers = start_informers(&clients.manager, &queues, observe, tasks);
     let manager = clients.manager.clone();
     let recorder = Recorder::new(manager, clock.clone(), "kube-controller-manager", "", tasks);
-    let context = Arc::new(Context { clients, informers, clock, random, recorder, settings });
+    let context =
+        Arc::new(Context { clients, informers, queues: queues.clone(), clock, random, recorder, settings });
     context.informers.synced().await;
     let sets = sets.get_or_init(|| Arc::new(ReplicaSets::new(context.clone()))).clone();
     let claims = ResourceClaims::new(context.clone());
@@ -79,6 +80,9 @@ pub async fn run(
         queues.pod_gc.run(2, |key| pod_gc.reconcile(key)),
         queues.certificates.run(1, |key| certificates::run::reconcile(&context, key)),
         queues.ephemeral_volumes.run(2, |key| ephemeral::run::reconcile(&context, key)),
+        // One at a time: two claims would fight for a volume.
+        queues.persistent_volumes.run(1, |key| persistent_volumes::run::reconcile(&context, key)),
+        queues.protection.run(2, |key| persistent_volumes::protection::reconcile(&context, key)),
         queues.pod_certificate_requests.run(1, |key| pod_certificates::reconcile(&context, key)),
         async {
             // Older API servers have none, so that nobody else waits for them.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    EphemeralVolumeSource, ObjectReference, PersistentVolumeClaimTemplate, PodExtendedResourceClaimStatus,
-    PodResourceClaim, PodResourceClaimStatus,
+    EphemeralVolumeSource, ObjectReference, PersistentVolumeClaimTemplate, PersistentVolumeClaimVolumeSource,
+    PodExtendedResourceClaimStatus, PodResourceClaim, PodResourceClaimStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::Deserialize;
@@ -33,6 +33,8 @@ pub struct Meta {
     pub creation_timestamp: Option<Time>,
     /// Set while it is being deleted.
     pub deletion_timestamp: Option<Time>,
+    /// How long that may take, in seconds.
+    pub deletion_grace_period_seconds: Option<i64>,
 }
 
 impl Meta {
@@ -91,11 +93,20 @@ pub struct PodSpecView {
     pub containers: Vec<ContainerView>,
     /// What taints it bears.
     pub tolerations: Vec<k8s_openapi::api::core::v1::Toleration>,
-    /// Its volumes whose claims are made for it; others are not kept.
-    #[serde(deserialize_with = "ephemeral")]
-    pub volumes: Vec<EphemeralView>,
+    /// Its volumes that are claimed; others are not kept.
+    #[serde(deserialize_with = "claimed")]
+    pub volumes: ClaimedView,
     /// Its claims of dynamic resources.
     pub resource_claims: Vec<PodResourceClaim>,
+}
+
+/// The volumes of a pod that are claimed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClaimedView {
+    /// The claims that it names.
+    pub named: Vec<String>,
+    /// Volumes whose claims are made for it.
+    pub made: Vec<EphemeralView>,
 }
 
 /// A volume whose claim is made for its pod.
@@ -107,19 +118,23 @@ pub struct EphemeralView {
     pub template: PersistentVolumeClaimTemplate,
 }
 
-fn ephemeral<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<EphemeralView>, D::Error> {
+fn claimed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<ClaimedView, D::Error> {
     #[derive(Default, Deserialize)]
-    #[serde(default)]
+    #[serde(rename_all = "camelCase", default)]
     struct Any {
         name: String,
         ephemeral: Option<EphemeralVolumeSource>,
+        persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
     }
-    let all = Option::<Vec<Any>>::deserialize(from)?.unwrap_or_default();
-    let of = |any: Any| {
-        let template = any.ephemeral?.volume_claim_template?;
-        Some(EphemeralView { name: any.name, template })
-    };
-    Ok(all.into_iter().filter_map(of).collect())
+    let mut view = ClaimedView::default();
+    for any in Option::<Vec<Any>>::deserialize(from)?.unwrap_or_default() {
+        if let Some(claim) = any.persistent_volume_claim {
+            view.named.push(claim.claim_name);
+        } else if let Some(template) = any.ephemeral.and_then(|source| source.volume_claim_template) {
+            view.made.push(EphemeralView { name: any.name, template });
+        }
+    }
+    Ok(view)
 }
 
 /// A container of a pod.
@@ -233,6 +248,23 @@ impl PodView {
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
         matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// The name of the claim that is made for a volume.
+    pub fn claim_of(&self, volume: &EphemeralView) -> String {
+        format!("{}-{}", self.metadata.name, volume.name)
+    }
+
+    /// The claims that it uses, by namespace and name.
+    pub fn claims(&self) -> Vec<String> {
+        let volumes = &self.spec.volumes;
+        let made = volumes.made.iter().map(|volume| self.claim_of(volume));
+        volumes.named.iter().cloned().chain(made).map(|name| key(&self.metadata.namespace, &name)).collect()
+    }
+
+    /// Whether its node has ended it, and only somebody's finalizer keeps it; or it was deleted without grace.
+    pub fn is_shut_down(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some() && self.metadata.deletion_grace_period_seconds == Some(0)
     }
 
     /// Whether it counts: not ended, not going.

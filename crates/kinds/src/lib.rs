@@ -23,9 +23,11 @@ mod node;
 pub mod pod;
 mod resource;
 mod rules;
+pub mod selector;
 mod service;
 mod storage;
 mod table;
+pub mod volumes;
 mod workload;
 
 pub use about::{about, about_custom};

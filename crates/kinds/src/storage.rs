@@ -1,14 +1,39 @@
 //! Volumes, claims, storage classes, and two kinds of policy that need little more than defaults.
 
-use schema::Object;
+use jiff::Timestamp;
+use schema::{Object, Value};
 
 use crate::edit::{self, each, made, text};
-use crate::rules::{GENERIC, Rules};
+use crate::rules::{GENERIC, Part, Rules, generic_prepare_update};
 
 fn pending(object: &mut Object) {
     object.remove("status");
     made(object, "status", |status| text(status, "phase", "Pending"));
 }
+
+/// Neither counts how often it was changed.
+fn without_generation(new: &mut Object, old: &Object, part: Part) {
+    generic_prepare_update(new, old, part);
+    new.set_generation(old.generation());
+}
+
+/// Since when a volume is in its phase, which whoever writes the phase may say otherwise.
+fn dated(volume: &mut Object, old: Option<&Object>, now: Timestamp) {
+    let of = |volume: &Object, field: &str| volume.at(&["status", field]).cloned();
+    let (phase, said) = (of(volume, "phase"), of(volume, SINCE));
+    let since = match old {
+        Some(old) if of(old, "phase") == phase && said.is_none() => of(old, SINCE),
+        Some(old) if of(old, "phase") == phase || (said.is_some() && said != of(old, SINCE)) => said,
+        _ => Some(Value::Time(now)),
+    };
+    if let Some(since) = since {
+        made(volume, "status", |status| {
+            status.set(SINCE, since);
+        });
+    }
+}
+
+const SINCE: &str = "lastPhaseTransitionTime";
 
 /// The rules of `PersistentVolume`.
 pub(crate) const VOLUME: Rules = Rules {
@@ -24,6 +49,8 @@ pub(crate) const VOLUME: Rules = Rules {
         });
     },
     prepare_create: pending,
+    prepare_update: without_generation,
+    dated,
     ..GENERIC
 };
 
@@ -31,6 +58,7 @@ pub(crate) const VOLUME: Rules = Rules {
 pub(crate) const CLAIM: Rules = Rules {
     defaults: |claim| made(claim, "spec", |spec| text(spec, "volumeMode", "Filesystem")),
     prepare_create: pending,
+    prepare_update: without_generation,
     ..GENERIC
 };
 

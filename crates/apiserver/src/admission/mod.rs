@@ -16,6 +16,7 @@ mod pod_security;
 mod priority;
 mod resize;
 mod runtime_class;
+mod storage;
 pub mod topology;
 pub mod webhook;
 
@@ -130,6 +131,8 @@ pub fn mutate(attempt: &Attempt<'_>, object: &mut Object) -> Result<()> {
     node::taint_new(attempt, object);
     priority::priority(attempt, object)?;
     priority::default_tolerations(attempt, object);
+    storage::default_class(attempt, object)?;
+    storage::protect(attempt, object);
     runtime_class::mutate(attempt, object)?;
     topology::mutate(attempt, object);
     Ok(())

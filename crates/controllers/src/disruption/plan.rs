@@ -8,9 +8,9 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec,
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::selector::matches;
 use crate::share::{ShareError, share};
 use crate::view::PodView;
+use kinds::selector::matches;
 
 /// So long after its eviction a pod counts as going although nothing shows it.
 pub const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);

@@ -1,9 +1,11 @@
 //! What is to be done for a pod's ephemeral volumes. Pure.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::PersistentVolumeClaim as Claim;
 use kube::api::ObjectMeta;
 
-use crate::view::{AnyView, EphemeralView, PodView};
+use crate::view::{EphemeralView, PodView};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,30 +21,29 @@ pub enum Action {
     },
 }
 
-/// The name of the claim of a pod's volume.
-pub fn claim_name(pod: &PodView, volume: &EphemeralView) -> String {
-    format!("{}-{}", pod.metadata.name, volume.name)
-}
-
 /// What is to be done for a pod; `claim` finds one of its namespace. A pod that is being deleted needs none.
 pub fn plan<F>(pod: &PodView, claim: F) -> Vec<Action>
 where
-    F: Fn(&str) -> Option<AnyView>,
+    F: Fn(&str) -> Option<Arc<Claim>>,
 {
     if pod.metadata.deletion_timestamp.is_some() {
         return Vec::new();
     }
     let of = |volume: &EphemeralView| {
-        let name = claim_name(pod, volume);
+        let name = pod.claim_of(volume);
         match claim(&name) {
-            Some(found) if found.metadata.controller().is_some_and(|owner| owner.uid == pod.metadata.uid) => {
-                None
-            }
+            Some(found) if is_of(&found, pod) => None,
             Some(_) => Some(Action::Foreign { volume: volume.name.clone(), message: foreign(pod, &name) }),
             None => Some(Action::Create(Box::new(made(pod, volume, name)))),
         }
     };
-    pod.spec.volumes.iter().filter_map(of).collect()
+    pod.spec.volumes.made.iter().filter_map(of).collect()
+}
+
+/// Whether a claim was made for a pod.
+pub fn is_of(claim: &Claim, pod: &PodView) -> bool {
+    let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == pod.metadata.uid)
 }
 
 /// In upstream's words.
@@ -92,9 +93,11 @@ mod tests {
         .unwrap()
     }
 
-    fn claim(owner: &str) -> AnyView {
+    fn claim(owner: &str) -> Arc<Claim> {
         let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": owner, "controller": true});
-        serde_json::from_value(json!({"metadata": {"name": "p-v", "ownerReferences": [owner]}})).unwrap()
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": "p-v", "ownerReferences": [owner]}})).unwrap(),
+        )
     }
 
     #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim as Claim;
 use kube::Api;
 use kube::api::PostParams;
 
-use super::plan::{Action, foreign, plan};
+use super::plan::{Action, foreign, is_of, plan};
 use crate::context::Context;
 use crate::view::{PodView, key};
 
@@ -21,8 +21,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Duration>, kube::Error> {
     let Some(pod) = context.informers.pods.get(&name) else { return Ok(None) };
     let namespace = &pod.metadata.namespace;
-    let claims = &context.informers.claims;
-    let actions = plan(&pod, |name| claims.get(&key(namespace, name)).map(|found| (*found).clone()));
+    let claims = &context.informers.storage.claims;
+    let actions = plan(&pod, |name| claims.get(&key(namespace, name)));
     let api: Api<Claim> = Api::namespaced(context.clients.ephemeral_volumes.clone(), namespace);
     let mut again = None;
     for action in actions {
@@ -34,9 +34,7 @@ pub async fn reconcile(context: &Arc<Context>, name: String) -> Result<Option<Du
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     let name = claim.metadata.name.unwrap_or_default();
                     let found = api.get(&name).await?;
-                    let owners = found.metadata.owner_references.unwrap_or_default();
-                    let is_ours = owners.iter().any(|owner| owner.uid == pod.metadata.uid);
-                    (!is_ours).then(|| (name.clone(), foreign(&pod, &name)))
+                    (!is_of(&found, &pod)).then(|| (name.clone(), foreign(&pod, &name)))
                 }
                 // The pod's namespace is going, or the pod already is gone.
                 Err(kube::Error::Api(status)) if status.code == 404 => None,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 
-use crate::selector;
 use crate::view::PodView;
+use kinds::selector;
 
 /// The most pods that one round makes or deletes, as upstream.
 const BURST: usize = 500;
