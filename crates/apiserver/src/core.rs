@@ -75,6 +75,8 @@ pub struct Settings {
     pub issuer: String,
     /// How many requests that change something may be under way, and how many others.
     pub max_in_flight: (usize, usize),
+    /// Which features are on.
+    pub gates: kinds::gates::Gates,
 }
 
 impl Core {

@@ -48,6 +48,8 @@ pub struct Config {
     pub serve_all: bool,
     /// How many requests may be under way: those that change something, and others.
     pub max_in_flight: (usize, usize),
+    /// Which features are on.
+    pub gates: kinds::gates::Gates,
     /// Objects to make when they are not there: path of the collection and JSON.
     pub initial_objects: Vec<(String, serde_json::Value)>,
     /// Ends everything.
@@ -110,6 +112,7 @@ pub async fn start(config: Config) -> Result<Arc<Core>, StartError> {
             node_ports: config.node_ports,
             issuer: config.issuer,
             max_in_flight: config.max_in_flight,
+            gates: config.gates,
         },
     });
     let filled = feeder.fill().await?;

@@ -14,6 +14,7 @@ mod core_kinds;
 mod edit;
 mod event;
 pub mod field;
+pub mod gates;
 #[cfg(test)]
 mod judged;
 mod limit_range;

@@ -2,6 +2,7 @@ use jiff::Timestamp;
 use schema::Object;
 
 use crate::field::Errors;
+use crate::gates::Gates;
 
 /// Which part of an object a write is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Creator<'a> {
 pub struct Rules {
     /// Fills in defaults.
     pub defaults: fn(&mut Object),
+    /// Takes out what belongs to features that are off, before anything else is prepared; `old` when it is changed.
+    pub gated: fn(new: &mut Object, old: Option<&Object>, part: Part, gates: Gates),
     /// Clears what a creator may not set, and sets what every new object has (generation).
     pub prepare_create: fn(&mut Object),
     /// Writes down who makes a new object, for kinds that tell.
@@ -146,6 +149,7 @@ fn own_rules(group: &str, kind: &str) -> Rules {
 /// The rules of a kind that has none of its own.
 pub const GENERIC: Rules = Rules {
     defaults: |_| {},
+    gated: |_, _, _, _| {},
     prepare_create: generic_prepare_create,
     created_by: |_, _| {},
     prepare_update: generic_prepare_update,

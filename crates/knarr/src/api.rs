@@ -44,6 +44,8 @@ pub struct Api {
     pub serve_all: bool,
     /// How many requests may be under way: those that change something, and others.
     pub max_in_flight: (usize, usize),
+    /// Which features are on.
+    pub gates: kinds::gates::Gates,
     /// Objects that the cluster begins with: path of the collection, and JSON.
     pub initial_objects: Vec<(String, serde_json::Value)>,
 }
@@ -92,6 +94,7 @@ impl Api {
             kubelet_tls: auth::pki::client_config(kubelet_ca, Some(&kubelet_client))?,
             serve_all: self.serve_all,
             max_in_flight: self.max_in_flight,
+            gates: self.gates,
             initial_objects,
             shutdown: shutdown.clone(),
         })

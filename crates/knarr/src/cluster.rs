@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::feature_gates::FeatureGates;
 use crate::kubelet_files::KubeletFiles;
 
 /// What is fixed when a cluster is made, and read by each of its processes.
@@ -46,6 +47,9 @@ pub struct Settings {
     /// What kubelets of nodes on this machine are told.
     #[serde(default)]
     pub kubelet: KubeletFiles,
+    /// Which features are turned on or off.
+    #[serde(default)]
+    pub features: FeatureGates,
 }
 
 /// Upstream's default.
@@ -78,6 +82,9 @@ pub struct NodeSettings {
     /// What its kubelet is told; of this machine, and nobody else's to know.
     #[serde(skip)]
     pub kubelet: KubeletFiles,
+    /// Which features are turned on or off.
+    #[serde(default, skip_serializing_if = "FeatureGates::is_empty")]
+    pub features: FeatureGates,
 }
 
 impl NodeSettings {
@@ -166,6 +173,7 @@ impl Settings {
             runtime_endpoint: self.runtime_endpoint.clone(),
             max_pods: self.max_pods,
             kubelet: self.kubelet.clone(),
+            features: self.features.clone(),
         }
     }
 

@@ -63,6 +63,7 @@ fn api(settings: &Settings, store: Arc<dyn Store>, pki: Arc<Pki>) -> Result<Api>
         kubelets: (None, None),
         serve_all: false,
         max_in_flight: (200, 400),
+        gates: settings.features.gates()?,
         initial_objects: node_settings(settings)?,
     })
 }

@@ -8,6 +8,8 @@ use kubelet::Configuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::feature_gates::FeatureGates;
+
 /// Fields that a node of a cluster has from the cluster.
 const FIXED: [&str; 11] = [
     "address",
@@ -55,9 +57,15 @@ impl KubeletFiles {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn load(&self, max_pods: u32, fixed: Map<String, Value>) -> Result<Configuration> {
+    pub fn load(
+        &self,
+        max_pods: u32,
+        features: &FeatureGates,
+        fixed: Map<String, Value>,
+    ) -> Result<Configuration> {
         let (file, folder) = (self.file.as_deref(), self.folder.as_deref());
-        let (configuration, warnings) = Configuration::load_over(own(max_pods), file, folder, fixed)?;
+        let own = own(max_pods, features)?;
+        let (configuration, warnings) = Configuration::load_over(own, file, folder, fixed)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -70,13 +78,17 @@ impl KubeletFiles {
 
 /// What a node of a cluster has other than upstream's defaults: pods do not wait for each other's images, and the disk,
 /// which is the machine's, is its owner's to watch.
-fn own(max_pods: u32) -> Map<String, Value> {
-    Map::from_iter([
+fn own(max_pods: u32, features: &FeatureGates) -> Result<Map<String, Value>> {
+    let mut own = Map::from_iter([
         ("maxPods".to_owned(), json!(max_pods)),
         ("serializeImagePulls".to_owned(), json!(false)),
         ("evictionHard".to_owned(), json!({"memory.available": "100Mi"})),
         ("imageGCHighThresholdPercent".to_owned(), json!(100)),
-    ])
+    ]);
+    if !features.is_empty() {
+        own.insert("featureGates".to_owned(), json!(features.said()?));
+    }
+    Ok(own)
 }
 
 /// What a node has from its cluster, as `/configz` shows it.
@@ -129,7 +141,7 @@ mod tests {
             file: write("kubelet.yaml", file).map(|()| dir.path().join("kubelet.yaml")),
             folder: write("10.conf", drop_in).map(|()| dir.path().to_owned()),
         };
-        files.load(110, Map::from_iter([("port".to_owned(), json!(10250))]))
+        files.load(110, &FeatureGates::default(), Map::from_iter([("port".to_owned(), json!(10250))]))
     }
 
     #[test]
@@ -153,6 +165,12 @@ mod tests {
         let error = load(Some("maxPods: many\n"), None).unwrap_err().to_string();
         assert!(error.contains("KubeletConfiguration.maxPods of type int32"), "{error}");
         let files = KubeletFiles { file: Some("/none/at/all".into()), folder: None };
-        assert!(files.load(110, Map::new()).unwrap_err().to_string().contains("/none/at/all"));
+        assert!(
+            files
+                .load(110, &FeatureGates::default(), Map::new())
+                .unwrap_err()
+                .to_string()
+                .contains("/none/at/all")
+        );
     }
 }

@@ -11,6 +11,7 @@ mod cni;
 mod commands;
 mod component;
 mod control_plane;
+mod feature_gates;
 mod join;
 mod kubelet_files;
 mod network;

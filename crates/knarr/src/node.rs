@@ -314,6 +314,7 @@ fn kubelet_config(
     let cgroup_root = settings.cgroup(node);
     let configuration = settings.kubelet.load(
         settings.max_pods,
+        &settings.features,
         kubelet_files::fixed(&Fixed {
             address: IpAddr::V4(identity.ip),
             port: PORT,

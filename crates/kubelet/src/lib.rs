@@ -330,7 +330,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let pulling = begin::turns(&config.configuration);
     let pull_rate = PullRate::new(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
-    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), runtime.recursive_read_only);
+    let gates = config.configuration.fields.gates;
+    let features = (runtime.recursive_read_only, gates);
+    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), features);
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
         let root = &config.root_dir;

@@ -160,7 +160,7 @@ fn target(call: &Call<'_>, pod: &Object) -> Result<String> {
     let mut query: Vec<(String, String)> = Vec::new();
     let path = match info.subresource.as_str() {
         "log" => {
-            query.extend(LogOptions::of(info, name)?.query());
+            query.extend(LogOptions::of(info, name, call.core.settings.gates)?.query());
             format!("/containerLogs/{namespace}/{name}/{}", container(call, pod)?)
         }
         "portforward" => {

@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 use kinds::field::{Errors, Path};
+use kinds::gates::{Gate, Gates};
 
 use crate::options::go_int;
 use crate::pipeline::request::RequestInfo;
 use crate::status::{ApiError, Result};
+
+/// What a log can be of.
+const STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -17,7 +21,8 @@ pub(super) struct LogOptions {
     since_time: Option<Timestamp>,
     tail_lines: Option<i64>,
     limit_bytes: Option<i64>,
-    has_stream: bool,
+    /// `Stdout`, `Stderr` or both (`All`).
+    stream: Option<String>,
 }
 
 impl LogOptions {
@@ -25,9 +30,9 @@ impl LogOptions {
     ///
     /// # Errors
     /// 400 for what cannot be read, 422 for what makes no sense (`ValidatePodLogOptions`).
-    pub fn of(info: &RequestInfo, pod: &str) -> Result<Self> {
+    pub fn of(info: &RequestInfo, pod: &str, gates: Gates) -> Result<Self> {
         let options = Self::read(|name| info.param(name))?;
-        let errors = options.errors();
+        let errors = options.errors(gates.has(Gate::PodLogsQuerySplitStreams));
         if errors.is_empty() {
             Ok(options)
         } else {
@@ -52,11 +57,12 @@ impl LogOptions {
             since_time,
             tail_lines: number("tailLines")?,
             limit_bytes: number("limitBytes")?,
-            has_stream: param("stream").is_some(),
+            stream: param("stream").map(str::to_owned),
         })
     }
 
-    fn errors(&self) -> Errors {
+    /// What makes no sense, with streams of their own or without.
+    fn errors(&self, split: bool) -> Errors {
         let mut errors = Errors::new();
         let path = Path::new;
         if let Some(lines) = self.tail_lines.filter(|lines| *lines < 0) {
@@ -75,10 +81,26 @@ impl LogOptions {
             }
             _ => {}
         }
-        if self.has_stream {
-            errors.forbidden(&path("stream"), "may not be specified");
+        match self.stream.as_deref() {
+            // One that nobody names is all of it, by default.
+            None | Some("All") if split => {}
+            Some(stream) if split && !STREAMS.contains(&stream) => {
+                errors.not_supported(&path("stream"), stream, &STREAMS);
+                self.one_stream(&mut errors);
+            }
+            Some(_) if split => self.one_stream(&mut errors),
+            None => {}
+            Some(_) => errors.forbidden(&path("stream"), "may not be specified"),
         }
         errors
+    }
+
+    /// How many lines of one stream the end of a log has, nobody knows.
+    fn one_stream(&self, errors: &mut Errors) {
+        if self.tail_lines.is_some() {
+            let why = "`tailLines` and specific `stream` are mutually exclusive for now";
+            errors.forbidden(&Path::new(""), why);
+        }
     }
 
     /// The query for a kubelet, in the order of its names.
@@ -93,6 +115,7 @@ impl LogOptions {
             ("previous", flag(self.previous)),
             ("sinceSeconds", number(self.since_seconds)),
             ("sinceTime", self.since_time.and_then(second)),
+            ("stream", self.stream.clone()),
             ("tailLines", number(self.tail_lines)),
             ("timestamps", flag(self.timestamps)),
         ];
@@ -161,7 +184,21 @@ mod tests {
             (vec![("sinceSeconds", "5"), ("sinceTime", "2020-01-01T00:00:00Z")], 1),
             (vec![("stream", "Stdout")], 1),
         ] {
-            assert_eq!(read(&query).unwrap().errors().0.len(), count, "{query:?}");
+            assert_eq!(read(&query).unwrap().errors(false).0.len(), count, "{query:?}");
         }
+        let split = |query: &[(&str, &'static str)]| {
+            let errors = read(query).unwrap().errors(true);
+            errors.0.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(split(&[("stream", "All"), ("tailLines", "1")]).is_empty() && split(&[]).is_empty());
+        assert!(split(&[("stream", "Stderr")]).is_empty());
+        let two = split(&[("stream", "stderr"), ("tailLines", "1")]);
+        assert_eq!(
+            two,
+            [
+                r#"stream: Unsupported value: "stderr": supported values: "All", "Stderr", "Stdout""#,
+                "<nil>: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now",
+            ]
+        );
     }
 }

@@ -159,7 +159,10 @@ async fn on_path(
     match info.path.trim_end_matches('/') {
         "" => Ok(body::json(&serde_json::json!({"paths": paths(core)}))),
         "/version" => Ok(body::json(&health::version())),
-        "/metrics" => Ok(body::text(200, core.metrics.render(&object_counts(core)))),
+        "/metrics" => {
+            let text = core.metrics.render(&object_counts(core));
+            Ok(body::text(200, text + &core.settings.gates.metric()))
+        }
         path if ["/healthz", "/livez", "/readyz"]
             .iter()
             .any(|root| path == *root || path.starts_with(&format!("{root}/"))) =>

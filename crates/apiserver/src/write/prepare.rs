@@ -41,6 +41,7 @@ pub fn new_object(ctx: &WriteContext<'_>, object: &mut Object) -> Result<()> {
 
 /// Has the kind of a new object set what is not its creator's to set.
 pub fn of_its_kind(ctx: &WriteContext<'_>, object: &mut Object) {
+    (ctx.resource.rules.gated)(object, None, kinds::Part::Main, ctx.core.settings.gates);
     (ctx.resource.rules.prepare_create)(object);
     let user = ctx.authorized.user();
     let creator =

@@ -110,6 +110,7 @@ async fn attempt(
         if part == Part::Main {
             (resource.rules.dated)(new, Some(old), now);
         }
+        (resource.rules.gated)(new, Some(old), part, ctx.core.settings.gates);
         (resource.rules.prepare_update)(new, old, part);
     };
     let admitted = admit::admit(ctx, Operation::Update(part), new, Some(old.clone()), prepare).await?;

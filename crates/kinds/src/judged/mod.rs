@@ -8,6 +8,7 @@
 use schema::{Object, Value};
 
 use crate::field::Errors;
+use crate::gates::Gates;
 use crate::rules::{Part, Rules};
 
 const LISTS: [(&str, &str); 7] = [
@@ -38,6 +39,7 @@ fn read(json: &str) -> (Object, Rules) {
 
 fn create(json: &str) -> Verdict {
     let (mut object, rules) = read(json);
+    (rules.gated)(&mut object, None, Part::Main, Gates::default());
     (rules.prepare_create)(&mut object);
     let mut errors = Errors::new();
     (rules.validate_create)(&object, &mut errors);
@@ -53,6 +55,7 @@ pub fn judge(json: &str) -> Vec<String> {
 
 fn change(old: &Object, part: Part, json: &str) -> Verdict {
     let (mut object, rules) = read(json);
+    (rules.gated)(&mut object, Some(old), part, Gates::default());
     (rules.prepare_update)(&mut object, old, part);
     let mut errors = Errors::new();
     (rules.validate_update)(&object, old, part, &mut errors);

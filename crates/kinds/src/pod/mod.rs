@@ -34,6 +34,7 @@ use crate::rules::{GENERIC, Part, Rules};
 /// The rules of `Pod`.
 pub(crate) const RULES: Rules = Rules {
     defaults: defaults::pod,
+    gated: strategy::gated,
     prepare_create: strategy::prepare_create,
     prepare_update: strategy::prepare_update,
     validate_create: validate::validate_new_pod,

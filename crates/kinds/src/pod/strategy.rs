@@ -7,7 +7,20 @@ use super::validate::annotations::APP_ARMOR;
 use super::validate::read::{has, items, maybe, sub, text};
 use crate::edit;
 use crate::field::{At, Errors};
+use crate::gates::Gates;
 use crate::rules::Part;
+
+/// A pod loses the fields of features that are off.
+pub(super) fn gated(new: &mut Object, old: Option<&Object>, part: Part, gates: Gates) {
+    match part {
+        Part::Status => {
+            let old = old.and_then(|old| sub(old, "status"));
+            edit::within(new, "status", |status| super::unserved::drop_status(status, old, gates));
+        }
+        Part::Other("binding" | "deletion") => {}
+        Part::Main | Part::Other(_) => super::unserved::drop(new, old, gates),
+    }
+}
 
 /// A new pod has no status but its phase and class, and says whole what it says in short.
 pub(super) fn prepare_create(pod: &mut Object) {
@@ -16,7 +29,6 @@ pub(super) fn prepare_create(pod: &mut Object) {
     edit::made(pod, "status", |status| {
         status.set("phase", "Pending");
     });
-    super::unserved::drop(pod);
     if sub(pod, "spec").is_some_and(|spec| items(spec, "schedulingGates").next().is_some()) {
         gated_condition(pod);
     }
@@ -156,9 +168,6 @@ pub(super) fn prepare_update(new: &mut Object, old: &Object, part: Part) {
         Part::Other("deletion") => {}
         Part::Main | Part::Other(_) => {
             put(new, "status", old.get("status").cloned());
-            if !super::unserved::is_used(old) {
-                super::unserved::drop(new);
-            }
             keep_resources(new, old);
             generation(new, old);
         }
@@ -222,7 +231,6 @@ fn status(new: &mut Object, old: &Object) {
     new.set_deletion(old.deletion_timestamp(), grace);
     let old_status = sub(old, "status");
     edit::made(new, "status", |status| {
-        super::unserved::drop_status(status, old_status);
         let Some(old) = old_status else { return };
         if text(status, "qosClass").is_empty() {
             put(status, "qosClass", old.get("qosClass").cloned());

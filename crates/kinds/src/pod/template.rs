@@ -11,14 +11,12 @@ use crate::rules::{GENERIC, Part, Rules};
 /// The rules of `PodTemplate`.
 pub(crate) const RULES: Rules = Rules {
     defaults: |object| edit::made(object, "template", template_defaults),
-    prepare_create: |object| {
-        object.set_generation(1);
-        edit::within(object, "template", super::unserved::drop);
+    gated: |new, old, _, gates| {
+        let old = old.and_then(|old| old.struct_at(&["template"]));
+        edit::within(new, "template", |template| super::unserved::drop(template, old, gates));
     },
+    prepare_create: |object| object.set_generation(1),
     prepare_update: |new: &mut Object, old: &Object, _: Part| {
-        if !old.struct_at(&["template"]).is_some_and(super::unserved::is_used) {
-            edit::within(new, "template", super::unserved::drop);
-        }
         let changed = new.get("template") != old.get("template");
         new.set_generation(old.generation() + i64::from(changed));
     },

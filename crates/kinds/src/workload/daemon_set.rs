@@ -5,7 +5,7 @@ use schema::{Object, Value};
 use super::{status, template, validate};
 use crate::edit::{self, made, number, text};
 use crate::pod::template_defaults;
-use crate::rules::{GENERIC, Part, Rules};
+use crate::rules::{GENERIC, Part, Rules, generic_prepare_create, generic_prepare_update};
 
 /// What was `spec.templateGeneration` before `apps/v1`.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -31,13 +31,14 @@ pub(crate) const RULES: Rules = Rules {
             set_template_generation(object, 0);
         }
     },
+    gated: template::gated,
     prepare_create: |object| {
-        template::created(object);
+        generic_prepare_create(object);
         let generation = template_generation(object).max(1);
         set_template_generation(object, generation);
     },
     prepare_update: |new, old, part| {
-        template::updated(new, old, part);
+        generic_prepare_update(new, old, part);
         let template = |object: &'_ Object| object.struct_at(&["spec", "template"]).cloned();
         let same = match (template(new), template(old)) {
             (Some(new), Some(old)) => edit::same(&new, &old),

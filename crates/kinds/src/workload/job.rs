@@ -7,7 +7,7 @@ use crate::edit::{self, made, number, text};
 use crate::field::{Errors, Json, Path};
 use crate::pod::template_defaults;
 use crate::pod::validate::shown;
-use crate::rules::{GENERIC, Rules};
+use crate::rules::{GENERIC, Rules, generic_prepare_create};
 
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -20,13 +20,13 @@ pub(crate) const RULES: Rules = Rules {
         made(object, "spec", spec_defaults);
         labels(object);
     },
+    gated: template::gated,
     prepare_create: |object| {
-        template::created(object);
+        generic_prepare_create(object);
         if !is_manual(object) {
             generate_selector(object);
         }
     },
-    prepare_update: template::updated,
     validate: validate::job,
     selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
     validate_create: generated,

@@ -81,8 +81,7 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
             made(spec, "template", template_defaults);
         });
     },
-    prepare_create: template::created,
-    prepare_update: template::updated,
+    gated: template::gated,
     validate: validate::deployment,
     validate_update: |new, old, part, errors| {
         validate::immutable_selector(new, old, part, errors);
@@ -128,8 +127,7 @@ pub(crate) const REPLICA_SET: Rules = Rules {
             made(spec, "template", template_defaults);
         });
     },
-    prepare_create: template::created,
-    prepare_update: template::updated,
+    gated: template::gated,
     validate: validate::replica_set,
     validate_update: |new, old, part, errors| {
         validate::immutable_selector(new, old, part, errors);
@@ -176,8 +174,7 @@ pub(crate) const CRON_JOB: Rules = Rules {
             });
         });
     },
-    prepare_create: template::cron_job_created,
-    prepare_update: template::cron_job_updated,
+    gated: template::cron_job_gated,
     validate: validate::cron_job,
     ..GENERIC
 };

@@ -11,8 +11,7 @@ use crate::rules::{GENERIC, Part, Rules};
 /// The rules of `ReplicationController`.
 pub(crate) const RULES: Rules = Rules {
     defaults,
-    prepare_create: super::template::created,
-    prepare_update: super::template::updated,
+    gated: super::template::gated,
     validate: check,
     validate_update: |new, old, part, errors| {
         if part == Part::Status {

@@ -45,8 +45,7 @@ pub(crate) const RULES: Rules = Rules {
             made(spec, "template", template_defaults);
         });
     },
-    prepare_create: template::created,
-    prepare_update: template::updated,
+    gated: template::gated,
     validate,
     validate_create: |object, errors| {
         let path = Path::new("spec").child("serviceName");

@@ -3,48 +3,38 @@
 use schema::Object;
 
 use crate::edit::within;
+use crate::gates::Gates;
 use crate::pod::unserved;
-use crate::rules::{Part, generic_prepare_create, generic_prepare_update};
+use crate::rules::Part;
 
 /// Where a kind has its template.
 const SPEC: [&str; 2] = ["spec", "template"];
 /// Where a `CronJob` has that of its jobs.
 const OF_JOBS: [&str; 4] = ["spec", "jobTemplate", "spec", "template"];
 
-/// A new object.
-pub(super) fn created(object: &mut Object) {
-    generic_prepare_create(object);
-    clean(object, &SPEC);
+/// A new or changed object.
+pub(super) fn gated(new: &mut Object, old: Option<&Object>, part: Part, gates: Gates) {
+    clean(new, old, part, &SPEC, gates);
 }
 
-/// A new `CronJob`.
-pub(super) fn cron_job_created(object: &mut Object) {
-    generic_prepare_create(object);
-    clean(object, &OF_JOBS);
+/// A new or changed `CronJob`.
+pub(super) fn cron_job_gated(new: &mut Object, old: Option<&Object>, part: Part, gates: Gates) {
+    clean(new, old, part, &OF_JOBS, gates);
 }
 
-/// A changed object: what was stored with such fields keeps them.
-pub(super) fn updated(new: &mut Object, old: &Object, part: Part) {
-    keep_clean(new, old, &SPEC);
-    generic_prepare_update(new, old, part);
-}
-
-/// A changed `CronJob`.
-pub(super) fn cron_job_updated(new: &mut Object, old: &Object, part: Part) {
-    keep_clean(new, old, &OF_JOBS);
-    generic_prepare_update(new, old, part);
-}
-
-fn keep_clean(new: &mut Object, old: &Object, path: &[&str]) {
-    if !old.struct_at(path).is_some_and(unserved::is_used) {
-        clean(new, path);
+fn clean(new: &mut Object, old: Option<&Object>, part: Part, path: &[&str], gates: Gates) {
+    // A write of a part changes nothing of the template.
+    if part != Part::Main {
+        return;
     }
+    let old = old.and_then(|old| old.struct_at(path));
+    at(new, path, &mut |template| unserved::drop(template, old, gates));
 }
 
-fn clean(object: &mut Object, path: &[&str]) {
+fn at(object: &mut Object, path: &[&str], change: &mut dyn FnMut(&mut Object)) {
     match path {
-        [] => unserved::drop(object),
-        [first, rest @ ..] => within(object, first, |inner| clean(inner, rest)),
+        [] => change(object),
+        [first, rest @ ..] => within(object, first, |inner| at(inner, rest, change)),
     }
 }
 
@@ -53,6 +43,7 @@ mod tests {
     use schema::Object;
 
     use super::*;
+    use crate::gates::Gate;
 
     fn object(group: &str, kind: &str, spec: &str) -> Object {
         let kind = schema::catalogue::builtin().kind(group, "v1", kind).unwrap();
@@ -62,22 +53,30 @@ mod tests {
 
     #[test]
     fn features_that_are_off_leave_templates_but_not_those_that_have_them() {
-        let pod = r#"{"spec":{"schedulingGroup":{"podGroupName":"g"},"containers":[]}}"#;
+        let off = Gates::default();
+        let pod = r#"{"spec":{"schedulingGroup":{"podGroupName":"g"},"containers":[],
+            "volumes":[{"name":"v","emptyDir":{"mode":448}}]}}"#;
         let group = [&SPEC[..], &["spec", "schedulingGroup"]].concat();
+        let volumes = [&SPEC[..], &["spec", "volumes"]].concat();
         let stored = object("apps", "Deployment", &format!(r#"{{"template":{pod}}}"#));
         let mut made = stored.clone();
-        created(&mut made);
+        gated(&mut made, None, Part::Main, off);
         assert!(stored.at(&group).is_some() && made.at(&group).is_none());
+        assert_ne!(made.at(&volumes), stored.at(&volumes), "the mode is gone");
+        let mut on = stored.clone();
+        gated(&mut on, None, Part::Main, off.with(Gate::EmptyDirVolumeMode, true));
+        assert!(on.at(&group).is_none(), "nobody has it");
+        assert_eq!(on.at(&volumes), stored.at(&volumes), "the mode is kept");
         let mut changed = stored.clone();
-        updated(&mut changed, &stored, Part::Main);
-        assert!(changed.at(&group).is_some(), "as it was");
-        updated(&mut changed, &made, Part::Main);
-        assert!(changed.at(&group).is_none(), "not anew");
+        gated(&mut changed, Some(&on), Part::Main, off);
+        assert_eq!(changed, on, "what it had stays, what it had not goes");
+        gated(&mut changed, Some(&made), Part::Main, off);
+        assert_eq!(changed, made, "not anew");
         let jobs = format!(r#"{{"jobTemplate":{{"spec":{{"template":{pod}}}}}}}"#);
         let stored = object("batch", "CronJob", &jobs);
         let group = [&OF_JOBS[..], &["spec", "schedulingGroup"]].concat();
         let mut made = stored.clone();
-        cron_job_created(&mut made);
+        cron_job_gated(&mut made, None, Part::Main, off);
         assert!(stored.at(&group).is_some() && made.at(&group).is_none());
     }
 }

@@ -41,6 +41,8 @@ pub struct Agent {
     runtime: crate::runtime_flags::RuntimeFlags,
     #[command(flatten)]
     kubelet: crate::kubelet_files::KubeletFiles,
+    #[command(flatten)]
+    features: crate::feature_gates::FeatureGates,
 }
 
 impl Agent {
@@ -89,6 +91,7 @@ impl Agent {
         write_whole(&dir.join("name"), name.as_bytes())?;
         settings.runtime_endpoint = self.container_runtime_endpoint.clone();
         settings.kubelet = self.kubelet.clone();
+        settings.features = settings.features.under(&self.features);
         // Control groups and tables are this machine's, and named as `knarr down` looks for them.
         settings.name.clone_from(&self.which.name);
         Ok(settings)

@@ -30,6 +30,8 @@ pub struct Asked {
     pub runtime: crate::runtime_flags::RuntimeFlags,
     /// What kubelets are told.
     pub kubelet: crate::kubelet_files::KubeletFiles,
+    /// Which features are turned on or off.
+    pub features: crate::feature_gates::FeatureGates,
 }
 
 /// How many nodes the cluster is to have.
@@ -60,6 +62,11 @@ pub fn nodes(known: &Settings, asked: &Asked) -> Result<u32> {
         (
             "--kubelet-config or --kubelet-config-dir",
             asked.kubelet != crate::kubelet_files::KubeletFiles::default() && asked.kubelet != known.kubelet,
+            "other ones".to_owned(),
+        ),
+        (
+            "--feature-gates",
+            !asked.features.is_empty() && asked.features != known.features,
             "other ones".to_owned(),
         ),
     ];

@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Which;
 use crate::cluster::Settings;
+use crate::feature_gates::FeatureGates;
 use crate::paths::Paths;
 use crate::{api, control_plane, join, node};
 
@@ -37,6 +38,8 @@ pub struct Server {
     /// How many pods a node may have
     #[arg(long, default_value_t = 110, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_pods: u32,
+    #[command(flatten)]
+    features: FeatureGates,
 }
 
 /// `knarr runtime`, and the rest of a node, of a cluster on this machine.
@@ -69,7 +72,12 @@ impl Server {
         log(None);
         let paths = self.which.paths();
         let settings = match Settings::load(&paths.settings())? {
-            Some(settings) => self.addressed(settings, &paths)?,
+            Some(mut settings) => {
+                if !self.features.is_empty() {
+                    settings.features = self.features.clone();
+                }
+                self.addressed(settings, &paths)?
+            }
             None => self.first_settings(&paths)?,
         };
         if settings.listen_all {
@@ -111,6 +119,7 @@ impl Server {
             runtime: crate::runtime_flags::RuntimeFlags::default(),
             max_pods: self.max_pods,
             kubelet: crate::kubelet_files::KubeletFiles::default(),
+            features: self.features.clone(),
         };
         settings.save(&paths.settings())?;
         Ok(settings)

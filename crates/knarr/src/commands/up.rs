@@ -19,6 +19,7 @@ use super::networks::{self, Turn};
 use super::{Which, daemon, identity, shrink};
 use crate::check;
 use crate::cluster::{ProcessRecord, Settings, node_network};
+use crate::feature_gates::FeatureGates;
 use crate::kubelet_files::KubeletFiles;
 use crate::paths::Paths;
 
@@ -67,6 +68,8 @@ pub struct Up {
     runtime: crate::runtime_flags::RuntimeFlags,
     #[command(flatten)]
     kubelet: KubeletFiles,
+    #[command(flatten)]
+    features: FeatureGates,
 }
 
 impl Up {
@@ -113,7 +116,7 @@ impl Up {
         };
         check::nodes_can_run()?;
         // What is wrong with it is said here, and not only in a node's log.
-        settings.kubelet.load(settings.max_pods, serde_json::Map::new())?;
+        settings.kubelet.load(settings.max_pods, &settings.features, serde_json::Map::new())?;
         networks::check(&turn, &settings)?;
         super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
         Ok(settings)
@@ -131,6 +134,7 @@ impl Up {
             cni: self.cni.clone(),
             runtime: self.runtime.absolute()?,
             kubelet: self.kubelet.absolute()?,
+            features: self.features.clone(),
         })
     }
 
@@ -163,6 +167,7 @@ impl Up {
             runtime: self.runtime.absolute()?,
             max_pods: self.max_pods.unwrap_or(110),
             kubelet: self.kubelet.absolute()?,
+            features: self.features.clone(),
         };
         settings.save(&paths.settings())?;
         Ok(settings)

@@ -14,6 +14,7 @@ use store::etcd::EtcdTls;
 
 use super::read;
 use crate::api::{self, Api};
+use crate::feature_gates::FeatureGates;
 
 /// `knarr apiserver`
 #[derive(Debug, Args)]
@@ -86,6 +87,8 @@ pub struct ApiServer {
     /// How many requests that change something may be under way
     #[arg(long, default_value_t = 200)]
     max_mutating_requests_inflight: usize,
+    #[command(flatten)]
+    features: FeatureGates,
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
@@ -170,6 +173,7 @@ impl ApiServer {
             kubelets,
             serve_all,
             max_in_flight: (self.max_mutating_requests_inflight, self.max_requests_inflight),
+            gates: self.features.gates()?,
             initial_objects: Vec::new(),
         })
     }

@@ -13,6 +13,7 @@ use controllers::clients::Clients;
 
 use super::credentials::Accounts;
 use super::elect::{self, LeaderElection};
+use crate::feature_gates::FeatureGates;
 use crate::signer::FromFiles;
 
 /// `knarr controller-manager`
@@ -58,6 +59,8 @@ pub struct ControllerManager {
     /// Its key
     #[arg(long, requires = "cluster_signing_cert_file")]
     cluster_signing_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    features: FeatureGates,
 }
 
 impl ControllerManager {
@@ -66,6 +69,8 @@ impl ControllerManager {
     /// # Errors
     /// When a flag makes no sense, or the API server cannot be reached by the kubeconfig.
     pub async fn run(self) -> Result<()> {
+        // No gate changes anything here; a wrong one is refused.
+        self.features.gates()?;
         let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let kubeconfig = super::read(&self.kubeconfig)?;
         let client = super::connect(&self.kubeconfig).await?;

@@ -23,6 +23,7 @@ use self::flags::{Settings, label};
 use self::identity::Keeper;
 use super::read;
 use crate::api;
+use crate::feature_gates::FeatureGates;
 
 /// `knarr kubelet`
 #[derive(Debug, Args, Serialize)]
@@ -64,6 +65,9 @@ pub struct Kubelet {
     /// Labels of the node: key=value,…
     #[arg(long, value_delimiter = ',', value_parser = label)]
     node_labels: Vec<(String, String)>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    features: FeatureGates,
     #[command(flatten)]
     #[serde(flatten)]
     settings: Settings,
@@ -110,7 +114,11 @@ impl Kubelet {
 
     fn configuration(&self) -> Result<Configuration> {
         let files = (self.config.as_deref(), self.config_dir.as_deref());
-        let (configuration, warnings) = Configuration::load(files.0, files.1, self.settings.overlay())?;
+        let mut overlay = self.settings.overlay();
+        if !self.features.is_empty() {
+            overlay.insert("featureGates".to_owned(), serde_json::to_value(self.features.said()?)?);
+        }
+        let (configuration, warnings) = Configuration::load(files.0, files.1, overlay)?;
         for warning in warnings {
             tracing::warn!("{warning}");
         }

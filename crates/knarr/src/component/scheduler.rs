@@ -7,6 +7,7 @@ use base::{Random, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use clap::Args;
 
 use super::elect::{self, LeaderElection};
+use crate::feature_gates::FeatureGates;
 
 /// `knarr scheduler`
 #[derive(Debug, Args)]
@@ -18,6 +19,8 @@ pub struct Scheduler {
     kubeconfig: PathBuf,
     #[command(flatten)]
     election: LeaderElection,
+    #[command(flatten)]
+    features: FeatureGates,
 }
 
 impl Scheduler {
@@ -26,6 +29,8 @@ impl Scheduler {
     /// # Errors
     /// When the API server cannot be reached by the kubeconfig.
     pub async fn run(self) -> Result<()> {
+        // No gate changes anything here; a wrong one is refused.
+        self.features.gates()?;
         let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let client = super::connect(&self.kubeconfig).await?;
         let shutdown = Shutdown::new();

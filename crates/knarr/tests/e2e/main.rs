@@ -36,6 +36,7 @@ mod node_cpus;
 mod node_devices;
 mod node_faults;
 mod node_fields;
+mod node_gates;
 mod node_grpc;
 mod node_kubectl;
 mod node_network;

@@ -34,7 +34,17 @@ fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
         Family::new("kubernetes_build_info", "gauge", "The version that is running. The count is always 1.");
     build.add(&[("git_version", VERSION), ("platform", "linux")], Some(1.0), None);
     families.push(build);
+    families.push(gates(shared.config.configuration.fields.gates));
     families
+}
+
+/// Which features are on.
+fn gates(gates: kinds::gates::Gates) -> Family {
+    let mut family = Family::new(kinds::gates::METRIC, "gauge", kinds::gates::HELP);
+    for (name, stage, on) in gates.all() {
+        family.add(&[("name", name), ("stage", stage)], Some(f64::from(u8::from(on))), None);
+    }
+    family
 }
 
 /// Of this process. What the kernel does not tell is left out.

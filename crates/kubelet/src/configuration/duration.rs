@@ -43,6 +43,11 @@ pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration
     parse(&text).ok_or_else(|| serde::de::Error::custom(format!("time: invalid duration {text:?}")))
 }
 
+/// The same of a field that may be missing.
+pub fn optional<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    deserialize(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

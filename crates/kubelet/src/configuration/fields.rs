@@ -186,7 +186,7 @@ pub const FIELDS: &[Field] = &[
     field("enableProfilingHandler", Bool, "true"),
     field("enableDebugFlagsHandler", Bool, "true"),
     field("seccompDefault", Bool, "false"),
-    field("memoryThrottlingFactor", Float, "0.9"),
+    field("memoryThrottlingFactor", Float, ""),
     field("memoryReservationPolicy", Text, "\"None\""),
     field("registerWithTaints", List(&Object(TAINT)), ""),
     field("registerNode", Bool, "true"),

@@ -4,11 +4,13 @@
 //!
 //! Knows nothing of what is done with a setting.
 
+mod crash;
 pub mod duration;
 mod fields;
 mod validate;
 mod verify;
 
+pub use crash::CrashLoopBackOff;
 pub use duration::parse as duration;
 pub use verify::{Verify, repository};
 
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
+use kinds::gates::Gates;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -24,6 +27,7 @@ use crate::cpus::CpuSet;
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
+const GATES: &str = "featureGates";
 /// Upstream's thresholds for a configuration that names none.
 const EVICTION_HARD: [(&str, &str); 5] = [
     ("memory.available", "100Mi"),
@@ -56,7 +60,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "volumePluginDir",
     "kernelMemcgNotification",
     "logging",
-    "memoryThrottlingFactor",
     "memoryReservationPolicy",
     "tracing",
     "userNamespaces",
@@ -189,6 +192,9 @@ pub struct Fields {
     pub reserved_memory: Vec<ReservedMemory>,
     #[serde(default)]
     pub feature_gates: BTreeMap<String, bool>,
+    /// What these come to.
+    #[serde(skip)]
+    pub gates: Gates,
     pub hairpin_mode: String,
     pub max_pods: i32,
     pub pod_pids_limit: i64,
@@ -228,6 +234,8 @@ pub struct Fields {
     pub iptables_drop_bit: i32,
     pub fail_swap_on: bool,
     pub memory_swap: MemorySwap,
+    #[serde(default)]
+    pub crash_loop_back_off: CrashLoopBackOff,
     pub container_log_max_size: String,
     pub container_log_max_files: i32,
     pub container_log_max_workers: i32,
@@ -257,7 +265,8 @@ pub struct Fields {
     pub enable_profiling_handler: bool,
     pub local_storage_capacity_isolation: bool,
     pub seccomp_default: bool,
-    pub memory_throttling_factor: f64,
+    #[serde(default)]
+    pub memory_throttling_factor: Option<f64>,
     pub memory_reservation_policy: String,
     #[serde(default)]
     pub allowed_unsafe_sysctls: Vec<String>,
@@ -421,7 +430,7 @@ impl Configuration {
         let (mut value, mut warnings, mut named) = (own, Vec::new(), BTreeSet::new());
         for source in sources {
             let more = decode(source, &mut warnings)?;
-            for name in more.keys().filter(|name| !named.contains(*name)) {
+            for name in more.keys().filter(|name| !named.contains(*name) && *name != GATES) {
                 // The first file that names a field names it instead of a default.
                 value.remove(name);
             }
@@ -431,8 +440,10 @@ impl Configuration {
         }
         for (name, given) in flags {
             // A flag's map replaces the file's; a group of settings is filled in.
-            let is_map =
-                |field: &fields::Field| field.name == name && matches!(field.form, fields::Form::Map(_));
+            // Gates of a flag are said over those of a file.
+            let is_map = |field: &fields::Field| {
+                field.name == name && name != GATES && matches!(field.form, fields::Form::Map(_))
+            };
             match fields::FIELDS.iter().any(is_map) {
                 true => drop(value.insert(name, given)),
                 false => overlay(&mut value, Map::from_iter([(name, given)])),
@@ -443,10 +454,12 @@ impl Configuration {
         Ok((Self::of(value, named)?, warnings))
     }
 
-    fn of(value: Map<String, Value>, named: BTreeSet<String>) -> Result<Self, ConfigurationError> {
+    fn of(mut value: Map<String, Value>, named: BTreeSet<String>) -> Result<Self, ConfigurationError> {
         let read = serde_json::from_value(Value::Object(value.clone()));
         let mut fields: Fields =
             read.map_err(|error| ConfigurationError::Invalid(vec![error.to_string()]))?;
+        fields.gates = Gates::new(&fields.feature_gates).map_err(ConfigurationError::Invalid)?;
+        crash::settle(&mut value, &mut fields);
         let wrong = validate::validate(&fields);
         if !wrong.is_empty() {
             return Err(ConfigurationError::Invalid(wrong));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use schema::quantity::Quantity;
 
-use super::{Fields, Verify};
+use super::{Fields, Verify, crash};
 use crate::cpus::CpuSet;
 
 /// What is wrong, in upstream's order.
@@ -15,6 +15,7 @@ pub fn validate(fields: &Fields) -> Vec<String> {
     numbers(fields, &mut wrong);
     images(fields, &mut wrong);
     choices(fields, &mut wrong);
+    crash::check(fields, &mut wrong);
     shutdown(fields, &mut wrong);
     enforcement(fields, &mut wrong);
     logs(fields, &mut wrong);
@@ -133,11 +134,13 @@ fn choices(f: &Fields, wrong: &mut Vec<String>) {
             f.hairpin_mode
         ));
     }
-    if !(f.memory_throttling_factor > 0.0 && f.memory_throttling_factor <= 1.0) {
-        wrong.push(format!(
-            "memoryThrottlingFactor {} must be greater than 0 and less than or equal to 1.0",
-            f.memory_throttling_factor
-        ));
+    if let Some(factor) = f.memory_throttling_factor {
+        if !(factor > 0.0 && factor <= 1.0) {
+            wrong.push(format!(
+                "memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
+            ));
+        }
+        wrong.push(format!("memoryThrottlingFactor {factor} requires MemoryQoS feature gate to be enabled"));
     }
     if f.memory_reservation_policy == "TieredReservation" {
         wrong.push(

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use kinds::gates::{Gate, Gates};
+
 use super::layout::{Layout, Level};
 use crate::topology::{Policy, flag};
 
@@ -21,11 +23,10 @@ impl Options {
     ///
     /// # Errors
     /// Names what is unknown or does not go together, in upstream's words.
-    pub fn new(given: &BTreeMap<String, String>, gates: &BTreeMap<String, bool>) -> Result<Self, String> {
+    pub fn new(given: &BTreeMap<String, String>, gates: Gates) -> Result<Self, String> {
         let mut options = Self::default();
-        let gate = |name: &str, default| gates.get(name).copied().unwrap_or(default);
-        let (alpha, beta) =
-            (gate("CPUManagerPolicyAlphaOptions", false), gate("CPUManagerPolicyBetaOptions", true));
+        let alpha = gates.has(Gate::CpuManagerPolicyAlphaOptions);
+        let beta = gates.has(Gate::CpuManagerPolicyBetaOptions);
         for (name, value) in given {
             let closed = |level: &str| {
                 Err(format!(
@@ -82,7 +83,7 @@ mod tests {
     fn options_are_known_open_and_go_together() {
         let read = |given: &[(&str, &str)], alpha: bool| {
             let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            Options::new(&given, &[("CPUManagerPolicyAlphaOptions".to_owned(), alpha)].into())
+            Options::new(&given, Gates::default().with(Gate::CpuManagerPolicyAlphaOptions, alpha))
         };
         let some = read(&[("full-pcpus-only", "true"), ("distribute-cpus-across-numa", "1")], false).unwrap();
         assert!(some.full_cores_only && some.distribute_over_nodes && !some.strict_reservation);

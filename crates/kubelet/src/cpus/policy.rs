@@ -61,7 +61,7 @@ impl Static {
         if count == 0 {
             return Err("[cpumanager] the static policy requires systemreserved.cpu + kubereserved.cpu to be greater than zero".to_owned());
         }
-        let options = Options::new(&fields.cpu_manager_policy_options, &fields.feature_gates)?;
+        let options = Options::new(&fields.cpu_manager_policy_options, fields.gates)?;
         options.check(layout, placed)?;
         let mut policy =
             Self { layout: layout.clone(), reserved: named, reserved_cores: CpuSet::default(), options };

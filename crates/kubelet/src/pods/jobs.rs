@@ -55,8 +55,8 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
             if *crashed {
-                let pause =
-                    CrashPause::next(memory.pauses.get(container).copied(), shared.config.clock.now());
+                let (before, now) = (memory.pauses.get(container).copied(), shared.config.clock.now());
+                let pause = CrashPause::next(before, now, shared.config.configuration.fields.crash_pauses());
                 memory.pauses.insert(container.clone(), pause);
             }
             result

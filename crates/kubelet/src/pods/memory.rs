@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, PodCondition, PodStatus};
 use super::observed::{Observed, State};
 use super::resize::Resize;
 
-/// The first pause between two starts of a container that exits, and the longest.
+/// The first pause between two attempts, and the longest.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
 
@@ -73,14 +73,14 @@ pub struct CrashPause {
 }
 
 impl CrashPause {
-    /// The pause after one more start at `now`.
-    pub fn next(before: Option<Self>, now: Timestamp) -> Self {
+    /// The pause after one more start at `now`, with the first one and the longest.
+    pub fn next(before: Option<Self>, now: Timestamp, (first, longest): (Duration, Duration)) -> Self {
+        let [first, longest] =
+            [first, longest].map(|pause| SignedDuration::try_from(pause).unwrap_or(LONGEST_PAUSE));
         let pause = match before {
             // Whoever ran for long begins anew.
-            Some(last) if now.duration_since(last.updated) <= LONGEST_PAUSE * 2 => {
-                (last.pause * 2).min(LONGEST_PAUSE)
-            }
-            _ => FIRST_PAUSE,
+            Some(last) if now.duration_since(last.updated) <= longest * 2 => (last.pause * 2).min(longest),
+            _ => first,
         };
         Self { pause, updated: now }
     }
@@ -276,18 +276,19 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_five_minutes_and_begin_anew_after_ten() {
+        let pauses = (Duration::from_secs(10), Duration::from_secs(300));
         let mut now = Timestamp::UNIX_EPOCH;
         let mut pause = None;
         let mut seen = Vec::new();
         for _ in 0..7 {
-            let next = CrashPause::next(pause, now);
+            let next = CrashPause::next(pause, now, pauses);
             seen.push(next.pause.as_secs());
             now += next.pause;
             pause = Some(next);
         }
         assert_eq!(seen, [10, 20, 40, 80, 160, 300, 300]);
         now += SignedDuration::from_secs(601);
-        assert_eq!(CrashPause::next(pause, now).pause.as_secs(), 10);
+        assert_eq!(CrashPause::next(pause, now, pauses).pause.as_secs(), 10);
     }
 
     #[test]

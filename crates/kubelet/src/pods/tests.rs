@@ -9,6 +9,7 @@ mod waking;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
@@ -149,7 +150,9 @@ impl Node {
             Action::Start { container, sandbox, restarts, crashed } => {
                 self.memory.images.remove(&container);
                 if crashed {
-                    let pause = CrashPause::next(self.memory.pauses.get(&container).copied(), self.now);
+                    let pauses = (Duration::from_secs(10), Duration::from_secs(300));
+                    let before = self.memory.pauses.get(&container).copied();
+                    let pause = CrashPause::next(before, self.now, pauses);
                     self.memory.pauses.insert(container.clone(), pause);
                 }
                 let at = self.nanos();

@@ -22,7 +22,8 @@ use std::path::{Path, PathBuf};
 
 use base::failpoint;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use kinds::gates::{Gate, Gates};
 use nix::mount::MntFlags;
 
 use crate::counts::{Meter, table};
@@ -94,13 +95,19 @@ pub struct Volumes {
     meter: Meter,
     /// Whether the runtime can make mounts read-only down to the last one.
     recursive_read_only: bool,
+    gates: Gates,
 }
 
 impl Volumes {
     /// Volumes below `pods`.
-    pub fn new(client: kube::Client, pods: PathBuf, meter: Meter, recursive_read_only: bool) -> Self {
+    pub fn new(
+        client: kube::Client,
+        pods: PathBuf,
+        meter: Meter,
+        (recursive_read_only, gates): (bool, Gates),
+    ) -> Self {
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone());
-        Self { fetcher, pods, meter, recursive_read_only }
+        Self { fetcher, pods, meter, recursive_read_only, gates }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
@@ -149,7 +156,10 @@ impl Volumes {
     ) -> Result<Option<Timestamp>, Cause> {
         let fs_group = pod.security().and_then(|security| security.fs_group);
         if let Some(empty) = &volume.empty_dir {
-            empty::make(&self.dir(pod.uid(), "empty-dir", &volume.name), empty, pod)?;
+            // Nobody may name a mode while the feature is off.
+            let has_mode = self.gates.has(Gate::EmptyDirVolumeMode);
+            let empty = EmptyDirVolumeSource { mode: empty.mode.filter(|_| has_mode), ..empty.clone() };
+            empty::make(&self.dir(pod.uid(), "empty-dir", &volume.name), &empty, pod)?;
             return Ok(None);
         }
         if let Some(host) = &volume.host_path {

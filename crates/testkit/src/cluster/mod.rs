@@ -47,6 +47,8 @@ pub struct Options {
     pub scheduler: bool,
     /// How many requests may be under way: those that change something, and others.
     pub max_in_flight: (usize, usize),
+    /// Which features are on.
+    pub gates: kinds::gates::Gates,
     /// How long a node may be silent, in seconds.
     pub node_grace_seconds: i64,
     /// How many pods that have ended are kept.
@@ -63,6 +65,7 @@ impl Default for Options {
             controllers: false,
             scheduler: false,
             max_in_flight: (200, 400),
+            gates: kinds::gates::Gates::default(),
             node_grace_seconds: 50,
             terminated_pods: 12_500,
         }

@@ -51,6 +51,7 @@ impl Server {
             kubelet_tls: auth::pki::client_config(pki.ca_pem(), Some(&kubelet_client))?,
             serve_all: false,
             max_in_flight: options.max_in_flight,
+            gates: options.gates,
             initial_objects: Vec::new(),
             shutdown: shutdown.clone(),
         })

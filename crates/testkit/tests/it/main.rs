@@ -9,6 +9,7 @@
 
 mod at_once;
 mod faults;
+mod gates;
 mod leader;
 mod linear;
 mod pods;

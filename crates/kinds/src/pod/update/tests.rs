@@ -30,6 +30,7 @@ fn change(old: &str, part: Part, patch: &str) -> (Object, Vec<String>) {
     let mut new = schema::patch::merge_patch(&old, patch.as_bytes()).unwrap().object;
     let rules = crate::pod::RULES;
     (rules.defaults)(&mut new);
+    (rules.gated)(&mut new, Some(&old), part, crate::gates::Gates::default());
     (rules.prepare_update)(&mut new, &old, part);
     let mut errors = Errors::new();
     (rules.validate_update)(&new, &old, part, &mut errors);
