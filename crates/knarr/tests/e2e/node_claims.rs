@@ -204,13 +204,15 @@ fn what_waits_says_why(cluster: &Cluster) {
     let templateless = scheduled("templateless", "")
         .replace("resourceClaimTemplateName: one", "resourceClaimTemplateName: nothing");
     cluster.apply(&templateless);
-    let why = "0/1 nodes are available: request one: device class none does not exist. preemption: 0/1 \
-               nodes are available: 1 Preemption is not helpful for scheduling.";
-    cluster.shows("describe pod classless", why);
-    cluster.says("describe pod classless", &["FailedScheduling", "default-scheduler", why]);
+    let what = "0/1 nodes are available: request one: device class none does not exist.";
+    let rest = "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
+    cluster.shows("describe pod classless", what);
+    cluster.says("describe pod classless", &["FailedScheduling", "default-scheduler", what, rest]);
     let condition = "get pod classless -o jsonpath='{.status.conditions[0].observedGeneration} \
                      {.status.conditions[0].reason} {.status.conditions[0].message}'";
-    cluster.becomes(condition, &format!("1 Unschedulable {why}"));
+    // Until v1.36 the scheduler said more between the two.
+    let between = if crate::control_plane::wanted().is_some() { "no new claims to deallocate, " } else { "" };
+    cluster.becomes(condition, &format!("1 Unschedulable {what} {between}{rest}"));
     let why = "PodResourceClaim mine: resource claim template \"nothing\": resourceclaimtemplate.resource.k8s.io \"nothing\" not \
                found";
     cluster.shows("describe pod templateless", why);

@@ -43,7 +43,7 @@ fn a_plain_name_will_do(cluster: &Cluster) {
         cluster.apply(&plain(name));
     }
     cluster.k("wait --for=condition=Ready pod/second --timeout=30s");
-    cluster.shows("describe pod third", "1 cannot allocate all claims. preemption: 0/1 nodes");
+    cluster.shows("describe pod third", "0/1 nodes are available: 1 cannot allocate all claims.");
     cluster.k("delete pod before second third");
     cluster.becomes("get resourceclaims -o jsonpath={.items[*].metadata.name}", "");
 }

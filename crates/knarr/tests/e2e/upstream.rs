@@ -114,6 +114,9 @@ pub fn replace(program: &Path, (cluster, node): (&str, &str), data: &Path, told:
     command.arg("--config").arg(dir.join("config.json")).arg("--kubeconfig").arg(dir.join("kubeconfig"));
     command.arg("--config-dir").arg(drop_ins(&dir, told));
     command.arg("--root-dir").arg(own.join("kubelet")).arg("--cert-dir").arg(&dir);
+    // Without its address it would ask the DNS for it, which nobody serves here, and be late.
+    let ips = ["ip", "ip_v6"].map(|key| identity[key].as_str().unwrap_or_default());
+    command.arg("--node-ip").arg(ips.join(",").trim_end_matches(','));
     command.args(["--hostname-override", node, "--v=2"]).env("KNARR_FAILPOINTS", &told.failpoints);
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     let of = serde_json::json!({"components": ["kubelet"], "node": node});

@@ -38,7 +38,7 @@ impl Upstream {
         command.arg(format!("--net={}", place.netns().display())).arg(program);
         command.arg("--config").arg(config).arg("--kubeconfig").arg(dir.join("kubeconfig"));
         command.arg("--root-dir").arg(dir.join("root")).arg("--cert-dir").arg(&dir);
-        command.arg("--hostname-override").arg(&place.node).arg("--v=1");
+        command.arg("--hostname-override").arg(&place.node).arg("--node-ip").arg(ip(place)?).arg("--v=1");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().context("starting upstream's kubelet")?;
         // The node is ready from before: it is this kubelet's once that listens.
