@@ -22,8 +22,10 @@ pub use features::needed_by_update;
 pub use references::{api_reference, forbidden_to_mirrors};
 pub use resize::{Refusal, refuse_resize};
 pub use resources::qos_class;
+pub(crate) use update::diff;
 pub(crate) use validate::validate_template;
 pub use warnings::of_template as template_warnings;
+pub(crate) use warnings::{of_claim as claim_warnings, of_node_selector as node_selector_warnings};
 
 use schema::Object;
 

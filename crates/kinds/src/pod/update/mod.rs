@@ -9,6 +9,8 @@ mod tests;
 mod transitions;
 mod unified;
 
+pub(crate) use unified::diff;
+
 use schema::{Map, Object};
 
 use super::validate::annotations::{APP_ARMOR, MIRROR};

@@ -15,7 +15,7 @@ enum Kind {
 }
 
 /// The hunks between two texts; empty when they are equal.
-pub(super) fn diff(old: &[String], new: &[String]) -> String {
+pub(crate) fn diff(old: &[String], new: &[String]) -> String {
     let script = script(old, new);
     let mut out = String::new();
     let changed: Vec<usize> =

@@ -1,4 +1,4 @@
-//! The claim that an ephemeral volume makes.
+//! Claims, and the claim that an ephemeral volume makes.
 
 use schema::Object;
 
@@ -12,10 +12,18 @@ const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce
 /// Checks a claim template.
 pub(super) fn check(template: &Object, at: &At<'_>, errors: &mut Errors) {
     crate::meta::of_template(template.metadata(), &at.child("metadata"), errors);
-    match sub(template, "spec") {
-        Some(spec) => check_spec(spec, &at.child("spec"), errors),
+    of_spec(template, &at.child("spec"), errors);
+}
+
+/// Checks a claim, but for its metadata.
+pub(crate) fn check_claim(claim: &Object, errors: &mut Errors) {
+    of_spec(claim, &At::new("spec"), errors);
+}
+
+fn of_spec(claim: &Object, at: &At<'_>, errors: &mut Errors) {
+    match sub(claim, "spec") {
+        Some(spec) => check_spec(spec, at, errors),
         None => {
-            let at = at.child("spec");
             errors.required(&at.child("accessModes"), "at least 1 access mode is required");
             errors.required(&at.child("resources[storage]"), "");
         }
@@ -28,15 +36,7 @@ fn check_spec(spec: &Object, at: &At<'_>, errors: &mut Errors) {
         errors.required(&modes_at, "at least 1 access mode is required");
     }
     selector::check(sub(spec, "selector"), &at.child("selector"), errors);
-    for mode in texts(spec, "accessModes").filter(|mode| !ACCESS_MODES.contains(mode)) {
-        errors.not_supported(&modes_at, mode, &ACCESS_MODES);
-    }
-    let alone = texts(spec, "accessModes").any(|mode| mode == "ReadWriteOncePod");
-    let others =
-        texts(spec, "accessModes").any(|mode| mode != "ReadWriteOncePod" && ACCESS_MODES.contains(&mode));
-    if alone && others {
-        errors.forbidden(&modes_at, "may not use ReadWriteOncePod with other access modes");
-    }
+    access_modes(spec, &modes_at, errors);
     let storage_at = at.child("resources[storage]");
     match sub(spec, "resources").and_then(|resources| amount(resources, "requests", "storage")) {
         None => errors.required(&storage_at, ""),
@@ -54,6 +54,19 @@ fn check_spec(spec: &Object, at: &At<'_>, errors: &mut Errors) {
         errors.not_supported(&at.child("volumeMode"), mode, &["Block", "Filesystem"]);
     }
     sources(spec, at, errors);
+}
+
+/// Checks the ways in which a claim or a volume may be used.
+pub(crate) fn access_modes(spec: &Object, at: &At<'_>, errors: &mut Errors) {
+    for mode in texts(spec, "accessModes").filter(|mode| !ACCESS_MODES.contains(mode)) {
+        errors.not_supported(at, mode, &ACCESS_MODES);
+    }
+    let alone = texts(spec, "accessModes").any(|mode| mode == "ReadWriteOncePod");
+    let others =
+        texts(spec, "accessModes").any(|mode| mode != "ReadWriteOncePod" && ACCESS_MODES.contains(&mode));
+    if alone && others {
+        errors.forbidden(at, "may not use ReadWriteOncePod with other access modes");
+    }
 }
 
 fn sources(spec: &Object, at: &At<'_>, errors: &mut Errors) {

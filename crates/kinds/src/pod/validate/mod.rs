@@ -3,16 +3,16 @@
 //!
 //! Nothing here knows whether the pod is new or changed: [`super::update`] does.
 
-mod affinity;
+pub(crate) mod affinity;
 pub(crate) mod annotations;
-mod claim_template;
+pub(crate) mod claim_template;
 mod container;
 mod dns;
 mod env;
 mod internal;
 mod legacy_volumes;
 mod mounts;
-mod paths;
+pub(crate) mod paths;
 mod ports;
 mod probe;
 mod projected;
@@ -28,7 +28,7 @@ mod spec;
 #[cfg(test)]
 mod tests;
 mod topology;
-mod volume;
+pub(crate) mod volume;
 mod windows;
 
 use schema::{Map, Object};

@@ -3,7 +3,7 @@
 use crate::field::{At, Errors};
 
 /// No element of the path leads upwards.
-pub(super) fn no_backsteps(path: &str, at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn no_backsteps(path: &str, at: &At<'_>, errors: &mut Errors) {
     if path.split('/').any(|part| part == "..") {
         errors.invalid(at, path, "must not contain '..'");
     }

@@ -141,19 +141,31 @@ fn one(
             }
             super::container::pull_policy(text(source, "pullPolicy"), &at.child("pullPolicy"), errors);
         }
-        "nfs" => {
-            required(source, &["server", "path"], at, errors);
-            let path = text(source, "path");
-            if !path.starts_with('/') {
-                errors.invalid(&at.child("path"), path, "must be an absolute path");
-            }
-        }
+        "nfs" => nfs(source, at, errors),
         _ => legacy_volumes::check(field, source, text(volume, "name"), parent, errors),
     }
 }
 
+/// Checks a source that a persistent volume has as well; `at` is what has it.
+pub(crate) fn persistent_source(field: &str, source: &Object, parent: &At<'_>, errors: &mut Errors) {
+    let at = &parent.child(field);
+    match field {
+        "hostPath" => host_path(source, at, errors),
+        "nfs" => nfs(source, at, errors),
+        _ => legacy_volumes::check(field, source, "", parent, errors),
+    }
+}
+
+fn nfs(source: &Object, at: &At<'_>, errors: &mut Errors) {
+    required(source, &["server", "path"], at, errors);
+    let path = text(source, "path");
+    if !path.starts_with('/') {
+        errors.invalid(&at.child("path"), path, "must be an absolute path");
+    }
+}
+
 /// Fields that must have a text.
-pub(super) fn required(source: &Object, fields: &[&str], at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn required(source: &Object, fields: &[&str], at: &At<'_>, errors: &mut Errors) {
     for field in fields {
         if text(source, field).is_empty() {
             errors.required(&at.child(field), "");

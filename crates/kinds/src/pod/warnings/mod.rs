@@ -316,12 +316,35 @@ fn volumes(spec: &Object, at: &At<'_>, warnings: &mut Warnings) {
             }
         }
         if let Some(claim) = volume.struct_at(&["ephemeral", "volumeClaimTemplate", "spec", "resources"]) {
-            let at = at.child("ephemeral.volumeClaimTemplate.spec.resources");
-            for field in ["requests", "limits"] {
-                fraction(claim, field, "storage", &at.child(field), warnings);
-            }
+            fractions(claim, &at.child("ephemeral.volumeClaimTemplate.spec.resources"), warnings);
         }
     }
+}
+
+fn fractions(resources: &Object, at: &At<'_>, warnings: &mut Warnings) {
+    for field in ["requests", "limits"] {
+        fraction(resources, field, "storage", &at.child(field), warnings);
+    }
+}
+
+/// Warnings about the specification of a claim.
+pub(crate) fn of_claim(spec: Option<&Object>) -> Vec<String> {
+    let mut warnings = Warnings { all: Vec::new() };
+    if let Some(resources) = spec.and_then(|spec| sub(spec, "resources")) {
+        fractions(resources, &At::new("spec.resources"), &mut warnings);
+    }
+    warnings.all
+}
+
+/// Warnings about a node selector of anything else than a pod.
+pub(crate) fn of_node_selector(selector: &Object, at: &str) -> Vec<String> {
+    let mut warnings = Warnings { all: Vec::new() };
+    let at = At::new(at);
+    let at = at.child("nodeSelectorTerms");
+    for (index, term) in items(selector, "nodeSelectorTerms").enumerate() {
+        node_term(term, false, &at.index(index), &mut warnings);
+    }
+    warnings.all
 }
 
 /// A part of a byte, which nobody can have.

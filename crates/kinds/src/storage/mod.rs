@@ -1,5 +1,11 @@
 //! Volumes, claims, storage classes, and two kinds of policy that need little more than defaults.
 
+mod claim;
+mod class;
+#[cfg(test)]
+mod tests;
+mod volume;
+
 use jiff::Timestamp;
 use schema::{Object, Value};
 
@@ -51,14 +57,26 @@ pub(crate) const VOLUME: Rules = Rules {
     prepare_create: pending,
     prepare_update: without_generation,
     dated,
+    validate: volume::validate,
+    validate_update: volume::validate_update,
+    warnings: volume::warnings,
     ..GENERIC
 };
 
 /// The rules of `PersistentVolumeClaim`.
 pub(crate) const CLAIM: Rules = Rules {
     defaults: |claim| made(claim, "spec", |spec| text(spec, "volumeMode", "Filesystem")),
-    prepare_create: pending,
-    prepare_update: without_generation,
+    prepare_create: |new| {
+        pending(new);
+        claim::sources(new);
+    },
+    prepare_update: |new, old, part| {
+        without_generation(new, old, part);
+        claim::sources(new);
+    },
+    validate: claim::validate,
+    validate_update: claim::validate_update,
+    warnings: claim::warnings,
     ..GENERIC
 };
 
@@ -68,6 +86,8 @@ pub(crate) const CLASS: Rules = Rules {
         text(class, "reclaimPolicy", "Delete");
         text(class, "volumeBindingMode", "Immediate");
     },
+    validate: class::validate,
+    validate_update: class::validate_update,
     ..GENERIC
 };
 

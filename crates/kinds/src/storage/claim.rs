@@ -1,0 +1,137 @@
+//! What a claim must be, and what of it may change.
+
+use schema::{Object, Value};
+
+use crate::field::{At, Errors};
+use crate::pod::validate::read::{amount, has, sub, text};
+use crate::pod::validate::{claim_template, shown};
+use crate::{edit, rules::Part};
+
+const UPDATABLE: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+pub(super) const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// What is wrong with a claim.
+pub(super) fn validate(claim: &Object, errors: &mut Errors) {
+    claim_template::check_claim(claim, errors);
+}
+
+/// What is wrong with a change.
+pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) {
+    let (Some(new_spec), Some(old_spec)) = (sub(new, "spec"), sub(old, "spec")) else { return };
+    if part != Part::Main {
+        return;
+    }
+    let is_bound = edit::get(old, &["status", "phase"]) == "Bound";
+    let mut rest = new_spec.clone();
+    if text(old_spec, "volumeName").is_empty() {
+        // The controller says it, once.
+        keep(&mut rest, "volumeName", old_spec.get("volumeName"));
+    }
+    let class = |claim: &Object| annotation(claim, OLD_CLASS).map(str::to_owned);
+    if class(new) != class(old) {
+        let (path, value) = (
+            crate::field::Path::new("metadata").child("annotations").child(OLD_CLASS),
+            class(new).unwrap_or_default(),
+        );
+        errors.invalid(&path, value.as_str(), "field is immutable");
+    }
+    if class(old).is_none() && !has(old_spec, "storageClassName") && has(new_spec, "storageClassName") {
+        // One that had no class may be given the default later on.
+        rest.remove("storageClassName");
+    }
+    let size =
+        |spec: &Object| sub(spec, "resources").and_then(|resources| amount(resources, "requests", "storage"));
+    if is_bound {
+        let had = old_spec.at(&["resources", "requests"]).and_then(Value::as_map);
+        let had = had.and_then(|requests| requests.get("storage")).cloned();
+        edit::within(&mut rest, "resources", |resources| {
+            if let (Some(requests), Some(had)) = (resources.map_mut("requests"), had) {
+                requests.insert("storage", had);
+            }
+        });
+        keep(&mut rest, "volumeAttributesClassName", old_spec.get("volumeAttributesClassName"));
+    }
+    let at = At::new("spec");
+    if !edit::same(&rest, old_spec) {
+        let diff = crate::pod::diff(&shown::lines(old_spec), &shown::lines(&rest));
+        errors.forbidden(&at, format!("{UPDATABLE}\n{diff}"));
+    }
+    let had = sub(old, "status").and_then(|status| amount(status, "capacity", "storage")).unwrap_or_default();
+    if let (Some(now), Some(before)) = (size(new_spec), size(old_spec))
+        && now < before
+        && now <= had
+    {
+        let (resources, requests) = (at.child("resources"), "requests");
+        let requests = resources.child(requests);
+        errors.forbidden(&requests.child("storage"), "field can not be less than status.capacity");
+    }
+    let mode = |spec: &Object| text(spec, "volumeMode").to_owned();
+    if mode(new_spec) != mode(old_spec) {
+        errors.invalid(&At::new("volumeMode"), mode(new_spec).as_str(), "field is immutable");
+    }
+    if edit::get(old, &["status", "currentVolumeAttributesClassName"]).is_empty() {
+        return;
+    }
+    let why = match new_spec.get("volumeAttributesClassName").and_then(Value::as_str) {
+        None => "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil",
+        Some("") => {
+            "update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil"
+        }
+        Some(_) => return,
+    };
+    errors.forbidden(&at.child("volumeAttributesClassName"), why);
+}
+
+fn keep(spec: &mut Object, field: &str, value: Option<&Value>) {
+    match value.cloned() {
+        Some(value) => {
+            spec.set(field, value);
+        }
+        None => {
+            spec.remove(field);
+        }
+    }
+}
+
+pub(super) fn annotation<'o>(object: &'o Object, name: &str) -> Option<&'o str> {
+    object.map_at(&["metadata", "annotations"])?.get_str(name)
+}
+
+/// Each of two ways to name a source says what the other does.
+pub(super) fn sources(claim: &mut Object) {
+    edit::within(claim, "spec", |spec| {
+        let (source, reference) = (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned());
+        match (source, reference) {
+            (Some(Value::Struct(source)), None) => {
+                edit::made(spec, "dataSourceRef", |reference| copy(&source, reference));
+            }
+            (None, Some(Value::Struct(reference))) if text(&reference, "namespace").is_empty() => {
+                edit::made(spec, "dataSource", |source| copy(&reference, source));
+            }
+            _ => {}
+        }
+    });
+}
+
+fn copy(from: &Object, to: &mut Object) {
+    for field in ["apiGroup", "kind", "name"] {
+        if let Some(value) = from.get(field).cloned() {
+            to.set(field, value);
+        }
+    }
+}
+
+/// What its author should know.
+pub(super) fn warnings(claim: &Object, _: Option<&Object>, part: Part) -> Vec<String> {
+    if part != Part::Main {
+        return Vec::new();
+    }
+    let mut told = Vec::new();
+    if annotation(claim, OLD_CLASS).is_some() {
+        told.push(format!(
+            "metadata.annotations[{OLD_CLASS}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        ));
+    }
+    told.extend(crate::pod::claim_warnings(sub(claim, "spec")));
+    told
+}
