@@ -9,5 +9,6 @@ pub mod queue;
 mod run;
 pub mod snapshot;
 pub mod view;
+mod volumes;
 
 pub use run::run;

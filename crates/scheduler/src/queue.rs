@@ -30,6 +30,8 @@ struct State {
     backing_off: BTreeSet<(Duration, String)>,
     parked: HashMap<String, Duration>,
     attempts: HashMap<String, (u32, i64)>,
+    /// Pods that are being looked at, and whether something changed meanwhile that may help them.
+    in_hand: HashMap<String, bool>,
 }
 
 impl Queue {
@@ -58,24 +60,33 @@ impl Queue {
             state.active.remove(&order);
         }
         state.parked.remove(key);
+        state.in_hand.remove(key);
         state.attempts.remove(key);
         state.backing_off.retain(|(_, waiting)| waiting != key);
     }
 
-    /// No node was found: the pod waits for a change.
+    /// No node was found: the pod waits for a change, or comes back after a pause if there was one since it was taken off.
     pub fn park(&self, key: &str) {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
-        if let Some((attempts, _)) = state.attempts.get_mut(key) {
-            *attempts = attempts.saturating_add(1);
+        let has_changed = state.in_hand.remove(key) == Some(true);
+        let Some((attempts, _)) = state.attempts.get_mut(key) else { return };
+        *attempts = attempts.saturating_add(1);
+        let pause = pause(*attempts);
+        if !has_changed {
             state.parked.insert(key.to_owned(), now);
+            return;
         }
+        state.backing_off.insert((now + pause, key.to_owned()));
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Something went wrong that has nothing to do with nodes: the pod comes back after a pause.
     pub fn back_off(&self, key: &str) {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
+        state.in_hand.remove(key);
         if let Some((attempts, _)) = state.attempts.get_mut(key) {
             *attempts = attempts.saturating_add(1);
             let pause = pause(*attempts);
@@ -92,6 +103,7 @@ impl Queue {
             let attempts = state.attempts.get(&key).map_or(1, |(attempts, _)| *attempts);
             state.backing_off.insert((since + pause(attempts), key));
         }
+        state.in_hand.values_mut().for_each(|has_changed| *has_changed = true);
         drop(state);
         self.changed.notify_one();
     }
@@ -99,7 +111,12 @@ impl Queue {
     /// Something changed that may help one pod: it comes back, if it is parked, after the pause that it has earned.
     pub fn retry(&self, key: &str) {
         let mut state = self.state.lock();
-        let Some(since) = state.parked.remove(key) else { return };
+        let Some(since) = state.parked.remove(key) else {
+            if let Some(has_changed) = state.in_hand.get_mut(key) {
+                *has_changed = true;
+            }
+            return;
+        };
         let attempts = state.attempts.get(key).map_or(1, |(attempts, _)| *attempts);
         state.backing_off.insert((since + pause(attempts), key.to_owned()));
         drop(state);
@@ -115,6 +132,7 @@ impl Queue {
                 state.promote(now);
                 if let Some((_, key)) = state.active.pop_first() {
                     state.active_keys.remove(&key);
+                    state.in_hand.insert(key.clone(), false);
                     return key;
                 }
                 let soonest = state.backing_off.first().map(|(at, _)| at.saturating_sub(now));
@@ -206,6 +224,23 @@ mod tests {
         assert!(queue.state.lock().active.is_empty());
         clock.advance(Duration::from_secs(1));
         assert_eq!(queue.next().await, "a");
+    }
+
+    #[tokio::test]
+    async fn what_changes_while_a_pod_is_looked_at_is_not_missed() {
+        let (queue, clock) = queue();
+        for change in [|queue: &Queue| queue.retry("a"), Queue::retry_parked] {
+            queue.add("a", 0);
+            let key = queue.next().await;
+            change(&queue);
+            queue.park(&key);
+            clock.advance(LONGEST_PAUSE);
+            assert_eq!(queue.next().await, "a");
+            // What was heard earlier is old.
+            queue.park("a");
+            assert!(queue.state.lock().parked.contains_key("a"));
+            queue.remove("a");
+        }
     }
 
     #[tokio::test]

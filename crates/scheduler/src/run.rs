@@ -3,6 +3,7 @@
 mod apply;
 mod decide;
 mod make_way;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ use crate::claims::{Claims, News};
 use crate::queue::Queue;
 use crate::snapshot::Snapshot;
 use crate::view::{BudgetView, NodeView, PodView};
+use crate::volumes::Volumes;
 
 use decide::Verdict;
 
@@ -40,6 +42,11 @@ struct Scheduler {
     waiting: Index,
     /// Those of them that wait for their claims to be there.
     gated: Mutex<BTreeSet<String>>,
+    volumes: OnceLock<Volumes>,
+    /// Pods without a node, by the claims of their volumes.
+    claimants: Index,
+    /// Those of them that volumes keep from having one.
+    stalled: Mutex<BTreeSet<String>>,
 }
 
 /// Runs the scheduler until the group stops. Leadership is the caller's.
@@ -57,11 +64,18 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
         budgets: OnceLock::new(),
         waiting: Index::default(),
         gated: Mutex::default(),
+        volumes: OnceLock::new(),
+        claimants: Index::default(),
+        stalled: Mutex::default(),
     });
     let heard = scheduler.clone();
     let claims =
         Claims::follow(&client, scheduler.clock.clone(), move |key, news| heard.heard(key, news), tasks);
     let _ = scheduler.claims.set(claims);
+    let heard = scheduler.clone();
+    let heard = Arc::new(move |claim: Option<&str>| heard.heard_of_volumes(claim));
+    let volumes = Volumes::follow(&client, scheduler.clock.clone(), heard, tasks);
+    let _ = scheduler.volumes.set(volumes);
     let budgets = Resource::all("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
     let budgets: Informer<BudgetView> = Informer::new(client, budgets);
     let budgets = budgets.start(tasks);
@@ -72,6 +86,9 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
     nodes.synced().await;
     pods.synced().await;
     budgets.synced().await;
+    if let Some(volumes) = scheduler.volumes.get() {
+        volumes.synced().await;
+    }
     let late = scheduler.clone();
     tasks.spawn(async move {
         if let Some(claims) = late.claims.get() {
@@ -154,6 +171,9 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodVi
                     false => {}
                 }
                 scheduler.waiting.set(key, meant(new));
+                if !new.spec.volumes.is_empty() {
+                    scheduler.claimants.set(key, new.volume_claims());
+                }
                 scheduler.enqueue(key, new);
                 return;
             }
@@ -170,6 +190,7 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodVi
             if let Some(claims) = scheduler.claims.get() {
                 claims.forget(old);
             }
+            scheduler.look_again(old);
             if old.takes_room() {
                 scheduler.queue.retry_parked();
             }
@@ -201,6 +222,8 @@ impl Scheduler {
         self.snapshot.lock().renounce(uid);
         self.queue.remove(key);
         self.waiting.remove(key);
+        self.claimants.remove(key);
+        self.stalled.lock().remove(key);
         self.gated.lock().remove(key);
     }
 

@@ -63,6 +63,14 @@ pub struct Snapshot {
     repelling: BTreeMap<String, Arc<PodView>>,
     /// Pods for which others make way, by UID.
     nominated: BTreeMap<String, Arc<PodView>>,
+    /// How many volumes of pods name a claim, by its key.
+    claimed: HashMap<String, usize>,
+}
+
+/// Claims that a pod's volumes name, by key.
+fn named(pod: &PodView) -> impl Iterator<Item = String> {
+    let names = pod.spec.volumes.iter().filter_map(|volume| volume.claim.as_ref());
+    names.map(|name| format!("{}/{name}", pod.metadata.namespace))
 }
 
 fn amount(resource: &str, text: &str) -> i64 {
@@ -155,6 +163,7 @@ impl Snapshot {
         if !repels(&pod).is_empty() {
             self.repelling.insert(pod.metadata.uid.clone(), pod.clone());
         }
+        named(&pod).for_each(|claim| *self.claimed.entry(claim).or_default() += 1);
         self.placed.insert(pod.metadata.uid.clone(), pod.spec.node_name.clone());
         info.pods.insert(pod.metadata.uid.clone(), pod);
     }
@@ -191,6 +200,11 @@ impl Snapshot {
         counted
     }
 
+    /// Whether a pod on a node names a claim.
+    pub fn is_claimed(&self, claim: &str) -> bool {
+        self.claimed.contains_key(claim)
+    }
+
     /// Whether a pod is on a node, or about to be.
     pub fn is_placed(&self, uid: &str) -> bool {
         self.placed.contains_key(uid)
@@ -201,6 +215,14 @@ impl Snapshot {
         self.repelling.remove(uid);
         let Some(info) = self.placed.remove(uid).and_then(|node| self.nodes.get_mut(&node)) else { return };
         if let Some(pod) = info.pods.remove(uid) {
+            for claim in named(&pod) {
+                if let Some(count) = self.claimed.get_mut(&claim) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.claimed.remove(&claim);
+                    }
+                }
+            }
             add(&mut info.used, &requests(&pod), -1);
             if let Some(likeness) = likeness(&pod)
                 && let Some(count) = info.alike.get_mut(&likeness)

@@ -1,5 +1,7 @@
 //! The few fields of pods and nodes that scheduling looks at.
 
+mod volume;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
@@ -7,6 +9,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
+
+pub use volume::{
+    CapacityView, ClaimRef, ClaimView, ClassView, DriverView, PodVolume, VolumeMeta, VolumeView,
+};
 
 /// Metadata.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -81,6 +87,9 @@ pub struct PodSpec {
     pub host_network: bool,
     /// Its claims of dynamic resources.
     pub resource_claims: Vec<PodResourceClaim>,
+    /// Its volumes for which claims stand.
+    #[serde(deserialize_with = "volume::claimed")]
+    pub volumes: Vec<PodVolume>,
 }
 
 /// A gate that holds a pod back.
@@ -108,7 +117,7 @@ pub struct Container {
 }
 
 /// What a container needs.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     /// At least.

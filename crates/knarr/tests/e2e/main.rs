@@ -50,6 +50,7 @@ mod node_takeover;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
 mod peer_config;
 mod upstream;
+mod volume_binding;
 mod volume_claims;
 
 use cluster::Cluster;

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint};
 use kinds::matching::{selects, tolerates};
 
-use super::{Candidate, select};
+use super::{Candidate, select, site, volumes};
 use crate::snapshot::{NodeInfo, Snapshot, repels};
 use crate::view::{NodeView, PodView, Port};
 
@@ -14,17 +14,19 @@ pub(super) struct Against {
     pub reasons: Vec<String>,
     /// Whether it would not help if others made way (upstream's `UnschedulableAndUnresolvable`).
     pub lasts: bool,
+    /// Whether it is for the pod's volumes.
+    pub by_volumes: bool,
 }
 
 impl Against {
     /// It lasts, whoever makes way.
     pub fn lasting(reason: impl Into<String>) -> Self {
-        Self { reasons: vec![reason.into()], lasts: true }
+        Self { reasons: vec![reason.into()], lasts: true, by_volumes: false }
     }
 
     /// Others could make way.
     fn passing(reason: impl Into<String>) -> Self {
-        Self { reasons: vec![reason.into()], lasts: false }
+        Self { reasons: vec![reason.into()], lasts: false, by_volumes: false }
     }
 }
 
@@ -51,6 +53,9 @@ pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Sna
     }
     if let Some(short) = missing(candidate, info) {
         return Some(short);
+    }
+    if let Some(against) = without_volumes(candidate, node) {
+        return Some(against);
     }
     spread(pod, node, snapshot).or_else(|| neighbours(candidate, node, snapshot))
 }
@@ -117,7 +122,18 @@ fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Option<Against> {
             lasts |= needed > has;
         }
     }
-    (!short.is_empty()).then_some(Against { reasons: short, lasts })
+    (!short.is_empty()).then_some(Against { reasons: short, lasts, by_volumes: false })
+}
+
+fn without_volumes(candidate: &Candidate<'_>, node: &NodeView) -> Option<Against> {
+    let wanted = candidate.volumes?;
+    if candidate.in_use {
+        return Some(Against { by_volumes: true, ..Against::passing(volumes::IN_USE) });
+    }
+    let found = volumes::on_node(wanted, site(node)).map(drop);
+    let found = found.and_then(|()| volumes::in_zones(wanted, site(node)).map_err(|why| vec![why]));
+    let reasons = found.err()?.into_iter().map(str::to_owned).collect();
+    Some(Against { reasons, lasts: true, by_volumes: true })
 }
 
 /// How many pods a spread constraint counts in each domain.

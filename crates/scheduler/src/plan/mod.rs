@@ -8,15 +8,17 @@ pub mod preempt;
 pub mod ready;
 mod score;
 mod select;
+pub mod volumes;
 
 use std::collections::BTreeMap;
 
 use claims::{Needs, Offer};
 use devices::{Refusal, Site};
 use filter::Against;
+use volumes::{Found, Wanted};
 
 use crate::snapshot::{Amounts, NodeInfo, Snapshot, requests};
-use crate::view::PodView;
+use crate::view::{NodeView, PodView};
 
 /// What was found for a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +57,15 @@ impl Relief {
     }
 }
 
+/// What a pod wants of a node beside room.
+#[derive(Clone, Copy, Default)]
+pub struct Wants<'w> {
+    /// Devices.
+    pub devices: Option<&'w Needs<'w>>,
+    /// Volumes.
+    pub volumes: Option<&'w Wanted>,
+}
+
 /// A decision, with what it means for the pod's claims.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placement {
@@ -62,6 +73,10 @@ pub struct Placement {
     pub decision: Decision,
     /// What the node offers.
     pub offer: Offer,
+    /// What claims of volumes get there.
+    pub volumes: Found,
+    /// Whether volumes are among the reasons against it.
+    pub by_volumes: bool,
     /// Claims (by their place among the pod's) that are allocated where the pod cannot go.
     pub blocking: Vec<usize>,
     /// Nodes that could take it if others made way, by name.
@@ -69,10 +84,22 @@ pub struct Placement {
 }
 
 impl Placement {
-    fn failed(why: String) -> Self {
-        let (offer, blocking, crowded) = (Offer::default(), Vec::new(), Vec::new());
-        Self { decision: Decision::Failed(why), offer, blocking, crowded }
+    fn of(decision: Decision) -> Self {
+        let (offer, volumes) = (Offer::default(), Found::default());
+        let (blocking, crowded) = (Vec::new(), Vec::new());
+        Self { decision, offer, volumes, by_volumes: false, blocking, crowded }
     }
+
+    fn on(node: &NodeView, offer: Offer, wants: Wants<'_>) -> Self {
+        // It has just been asked.
+        let found = wants.volumes.and_then(|wanted| volumes::on_node(wanted, site(node)).ok());
+        let volumes = found.unwrap_or_default();
+        Self { offer, volumes, ..Self::of(Decision::Node(node.metadata.name.clone())) }
+    }
+}
+
+fn site(node: &NodeView) -> Site<'_> {
+    Site { name: &node.metadata.name, labels: &node.metadata.labels }
 }
 
 /// A pod that looks for a node, with what every node is compared against.
@@ -87,13 +114,22 @@ pub struct Candidate<'p> {
     repelled: Vec<(String, String)>,
     /// How good nodes are by the devices that they have, 0 to 100; empty for pods without claims.
     equipped: BTreeMap<String, i64>,
+    /// What it needs of volumes.
+    volumes: Option<&'p Wanted>,
+    /// Whether another pod has a claim that this one wants for itself.
+    in_use: bool,
 }
 
 impl<'p> Candidate<'p> {
-    fn new(pod: &'p PodView, needs: Option<&'p Needs<'_>>, snapshot: &Snapshot) -> Self {
+    fn new(pod: &'p PodView, wants: Wants<'p>, snapshot: &Snapshot) -> Self {
         let repelled = filter::repelled(pod, snapshot);
-        let backed = needs.and_then(|needs| needs.special.as_ref()).map(|special| &special.backed);
-        Self { pod, needs: requests(pod), backed, repelled, equipped: BTreeMap::new() }
+        let special = wants.devices.and_then(|needs| needs.special.as_ref());
+        let backed = special.map(|special| &special.backed);
+        let volumes = wants.volumes;
+        let in_use =
+            volumes.is_some_and(|wanted| wanted.exclusive.iter().any(|claim| snapshot.is_claimed(claim)));
+        let equipped = BTreeMap::new();
+        Self { pod, needs: requests(pod), backed, repelled, equipped, volumes, in_use }
     }
 }
 
@@ -109,15 +145,14 @@ enum Word {
     Failed(String),
 }
 
-fn ask(candidate: &Candidate<'_>, needs: Option<&Needs<'_>>, node: &NodeInfo, snapshot: &Snapshot) -> Word {
+fn ask(candidate: &Candidate<'_>, wants: Wants<'_>, node: &NodeInfo, snapshot: &Snapshot) -> Word {
     if let Some(against) = filter::against(candidate, node, snapshot) {
         return Word::Against(against);
     }
-    let (Some(needs), Some(info)) = (needs, node.node.as_deref()) else {
+    let (Some(needs), Some(info)) = (wants.devices, node.node.as_deref()) else {
         return Word::Fits(Offer::default());
     };
-    let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
-    match claims::on_node(needs, candidate.pod, &candidate.needs, site, &node.allocatable) {
+    match claims::on_node(needs, candidate.pod, &candidate.needs, site(info), &node.allocatable) {
         Ok(offer) => Word::Fits(offer),
         Err(Refusal::Node(why)) => Word::Unequipped(why),
         Err(Refusal::Error(why)) => {
@@ -140,24 +175,25 @@ fn enough(nodes: usize) -> usize {
 
 /// Chooses a node for a pod without claims.
 pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
-    place(snapshot, pod, None, tie).decision
+    place(snapshot, pod, Wants::default(), tie).decision
 }
 
 /// Chooses a node. `tie` breaks ties between equally good ones, and says where in a large cluster to begin to look.
-pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie: u64) -> Placement {
-    let mut candidate = Candidate::new(pod, needs, snapshot);
+pub fn place(snapshot: &Snapshot, pod: &PodView, wants: Wants<'_>, tie: u64) -> Placement {
+    let needs = wants.devices;
+    let mut candidate = Candidate::new(pod, wants, snapshot);
     // What was freed for it comes first.
     let awaited = snapshot.node(&pod.status.nominated_node_name);
     if let Some(node) = awaited
-        && let Word::Fits(offer) = ask(&candidate, needs, node, snapshot)
+        && let Some(info) = node.node.as_deref()
+        && let Word::Fits(offer) = ask(&candidate, wants, node, snapshot)
     {
-        let decision = Decision::Node(pod.status.nominated_node_name.clone());
-        return Placement { decision, offer, blocking: Vec::new(), crowded: Vec::new() };
+        return Placement::on(info, offer, wants);
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
     let mut given: BTreeMap<String, Offer> = BTreeMap::new();
-    let (mut blocking, mut crowded) = (Vec::new(), Vec::new());
+    let (mut blocking, mut crowded, mut by_volumes) = (Vec::new(), Vec::new(), false);
     let total = snapshot.nodes().count();
     let enough = enough(total);
     let first = usize::try_from(tie.checked_rem(total as u64).unwrap_or_default()).unwrap_or_default();
@@ -166,7 +202,7 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie:
             break;
         }
         let Some(info) = node.node.as_deref() else { continue };
-        match ask(&candidate, needs, node, snapshot) {
+        match ask(&candidate, wants, node, snapshot) {
             Word::Fits(offer) => {
                 if needs.is_some() {
                     given.insert(info.metadata.name.clone(), offer);
@@ -174,36 +210,34 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, tie:
                 feasible.push(node);
             }
             Word::Unequipped(why) => {
-                let site = Site { name: &info.metadata.name, labels: &info.metadata.labels };
-                blocking.extend(needs.into_iter().flat_map(|needs| claims::unavailable(needs, site)));
+                blocking.extend(needs.into_iter().flat_map(|needs| claims::unavailable(needs, site(info))));
                 *reasons.entry(why).or_default() += 1;
             }
             Word::Against(against) => {
+                by_volumes |= against.by_volumes;
                 if !against.lasts {
                     crowded.push(info.metadata.name.clone());
                 }
                 against.reasons.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
             }
-            Word::Failed(why) => return Placement::failed(why),
+            Word::Failed(why) => return Placement::of(Decision::Failed(why)),
         }
     }
     if let Some(needs) = needs {
         candidate.equipped = claims::scores(&needs.claims, &given);
     }
     let best = score::best(&candidate, &feasible, snapshot, tie).and_then(|info| info.node.as_ref());
-    let offer = best.and_then(|node| given.remove(&node.metadata.name)).unwrap_or_default();
-    let decision = match best {
-        Some(node) => Decision::Node(node.metadata.name.clone()),
-        None => {
-            let relief = match needs {
-                _ if total == 0 => Relief::Unasked,
-                None => Relief::Unknown,
-                Some(_) => Relief::Nothing,
-            };
-            Decision::Unschedulable(unschedulable(total, &reasons), relief)
-        }
+    if let Some(node) = best {
+        let offer = given.remove(&node.metadata.name).unwrap_or_default();
+        return Placement { blocking, crowded, ..Placement::on(node, offer, wants) };
+    }
+    let relief = match needs {
+        _ if total == 0 => Relief::Unasked,
+        None => Relief::Unknown,
+        Some(_) => Relief::Nothing,
     };
-    Placement { decision, offer, blocking, crowded }
+    let decision = Decision::Unschedulable(unschedulable(total, &reasons), relief);
+    Placement { by_volumes, blocking, crowded, ..Placement::of(decision) }
 }
 
 /// Why no node does, in upstream's words.

@@ -5,9 +5,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::claims::Needs;
 use super::filter::Against;
-use super::{Candidate, Word, ask, select, unschedulable};
+use super::{Candidate, Wants, Word, ask, select, unschedulable};
 use crate::snapshot::Snapshot;
 use crate::view::{BudgetView, PodView};
 
@@ -92,7 +91,7 @@ fn ineligible(snapshot: &Snapshot, pod: &PodView, crowded: &[String]) -> Option<
 pub fn search(
     snapshot: &mut Snapshot,
     pod: &PodView,
-    needs: Option<&Needs<'_>>,
+    wants: Wants<'_>,
     (crowded, budgets): (&[String], &[Arc<BudgetView>]),
     tie: u64,
 ) -> Preemption {
@@ -108,7 +107,7 @@ pub fn search(
         if offers.len() >= enough && offers.iter().any(|offer| offer.violations == 0) {
             break;
         }
-        match on_node(snapshot, pod, needs, node, budgets) {
+        match on_node(snapshot, pod, wants, node, budgets) {
             Ok(offer) => offers.push(offer),
             Err(why) => {
                 told += 1;
@@ -136,7 +135,7 @@ pub fn search(
 fn on_node(
     snapshot: &mut Snapshot,
     pod: &PodView,
-    needs: Option<&Needs<'_>>,
+    wants: Wants<'_>,
     node: &str,
     budgets: &[Arc<BudgetView>],
 ) -> Result<Offered, Vec<String>> {
@@ -148,9 +147,9 @@ fn on_node(
     }
     less.sort_by(by_importance);
     less.iter().for_each(|other| snapshot.remove_pod(&other.metadata.uid));
-    let found = match against(snapshot, pod, needs, node) {
+    let found = match against(snapshot, pod, wants, node) {
         Some(why) => Err(why),
-        None => Ok(reprieve(snapshot, pod, needs, node, protected(&less, budgets))),
+        None => Ok(reprieve(snapshot, pod, wants, node, protected(&less, budgets))),
     };
     less.into_iter().for_each(|other| snapshot.set_pod(other));
     let (mut victims, violations) = found?;
@@ -166,7 +165,7 @@ fn on_node(
 fn reprieve(
     snapshot: &mut Snapshot,
     pod: &PodView,
-    needs: Option<&Needs<'_>>,
+    wants: Wants<'_>,
     node: &str,
     (protected, others): (Vec<Arc<PodView>>, Vec<Arc<PodView>>),
 ) -> (Vec<Arc<PodView>>, usize) {
@@ -174,7 +173,7 @@ fn reprieve(
     let mut stay = |pods: Vec<Arc<PodView>>, victims: &mut Vec<Arc<PodView>>| {
         for other in pods {
             snapshot.set_pod(other.clone());
-            if against(snapshot, pod, needs, node).is_some() {
+            if against(snapshot, pod, wants, node).is_some() {
                 snapshot.remove_pod(&other.metadata.uid);
                 victims.push(other);
             }
@@ -187,9 +186,9 @@ fn reprieve(
 }
 
 /// Why a node does not take the pod as things are; `None` when it does.
-fn against(snapshot: &Snapshot, pod: &PodView, needs: Option<&Needs<'_>>, node: &str) -> Option<Vec<String>> {
+fn against(snapshot: &Snapshot, pod: &PodView, wants: Wants<'_>, node: &str) -> Option<Vec<String>> {
     let Some(info) = snapshot.node(node) else { return Some(Vec::new()) };
-    match ask(&Candidate::new(pod, needs, snapshot), needs, info, snapshot) {
+    match ask(&Candidate::new(pod, wants, snapshot), wants, info, snapshot) {
         Word::Fits(_) => None,
         Word::Against(Against { reasons, .. }) => Some(reasons),
         Word::Unequipped(why) | Word::Failed(why) => Some(vec![why]),

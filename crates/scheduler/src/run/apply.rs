@@ -14,12 +14,16 @@ use crate::claims::{BindError, Claims, Extra};
 use crate::plan::claims::to_free;
 use crate::plan::preempt::Preemption;
 use crate::plan::ready::drivers;
+use crate::plan::volumes::Found;
 use crate::plan::{Decision, Relief};
 use crate::view::PodView;
+use crate::volumes;
 
 /// Why a pod is not on its node yet.
 #[derive(Debug, thiserror::Error)]
 enum Unbound {
+    #[error("running PreBind plugin \"VolumeBinding\": {0}")]
+    Volumes(#[from] volumes::BindError),
     #[error("running PreBind plugin \"DynamicResources\": {0}")]
     Claims(#[from] BindError),
     #[error(transparent)]
@@ -29,15 +33,18 @@ enum Unbound {
 impl Scheduler {
     /// Does it. `permit` is given back as soon as nothing is written any more.
     pub async fn apply(&self, key: &str, pod: &PodView, verdict: Verdict, permit: OwnedSemaphorePermit) {
-        let Verdict { decision, blocking, mut claims, stale, mut extra, preemption } = verdict;
+        let Verdict { decision, blocking, mut claims, stale, mut extra, preemption, mut volumes, .. } =
+            verdict;
+        let gets = (&mut volumes, &mut claims[..], &mut extra);
         match decision {
-            Decision::Node(node) => match self.settle(pod, &node, &mut claims, &mut extra, permit).await {
+            Decision::Node(node) => match self.settle(pod, &node, gets, permit).await {
                 Ok(()) => {
                     let message = format!("Successfully assigned {key} to {node}");
                     self.recorder.normal(reference(pod), "Scheduled", message);
                 }
                 Err(error) => {
                     self.snapshot.lock().remove_pod(&pod.metadata.uid);
+                    self.release(&volumes);
                     if let Some(known) = self.claims.get() {
                         known.release(pod, &claims).await;
                         if let Some(extra) = &extra {
@@ -83,7 +90,7 @@ impl Scheduler {
                 tracing::warn!(%key, %error, "a pod could not be bound; trying again");
                 self.queue.back_off(key);
             }
-            Unbound::Claims(_) => {
+            Unbound::Volumes(_) | Unbound::Claims(_) => {
                 let why = error.to_string();
                 tracing::warn!(%key, why, "a pod's claims could not be given; trying again");
                 self.queue.back_off(key);
@@ -105,16 +112,20 @@ impl Scheduler {
         }
     }
 
-    /// Gives a pod its claims, then its node.
+    /// Gives a pod its volumes and claims, then its node.
     async fn settle(
         &self,
         pod: &PodView,
         node: &str,
-        claims: &mut [Arc<ResourceClaim>],
-        extra: &mut Option<Extra>,
+        (volumes, claims, extra): (&mut Found, &mut [Arc<ResourceClaim>], &mut Option<Extra>),
         permit: OwnedSemaphorePermit,
     ) -> Result<(), Unbound> {
         let mut permit = Some(permit);
+        if !volumes.is_empty() {
+            self.write_volumes(volumes, node).await?;
+            permit.take();
+            self.volumes_bound(pod, node, volumes).await?;
+        }
         if let Some(known) = self.claims.get() {
             known.bind(pod, claims).await?;
             if let Some(extra) = extra {

@@ -10,7 +10,8 @@ use crate::plan::claims::{Needs, Offer, check};
 use crate::plan::devices::World;
 use crate::plan::extended::{self, Special};
 use crate::plan::preempt::{self, Preemption};
-use crate::plan::{Decision, Placement, Relief, place, ready};
+use crate::plan::volumes::{Found, Hindrance};
+use crate::plan::{Decision, Placement, Relief, Wants, place, ready};
 use crate::snapshot::{Snapshot, requests};
 use crate::view::{BudgetView, PodView};
 
@@ -27,12 +28,17 @@ pub struct Verdict {
     pub extra: Option<Extra>,
     /// Who makes way for it where no node takes it; `None` where there are no nodes at all.
     pub preemption: Option<Preemption>,
+    /// What its claims of volumes get.
+    pub volumes: Found,
+    /// Whether volumes are among the reasons against it.
+    pub by_volumes: bool,
 }
 
 impl Verdict {
     fn of(decision: Decision) -> Self {
-        let (blocking, claims) = (Vec::new(), Vec::new());
-        Self { decision, blocking, claims, stale: None, extra: None, preemption: None }
+        let (blocking, claims, volumes) = (Vec::new(), Vec::new(), Found::default());
+        let (stale, extra, preemption) = (None, None, None);
+        Self { decision, blocking, claims, stale, extra, preemption, volumes, by_volumes: false }
     }
 }
 
@@ -44,21 +50,21 @@ fn nowhere(snapshot: &mut Snapshot, pod: &PodView, why: &str) -> Verdict {
         return Verdict::of(Decision::Unschedulable(why, Relief::Unasked));
     }
     let why = format!("0/{total} nodes are available: {why}.");
-    let preemption = Some(preempt::search(snapshot, pod, None, (&[], &[]), 0));
+    let preemption = Some(preempt::search(snapshot, pod, Wants::default(), (&[], &[]), 0));
     Verdict { preemption, ..Verdict::of(Decision::Unschedulable(why, Relief::Unknown)) }
 }
 
 /// Who makes way for a pod that was not placed.
 fn preemption(
     snapshot: &mut Snapshot,
-    (pod, needs): (&PodView, Option<&Needs<'_>>),
+    (pod, wants): (&PodView, Wants<'_>),
     placement: &Placement,
     budgets: &[Arc<BudgetView>],
     tie: u64,
 ) -> Option<Preemption> {
     match &placement.decision {
         Decision::Unschedulable(_, relief) if *relief != Relief::Unasked => {
-            Some(preempt::search(snapshot, pod, needs, (&placement.crowded, budgets), tie))
+            Some(preempt::search(snapshot, pod, wants, (&placement.crowded, budgets), tie))
         }
         _ => None,
     }
@@ -67,9 +73,10 @@ fn preemption(
 impl Scheduler {
     /// Where a pod goes, or who makes way for it. What it gets is counted from now on, so that the next decision does.
     pub fn decide(&self, pod: &Arc<PodView>) -> Verdict {
+        self.look_out(pod);
         let mut snapshot = self.snapshot.lock();
         let counted = snapshot.keep_room(pod);
-        let verdict = self.judge(&mut snapshot, pod);
+        let mut verdict = self.judge(&mut snapshot, pod);
         counted.iter().for_each(|uid| snapshot.remove_pod(uid));
         match (&verdict.decision, &verdict.preemption) {
             (Decision::Node(node), _) => {
@@ -77,6 +84,7 @@ impl Scheduler {
                 assumed.spec.node_name.clone_from(node);
                 snapshot.renounce(&pod.metadata.uid);
                 snapshot.set_pod(Arc::new(assumed));
+                self.assume(&mut verdict.volumes, node);
             }
             (_, Some(Preemption::Victims { node, .. })) => {
                 let mut nominated = (**pod).clone();
@@ -86,25 +94,36 @@ impl Scheduler {
             (_, Some(Preemption::Nobody { renounced: true, .. })) => snapshot.renounce(&pod.metadata.uid),
             _ => {}
         }
+        drop(snapshot);
+        self.looked(pod, &verdict);
         verdict
     }
 
     fn judge(&self, snapshot: &mut Snapshot, pod: &Arc<PodView>) -> Verdict {
+        let wanted = match self.wanted(pod) {
+            Ok(wanted) => wanted,
+            Err(Hindrance::Failed(why)) => return Verdict::of(Decision::Failed(why)),
+            Err(Hindrance::Unschedulable(why)) => {
+                return Verdict { by_volumes: true, ..nowhere(snapshot, pod, &why) };
+            }
+        };
+        let wants = Wants { devices: None, volumes: wanted.as_ref() };
         let needs = requests(pod);
         let has_claims = !pod.spec.resource_claims.is_empty();
         let known = self.claims.get();
         let known = known.filter(|known| has_claims || (extended::asks(&needs) && known.is_synced()));
         match known {
-            None => self.without_claims(snapshot, pod),
-            Some(known) => self.with_claims(known, snapshot, pod),
+            None => self.without_claims(snapshot, pod, wants),
+            Some(known) => self.with_claims(known, snapshot, pod, wants),
         }
     }
 
-    fn without_claims(&self, snapshot: &mut Snapshot, pod: &PodView) -> Verdict {
+    fn without_claims(&self, snapshot: &mut Snapshot, pod: &PodView, wants: Wants<'_>) -> Verdict {
         let tie = self.random.below(u64::MAX);
-        let placement = place(snapshot, pod, None, tie);
-        let preemption = preemption(snapshot, (pod, None), &placement, &self.budgets(), tie);
-        Verdict { preemption, ..Verdict::of(placement.decision) }
+        let placement = place(snapshot, pod, wants, tie);
+        let preemption = preemption(snapshot, (pod, wants), &placement, &self.budgets(), tie);
+        let Placement { decision, volumes, by_volumes, .. } = placement;
+        Verdict { preemption, volumes, by_volumes, ..Verdict::of(decision) }
     }
 
     /// How many of which pods may be disrupted.
@@ -113,7 +132,13 @@ impl Scheduler {
         known.map(|known| known.list().into_iter().map(|(_, budget)| budget).collect()).unwrap_or_default()
     }
 
-    fn with_claims(&self, known: &Claims, snapshot: &mut Snapshot, pod: &Arc<PodView>) -> Verdict {
+    fn with_claims(
+        &self,
+        known: &Claims,
+        snapshot: &mut Snapshot,
+        pod: &Arc<PodView>,
+        wants: Wants<'_>,
+    ) -> Verdict {
         let claims = match known.of_pod(pod) {
             Ok(claims) => claims,
             Err(why) => return nowhere(snapshot, pod, &why),
@@ -122,7 +147,7 @@ impl Scheduler {
         let backed = if extended::asks(&asked) { known.backed() } else { extended::Backed::new() };
         let special = Special::of(pod, &asked, backed, || known.special(pod), || uuid(&self.random));
         if claims.is_empty() && special.is_none() {
-            return self.without_claims(snapshot, pod);
+            return self.without_claims(snapshot, pod, wants);
         }
         let seen = known.seen();
         if let Err(why) = check(pod, &claims, |uid| known.is_pending(uid), &seen.classes) {
@@ -132,9 +157,10 @@ impl Scheduler {
         let stuck = ready::stuck(&claims, self.clock.now(), PATIENCE);
         let needs = Needs { world, claims, special, stuck };
         let tie = self.random.below(u64::MAX);
-        let placement = place(snapshot, pod, Some(&needs), tie);
-        let preemption = preemption(snapshot, (pod, Some(&needs)), &placement, &self.budgets(), tie);
-        let Placement { decision, offer, blocking, .. } = placement;
+        let wants = Wants { devices: Some(&needs), volumes: wants.volumes };
+        let placement = place(snapshot, pod, wants, tie);
+        let preemption = preemption(snapshot, (pod, wants), &placement, &self.budgets(), tie);
+        let Placement { decision, offer, volumes, by_volumes, blocking, .. } = placement;
         let Needs { claims, special, .. } = needs;
         let Offer { devices, extended } = offer;
         let stale = special.as_ref().filter(|special| special.is_made()).map(|special| special.claim.clone());
@@ -146,6 +172,6 @@ impl Scheduler {
             let all = claims.iter().map(|claim| &**claim).chain(extra.iter().map(|extra| &extra.claim));
             known.reserve(all, devices, &self.random);
         }
-        Verdict { decision, blocking, claims, stale, extra, preemption }
+        Verdict { decision, blocking, claims, stale, extra, preemption, volumes, by_volumes }
     }
 }

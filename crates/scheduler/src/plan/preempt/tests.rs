@@ -42,8 +42,8 @@ fn put(snapshot: &mut Snapshot, on: &str, (uid, priority, cpu): (&str, i64, &str
 }
 
 fn asked(snapshot: &mut Snapshot, pod: &PodView, budgets: &[Arc<BudgetView>]) -> Preemption {
-    let placement = place(snapshot, pod, None, 0);
-    search(snapshot, pod, None, (&placement.crowded, budgets), 0)
+    let placement = place(snapshot, pod, Wants::default(), 0);
+    search(snapshot, pod, Wants::default(), (&placement.crowded, budgets), 0)
 }
 
 /// The node and who has to leave it.
@@ -139,7 +139,7 @@ fn what_was_freed_for_one_pod_is_not_taken_by_a_lesser_one() {
     snapshot.nominate(Arc::new(waiting.clone()));
     let node_of = |snapshot: &mut Snapshot, pod: &PodView| {
         let counted = snapshot.keep_room(pod);
-        let decision = place(snapshot, pod, None, 0).decision;
+        let decision = place(snapshot, pod, Wants::default(), 0).decision;
         counted.iter().for_each(|uid| snapshot.remove_pod(uid));
         matches!(decision, crate::plan::Decision::Node(_))
     };

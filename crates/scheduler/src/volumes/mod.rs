@@ -1,0 +1,224 @@
+//! What the scheduler knows of volumes, their claims and their classes, and what it has promised and not yet written
+//! down. [`bind`] writes and waits; [`assumed`] remembers.
+
+mod assumed;
+mod bind;
+
+use std::sync::Arc;
+
+use base::{SharedClock, TaskGroup};
+use client::{Change, Index, Informer, Reflector, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+pub use bind::{BindError, Standing};
+
+use crate::plan::volumes::{
+    BOUND_BY_CONTROLLER, Binding, Found, Objects, SELECTED_NODE, Storage, is_bound_to,
+};
+use crate::view::{CapacityView, ClaimRef, ClaimView, ClassView, DriverView, VolumeView};
+use assumed::{Assumed, differs};
+
+/// The cluster's volumes.
+pub struct Volumes {
+    client: kube::Client,
+    clock: SharedClock,
+    claims: Reflector<ClaimView>,
+    volumes: Reflector<VolumeView>,
+    classes: Reflector<ClassView>,
+    drivers: Reflector<DriverView>,
+    capacities: Reflector<CapacityView>,
+    /// Volumes by their class.
+    by_class: Arc<Index>,
+    /// Counts what waiting pods have to look at.
+    changes: Arc<watch::Sender<u64>>,
+    /// Volumes that are about to be a claim's.
+    kept: Assumed<VolumeView>,
+    /// Claims for which a volume is about to be made somewhere.
+    promised: Assumed<ClaimView>,
+}
+
+/// Hears of claims by their key, and of anything else that may help.
+pub type Tell = Arc<dyn Fn(Option<&str>) + Send + Sync>;
+
+fn informer<T>(
+    client: &kube::Client,
+    group: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> Informer<T>
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    Informer::new(client.clone(), Resource::all(group, "v1", kind, plural))
+}
+
+/// Tells of what `helps` pods that wait; the object before is `None` for what is new.
+fn tell_of<T: 'static>(
+    informer: &mut Informer<T>,
+    helps: impl Fn(&T, Option<&T>) -> bool + Send + Sync + 'static,
+    tell: impl Fn(&str) + Send + Sync + 'static,
+) where
+    T: DeserializeOwned + Send + Sync,
+{
+    informer.on_change(move |change| {
+        if let Change::Set { key, new, old } = change
+            && helps(new, old.map(|old| &**old))
+        {
+            tell(key);
+        }
+    });
+}
+
+/// Counts changes.
+fn count<T>(informer: &mut Informer<T>, changes: &Arc<watch::Sender<u64>>)
+where
+    T: DeserializeOwned + Send + Sync + 'static,
+{
+    let changes = changes.clone();
+    informer.on_change(move |_| changes.send_modify(|count| *count += 1));
+}
+
+fn has_more(new: &CapacityView, old: Option<&CapacityView>) -> bool {
+    let limit =
+        |of: &CapacityView| of.limit().and_then(|limit| limit.parse::<schema::quantity::Quantity>().ok());
+    old.is_none_or(|old| limit(new) > limit(old))
+}
+
+impl Volumes {
+    /// Begins to follow them. `tell` hears of claims by their key, and of anything else that may help pods that volumes
+    /// keep waiting.
+    pub fn follow(client: &kube::Client, clock: SharedClock, tell: Tell, tasks: &TaskGroup) -> Self {
+        let any = || {
+            let tell = tell.clone();
+            move |_: &str| tell(None)
+        };
+        let changes = Arc::new(watch::Sender::new(0));
+        let mut claims = informer(client, "", "PersistentVolumeClaim", "persistentvolumeclaims");
+        let of_claim = tell.clone();
+        tell_of(&mut claims, differs::<ClaimView>, move |key| of_claim(Some(key)));
+        count(&mut claims, &changes);
+        let mut volumes = informer(client, "", "PersistentVolume", "persistentvolumes");
+        let by_class: Arc<Index> = Arc::default();
+        let index = by_class.clone();
+        // First: whoever is told finds it there.
+        volumes.on_change(move |change: &Change<'_, VolumeView>| match change {
+            Change::Set { key, new, .. } => index.set(key, [new.class().to_owned()]),
+            Change::Removed { key, .. } => index.remove(key),
+        });
+        tell_of(&mut volumes, differs::<VolumeView>, any());
+        count(&mut volumes, &changes);
+        let mut classes = informer(client, "storage.k8s.io", "StorageClass", "storageclasses");
+        let allows = |new: &ClassView, old: Option<&ClassView>| {
+            old.is_none_or(|old| old.allowed_topologies != new.allowed_topologies)
+        };
+        tell_of(&mut classes, allows, any());
+        let mut drivers = informer(client, "storage.k8s.io", "CSIDriver", "csidrivers");
+        let tells = |of: &DriverView| of.spec.storage_capacity == Some(true);
+        tell_of(&mut drivers, move |new, old| old.is_some_and(tells) && !tells(new), any());
+        let mut capacities = informer(client, "storage.k8s.io", "CSIStorageCapacity", "csistoragecapacities");
+        tell_of(&mut capacities, has_more, any());
+        Self {
+            client: client.clone(),
+            clock,
+            claims: claims.start(tasks),
+            volumes: volumes.start(tasks),
+            classes: classes.start(tasks),
+            drivers: drivers.start(tasks),
+            capacities: capacities.start(tasks),
+            by_class,
+            changes,
+            kept: Assumed::default(),
+            promised: Assumed::default(),
+        }
+    }
+
+    /// Until all is known.
+    pub async fn synced(&self) {
+        let _ = tokio::join!(
+            self.claims.synced(),
+            self.volumes.synced(),
+            self.classes.synced(),
+            self.drivers.synced(),
+            self.capacities.synced()
+        );
+    }
+
+    /// A pod that may wait for its volumes is gone.
+    pub fn look_again(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// From now on what was found for a pod is nobody else's.
+    pub fn assume(&self, found: &mut Found, node: &str) {
+        for Binding { claim, volume } in &mut found.bindings {
+            let meta = &claim.metadata;
+            let mut taken = (**volume).clone();
+            if !is_bound_to(volume, claim) {
+                let annotations = &mut taken.metadata.annotations;
+                annotations.entry(BOUND_BY_CONTROLLER.to_owned()).or_insert_with(|| "yes".to_owned());
+            }
+            taken.spec.claim_ref = Some(ClaimRef {
+                namespace: meta.namespace.clone(),
+                name: meta.name.clone(),
+                uid: meta.uid.clone(),
+            });
+            *volume = Arc::new(taken);
+            self.kept.assume(volume.clone());
+        }
+        for claim in &mut found.provisions {
+            let mut promised = (**claim).clone();
+            promised.metadata.annotations.insert(SELECTED_NODE.to_owned(), node.to_owned());
+            *claim = Arc::new(promised);
+            self.promised.assume(claim.clone());
+        }
+    }
+
+    /// What was found for a pod is anybody's, as far as it was not written down.
+    pub fn release(&self, found: &Found) {
+        found.bindings.iter().for_each(|binding| self.kept.restore(&*binding.volume));
+        found.provisions.iter().for_each(|claim| self.promised.restore(&**claim));
+    }
+}
+
+impl Objects for Volumes {
+    fn claim(&self, key: &str) -> Option<Arc<ClaimView>> {
+        self.claims.get(key).map(|known| self.promised.newest(known))
+    }
+
+    fn volume(&self, name: &str) -> Option<Arc<VolumeView>> {
+        self.volumes.get(name).map(|known| self.kept.newest(known))
+    }
+}
+
+impl Storage for Volumes {
+    fn of_class(&self, class: &str) -> Vec<Arc<VolumeView>> {
+        self.by_class.of(class).iter().filter_map(|name| self.volume(name)).collect()
+    }
+
+    fn class(&self, name: &str) -> Option<Arc<ClassView>> {
+        self.classes.get(name)
+    }
+
+    fn driver(&self, name: &str) -> Option<Arc<DriverView>> {
+        self.drivers.get(name)
+    }
+
+    fn capacities(&self, class: &str) -> Vec<Arc<CapacityView>> {
+        let all = self.capacities.list().into_iter().map(|(_, capacity)| capacity);
+        all.filter(|capacity| capacity.storage_class_name == class).collect()
+    }
+}
+
+/// What the API server says, without what is only assumed.
+struct Told<'v>(&'v Volumes);
+
+impl Objects for Told<'_> {
+    fn claim(&self, key: &str) -> Option<Arc<ClaimView>> {
+        self.0.claims.get(key)
+    }
+
+    fn volume(&self, name: &str) -> Option<Arc<VolumeView>> {
+        self.0.volumes.get(name)
+    }
+}
