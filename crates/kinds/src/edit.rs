@@ -9,6 +9,13 @@ pub(crate) fn text(object: &mut Object, field: &str, value: &str) {
     }
 }
 
+/// Sets a text that is absent, not one that is empty.
+pub(crate) fn unsaid(object: &mut Object, field: &str, value: &str) {
+    if object.get(field).is_none() {
+        object.set(field, value);
+    }
+}
+
 /// Sets a number that is absent.
 pub(crate) fn number(object: &mut Object, field: &str, value: i64) {
     if object.get(field).is_none() {

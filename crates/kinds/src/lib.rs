@@ -28,7 +28,6 @@ pub mod selector;
 mod service;
 mod storage;
 mod table;
-pub mod volumes;
 mod workload;
 
 pub use about::{about, about_custom};
@@ -37,4 +36,5 @@ pub use rules::{
     Cell, Column, Creator, GENERIC, Part, Rules, custom_prepare_create, custom_prepare_update,
     custom_prepare_whole, generic_prepare_create, generic_prepare_update, rules,
 };
+pub use storage::DEFAULT_CLASS;
 pub use table::{Row, Subresource, table};

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use kinds::volumes;
+use kinds::DEFAULT_CLASS;
 use schema::{Object, Value};
 
 use super::Attempt;
@@ -47,7 +47,7 @@ pub fn default_class(attempt: &Attempt<'_>, claim: &mut Object) -> Result<()> {
 
 fn is_default(class: &Object) -> bool {
     let annotations = class.map_at(&["metadata", "annotations"]);
-    volumes::DEFAULT_CLASS.iter().any(|name| annotations.and_then(|all| all.get_str(name)) == Some("true"))
+    DEFAULT_CLASS.iter().any(|name| annotations.and_then(|all| all.get_str(name)) == Some("true"))
 }
 
 /// Gives a new claim or volume the finalizer that its controller takes away.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kinds::volumes::{self, BIND_COMPLETED, Place, SELECTED_NODE};
 
+use super::matching::{self, BIND_COMPLETED, SELECTED_NODE};
 use super::{default_class, has};
 
 /// What is to be done.
@@ -68,7 +68,7 @@ fn bound(claim: &PersistentVolumeClaim, around: &Around<'_>, named: &str) -> Act
         let why = "Bound claim has lost its PersistentVolume. Data on the volume is lost!";
         return Action::Lose("ClaimLost", why);
     };
-    match volumes::claim_ref(volume) {
+    match matching::claim_ref(volume) {
         Some(owner) if owner.uid != claim.metadata.uid => Action::Lose(
             "ClaimMisbound",
             "Two claims are bound to the same volume, this one is bound incorrectly",
@@ -80,8 +80,8 @@ fn bound(claim: &PersistentVolumeClaim, around: &Around<'_>, named: &str) -> Act
 /// Its user asks for this volume.
 fn asked(claim: &PersistentVolumeClaim, around: &Around<'_>, named: &str) -> Action {
     let Some(volume) = around.volume(named) else { return Action::Wait { tell: None } };
-    if volumes::claim_ref(volume).is_none() {
-        return match volumes::unfit(claim, volume) {
+    if matching::claim_ref(volume).is_none() {
+        return match matching::unfit(claim, volume) {
             None => Action::Bind(named.to_owned()),
             Some(why) => {
                 let message = format!("Cannot bind to requested volume {named:?}: {why}");
@@ -89,7 +89,7 @@ fn asked(claim: &PersistentVolumeClaim, around: &Around<'_>, named: &str) -> Act
             }
         };
     }
-    if volumes::is_bound_to(volume, claim) {
+    if matching::is_bound_to(volume, claim) {
         return Action::Bind(named.to_owned());
     }
     let message = format!("volume {named:?} already bound to a different claim.");
@@ -98,15 +98,14 @@ fn asked(claim: &PersistentVolumeClaim, around: &Around<'_>, named: &str) -> Act
 
 /// Any volume will do that is as it asks.
 fn unbound(claim: &PersistentVolumeClaim, around: &Around<'_>) -> Action {
-    let class = volumes::class_of_claim(claim);
+    let class = matching::class_of_claim(claim);
     let found = around.class(class);
     let waits_for_pod =
         found.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"));
-    let place = if waits_for_pod { Place::Reserved } else { Place::Anywhere };
-    if let Some(volume) = volumes::find(claim, around.volumes, place, |_| false) {
+    if let Some(volume) = matching::find(claim, around.volumes, waits_for_pod) {
         return Action::Bind(volume.metadata.name.clone().unwrap_or_default());
     }
-    if !volumes::names_class(claim)
+    if !matching::names_class(claim)
         && let Some(class) = default_class(around.classes)
     {
         return Action::Classify(class.to_owned());
@@ -141,11 +140,11 @@ fn waiting(pods: &[String]) -> Told {
     }
 }
 
-/// Whether anything new of a volume may help a claim that waits: it is as the claim asks, or what it names.
+/// Whether anything new of a volume may help a claim: it is what the claim names, or as one asks that has none.
 pub(super) fn helps(claim: &PersistentVolumeClaim, volume: &Arc<PersistentVolume>) -> bool {
     let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default();
     match named {
-        "" => volumes::find(claim, [volume], Place::Anywhere, |_| false).is_some(),
+        "" => is_pending(claim) && matching::find(claim, [volume], false).is_some(),
         named => volume.metadata.name.as_deref() == Some(named),
     }
 }

@@ -6,9 +6,9 @@ use base::TaskGroup;
 use client::{Change, Informer, Resource, WorkQueue};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kinds::volumes::claim_ref;
 
 use super::claim::{helps, is_pending};
+use super::matching::{self, claim_ref};
 use super::{Copies, Key, protection};
 use crate::context::Queues;
 use crate::view::{PodView, key};
@@ -36,10 +36,8 @@ pub fn start_informers(client: &kube::Client, queues: &Queues, tasks: &TaskGroup
                 }
                 binder.add(Key::Volume(name));
                 claimant(volume).into_iter().for_each(|key| binder.add(Key::Claim(key)));
-                let pending = waiting.list().into_iter().filter(|(_, claim)| is_pending(claim));
-                pending
-                    .filter(|(_, claim)| helps(claim, volume))
-                    .for_each(|(key, _)| binder.add(Key::Claim(key)));
+                let concerned = waiting.list().into_iter().filter(|(_, claim)| helps(claim, volume));
+                concerned.for_each(|(key, _)| binder.add(Key::Claim(key)));
             }
             Change::Removed { old: volume, .. } => {
                 claimant(volume).into_iter().for_each(|key| binder.add(Key::Claim(key)));
@@ -54,9 +52,9 @@ pub fn start_informers(client: &kube::Client, queues: &Queues, tasks: &TaskGroup
     let (binder, waiting) = (queues.persistent_volumes.clone(), claims.clone());
     classes.on_change(move |change| {
         let Change::Set { new: class, .. } = change else { return };
-        let is_default = kinds::volumes::is_default(&class.metadata);
+        let is_default = matching::is_default(&class.metadata);
         for (key, claim) in waiting.list().into_iter().filter(|(_, claim)| is_pending(claim)) {
-            let named = kinds::volumes::class_of_claim(&claim);
+            let named = matching::class_of_claim(&claim);
             if Some(named) == class.metadata.name.as_deref() || (named.is_empty() && is_default) {
                 binder.add(Key::Claim(key));
             }

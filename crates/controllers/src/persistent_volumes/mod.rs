@@ -1,11 +1,12 @@
 //! Claims of persistent volumes and the volumes themselves: each is bound to the other, and a volume whose claim is gone
 //! is released (`persistent-volume-binder`). [`protection`] holds both as long as they are used.
 //!
-//! Which volume a claim gets is [`kinds::volumes`]'s to say. What makes volumes, and removes those that are released, is
+//! Which volume a claim gets is [`matching`]'s to say. What makes volumes, and removes those that are released, is
 //! somebody else's program (CSI); there is none here.
 
 mod claim;
 mod follow;
+mod matching;
 pub mod protection;
 pub mod run;
 #[cfg(test)]
@@ -53,7 +54,7 @@ impl Copies {
 
 /// Which class new claims get that name none (`storageclass.kubernetes.io/is-default-class`): the newest.
 fn default_class(classes: &[Arc<StorageClass>]) -> Option<&str> {
-    let is_default = |class: &&Arc<StorageClass>| kinds::volumes::is_default(&class.metadata);
+    let is_default = |class: &&Arc<StorageClass>| matching::is_default(&class.metadata);
     let newest = |class: &&Arc<StorageClass>| {
         let meta = &class.metadata;
         (std::cmp::Reverse(meta.creation_timestamp.clone()), meta.name.clone())

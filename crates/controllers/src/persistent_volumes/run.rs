@@ -6,12 +6,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{
     ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus,
 };
-use kinds::volumes::{self, BIND_COMPLETED, BOUND_BY_CONTROLLER, claim_ref};
 use kube::Api;
 use kube::api::PostParams;
 
 use super::claim::{self, Around};
 use super::follow::claimant;
+use super::matching::{self, BIND_COMPLETED, BOUND_BY_CONTROLLER, claim_ref};
 use super::{Key, annotations, has, volume};
 use crate::context::{Context, reference};
 use crate::view::split;
@@ -127,7 +127,7 @@ impl Binder<'_> {
         claim: &PersistentVolumeClaim,
     ) -> Result<(), kube::Error> {
         let mut bound = volume.clone();
-        let chosen = !volumes::is_bound_to(volume, claim);
+        let chosen = !matching::is_bound_to(volume, claim);
         if chosen || claim_ref(volume).and_then(|owner| owner.uid.as_ref()) != claim.metadata.uid.as_ref() {
             bound.spec.get_or_insert_default().claim_ref = Some(about_claim(claim));
         }

@@ -1,9 +1,9 @@
 //! What is to be done for a volume. Pure.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kinds::volumes::{self, BOUND_BY_CONTROLLER};
 
 use super::has;
+use super::matching::{self, BOUND_BY_CONTROLLER};
 
 /// Who made a volume for a claim.
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
@@ -30,13 +30,13 @@ pub(super) enum Action {
 
 /// What is to be done for a volume whose claim, by name, is this.
 pub(super) fn plan(volume: &PersistentVolume, claim: Option<&PersistentVolumeClaim>) -> Action {
-    let Some(owner) = volumes::claim_ref(volume) else { return Action::Phase("Available") };
+    let Some(owner) = matching::claim_ref(volume) else { return Action::Phase("Available") };
     if owner.uid.as_deref().unwrap_or_default().is_empty() {
         return Action::Phase("Available");
     }
     let Some(claim) = claim.filter(|claim| claim.metadata.uid == owner.uid) else { return Action::Release };
     match claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()).unwrap_or_default() {
-        "" if volumes::modes_differ(claim, volume) => Action::Mismatch,
+        "" if matching::modes_differ(claim, volume) => Action::Mismatch,
         "" => Action::Claim,
         named if Some(named) == volume.metadata.name.as_deref() => Action::Phase("Bound"),
         _ if has(&volume.metadata, PROVISIONED_BY) && policy(volume) == "Delete" => Action::Release,

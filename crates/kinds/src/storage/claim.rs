@@ -21,6 +21,7 @@ pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &m
     if part != Part::Main {
         return;
     }
+    validate(new, errors);
     let is_bound = edit::get(old, &["status", "phase"]) == "Bound";
     let mut rest = new_spec.clone();
     if text(old_spec, "volumeName").is_empty() {
@@ -97,9 +98,26 @@ pub(super) fn annotation<'o>(object: &'o Object, name: &str) -> Option<&'o str> 
     object.map_at(&["metadata", "annotations"])?.get_str(name)
 }
 
-/// Each of two ways to name a source says what the other does.
-pub(super) fn sources(claim: &mut Object) {
+/// Each of two ways to name a source says what the other does. What older servers took no notice of is taken away, and a
+/// source in another namespace, which is a feature that is off.
+pub(super) fn sources(claim: &mut Object, old: Option<&Object>) {
+    let used = |field| old.and_then(|old| sub(old, "spec")).is_some_and(|spec| has(spec, field));
     edit::within(claim, "spec", |spec| {
+        let is_elsewhere =
+            sub(spec, "dataSourceRef").is_some_and(|source| !text(source, "namespace").is_empty());
+        if is_elsewhere && !used("dataSourceRef") {
+            spec.remove("dataSourceRef");
+        }
+        let is_known = |source: &Object| {
+            matches!(
+                (text(source, "apiGroup"), text(source, "kind")),
+                ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+            )
+        };
+        let is_kept = used("dataSource") || used("dataSourceRef") || has(spec, "dataSourceRef");
+        if !is_kept && !sub(spec, "dataSource").is_some_and(is_known) {
+            spec.remove("dataSource");
+        }
         let (source, reference) = (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned());
         match (source, reference) {
             (Some(Value::Struct(source)), None) => {

@@ -1,11 +1,13 @@
 //! What a storage class must be; most of it never changes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use schema::Object;
 
 use super::volume::of;
 use crate::content;
 use crate::field::{At, Errors, Json};
-use crate::pod::validate::read::{entries, text};
+use crate::pod::validate::read::{entries, items, text, texts};
 use crate::rules::Part;
 
 const MOST_PARAMETERS: usize = 512;
@@ -36,12 +38,46 @@ pub(super) fn validate(class: &Object, errors: &mut Errors) {
     }
     let one_of = |field: &'static str, known: &[&str], errors: &mut Errors| {
         let value = text(class, field);
-        if !value.is_empty() && !known.contains(&value) {
+        let may_be_empty = field == "reclaimPolicy";
+        if !(value.is_empty() && may_be_empty) && !known.contains(&value) {
             errors.not_supported(&At::new(field), value, known);
         }
     };
     one_of("reclaimPolicy", &["Delete", "Retain"], errors);
     one_of("volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], errors);
+    topologies(class, errors);
+}
+
+/// Where volumes may be made. Upstream takes a place for told already that says nothing.
+fn topologies(class: &Object, errors: &mut Errors) {
+    let at = At::new("allowedTopologies");
+    let terms: Vec<&Object> = items(class, "allowedTopologies").collect();
+    let mut told: Vec<BTreeMap<&str, BTreeSet<&str>>> = vec![BTreeMap::new(); terms.len()];
+    for (index, term) in terms.into_iter().enumerate() {
+        let (term_at, mut places) = (at.index(index), BTreeMap::new());
+        let rules_at = term_at.child("matchLabelExpressions");
+        for (index, rule) in items(term, "matchLabelExpressions").enumerate() {
+            let (rule_at, key) = (rules_at.index(index), text(rule, "key"));
+            let (values_at, key_at) = (rule_at.child("values"), rule_at.child("key"));
+            if texts(rule, "values").next().is_none() {
+                errors.required(&values_at, "");
+            }
+            let mut values = BTreeSet::new();
+            for (index, value) in texts(rule, "values").enumerate() {
+                if !values.insert(value) {
+                    errors.duplicate(&values_at.index(index), value);
+                }
+            }
+            errors.each(&key_at, key, content::qualified_name(key));
+            if places.insert(key, values).is_some() {
+                errors.duplicate(&key_at, key);
+            }
+        }
+        for _ in told.iter().filter(|known| **known == places) {
+            errors.duplicate(&rules_at, "");
+        }
+        told.push(places);
+    }
 }
 
 /// What is wrong with a change.
@@ -49,6 +85,7 @@ pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &m
     if part != Part::Main {
         return;
     }
+    validate(new, errors);
     const WHY: &str = "field is immutable";
     let parameters = |class: &Object| class.map_at(&["parameters"]).filter(|all| !all.is_empty()).cloned();
     if parameters(new) != parameters(old) {

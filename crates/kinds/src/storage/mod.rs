@@ -9,8 +9,12 @@ mod volume;
 use jiff::Timestamp;
 use schema::{Object, Value};
 
-use crate::edit::{self, each, made, text};
+use crate::edit::{self, each, made, text, unsaid};
 use crate::rules::{GENERIC, Part, Rules, generic_prepare_update};
+
+/// A storage class's annotations that say `"true"` when it is for claims that name none; the second is older.
+pub const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
 fn pending(object: &mut Object) {
     object.remove("status");
@@ -46,7 +50,7 @@ pub(crate) const VOLUME: Rules = Rules {
     defaults: |volume| {
         made(volume, "spec", |spec| {
             text(spec, "persistentVolumeReclaimPolicy", "Retain");
-            text(spec, "volumeMode", "Filesystem");
+            unsaid(spec, "volumeMode", "Filesystem");
             edit::within(spec, "hostPath", |path| {
                 if path.get("type").is_none() {
                     path.set("type", "");
@@ -57,7 +61,7 @@ pub(crate) const VOLUME: Rules = Rules {
     prepare_create: pending,
     prepare_update: without_generation,
     dated,
-    validate: volume::validate,
+    validate_create: volume::validate,
     validate_update: volume::validate_update,
     warnings: volume::warnings,
     ..GENERIC
@@ -65,16 +69,16 @@ pub(crate) const VOLUME: Rules = Rules {
 
 /// The rules of `PersistentVolumeClaim`.
 pub(crate) const CLAIM: Rules = Rules {
-    defaults: |claim| made(claim, "spec", |spec| text(spec, "volumeMode", "Filesystem")),
+    defaults: |claim| made(claim, "spec", |spec| unsaid(spec, "volumeMode", "Filesystem")),
     prepare_create: |new| {
         pending(new);
-        claim::sources(new);
+        claim::sources(new, None);
     },
     prepare_update: |new, old, part| {
         without_generation(new, old, part);
-        claim::sources(new);
+        claim::sources(new, Some(old));
     },
-    validate: claim::validate,
+    validate_create: claim::validate,
     validate_update: claim::validate_update,
     warnings: claim::warnings,
     ..GENERIC
@@ -83,10 +87,10 @@ pub(crate) const CLAIM: Rules = Rules {
 /// The rules of `StorageClass`.
 pub(crate) const CLASS: Rules = Rules {
     defaults: |class| {
-        text(class, "reclaimPolicy", "Delete");
-        text(class, "volumeBindingMode", "Immediate");
+        unsaid(class, "reclaimPolicy", "Delete");
+        unsaid(class, "volumeBindingMode", "Immediate");
     },
-    validate: class::validate,
+    validate_create: class::validate,
     validate_update: class::validate_update,
     ..GENERIC
 };

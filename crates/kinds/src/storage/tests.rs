@@ -22,7 +22,7 @@ fn group(kind: &str) -> &'static str {
 /// What is wrong with a new object.
 fn new(kind: &str, rest: Value) -> Vec<String> {
     let mut errors = Errors::new();
-    (rules(group(kind), kind).validate)(&object(group(kind), kind, rest), &mut errors);
+    (rules(group(kind), kind).validate_create)(&object(group(kind), kind, rest), &mut errors);
     told(&errors)
 }
 

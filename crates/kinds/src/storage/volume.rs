@@ -96,12 +96,13 @@ fn capacity(spec: &Object, at: &At<'_>, errors: &mut Errors) {
     if all.len() != 1 || all.iter().all(|(name, _)| *name != "storage") {
         let shown: Vec<String> =
             all.iter().map(|(name, amount)| format!("{name:?}:{:?}", amount.to_string())).collect();
-        let shown = if all.is_empty() { "null".to_owned() } else { format!("{{{}}}", shown.join(",")) };
+        let shown =
+            if !has(spec, "capacity") { "null".to_owned() } else { format!("{{{}}}", shown.join(",")) };
         errors.not_supported(at, Json(shown), &["storage"]);
     }
     for (name, amount) in &all {
         if amount.sign() < 0 {
-            errors.invalid(&at.key(name), &amount.to_string(), "must be greater than or equal to 0");
+            errors.invalid(&at.key(name), amount.value(), "must be a valid resource quantity");
         }
         if amount.sign() <= 0 {
             errors.invalid(&at.key(name), &amount.to_string(), "must be greater than zero");
@@ -168,10 +169,13 @@ fn mount_options(volume: &Object, spec: &Object, errors: &mut Errors) {
 
 /// What is wrong with a change.
 pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) {
-    let (Some(new), Some(old)) = (sub(new, "spec"), sub(old, "spec")) else { return };
     if part != Part::Main {
         return;
     }
+    // Upstream looks twice, and tells it twice.
+    validate(new, errors);
+    validate(new, errors);
+    let (Some(new), Some(old)) = (sub(new, "spec"), sub(old, "spec")) else { return };
     let (had, has) = (sources(old, None), sources(new, Some(old)));
     if !edit::same(&had, &has) {
         let diff = crate::pod::diff(&shown::lines(&had), &shown::lines(&has));

@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint};
 use kinds::matching::{selects, tolerates};
+use kinds::selector;
 
-use super::{Candidate, select, site, volumes};
+use super::{Candidate, site, volumes};
 use crate::snapshot::{NodeInfo, Snapshot, repels};
 use crate::view::{NodeView, PodView, Port};
 
@@ -164,11 +165,11 @@ fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Against
         };
         let selected = |other: &PodView| {
             other.metadata.namespace == pod.metadata.namespace
-                && select::labels(rule.label_selector.as_ref(), &other.metadata.labels)
+                && selector::matches(rule.label_selector.as_ref(), &other.metadata.labels)
         };
         let domains = domains(snapshot, &rule.topology_key, selected);
         let least = domains.values().copied().min().unwrap_or_default();
-        let own = i64::from(select::labels(rule.label_selector.as_ref(), &pod.metadata.labels));
+        let own = i64::from(selector::matches(rule.label_selector.as_ref(), &pod.metadata.labels));
         let here = domains.get(domain).copied().unwrap_or_default();
         if here + own - least > i64::from(rule.max_skew) {
             return Some(Against::passing("node(s) didn't match pod topology spread constraints"));
@@ -186,7 +187,7 @@ fn in_scope(term: &PodAffinityTerm, owner: &PodView, other: &PodView) -> bool {
                 || term.namespace_selector.as_ref().is_some_and(|s| *s == Default::default())
         }
     };
-    namespace && select::labels(term.label_selector.as_ref(), &other.metadata.labels)
+    namespace && selector::matches(term.label_selector.as_ref(), &other.metadata.labels)
 }
 
 fn is_near(term: &PodAffinityTerm, owner: &PodView, node: &NodeView, snapshot: &Snapshot) -> bool {

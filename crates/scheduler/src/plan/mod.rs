@@ -7,7 +7,6 @@ mod filter;
 pub mod preempt;
 pub mod ready;
 mod score;
-mod select;
 pub mod volumes;
 
 use std::collections::BTreeMap;

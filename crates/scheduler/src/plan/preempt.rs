@@ -5,8 +5,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kinds::selector;
+
 use super::filter::Against;
-use super::{Candidate, Wants, Word, ask, select, unschedulable};
+use super::{Candidate, Wants, Word, ask, unschedulable};
 use crate::snapshot::Snapshot;
 use crate::view::{BudgetView, PodView};
 
@@ -205,7 +207,7 @@ fn protected(pods: &[Arc<PodView>], budgets: &[Arc<BudgetView>]) -> (Vec<Arc<Pod
             let is_about = !meta.labels.is_empty()
                 && budget.metadata.namespace == meta.namespace
                 && budget.spec.selector.as_ref().is_some_and(|selector| *selector != Default::default())
-                && select::labels(budget.spec.selector.as_ref(), &meta.labels)
+                && selector::matches(budget.spec.selector.as_ref(), &meta.labels)
                 && !budget.status.disrupted_pods.contains_key(&meta.name);
             if is_about {
                 *left -= 1;

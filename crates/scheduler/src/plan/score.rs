@@ -1,8 +1,9 @@
 //! How good a node is: each rule gives 0 to 100, weighted as upstream weighs it.
 
 use kinds::matching::{selects, tolerates};
+use kinds::selector;
 
-use super::{Candidate, filter, select};
+use super::{Candidate, filter};
 use crate::snapshot::{NodeInfo, Snapshot, likeness};
 use crate::view::PodView;
 
@@ -134,7 +135,7 @@ fn spread_scores(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec
                 .map(|rule| {
                     let selected = |other: &PodView| {
                         other.metadata.namespace == pod.metadata.namespace
-                            && select::labels(rule.label_selector.as_ref(), &other.metadata.labels)
+                            && selector::matches(rule.label_selector.as_ref(), &other.metadata.labels)
                     };
                     let domains = filter::domains(snapshot, &rule.topology_key, selected);
                     let domain = node.metadata.labels.get(&rule.topology_key);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kinds::matching::selects;
+use kinds::selector;
 use schema::quantity::Quantity;
 
 use super::Storage;
-use crate::plan::select;
 use crate::view::{ClaimView, VolumeView};
 
 type Labels = BTreeMap<String, String>;
@@ -61,7 +61,7 @@ fn is_free(volume: &VolumeView, claim: &ClaimView) -> bool {
     let selector = claim.spec.selector.as_ref();
     volume.spec.claim_ref.is_none()
         && volume.status.phase == "Available"
-        && selector.is_none_or(|_| select::labels(selector, &volume.metadata.labels))
+        && selector.is_none_or(|_| selector::matches(selector, &volume.metadata.labels))
         && claim.spec.access_modes.iter().all(|mode| volume.spec.access_modes.contains(mode))
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::TopologySelectorTerm;
+use kinds::selector;
 use schema::quantity::Quantity;
 
 use super::{BIND_CONFLICT, NOT_ENOUGH_SPACE, Storage, matching};
-use crate::plan::select;
 use crate::view::{CapacityView, ClaimView, ClassView};
 
 type Labels = BTreeMap<String, String>;
@@ -45,7 +45,7 @@ impl Source {
         let is_enough = |left: &Arc<CapacityView>| {
             let limit = left.limit().and_then(|limit| limit.parse::<Quantity>().ok());
             limit.is_some_and(|limit| limit >= self.size)
-                && select::labels(left.node_topology.as_ref(), labels)
+                && selector::matches(left.node_topology.as_ref(), labels)
         };
         match &self.left {
             Some(left) if !left.iter().any(is_enough) => Err(NOT_ENOUGH_SPACE),

@@ -1,23 +1,23 @@
-//! Which volume a claim gets, as the scheduler and the controllers judge it alike (`component-helpers/storage/volume`).
+//! Which volume a claim gets (`component-helpers/storage/volume`); the scheduler asks the same of its own copies, for one
+//! node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     ObjectReference, PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeSpec,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kinds::{DEFAULT_CLASS, selector};
 use schema::quantity::Quantity;
 
-use crate::matching::selects;
-use crate::selector;
-
 /// A claim's annotation: it and its volume know of each other.
-pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+pub(super) const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// An annotation of both: the controller, or the scheduler, chose the other.
-pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+pub(super) const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// A claim's annotation: the node where its volume is to be made.
-pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// An older way to name a class.
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
@@ -25,51 +25,36 @@ fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// A class's annotations that say `"true"` when it is for claims that name none; the second is older.
-pub const DEFAULT_CLASS: [&str; 2] =
-    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-
 /// Whether a class is for claims that name none.
-pub fn is_default(class: &ObjectMeta) -> bool {
+pub(super) fn is_default(class: &ObjectMeta) -> bool {
     DEFAULT_CLASS.iter().any(|name| annotation(class, name) == Some("true"))
 }
 
-/// Where volumes are looked for.
-#[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
-    /// Anywhere, for whoever binds as soon as there is a claim.
-    Anywhere,
-    /// Nowhere, but for those that are reserved for the claim: it waits for its first pod.
-    Reserved,
-    /// On a node, of this name and these labels.
-    Node(&'a str, &'a BTreeMap<String, String>),
-}
-
 /// What a claim asks to be of; empty: of no class.
-pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
+pub(super) fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
     let named = || claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
     annotation(&claim.metadata, CLASS).or_else(named).unwrap_or_default()
 }
 
 /// Whether a claim says anything of its class.
-pub fn names_class(claim: &PersistentVolumeClaim) -> bool {
+pub(super) fn names_class(claim: &PersistentVolumeClaim) -> bool {
     annotation(&claim.metadata, CLASS).is_some()
         || claim.spec.as_ref().is_some_and(|spec| spec.storage_class_name.is_some())
 }
 
 /// The class of a volume; empty: none.
-pub fn class_of_volume(volume: &PersistentVolume) -> &str {
+pub(super) fn class_of_volume(volume: &PersistentVolume) -> &str {
     let named = || volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
     annotation(&volume.metadata, CLASS).or_else(named).unwrap_or_default()
 }
 
 /// Whom a volume belongs to, or is reserved for.
-pub fn claim_ref(volume: &PersistentVolume) -> Option<&ObjectReference> {
+pub(super) fn claim_ref(volume: &PersistentVolume) -> Option<&ObjectReference> {
     volume.spec.as_ref()?.claim_ref.as_ref()
 }
 
 /// Whether a volume is bound to just this claim, or reserved for it.
-pub fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+pub(super) fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let Some(bound) = claim_ref(volume) else { return false };
     let meta = &claim.metadata;
     let uid = bound.uid.as_deref().unwrap_or_default();
@@ -79,7 +64,7 @@ pub fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> 
 }
 
 /// Whether one is a block device and the other a file system.
-pub fn modes_differ(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+pub(super) fn modes_differ(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let mode = |mode: Option<&String>| mode.map_or("Filesystem", String::as_str).to_owned();
     let asked = claim.spec.as_ref().and_then(|spec| spec.volume_mode.as_ref());
     mode(asked) != mode(volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_ref()))
@@ -92,30 +77,22 @@ fn storage(amounts: Option<&BTreeMap<String, Text>>) -> Quantity {
 }
 
 /// How much room a claim asks for.
-pub fn requested(spec: Option<&PersistentVolumeClaimSpec>) -> Quantity {
+pub(super) fn requested(spec: Option<&PersistentVolumeClaimSpec>) -> Quantity {
     storage(spec.and_then(|spec| spec.resources.as_ref()).and_then(|asked| asked.requests.as_ref()))
 }
 
 /// How much room a volume has.
-pub fn capacity(spec: Option<&PersistentVolumeSpec>) -> Quantity {
+pub(super) fn capacity(spec: Option<&PersistentVolumeSpec>) -> Quantity {
     storage(spec.and_then(|spec| spec.capacity.as_ref()))
 }
 
 /// Whether a volume may be used in every way that a claim asks for.
-pub fn has_access_modes(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+pub(super) fn has_access_modes(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let modes = |modes: Option<&Vec<String>>| modes.cloned().unwrap_or_default();
     let has = modes(volume.spec.as_ref().and_then(|spec| spec.access_modes.as_ref()));
     modes(claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref()))
         .iter()
         .all(|mode| has.contains(mode))
-}
-
-/// Whether a volume can be reached from a node.
-pub fn fits_node(volume: &PersistentVolume, name: &str, labels: &BTreeMap<String, String>) -> bool {
-    let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
-    let required = affinity.and_then(|affinity| affinity.required.as_ref());
-    required
-        .is_none_or(|required| required.node_selector_terms.iter().any(|term| selects(term, name, labels)))
 }
 
 fn attributes_class(name: Option<&String>) -> &str {
@@ -129,7 +106,7 @@ fn attributes_differ(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -
 }
 
 /// Why a volume that a claim names cannot be the claim's, in upstream's words.
-pub fn unfit(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<String> {
+pub(super) fn unfit(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option<String> {
     if volume.metadata.deletion_timestamp.is_some() {
         let name = volume.metadata.name.as_deref().unwrap_or_default();
         return Some(format!("the volume is marked for deletion {name:?}"));
@@ -150,25 +127,20 @@ pub fn unfit(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Option
     Some(why.to_owned())
 }
 
-/// The volume for a claim: one that is bound to it or reserved for it, or else the smallest of those with the fewest
-/// ways to use them that are free, large enough, and as the claim asks. `taken` are about to be somebody else's.
-pub fn find<'v, V>(
+/// The volume for a claim: one that is bound to it or reserved for it, or else, unless only these count, the smallest of
+/// those with the fewest ways to use them that are free, large enough, and as the claim asks.
+pub(super) fn find<'v>(
     claim: &PersistentVolumeClaim,
-    volumes: impl IntoIterator<Item = &'v V>,
-    place: Place<'_>,
-    taken: impl Fn(&PersistentVolume) -> bool,
-) -> Option<&'v V>
-where
-    V: std::ops::Deref<Target = PersistentVolume>,
-{
+    volumes: impl IntoIterator<Item = &'v Arc<PersistentVolume>>,
+    only_reserved: bool,
+) -> Option<&'v Arc<PersistentVolume>> {
     let asked = requested(claim.spec.as_ref());
     let wanted = claim.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let mut best: Option<(&V, (usize, Quantity))> = None;
+    let mut best: Option<(&Arc<PersistentVolume>, (usize, Quantity))> = None;
     for volume in volumes {
         let is_ours = is_bound_to(volume, claim);
         let size = capacity(volume.spec.as_ref());
-        if taken(volume)
-            || (claim_ref(volume).is_some() && !is_ours)
+        if (claim_ref(volume).is_some() && !is_ours)
             || size < asked
             || modes_differ(claim, volume)
             || attributes_differ(claim, volume)
@@ -176,34 +148,21 @@ where
         {
             continue;
         }
-        let fits = match place {
-            Place::Node(name, labels) => fits_node(volume, name, labels),
-            Place::Anywhere | Place::Reserved => true,
-        };
-        if is_ours && fits {
-            return Some(volume);
-        }
         if is_ours {
-            // What is reserved is elsewhere, and nothing else will do.
-            return None;
+            return Some(volume);
         }
         let labels = || volume.metadata.labels.clone().unwrap_or_default();
         let is_available =
             volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Available");
-        if matches!(place, Place::Reserved)
+        if only_reserved
             || !is_available
-            || !fits
             || wanted.is_some_and(|wanted| !selector::matches(Some(wanted), &labels()))
             || class_of_volume(volume) != class_of_claim(claim)
             || !has_access_modes(claim, volume)
         {
             continue;
         }
-        // On a node, only the size counts.
-        let ways = match place {
-            Place::Node(..) => 0,
-            _ => volume.spec.as_ref().and_then(|spec| spec.access_modes.as_ref()).map_or(0, Vec::len),
-        };
+        let ways = volume.spec.as_ref().and_then(|spec| spec.access_modes.as_ref()).map_or(0, Vec::len);
         let rank = (ways, size);
         if best.as_ref().is_none_or(|(_, least)| rank < *least) {
             best = Some((volume, rank));
@@ -218,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    fn volume(name: &str, size: &str, modes: &[&str], more: Value) -> Box<PersistentVolume> {
+    fn volume(name: &str, size: &str, modes: &[&str], more: Value) -> Arc<PersistentVolume> {
         let mut volume = json!({
             "metadata": {"name": name, "labels": {"name": name}},
             "spec": {"capacity": {"storage": size}, "accessModes": modes},
@@ -226,7 +185,7 @@ mod tests {
         });
         let fields = more.as_object().into_iter().flatten();
         fields.for_each(|(path, value)| volume["spec"][path] = value.clone());
-        serde_json::from_value(volume).unwrap()
+        Arc::new(serde_json::from_value(volume).unwrap())
     }
 
     fn claim(more: Value) -> PersistentVolumeClaim {
@@ -239,8 +198,12 @@ mod tests {
         serde_json::from_value(claim).unwrap()
     }
 
-    fn found(claim: &PersistentVolumeClaim, volumes: &[Box<PersistentVolume>], place: Place<'_>) -> String {
-        let found = find(claim, volumes, place, |_| false);
+    fn found(
+        claim: &PersistentVolumeClaim,
+        volumes: &[Arc<PersistentVolume>],
+        only_reserved: bool,
+    ) -> String {
+        let found = find(claim, volumes, only_reserved);
         found.and_then(|volume| volume.metadata.name.clone()).unwrap_or_default()
     }
 
@@ -256,9 +219,8 @@ mod tests {
             volume("classy", "1Gi", once, json!({"storageClassName": "fast"})),
             volume("read", "1Gi", &["ReadOnlyMany"], json!({})),
         ];
-        assert_eq!(found(&claim(json!({})), &volumes, Place::Anywhere), "enough");
-        assert_eq!(found(&claim(json!({})), &volumes, Place::Node("a", &BTreeMap::new())), "many-modes");
-        assert_eq!(found(&claim(json!({})), &volumes, Place::Reserved), "");
+        assert_eq!(found(&claim(json!({})), &volumes, false), "enough");
+        assert_eq!(found(&claim(json!({})), &volumes, true), "");
         for (more, name) in [
             (json!({"volumeMode": "Block"}), "block"),
             (json!({"storageClassName": "fast"}), "classy"),
@@ -268,7 +230,7 @@ mod tests {
             (json!({"selector": {"matchLabels": {"name": "large"}}}), "large"),
             (json!({"volumeAttributesClassName": "gold"}), ""),
         ] {
-            assert_eq!(found(&claim(more.clone()), &volumes, Place::Anywhere), name, "{more}");
+            assert_eq!(found(&claim(more.clone()), &volumes, false), name, "{more}");
         }
     }
 
@@ -281,19 +243,8 @@ mod tests {
         let theirs = volume("theirs", "1Gi", once, reserved("d", ""));
         let old = volume("old", "1Gi", once, reserved("c", "before"));
         let volumes = [theirs, old, volume("free", "1Gi", once, json!({})), ours];
-        for place in [Place::Anywhere, Place::Reserved, Place::Node("a", &BTreeMap::new())] {
-            assert_eq!(found(&claim(json!({})), &volumes, place), "ours", "{place:?}");
-        }
-    }
-
-    #[test]
-    fn a_node_has_the_volumes_that_say_so() {
-        let affinity = json!({"nodeAffinity": {"required": {"nodeSelectorTerms": [
-            {"matchExpressions": [{"key": "host", "operator": "In", "values": ["b"]}]}]}}});
-        let volumes = [volume("local", "1Gi", &["ReadWriteOnce"], affinity)];
-        for (node, name) in [("a", ""), ("b", "local")] {
-            let labels = BTreeMap::from([("host".to_owned(), node.to_owned())]);
-            assert_eq!(found(&claim(json!({})), &volumes, Place::Node(node, &labels)), name);
+        for only_reserved in [false, true] {
+            assert_eq!(found(&claim(json!({})), &volumes, only_reserved), "ours");
         }
     }
 
