@@ -114,20 +114,19 @@ impl ApiError {
 
     /// 422 with a cause for each field.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &Errors) -> Self {
-        // What two rules find is said once.
+        // What two rules find is said once, and has two causes, as v1.37 has it.
         let mut texts: Vec<String> = Vec::new();
-        let mut causes = Vec::new();
-        for error in &errors.0 {
-            let text = error.to_string();
+        for text in errors.0.iter().map(ToString::to_string) {
             if !texts.contains(&text) {
                 texts.push(text);
-                causes.push(Cause {
-                    reason: error.kind.reason().to_owned(),
-                    message: error.body(),
-                    field: error.path.to_string(),
-                });
             }
         }
+        let cause = |error: &kinds::field::Error| Cause {
+            reason: error.kind.reason().to_owned(),
+            message: error.body(),
+            field: error.path.to_string(),
+        };
+        let causes = errors.0.iter().map(cause).collect();
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -19,13 +19,7 @@ pub fn about(group: &str, kind: &str, part: Part) -> About<'static> {
         }),
         ("certificates.k8s.io", _, Part::Main) => ALL,
         (_, _, Part::Main) | ("", "Namespace", Part::Other("finalize")) => STATUS,
-        ("", "Pod", Part::Other("ephemeralcontainers")) => About::Only(&[&["spec", "ephemeralContainers"]]),
-        ("", "Pod", Part::Other("resize")) => About::Only(&[
-            &["spec", "containers", "*", "resources"],
-            &["spec", "containers", "*", "resizePolicy"],
-            &["spec", "initContainers", "*", "resources"],
-            &["spec", "initContainers", "*", "resizePolicy"],
-        ]),
+        // Upstream has filters for resizes and ephemeral containers, and asks nobody for them.
         (_, _, Part::Other(_)) => ALL,
         ("", "Pod", Part::Status) => {
             About::AllBut(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]])

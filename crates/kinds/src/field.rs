@@ -247,6 +247,11 @@ impl Errors {
         self.push(path, ErrorType::Invalid, Some(value.shown()), detail);
     }
 
+    /// What stands there makes no sense as a whole.
+    pub fn invalid_whole(&mut self, path: &impl ToPath, detail: impl Into<String>) {
+        self.push(path, ErrorType::Invalid, None, detail);
+    }
+
     /// The value stands twice.
     pub fn duplicate(&mut self, path: &impl ToPath, value: impl Shown) {
         self.push(path, ErrorType::Duplicate, Some(value.shown()), "");

@@ -75,6 +75,8 @@ pub struct Rules {
     pub validate_create: fn(&Object, &mut Errors),
     /// What is wrong with a change, metadata excluded; the new object has its own `validate` called too.
     pub validate_update: fn(new: &Object, old: &Object, part: Part, errors: &mut Errors),
+    /// What is told after all else: of a change, or of a new object that has to be looked at in upstream's order.
+    pub validate_last: fn(new: &Object, old: Option<&Object>, part: Part, errors: &mut Errors),
     /// What its author should know of an object that is right (`Warning:` headers); `old` when it is changed.
     pub warnings: fn(new: &Object, old: Option<&Object>, part: Part) -> Vec<String>,
     /// The columns of `kubectl get`.
@@ -157,6 +159,7 @@ pub const GENERIC: Rules = Rules {
     validate: |_, _| {},
     validate_create: |_, _| {},
     validate_update: |_, _, _, _| {},
+    validate_last: |_, _, _, _| {},
     warnings: |_, _, _| Vec::new(),
     columns: &[
         Column { name: "Name", ty: "string", format: "name", priority: 0 },

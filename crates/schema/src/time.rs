@@ -219,6 +219,19 @@ pub fn parse_rfc3339_micro(text: &str) -> Result<Timestamp, TimeError> {
         .ok_or_else(|| go_error(text, layout))
 }
 
+/// As Go's package of times quotes: what is no printable ASCII is shown byte by byte.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out + "\""
+}
+
 /// Go names the first element of the layout that did not fit, and the text from there on.
 fn go_error(text: &str, layout: &str) -> TimeError {
     let elements = [
@@ -244,7 +257,9 @@ fn go_error(text: &str, layout: &str) -> TimeError {
         if !fits {
             let rest = text.get(from..).unwrap_or("");
             return TimeError(format!(
-                "parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {element:?}"
+                "parsing time {} as {layout:?}: cannot parse {} as {element:?}",
+                quoted(text),
+                quoted(rest)
             ));
         }
     }
@@ -253,11 +268,11 @@ fn go_error(text: &str, layout: &str) -> TimeError {
     for (what, from, low, high) in ranges.into_iter().chain(more) {
         let value = text.get(from..from + 2).and_then(|t| t.parse::<u32>().ok());
         if value.is_none_or(|v| v < low || v > high) {
-            return TimeError(format!("parsing time {text:?}: {what} out of range"));
+            return TimeError(format!("parsing time {}: {what} out of range", quoted(text)));
         }
     }
     if parse(&format!("{}Z", text.get(..19).unwrap_or(""))).is_none() {
-        return TimeError(format!("parsing time {text:?}: day out of range"));
+        return TimeError(format!("parsing time {}: day out of range", quoted(text)));
     }
     let (mut zone, mut rest) = (layout.get(19..).unwrap_or(""), text.get(19..).unwrap_or(""));
     if let Some((fraction, after)) = zone.find('Z').and_then(|at| zone.split_at_checked(at)) {
@@ -267,7 +282,8 @@ fn go_error(text: &str, layout: &str) -> TimeError {
             _ => zone = fraction,
         }
     }
-    TimeError(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {zone:?}"))
+    let (text, rest) = (quoted(text), quoted(rest));
+    TimeError(format!("parsing time {text} as {layout:?}: cannot parse {rest} as {zone:?}"))
 }
 
 /// Nanoseconds as Go's `time.Duration.String`: `1h2m3.5s`, `1.5µs`, `0s`.
@@ -380,6 +396,7 @@ mod tests {
             parse_rfc3339("nope").unwrap_err().to_string(),
             "parsing time \"nope\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"nope\" as \"2006\""
         );
+        assert!(parse_rfc3339("é").unwrap_err().to_string().contains(r#"cannot parse "\xc3\xa9" as"#));
     }
 
     #[test]

@@ -104,9 +104,11 @@ fn target(binding: &Object) -> Result<String> {
 fn refuse(binding: &Object, pod: &Object) -> Result<()> {
     let conflict = |why: String| Err(ApiError::conflict("", "pods/binding", pod.name(), &why));
     let precondition = |what: &str, wanted: &str, found: &str| {
-        conflict(format!(
-            "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-        ))
+        let key = format!("/pods/{}/{}", pod.namespace(), pod.name());
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+        );
+        Err(ApiError::conflict("", "pods", pod.name(), &why))
     };
     if !binding.uid().is_empty() && binding.uid() != pod.uid() {
         return precondition("UID", binding.uid(), pod.uid());

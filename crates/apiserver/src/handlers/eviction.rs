@@ -30,6 +30,7 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     if eviction.name() != call.authorized.info().name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
+    same_dry_run(call, &eviction)?;
     let options = DeleteOptions::of(eviction.get("deleteOptions").and_then(Value::as_struct))?;
     let mut write = call.write_options("CreateOptions")?;
     write.dry_run |= options.dry_run;
@@ -43,6 +44,21 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         }
     }
     Ok(done(call, &warnings))
+}
+
+/// Whoever says in the query and in the body whether it is only a trial says the same.
+fn same_dry_run(call: &Call<'_>, eviction: &Object) -> Result<()> {
+    let query = &call.authorized.info().query;
+    let asked: Vec<&str> =
+        query.iter().filter(|(key, _)| key == "dryRun").map(|(_, value)| value.as_str()).collect();
+    let body = eviction.list_at(&["deleteOptions", "dryRun"]).unwrap_or_default();
+    let given: Vec<&str> = body.iter().filter_map(Value::as_str).collect();
+    if asked.is_empty() || given.is_empty() || asked == given {
+        return Ok(());
+    }
+    let (asked, given) = (asked.join(" "), given.join(" "));
+    let why = format!("Non-matching dry-run options in request and content: [{asked}] and [{given}]");
+    Err(ApiError::with_code(500, "", why))
 }
 
 /// One try; `taken` is whether the budget was asked already.

@@ -90,6 +90,7 @@ pub fn validate(resource: &Arc<Resource>, admitted: Admitted, part: Part) -> Res
     // can a deletion.
     if old.is_none() || !matches!(part, Part::Status | Part::Other("deletion" | "binding")) {
         (resource.rules.validate)(&object, &mut errors);
+        (resource.rules.validate_last)(&object, old.as_ref(), part, &mut errors);
     }
     if let Some(custom) = &resource.custom {
         custom.validate(&object, &mut errors);

@@ -49,7 +49,7 @@ fn what_cannot_be_is_refused() {
         ]
     );
     // What is so anyhow may be said.
-    let same = "SidecarContainers=true,GenericWorkload=false,PodLevelResources=true,AllBeta=true";
+    let same = "SidecarContainers=true,GenericWorkload=false,PodLevelResources=true";
     assert_eq!(set(same), Ok(Gates::default()));
     assert!(set("PodAndContainerStatsFromCRI=true").is_ok(), "it is so here");
 }

@@ -44,6 +44,7 @@ fn create(json: &str) -> Verdict {
     let mut errors = Errors::new();
     (rules.validate_create)(&object, &mut errors);
     (rules.validate)(&object, &mut errors);
+    (rules.validate_last)(&object, None, Part::Main, &mut errors);
     let warnings = (rules.warnings)(&object, None, Part::Main);
     Verdict { object, errors: texts(&errors), warnings }
 }
@@ -62,6 +63,7 @@ fn change(old: &Object, part: Part, json: &str) -> Verdict {
     if part != Part::Status {
         (rules.validate)(&object, &mut errors);
     }
+    (rules.validate_last)(&object, Some(old), part, &mut errors);
     let warnings = (rules.warnings)(&object, Some(old), part);
     Verdict { object, errors: texts(&errors), warnings }
 }

@@ -1,13 +1,15 @@
 //! `Job`: how it finds its pods.
 
+use schema::labels::Selector;
 use schema::{Map, Object};
 
-use super::{template, validate};
+use super::{job_spec, job_status, job_update, template, validate};
+use crate::content;
 use crate::edit::{self, made, number, text};
-use crate::field::{Errors, Json, Path};
+use crate::field::{At, Errors, Json, Path};
 use crate::pod::template_defaults;
-use crate::pod::validate::shown;
-use crate::rules::{GENERIC, Rules, generic_prepare_create};
+use crate::pod::validate::{selector, shown};
+use crate::rules::{GENERIC, Part, Rules, generic_prepare_create};
 
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -27,9 +29,27 @@ pub(crate) const RULES: Rules = Rules {
             generate_selector(object);
         }
     },
-    validate: validate::job,
+    validate_create: |job, errors| generated(job, true, errors),
+    validate_update: |new, old, part, errors| {
+        if part == Part::Main {
+            // A job from before there were labels with a domain has none.
+            let had = validate::template(old)
+                .is_some_and(|template| [UID, NAME].iter().all(|key| template.label(key).is_some()));
+            generated(new, had, errors);
+        }
+        if part == Part::Status {
+            job_status::check(new, old, errors);
+        }
+    },
+    validate: check,
+    validate_last: |new, old, part, errors| {
+        if let (Part::Main, Some(old)) = (part, old) {
+            // Upstream looks at it once more.
+            spec(new, errors);
+            job_update::check(new, old, errors);
+        }
+    },
     selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
-    validate_create: generated,
     ..GENERIC
 };
 
@@ -101,15 +121,50 @@ fn generate_selector(job: &mut Object) {
     });
 }
 
+/// Checks all but what is generated and what may not change.
+fn check(job: &Object, errors: &mut Errors) {
+    spec(job, errors);
+    // The controller appends a pod's index to its host name.
+    let of_spec = |field: &str| job.int_at(&["spec", field]).filter(|number| *number > 0);
+    let mode = job.str_at(&["spec", "completionMode"]);
+    if let (Some("Indexed"), Some(number)) = (mode, of_spec("completions")) {
+        let longest = format!("{}-{}", job.name(), number - 1);
+        if !content::label(&longest).is_empty() {
+            let why = format!("will not able to create pod with invalid DNS label: {longest}");
+            errors.invalid(&Path::new("metadata").child("name"), job.name(), why);
+        }
+    }
+}
+
+fn spec(job: &Object, errors: &mut Errors) {
+    let Some(spec) = job.struct_at(&["spec"]) else { return };
+    let path = Path::new("spec");
+    job_spec::check(spec, &path, errors);
+    let given = spec.struct_at(&["selector"]);
+    let at = path.child("selector");
+    match given {
+        None => errors.required(&at, ""),
+        Some(_) => selector::check(given, &At::from_path(&at), errors),
+    }
+    if let (Some(template), Ok(parsed)) = (validate::template(job), Selector::from_label_selector(given))
+        && (given.is_none() || !parsed.matches(|key| template.label(key)))
+    {
+        validate::mismatch(template, errors);
+    }
+}
+
 /// Whether the labels and the selector are those that were generated (`validateGeneratedSelector`).
-fn generated(job: &Object, errors: &mut Errors) {
-    if is_manual(job) {
+fn generated(job: &Object, with_domain: bool, errors: &mut Errors) {
+    let given = job.struct_at(&["spec", "selector"]);
+    // That there has to be a selector is said elsewhere.
+    if is_manual(job) || given.is_none() {
         return;
     }
     let Some(template) = validate::template(job) else { return };
     let labels = Path::new("spec").child("template").child("metadata").child("labels");
-    let expected = [(LEGACY_UID, job.uid()), (LEGACY_NAME, job.name()), (UID, job.uid()), (NAME, job.name())];
-    for (key, value) in expected {
+    let all = [(LEGACY_UID, job.uid()), (LEGACY_NAME, job.name()), (UID, job.uid()), (NAME, job.name())];
+    let expected = all.get(..if with_domain { 4 } else { 2 }).unwrap_or_default();
+    for &(key, value) in expected {
         match template.label(key) {
             None => errors.required(&labels.key(key), format!("must be '{value}'")),
             Some(given) if given != value => {
@@ -119,9 +174,8 @@ fn generated(job: &Object, errors: &mut Errors) {
             Some(_) => {}
         }
     }
-    let given = job.struct_at(&["spec", "selector"]);
     let of = |key: &str| expected.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
-    if schema::labels::Selector::from_label_selector(given).is_ok_and(|selector| !selector.matches(of)) {
+    if Selector::from_label_selector(given).is_ok_and(|selector| !selector.matches(of)) {
         let shown = given.map(shown::json).unwrap_or_default();
         errors.invalid(&Path::new("spec").child("selector"), Json(shown), "`selector` not auto-generated");
     }

@@ -1,8 +1,15 @@
 //! Deployments, replica sets, stateful sets, daemon sets, jobs and cron jobs: everything that makes pods.
 
+mod cron_job;
 mod daemon_set;
+mod durations;
 mod job;
+mod job_policies;
+mod job_spec;
+mod job_status;
+mod job_update;
 mod replication_controller;
+mod schedule;
 mod stateful_set;
 mod status;
 mod template;
@@ -10,7 +17,7 @@ mod validate;
 
 use schema::{Object, Value};
 
-use crate::edit::{self, made, number, text, within};
+use crate::edit::{self, made, number, text};
 use crate::meta::age;
 use crate::pod::template_defaults;
 use crate::rules::{Cell, Column, GENERIC, Part, Rules};
@@ -21,6 +28,7 @@ const fn column(name: &'static str, ty: &'static str, priority: i32) -> Column {
 
 const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
 
+pub(crate) use cron_job::RULES as CRON_JOB;
 pub(crate) use daemon_set::RULES as DAEMON_SET;
 pub(crate) use job::RULES as JOB;
 pub(crate) use replication_controller::RULES as REPLICATION_CONTROLLER;
@@ -32,6 +40,18 @@ fn labels_of_template(object: &mut Object) {
     if let (Some(labels), None) = (labels, object.labels().filter(|labels| !labels.is_empty())) {
         object.metadata_mut().set("labels", labels);
     }
+}
+
+/// A number as Go's `strconv.Atoi` reads it.
+fn atoi(text: &str) -> Result<i64, String> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse::<i64>().map_err(|error| {
+        let why = match error.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.Atoi: parsing {text:?}: {why}")
+    })
 }
 
 fn int(object: &Object, path: &[&str]) -> i64 {
@@ -84,11 +104,11 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
     gated: template::gated,
     validate: validate::deployment,
     validate_update: |new, old, part, errors| {
-        validate::immutable_selector(new, old, part, errors);
         if part == Part::Status {
             status::check(new, old, &status::DEPLOYMENT, errors);
         }
     },
+    validate_last: validate::immutable_selector,
     columns: &[
         NAME,
         column("Ready", "string", 0),
@@ -130,11 +150,11 @@ pub(crate) const REPLICA_SET: Rules = Rules {
     gated: template::gated,
     validate: validate::replica_set,
     validate_update: |new, old, part, errors| {
-        validate::immutable_selector(new, old, part, errors);
         if part == Part::Status {
             status::check(new, old, &status::REPLICA_SET, errors);
         }
     },
+    validate_last: validate::immutable_selector,
     columns: &[
         NAME,
         column("Desired", "integer", 0),
@@ -158,23 +178,5 @@ pub(crate) const REPLICA_SET: Rules = Rules {
             Cell::Text(selector(object)),
         ]
     },
-    ..GENERIC
-};
-
-/// The rules of `CronJob`.
-pub(crate) const CRON_JOB: Rules = Rules {
-    defaults: |object| {
-        made(object, "spec", |spec| {
-            text(spec, "concurrencyPolicy", "Allow");
-            edit::flag(spec, "suspend", false);
-            number(spec, "successfulJobsHistoryLimit", 3);
-            number(spec, "failedJobsHistoryLimit", 1);
-            within(spec, "jobTemplate", |template| {
-                made(template, "spec", |spec| made(spec, "template", template_defaults));
-            });
-        });
-    },
-    gated: template::cron_job_gated,
-    validate: validate::cron_job,
     ..GENERIC
 };

@@ -43,6 +43,7 @@ pub(crate) const RULES: Rules = Rules {
                 text(policy, "whenScaled", "Retain");
             });
             made(spec, "template", template_defaults);
+            edit::each(spec, "volumeClaimTemplates", claim);
         });
     },
     gated: template::gated,
@@ -54,14 +55,27 @@ pub(crate) const RULES: Rules = Rules {
             errors.each(&path, name, NameRule::Label.check(name));
         }
     },
-    validate_update: |new, old, part, errors| match part {
-        Part::Main => keeps(new, old, errors),
-        Part::Status => status::check(new, old, &status::STATEFUL_SET, errors),
-        _ => {}
+    validate_update: |new, old, part, errors| {
+        if part == Part::Status {
+            status::check(new, old, &status::STATEFUL_SET, errors);
+        }
+    },
+    validate_last: |new, old, part, errors| {
+        if let (Part::Main, Some(old)) = (part, old) {
+            keeps(new, old, errors);
+        }
     },
     name: NameRule::Label,
     ..GENERIC
 };
+
+/// A template of claims is a claim, and says so.
+fn claim(template: &mut Object) {
+    text(template, "apiVersion", "v1");
+    text(template, "kind", "PersistentVolumeClaim");
+    made(template, "spec", |spec| text(spec, "volumeMode", "Filesystem"));
+    made(template, "status", |status| text(status, "phase", "Pending"));
+}
 
 fn validate(object: &Object, errors: &mut Errors) {
     let spec = Path::new("spec");
@@ -75,7 +89,7 @@ fn validate(object: &Object, errors: &mut Errors) {
     for field in ["whenDeleted", "whenScaled"] {
         let policy = edit::get(object, &["spec", "persistentVolumeClaimRetentionPolicy", field]);
         if !matches!(policy, "Retain" | "Delete") {
-            errors.not_supported(&retention.child(field), policy, &["Retain", "Delete"]);
+            errors.not_supported_in_order(&retention.child(field), policy, &["Retain", "Delete"]);
         }
     }
     validate::not_negative(object, "replicas", errors);
@@ -118,6 +132,14 @@ fn strategy(object: &Object, errors: &mut Errors) {
             let path = path.child("rollingUpdate");
             if let Some(partition) = update.int_at(&["partition"]).filter(|partition| *partition < 0) {
                 errors.invalid(&path.child("partition"), partition, validate::NOT_NEGATIVE);
+            }
+            let field = "maxUnavailable";
+            if update.get(field).is_some() {
+                if validate::amount(update, field, &path, errors) == 0 {
+                    let given = validate::shown_amount(update, field);
+                    errors.invalid(&path.child(field), given, "cannot be 0");
+                }
+                validate::at_most_all(update, field, &path, errors);
             }
         }
         ("OnDelete" | "RollingUpdate", None) => {}
@@ -162,6 +184,8 @@ fn keeps(new: &Object, old: &Object, errors: &mut Errors) {
         for field in MUTABLE {
             spec.remove(field);
         }
+        // One that was stored before templates said that they are claims is no other for that.
+        edit::each(&mut spec, "volumeClaimTemplates", claim);
         Some(spec)
     };
     let same = match (kept(new), kept(old)) {
@@ -218,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn a_template_of_claims_is_a_claim() {
+        let set = set(json!({}));
+        let claim = edit::structs(&set, &["spec", "volumeClaimTemplates"]).next().unwrap();
+        assert_eq!(edit::get(claim, &["kind"]), "PersistentVolumeClaim");
+        assert_eq!(edit::get(claim, &["spec", "volumeMode"]), "Filesystem");
+        assert_eq!(edit::get(claim, &["status", "phase"]), "Pending");
+    }
+
+    #[test]
     fn a_strategy_that_is_named_gets_no_numbers() {
         let partition = |set: &Object| set.int_at(&["spec", "updateStrategy", "rollingUpdate", "partition"]);
         assert_eq!(partition(&set(json!({}))), Some(0));
@@ -234,7 +267,7 @@ mod tests {
     fn only_some_fields_change() {
         let changes = |spec: Value| {
             let mut errors = Errors::new();
-            (RULES.validate_update)(&set(spec), &set(json!({})), Part::Main, &mut errors);
+            (RULES.validate_last)(&set(spec), Some(&set(json!({}))), Part::Main, &mut errors);
             told(&errors)
         };
         assert_eq!(changes(json!({"replicas": 3, "minReadySeconds": 4, "ordinals": {"start": 2}})), "");

@@ -54,42 +54,22 @@ pub(super) fn daemon_set(object: &Object, errors: &mut Errors) {
     no_deadline(object, "DaemonSet", errors);
     not_negative(object, "minReadySeconds", errors);
     let strategy = spec.child("updateStrategy");
-    if !matches!(edit::get(object, &["spec", "updateStrategy", "type"]), "RollingUpdate" | "OnDelete") {
-        let shown = object.struct_at(&["spec", "updateStrategy"]).map(shown::internal).unwrap_or_default();
-        errors.not_supported_in_order(&strategy, Json(shown), &["RollingUpdate", "OnDelete"]);
-    }
-    not_negative(object, "revisionHistoryLimit", errors);
-}
-
-/// Checks a `Job`.
-pub(super) fn job(object: &Object, errors: &mut Errors) {
-    job_spec(object.struct_at(&["spec"]), &Path::new("spec"), errors);
-}
-
-/// Checks a `CronJob`.
-pub(super) fn cron_job(object: &Object, errors: &mut Errors) {
-    let at = Path::new("spec").child("jobTemplate").child("spec");
-    job_spec(object.struct_at(&["spec", "jobTemplate", "spec"]), &at, errors);
-}
-
-fn job_spec(spec: Option<&Object>, path: &Path, errors: &mut Errors) {
-    let Some(spec) = spec else { return };
-    for field in
-        ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]
-    {
-        if let Some(number) = spec.int_at(&[field]).filter(|number| *number < 0) {
-            errors.invalid(&path.child(field), number, NOT_NEGATIVE);
+    match edit::get(object, &["spec", "updateStrategy", "type"]) {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let path = strategy.child("rollingUpdate");
+            match object.struct_at(&["spec", "updateStrategy", "rollingUpdate"]) {
+                Some(update) => daemon_update(update, &path, errors),
+                None => errors.required(&path, ""),
+            }
+        }
+        _ => {
+            let given = object.struct_at(&["spec", "updateStrategy"]).map(shown::internal);
+            let given = Json(given.unwrap_or_default());
+            errors.not_supported_in_order(&strategy, given, &["RollingUpdate", "OnDelete"]);
         }
     }
-    let Some(template) = spec.struct_at(&["template"]) else { return };
-    let at = path.child("template");
-    validate_template(template, &at, errors);
-    let at = at.child("spec").child("restartPolicy");
-    match edit::get(template, &["spec", "restartPolicy"]) {
-        "OnFailure" | "Never" => {}
-        "" | "Always" => errors.required(&at, "valid values: \"OnFailure\", \"Never\""),
-        other => errors.not_supported(&at, other, &["OnFailure", "Never"]),
-    }
+    not_negative(object, "revisionHistoryLimit", errors);
 }
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -160,8 +140,7 @@ pub(super) fn mismatch(template: &Object, errors: &mut Errors) {
 
 /// The labels of a template as JSON.
 pub(super) fn shown_labels(template: &Object) -> String {
-    let labels = template.labels().filter(|labels| !labels.is_empty());
-    labels.map_or_else(
+    template.labels().map_or_else(
         || "null".to_owned(),
         |labels| {
             let all: Vec<_> = labels.strings().map(|(key, value)| format!("{key:?}:{value:?}")).collect();
@@ -202,11 +181,13 @@ fn strategy(object: &Object, errors: &mut Errors) {
         }
         ("Recreate", None) => {}
         ("RollingUpdate", Some(update)) => {
-            let unavailable = validate_amount(update, "maxUnavailable", &path, errors);
-            let surge = validate_amount(update, "maxSurge", &path, errors);
-            if unavailable && surge {
-                errors.invalid(&path.child("maxUnavailable"), 0, "may not be 0 when `maxSurge` is 0");
+            let field = "maxUnavailable";
+            let [unavailable, surge] = [field, "maxSurge"].map(|field| amount(update, field, &path, errors));
+            if unavailable == 0 && surge == 0 {
+                let given = shown_amount(update, field);
+                errors.invalid(&path.child(field), given, "may not be 0 when `maxSurge` is 0");
             }
+            at_most_all(update, field, &path, errors);
         }
         ("RollingUpdate", None) => {
             errors.required(&path, "this should be defaulted and never be nil");
@@ -219,8 +200,8 @@ fn strategy(object: &Object, errors: &mut Errors) {
 }
 
 /// The selector of what makes pods stays what it was.
-pub(super) fn immutable_selector(new: &Object, old: &Object, part: Part, errors: &mut Errors) {
-    if part == Part::Main && changed(new, old) {
+pub(super) fn immutable_selector(new: &Object, old: Option<&Object>, part: Part, errors: &mut Errors) {
+    if part == Part::Main && old.is_some_and(|old| changed(new, old)) {
         let given = new.struct_at(&["spec", "selector"]);
         let shown = given.map_or_else(|| "null".to_owned(), shown::json);
         errors.invalid(&Path::new("spec").child("selector"), Json(shown), "field is immutable");
@@ -234,22 +215,56 @@ fn changed(new: &Object, old: &Object) -> bool {
     }
 }
 
-/// A number of pods, or a share of them.
-fn validate_amount(update: &Object, field: &str, path: &Path, errors: &mut Errors) -> bool {
-    let path = path.child(field);
+/// A number of pods, or a share of them, as a number.
+pub(super) fn amount(update: &Object, field: &str, path: &Path, errors: &mut Errors) -> i64 {
     match update.get(field) {
-        Some(Value::Int(number)) if *number < 0 => {
-            errors.invalid(&path, *number, "must be greater than or equal to 0");
-            false
-        }
-        Some(Value::Int(number)) => *number == 0,
-        Some(Value::Str(share)) => match share.strip_suffix('%').map(str::parse::<u32>) {
-            Some(Ok(number)) => number == 0,
-            _ => {
-                errors.invalid(&path, share.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
-                false
+        Some(Value::Int(number)) => {
+            if *number < 0 {
+                errors.invalid(&path.child(field), *number, NOT_NEGATIVE);
             }
-        },
-        _ => true,
+            *number
+        }
+        Some(Value::Str(share)) => percent(share).unwrap_or_else(|| {
+            errors.invalid(&path.child(field), share.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
+            share.parse().unwrap_or_default()
+        }),
+        _ => 0,
+    }
+}
+
+fn percent(share: &str) -> Option<i64> {
+    let digits = share.strip_suffix('%')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(i64::MAX))
+}
+
+/// What a number of pods or a share of them is shown as.
+pub(super) fn shown_amount(update: &Object, field: &str) -> Json {
+    Json(match update.get(field) {
+        Some(Value::Int(number)) => number.to_string(),
+        Some(Value::Str(share)) => format!("{share:?}"),
+        _ => "0".to_owned(),
+    })
+}
+
+/// No share may be of more than all.
+pub(super) fn at_most_all(update: &Object, field: &str, path: &Path, errors: &mut Errors) {
+    if update.str_at(&[field]).and_then(percent).is_some_and(|share| share > 100) {
+        errors.invalid(&path.child(field), shown_amount(update, field), "must not be greater than 100%");
+    }
+}
+
+/// Checks how a `DaemonSet` replaces its pods.
+fn daemon_update(update: &Object, path: &Path, errors: &mut Errors) {
+    let (unavailable, surge) = ("maxUnavailable", "maxSurge");
+    let [gone, more] = [unavailable, surge].map(|field| amount(update, field, path, errors));
+    for field in [unavailable, surge] {
+        at_most_all(update, field, path, errors);
+    }
+    if gone != 0 && more != 0 {
+        let why = "may not be set when maxUnavailable is non-zero";
+        errors.invalid(&path.child(surge), shown_amount(update, surge), why);
+    } else if gone == 0 && more == 0 {
+        errors.required(&path.child(unavailable), "cannot be 0 when maxSurge is 0");
     }
 }

@@ -222,27 +222,6 @@ impl FieldSet {
         })
     }
 
-    /// The paths that lead to one of these patterns or go on from it; `*` stands for any one element.
-    #[must_use]
-    pub fn leading_to(&self, patterns: &[&[&str]]) -> Self {
-        let entries = self.entries.iter().filter_map(|(element, node)| {
-            let fits = |first: &str| first == "*" || *element == PathElement::field(first);
-            let rest: Vec<&[&str]> = patterns
-                .iter()
-                .filter_map(|pattern| pattern.split_first())
-                .filter_map(|(first, rest)| fits(first).then_some(rest))
-                .collect();
-            if rest.is_empty() {
-                return None;
-            }
-            let whole = rest.iter().any(|rest| rest.is_empty());
-            let children = if whole { node.children.clone() } else { node.children.leading_to(&rest) };
-            let node = Node { member: node.member, children };
-            (!node.is_empty()).then(|| (element.clone(), node))
-        });
-        Self { entries: entries.collect() }
-    }
-
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         self.combine(other, |mine, other| {

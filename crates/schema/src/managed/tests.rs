@@ -109,20 +109,3 @@ fn what_a_write_resets_is_nobodys_and_saying_it_again_changes_no_time() {
     forget_new_times(&old, &mut again);
     assert_eq!(again, old);
 }
-
-#[test]
-fn a_write_may_be_about_a_few_fields_of_each_container() {
-    let mut old = deployment(CREATED);
-    let time = Timestamp::from_second(1000).unwrap();
-    update_managed_fields(None, &mut old, &write("a", ""), time);
-    let mut new = deployment(&CREATED.replace("\"image\":\"", "\"image\":\"other-"));
-    new.struct_mut("spec").unwrap().set("replicas", 9i64);
-    let only: &[&[&str]] = &[&["spec", "template", "spec", "containers", "*", "image"]];
-    let about = Write { about: About::Only(only), ..write("b", "resize") };
-    update_managed_fields(Some(&old), &mut new, &about, time);
-    assert!(fields(&new, 0).contains("f:replicas"));
-    assert_eq!(
-        fields(&new, 1),
-        r#"{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{"f:image":{}}}}}}}"#
-    );
-}

@@ -45,15 +45,12 @@ fn paths(paths: &[&[&str]]) -> FieldSet {
 pub enum About<'a> {
     /// All but these and what is below them.
     AllBut(&'a [&'a [&'a str]]),
-    /// These and what is below them, `*` standing for any one element.
-    Only(&'a [&'a [&'a str]]),
 }
 
 impl About<'_> {
     fn of(&self, set: &FieldSet) -> FieldSet {
         match self {
             Self::AllBut(fields) => set.recursive_difference(&paths(fields)),
-            Self::Only(fields) => set.leading_to(fields),
         }
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn order(ty: &Struct) -> Vec<&Field> {
 }
 
 /// Of the structs with this name: the field, and the one that it comes after.
-const MOVED: [(&str, &str, &str); 4] = [
+const MOVED: [(&str, &str, &str); 5] = [
+    (".v1.Volume", "quobyte", "rbd"),
     (".v1.PodSecurityContext", "sysctls", "fsGroupChangePolicy"),
     (".v1.PodSpec", "setHostnameAsFQDN", "subdomain"),
     (".v1.PodSpec", "preemptionPolicy", "priority"),
@@ -72,7 +73,9 @@ pub(super) fn place<'a>(ty: &str, json: &'a str) -> Place<'a> {
         ("PodSpec", "serviceAccount") => Place::Elsewhere,
         ("PodSpec", "securityContext") => Place::WithHost,
         ("PodSpec", json) if HOST.contains(&json) => Place::Elsewhere,
-        ("PersistentVolumeClaimTemplate" | "ResourceClaimTemplateSpec", "metadata") => Place::Inlined,
+        ("PersistentVolumeClaimTemplate" | "ResourceClaimTemplateSpec" | "PodTemplateSpec", "metadata") => {
+            Place::Inlined
+        }
         ("DeviceAttribute", json) => Place::As(attribute(json).into()),
         ("GlusterfsVolumeSource", "endpoints") => Place::As("EndpointsName".into()),
         ("RBDVolumeSource", "monitors") => Place::As("CephMonitors".into()),
