@@ -55,8 +55,10 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
             if *crashed {
-                let pause =
-                    CrashPause::next(memory.pauses.get(container).copied(), shared.config.clock.now());
+                let longest =
+                    shared.config.configuration.fields.crash_loop_back_off.max_container_restart_period;
+                let before = memory.pauses.get(container).copied();
+                let pause = CrashPause::next(before, shared.config.clock.now(), longest);
                 memory.pauses.insert(container.clone(), pause);
             }
             result

@@ -73,15 +73,15 @@ pub struct CrashPause {
 }
 
 impl CrashPause {
-    /// The pause after one more start at `now`.
-    pub fn next(before: Option<Self>, now: Timestamp) -> Self {
+    /// The pause after one more start at `now`; `longest` is the node's (`crashLoopBackOff`).
+    pub fn next(before: Option<Self>, now: Timestamp, longest: Duration) -> Self {
+        let longest = SignedDuration::try_from(longest).unwrap_or(LONGEST_PAUSE);
         let pause = match before {
             // Whoever ran for long begins anew.
-            Some(last) if now.duration_since(last.updated) <= LONGEST_PAUSE * 2 => {
-                (last.pause * 2).min(LONGEST_PAUSE)
-            }
+            Some(last) if now.duration_since(last.updated) <= LONGEST_PAUSE * 2 => last.pause * 2,
             _ => FIRST_PAUSE,
         };
+        let pause = pause.min(longest);
         Self { pause, updated: now }
     }
 }
@@ -280,14 +280,18 @@ mod tests {
         let mut pause = None;
         let mut seen = Vec::new();
         for _ in 0..7 {
-            let next = CrashPause::next(pause, now);
+            let next = CrashPause::next(pause, now, Duration::from_secs(300));
             seen.push(next.pause.as_secs());
             now += next.pause;
             pause = Some(next);
         }
         assert_eq!(seen, [10, 20, 40, 80, 160, 300, 300]);
         now += SignedDuration::from_secs(601);
-        assert_eq!(CrashPause::next(pause, now).pause.as_secs(), 10);
+        assert_eq!(CrashPause::next(pause, now, Duration::from_secs(300)).pause.as_secs(), 10);
+        let few = |before| CrashPause::next(before, now, Duration::from_secs(15));
+        let first = few(None);
+        assert_eq!([first.pause.as_secs(), few(Some(first)).pause.as_secs()], [10, 15], "the node's longest");
+        assert_eq!(CrashPause::next(None, now, Duration::from_secs(2)).pause.as_secs(), 2);
     }
 
     #[test]

@@ -149,7 +149,11 @@ impl Node {
             Action::Start { container, sandbox, restarts, crashed } => {
                 self.memory.images.remove(&container);
                 if crashed {
-                    let pause = CrashPause::next(self.memory.pauses.get(&container).copied(), self.now);
+                    let pause = CrashPause::next(
+                        self.memory.pauses.get(&container).copied(),
+                        self.now,
+                        std::time::Duration::from_secs(300),
+                    );
                     self.memory.pauses.insert(container.clone(), pause);
                 }
                 let at = self.nanos();

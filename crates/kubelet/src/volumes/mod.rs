@@ -19,6 +19,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base::failpoint;
 use jiff::Timestamp;
@@ -97,9 +98,14 @@ pub struct Volumes {
 }
 
 impl Volumes {
-    /// Volumes below `pods`.
-    pub fn new(client: kube::Client, pods: PathBuf, meter: Meter, recursive_read_only: bool) -> Self {
-        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone());
+    /// Volumes below `pods`: whether what is read-only can be so as a whole, and how often files are compared with the API.
+    pub fn new(
+        client: kube::Client,
+        pods: PathBuf,
+        meter: Meter,
+        (recursive_read_only, refresh): (bool, Duration),
+    ) -> Self {
+        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
         Self { fetcher, pods, meter, recursive_read_only }
     }
 
