@@ -1,7 +1,10 @@
-//! Events about objects. The same event again raises the count of the first (`client-go/tools/record`).
+//! Events about objects. How many are written is bounded (`correlate`); the same one again raises the count of the first.
 
-use std::collections::{BTreeMap, HashMap};
+mod correlate;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::SharedClock;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -11,10 +14,22 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::rate::Rate;
+use correlate::{Correlator, Known};
+
 /// How many events wait to be written before further ones are dropped: events are advice, not state.
 const QUEUE: usize = 1000;
-/// How many different events are remembered for counting.
-const REMEMBERED: usize = 4096;
+
+/// How many events are written.
+#[derive(Debug)]
+pub enum Bound {
+    /// As many as there are, as upstream's `client-go/tools/events`.
+    None,
+    /// As upstream's `client-go/tools/record`: of each source about each object so many, and similar ones as one.
+    Sources,
+    /// Likewise, and of all of them together so many.
+    All(Rate),
+}
 
 /// Records events in the name of one component.
 #[derive(Clone)]
@@ -36,7 +51,8 @@ struct Writer {
     client: kube::Client,
     clock: SharedClock,
     host: String,
-    known: Mutex<HashMap<String, (String, i32)>>,
+    correlator: Mutex<Correlator>,
+    rate: Option<Rate>,
 }
 
 impl Recorder {
@@ -44,12 +60,18 @@ impl Recorder {
     pub fn new(
         client: kube::Client,
         clock: SharedClock,
-        component: &str,
-        host: &str,
+        (component, host): (&str, &str),
+        bound: Bound,
         tasks: &base::TaskGroup,
     ) -> Self {
         let (sender, mut receiver) = mpsc::channel::<Occurrence>(QUEUE);
-        let writer = Arc::new(Writer { client, clock, host: host.to_owned(), known: Mutex::default() });
+        let (correlator, rate) = match bound {
+            Bound::None => (Correlator::default(), None),
+            Bound::Sources => (Correlator::bounded(), None),
+            Bound::All(rate) => (Correlator::bounded(), Some(rate)),
+        };
+        let (host, correlator) = (host.to_owned(), Mutex::new(correlator));
+        let writer = Arc::new(Writer { client, clock, host, correlator, rate });
         tasks.spawn(async move {
             while let Some(occurrence) = receiver.recv().await {
                 if let Err(error) = writer.write(occurrence).await {
@@ -104,51 +126,45 @@ impl Recorder {
 }
 
 impl Writer {
-    async fn write(&self, occurrence: Occurrence) -> Result<(), kube::Error> {
+    async fn write(&self, mut occurrence: Occurrence) -> Result<(), kube::Error> {
         let namespace = occurrence.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let now = Time(self.clock.now());
-        let identity = format!(
-            "{}/{}/{}/{}",
-            occurrence.about.uid.clone().unwrap_or_default(),
-            occurrence.about.field_path.clone().unwrap_or_default(),
-            occurrence.reason,
-            occurrence.message
-        );
-        let known = self.known.lock().get(&identity).cloned();
-        if let Some((name, count)) = known {
-            let patch = serde_json::json!({"count": count + 1, "lastTimestamp": now});
-            match events.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-                Ok(_) => {
-                    self.known.lock().insert(identity, (name, count + 1));
-                    return Ok(());
-                }
-                // It has expired meanwhile: a new one is made.
+        // Upstream names an event after its object and the nanosecond.
+        let object = occurrence.about.name.as_deref().unwrap_or_default();
+        let name = format!("{object}.{:x}", now.0.as_nanosecond());
+        let known = self.correlator.lock().observe(&mut occurrence, &name, &now, self.clock.monotonic());
+        let Some(known) = known else {
+            tracing::debug!(occurrence.reason, object = occurrence.about.name, "an event is one too many");
+            return Ok(());
+        };
+        self.wait().await;
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        if known.count > 1 {
+            let patch = serde_json::json!({
+                "count": known.count, "lastTimestamp": now, "message": occurrence.message,
+            });
+            match events.patch(&known.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+                // It has expired meanwhile: it is made again.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(error) => return Err(error),
+                other => return other.map(drop),
             }
         }
-        let event = self.event(occurrence, &namespace, now);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        events.create(&PostParams::default(), &event).await?;
-        let mut known = self.known.lock();
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert(identity, (name, 1));
-        Ok(())
+        let event = self.event(occurrence, known, &namespace, now);
+        events.create(&PostParams::default(), &event).await.map(drop)
     }
 
-    fn event(&self, occurrence: Occurrence, namespace: &str, now: Time) -> Event {
-        // Upstream names an event after its object and the nanosecond.
-        let name = format!(
-            "{}.{:x}",
-            occurrence.about.name.clone().unwrap_or_default(),
-            self.clock.now().as_nanosecond()
-        );
+    /// Waits for the turn of one more.
+    async fn wait(&self) {
+        let pause = self.rate.as_ref().map_or(Duration::ZERO, |rate| rate.reserve(self.clock.monotonic()));
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn event(&self, occurrence: Occurrence, known: Known, namespace: &str, now: Time) -> Event {
         Event {
             metadata: ObjectMeta {
-                name: Some(name),
+                name: Some(known.name),
                 namespace: Some(namespace.to_owned()),
                 annotations: Some(occurrence.annotations).filter(|annotations| !annotations.is_empty()),
                 ..ObjectMeta::default()
@@ -162,9 +178,9 @@ impl Writer {
                 host: Some(self.host.clone()).filter(|host| !host.is_empty()),
             }),
             reporting_component: Some(occurrence.component.to_string()),
-            first_timestamp: Some(now.clone()),
+            first_timestamp: Some(known.first),
             last_timestamp: Some(now),
-            count: Some(1),
+            count: Some(known.count),
             ..Event::default()
         }
     }

@@ -10,6 +10,7 @@ pub mod index;
 pub mod informer;
 pub mod leader;
 pub mod queue;
+pub mod rate;
 pub mod reach;
 pub mod replace;
 pub mod served;

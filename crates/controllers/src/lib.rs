@@ -29,7 +29,7 @@ pub mod view;
 use std::sync::{Arc, OnceLock};
 
 use base::{SharedClock, SharedRandom, TaskGroup};
-use client::events::Recorder;
+use client::events::{Bound, Recorder};
 
 use context::{Context, Queues, Settings, start_informers};
 use device_taints::DeviceTaints;
@@ -57,7 +57,8 @@ pub async fn run(
     });
     let informers = start_informers(&clients.manager, &queues, observe, tasks);
     let manager = clients.manager.clone();
-    let recorder = Recorder::new(manager, clock.clone(), "kube-controller-manager", "", tasks);
+    let recorder =
+        Recorder::new(manager, clock.clone(), ("kube-controller-manager", ""), Bound::Sources, tasks);
     let context =
         Arc::new(Context { clients, informers, queues: queues.clone(), clock, random, recorder, settings });
     context.informers.synced().await;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use kubelet::Configuration;
+use kubelet::{Configuration, CredentialProviders};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,30 @@ pub struct KubeletFiles {
     #[arg(long = "kubelet-config-dir", value_name = "DIR")]
     #[serde(default)]
     pub folder: Option<PathBuf>,
+    /// Which programs know the nodes' credentials at registries: a CredentialProviderConfig, or a folder of them
+    #[arg(long = "image-credential-provider-config", value_name = "FILE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub providers: Option<PathBuf>,
+    /// Where these programs are
+    #[arg(long = "image-credential-provider-bin-dir", value_name = "DIR")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<PathBuf>,
+}
+
+/// The programs that know credentials at registries.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn providers(config: Option<&Path>, programs: Option<&Path>) -> Result<CredentialProviders> {
+    match (config, programs) {
+        (Some(config), Some(programs)) => {
+            CredentialProviders::load(config, programs).context("failed to register CRI auth plugins")
+        }
+        (None, None) => Ok(CredentialProviders::default()),
+        _ => bail!(
+            "--image-credential-provider-config and --image-credential-provider-bin-dir belong together: give both or none"
+        ),
+    }
 }
 
 impl KubeletFiles {
@@ -50,7 +74,20 @@ impl KubeletFiles {
                 .map(|path| std::path::absolute(path).with_context(|| format!("finding {}", path.display())))
                 .transpose()
         };
-        Ok(Self { file: absolute(&self.file)?, folder: absolute(&self.folder)? })
+        Ok(Self {
+            file: absolute(&self.file)?,
+            folder: absolute(&self.folder)?,
+            providers: absolute(&self.providers)?,
+            programs: absolute(&self.programs)?,
+        })
+    }
+
+    /// See [`providers`].
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn providers(&self) -> Result<CredentialProviders> {
+        providers(self.providers.as_deref(), self.programs.as_deref())
     }
 
     /// Reads them. What the cluster says stands in `fixed`, and wins; `max_pods` is for where they do not say it.
@@ -140,6 +177,7 @@ mod tests {
         let files = KubeletFiles {
             file: write("kubelet.yaml", file).map(|()| dir.path().join("kubelet.yaml")),
             folder: write("10.conf", drop_in).map(|()| dir.path().to_owned()),
+            ..KubeletFiles::default()
         };
         files.load(110, &FeatureGates::default(), Map::from_iter([("port".to_owned(), json!(10250))]))
     }
@@ -164,6 +202,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         let error = load(Some("maxPods: many\n"), None).unwrap_err().to_string();
         assert!(error.contains("KubeletConfiguration.maxPods of type int32"), "{error}");
+<<<<<<< HEAD
         let files = KubeletFiles { file: Some("/none/at/all".into()), folder: None };
         assert!(
             files
@@ -172,5 +211,11 @@ mod tests {
                 .to_string()
                 .contains("/none/at/all")
         );
+=======
+        let files = KubeletFiles { file: Some("/none/at/all".into()), ..KubeletFiles::default() };
+        assert!(files.load(110, Map::new()).unwrap_err().to_string().contains("/none/at/all"));
+        let half = KubeletFiles { providers: Some("/none/at/all".into()), ..KubeletFiles::default() };
+        assert!(half.providers().unwrap_err().to_string().contains("belong together"));
+>>>>>>> peers
     }
 }

@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 use auth::kubeconfig::Credential;
 use auth::pki::{CertKey, Serving};
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
-use kubelet::Verbosity;
 use kubelet::certificates::Measure;
 use net::cidr::Cidr;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cluster::{NodeSettings, ProcessRecord, Settings, alone, write_whole};
+use crate::commands::log::Log;
 use crate::component;
 use crate::component::kubelet::identity::Keeper;
 use crate::kubelet_files::{self, Fixed};
@@ -199,12 +199,7 @@ async fn end() -> Result<()> {
 ///
 /// # Errors
 /// What keeps the kubelet from running.
-pub async fn run_agent(
-    paths: &Paths,
-    settings: &NodeSettings,
-    node: &str,
-    verbosity: Verbosity,
-) -> Result<()> {
+pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str, log: Log) -> Result<()> {
     let _alone = alone(&paths.process(&format!("agent-{node}"))).await?;
     let identity = Identity::load(&paths.node(node))?;
     let shutdown = Shutdown::new();
@@ -239,7 +234,8 @@ pub async fn run_agent(
     record(paths, &["kubelet", "proxy", "dns"], node, &format!("agent-{node}"))?;
     let certificates = (serving, (shown, Some(served)));
     let mut config = kubelet_config(paths, settings, &identity, certificates, (clock, random))?;
-    config.verbosity = Some(verbosity);
+    component::kubelet::follow(&log, &config.configuration, None)?;
+    config.verbosity = Some(log.verbosity);
     let run = kubelet::run(config, kubelet_client, &tasks);
     tokio::pin!(run);
     tokio::select! {
@@ -342,13 +338,14 @@ fn kubelet_config(
         cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],
         cluster_domain: settings.cluster_domain.clone(),
         cgroup_root,
+        owns_machine: false,
         capacity: None,
         max_pods: u32::try_from(fields.max_pods)?,
         labels: BTreeMap::new(),
         eviction: component::kubelet::eviction(fields)?,
         logs: component::kubelet::rotation(fields)?,
         shutdown: kubelet::ShutdownPaths::system(),
-        credential_providers: kubelet::CredentialProviders::default(),
+        credential_providers: settings.kubelet.providers()?,
         flags: BTreeMap::new(),
         verbosity: None,
         static_pod_dir: Some(manifests),

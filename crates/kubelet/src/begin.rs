@@ -1,17 +1,74 @@
-//! What a kubelet has before it begins: its turns at pulling, its plugins, its share of the machine, its runtime.
+//! What a kubelet has before it begins: a kernel that fits its configuration, its turns at pulling and at telling, its
+//! plugins, its share of the machine, its runtime.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::TaskGroup;
+use client::rate::Rate;
 use tokio::sync::Semaphore;
 
-use crate::configuration::Verify;
+use crate::cgroups::Cgroups;
+use crate::configuration::{Fields, Verify};
 use crate::counts::Counts;
 use crate::machine::Machine;
-use crate::pods::Pods;
+use crate::node::kernel;
+use crate::pods::{Pods, means, userns};
 use crate::runtime::Runtime;
 use crate::{Config, Configuration, KubeletError, Shared, claims, devices, node, plugins};
+
+/// What `eventRecordQPS` and `eventBurst` come to in a client of upstream's where they are 0.
+const LEAST_EVENTS: (i32, u32) = (5, 10);
+
+/// How many events are written.
+pub fn event_rate(fields: &Fields) -> Rate {
+    let per_second = if fields.event_record_qps == 0 { LEAST_EVENTS.0 } else { fields.event_record_qps };
+    let burst = u32::try_from(fields.event_burst).ok().filter(|burst| *burst > 0);
+    Rate::new(f64::from(per_second), burst.unwrap_or(LEAST_EVENTS.1))
+}
+
+/// `protectKernelDefaults`: the kernel's settings are wanted as they are to be, or made so.
+pub fn prepare_kernel(config: &Config) -> Result<(), KubeletError> {
+    let root = Path::new(kernel::ROOT);
+    if config.configuration.fields.protect_kernel_defaults {
+        return kernel::check(root).map_err(KubeletError::Kernel);
+    }
+    if config.owns_machine {
+        kernel::set(root);
+    }
+    Ok(())
+}
+
+/// The machine's cgroups, if the configuration is for such. Version 1 is refused only by whoever says so in so many
+/// words: here it is a version as good as the other.
+pub fn cgroups(configuration: &Configuration) -> Result<Cgroups, KubeletError> {
+    let fields = &configuration.fields;
+    let found = Cgroups::detect(means::period(fields))
+        .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?;
+    match refused(configuration, found.version()) {
+        Some(why) => Err(KubeletError::Kernel(why.to_owned())),
+        None => Ok(found),
+    }
+}
+
+fn refused(configuration: &Configuration, version: u8) -> Option<&'static str> {
+    let fields = &configuration.fields;
+    if version != 1 {
+        return None;
+    }
+    if configuration.named.contains("failCgroupV1") && fields.fail_cgroup_v1 {
+        return Some("kubelet is configured to not run on a host using cgroup v1");
+    }
+    (fields.single_process_oom_kill == Some(false)).then_some(
+        "invalid configuration: singleProcessOOMKill must not be explicitly set to false when using cgroup v1",
+    )
+}
+
+/// How many users a pod has that has its own.
+pub fn ids_per_pod(fields: &Fields) -> u32 {
+    fields.user_namespaces.ids_per_pod.and_then(|ids| u32::try_from(ids).ok()).unwrap_or(userns::LENGTH)
+}
 
 /// `serializeImagePulls` and `maxParallelImagePulls`.
 pub fn turns(configuration: &Configuration) -> Option<Semaphore> {
@@ -73,8 +130,9 @@ pub async fn connect(
 ) -> Result<Runtime, KubeletError> {
     let images = &config.configuration.fields.image_service_endpoint;
     let images = Some(images.as_str()).filter(|endpoint| !endpoint.is_empty());
+    let patience = (&config.clock, config.configuration.fields.runtime_request_timeout);
     loop {
-        match Runtime::connect(&config.cri_endpoint, images, counts, &config.clock).await {
+        match Runtime::connect(&config.cri_endpoint, images, counts, patience).await {
             Ok(runtime) => return Ok(runtime),
             Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
             Err(error) => {
@@ -85,5 +143,39 @@ pub async fn connect(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::configuration::Source;
+
+    #[test]
+    fn version_1_is_refused_by_whoever_says_so() {
+        let refused = |text: &str, version| {
+            let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+            let source = Source { path: PathBuf::from("/k"), text: format!("{head}{text}\n") };
+            let configuration = Configuration::merge(&[source], serde_json::Map::new()).unwrap().0;
+            refused(&configuration, version).is_some()
+        };
+        assert!(!refused("maxPods: 5", 1) && !refused("failCgroupV1: true", 2));
+        assert!(refused("failCgroupV1: true", 1) && refused("singleProcessOOMKill: false", 1));
+        assert!(!refused("failCgroupV1: false", 1) && !refused("singleProcessOOMKill: true", 1));
+    }
+
+    #[test]
+    fn events_have_the_rate_that_is_named() {
+        let rate = |qps: i32, burst: i32| {
+            let flags = [("eventRecordQPS", qps), ("eventBurst", burst)];
+            let flags = flags.map(|(name, value)| (name.to_owned(), serde_json::json!(value)));
+            let fields = Configuration::merge(&[], serde_json::Map::from_iter(flags)).unwrap().0.fields;
+            let rate = event_rate(&fields);
+            [(); 4].map(|()| rate.reserve(Duration::ZERO).as_millis())
+        };
+        assert_eq!(rate(2, 2), [0, 0, 500, 1000]);
+        assert_eq!(rate(0, 1), [0, 200, 400, 600]);
     }
 }

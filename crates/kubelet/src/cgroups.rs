@@ -27,7 +27,10 @@ pub struct Limits {
     pub hugepages: Vec<(String, i64)>,
 }
 
-const PERIOD: i64 = 100_000;
+/// The period that quotas are meant for, in microseconds.
+pub const PERIOD: i64 = 100_000;
+/// The least quota that the kernel takes.
+const MIN_QUOTA: i64 = 1000;
 /// The controllers that pods need.
 const CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "hugetlb", "io"];
 
@@ -42,19 +45,26 @@ pub struct Cgroups {
     /// The hierarchies of version 1, and one of version 2 beside them: which of the controllers that pods need each
     /// has, and where it is mounted. A runtime makes groups in all of them.
     split: Vec<(Vec<String>, PathBuf)>,
+    /// The period in which quotas hold, in microseconds.
+    period: i64,
+}
+
+/// What a quota of [`PERIOD`] is in another one.
+pub fn quota_in(period: i64, quota: i64) -> i64 {
+    if quota <= 0 || period == PERIOD { quota } else { (quota * period / PERIOD).max(MIN_QUOTA) }
 }
 
 impl Cgroups {
-    /// Looks where they are.
+    /// Looks where they are. Quotas hold in periods of so many microseconds.
     ///
     /// # Errors
     /// When the mount table cannot be read.
-    pub fn detect() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
+    pub fn detect(period: i64) -> io::Result<Self> {
+        Ok(Self { period, ..Self::parse(&fs::read_to_string("/proc/self/mountinfo")?) })
     }
 
     fn parse(mountinfo: &str) -> Self {
-        let mut found = Self::default();
+        let mut found = Self { period: PERIOD, ..Self::default() };
         for line in mountinfo.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
             let at = left.split(' ').nth(4).map(PathBuf::from).unwrap_or_default();
@@ -106,7 +116,7 @@ impl Cgroups {
     /// # Errors
     /// With the path of the file that refused.
     pub fn apply(&self, group: &str, limits: &Limits) -> io::Result<()> {
-        for (controller, file, value) in writes(limits, self.unified.is_some()) {
+        for (controller, file, value) in writes(limits, self.unified.is_some(), self.period) {
             let Some(folder) = self.folder(controller, group) else { continue };
             let path = folder.join(&file);
             match fs::write(&path, &value) {
@@ -232,7 +242,7 @@ fn descend(root: &Path, inside: &str) -> io::Result<()> {
 }
 
 /// What to write where: controller, file, value.
-fn writes(limits: &Limits, unified: bool) -> Vec<(&'static str, String, String)> {
+fn writes(limits: &Limits, unified: bool, period: i64) -> Vec<(&'static str, String, String)> {
     let mut all = Vec::new();
     let mut write = |controller, file: &str, value: String| all.push((controller, file.to_owned(), value));
     let bounded = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
@@ -242,11 +252,11 @@ fn writes(limits: &Limits, unified: bool) -> Vec<(&'static str, String, String)>
             false => write("cpu", "cpu.shares", shares.to_string()),
         }
     }
-    if let Some(quota) = limits.cpu_quota {
+    if let Some(quota) = limits.cpu_quota.map(|quota| quota_in(period, quota)) {
         if unified {
-            write("cpu", "cpu.max", format!("{} {PERIOD}", bounded(quota)));
+            write("cpu", "cpu.max", format!("{} {period}", bounded(quota)));
         } else {
-            write("cpu", "cpu.cfs_period_us", PERIOD.to_string());
+            write("cpu", "cpu.cfs_period_us", period.to_string());
             write("cpu", "cpu.cfs_quota_us", quota.to_string());
         }
     }
@@ -297,104 +307,4 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hierarchies_are_found_by_where_they_are_mounted() {
-        let hybrid = "1 0 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-                      2 0 0:2 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-                      3 0 0:3 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
-        let found = Cgroups::parse(hybrid);
-        let roots: Vec<_> =
-            found.split.iter().map(|(names, root)| (names.join(","), root.to_str())).collect();
-        let at = |path| Some(path);
-        assert_eq!(
-            roots,
-            [
-                ("cpu".to_owned(), at("/sys/fs/cgroup/cpu,cpuacct")),
-                (String::new(), at("/sys/fs/cgroup/unified")),
-                (NAMED.to_owned(), at("/sys/fs/cgroup/systemd")),
-            ]
-        );
-        let unified = Cgroups::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        assert_eq!(unified.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
-        assert_eq!(unified.folder("memory", "/a/b"), Some(PathBuf::from("/sys/fs/cgroup/a/b")));
-    }
-
-    #[test]
-    fn limits_are_written_as_each_version_wants_them() {
-        let limits = Limits {
-            cpu_shares: Some(1024),
-            cpu_quota: Some(-1),
-            memory: Some(1 << 20),
-            pids: Some(-1),
-            storage: None,
-            hugepages: vec![("2MB".to_owned(), 0)],
-        };
-        let shown = |unified| -> Vec<String> {
-            writes(&limits, unified).into_iter().map(|(_, file, value)| format!("{file}={value}")).collect()
-        };
-        assert_eq!(
-            shown(true),
-            [
-                "cpu.weight=39",
-                "cpu.max=max 100000",
-                "memory.max=1048576",
-                "pids.max=max",
-                "hugetlb.2MB.max=0"
-            ]
-        );
-        assert_eq!(
-            shown(false),
-            [
-                "cpu.shares=1024",
-                "cpu.cfs_period_us=100000",
-                "cpu.cfs_quota_us=-1",
-                "memory.limit_in_bytes=1048576",
-                "pids.max=max",
-                "hugetlb.2MB.limit_in_bytes=0"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_a_group_uses_and_may_use_is_read_from_either_version() {
-        let dir = tempfile::tempdir().unwrap();
-        let group = dir.path().join("kubepods");
-        fs::create_dir_all(&group).unwrap();
-        for (file, text) in [
-            ("memory.current", "1000\n"),
-            ("memory.max", "max\n"),
-            ("memory.usage_in_bytes", "2000\n"),
-            ("memory.limit_in_bytes", "5000\n"),
-            ("memory.stat", "inactive_anon 1\ninactive_file 300\ntotal_inactive_file 400\n"),
-        ] {
-            fs::write(group.join(file), text).unwrap();
-        }
-        let two = Cgroups { unified: Some(dir.path().to_owned()), split: Vec::new() };
-        let one = Cgroups { unified: None, split: vec![(vec!["memory".to_owned()], dir.path().to_owned())] };
-        let of = |cgroups: &Cgroups, group: &str| {
-            (cgroups.working_set(group).unwrap(), cgroups.memory_limit(group).unwrap())
-        };
-        assert_eq!(of(&two, "/kubepods"), (Some(700), None));
-        assert_eq!(of(&one, "/kubepods"), (Some(1600), Some(5000)));
-        assert_eq!(of(&one, "/none"), (None, None));
-        fs::write(group.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
-        assert_eq!(of(&one, "/kubepods").1, None);
-    }
-
-    #[test]
-    fn a_group_is_removed_with_all_below_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let cgroups =
-            Cgroups { unified: None, split: vec![(vec!["memory".to_owned()], dir.path().to_owned())] };
-        fs::create_dir_all(dir.path().join("kubepods/pod1/c")).unwrap();
-        assert!(cgroups.exists("/kubepods/pod1"));
-        cgroups.remove("/kubepods/pod1").unwrap();
-        cgroups.remove("/kubepods/pod1").unwrap();
-        assert!(!cgroups.exists("/kubepods/pod1"));
-        assert!(dir.path().join("kubepods").exists());
-        assert!(!dir.path().join("kubepods/pod1").exists());
-    }
-}
+mod tests;

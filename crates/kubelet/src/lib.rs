@@ -31,6 +31,7 @@ mod counts;
 mod cpus;
 mod credentials;
 mod devices;
+mod error;
 mod eviction;
 mod exclusive;
 mod machine;
@@ -45,12 +46,16 @@ mod runtime;
 mod shutdown;
 mod socket;
 mod statics;
+mod throttle;
 mod topology;
 mod volumes;
 
 pub use collect::logs::Rotation as LogRotation;
-pub use configuration::{Configuration, ConfigurationError, Fields as ConfigurationFields};
+pub use configuration::{
+    Configuration, ConfigurationError, Fields as ConfigurationFields, Format as LogFormat,
+};
 pub use credentials::{CredentialProviderError, CredentialProviders};
+pub use error::KubeletError;
 pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
 pub use shutdown::Paths as ShutdownPaths;
 
@@ -62,17 +67,18 @@ use std::time::Duration;
 
 use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, TaskGroup};
-use client::events::Recorder;
+use client::events::{Bound, Recorder};
+use client::rate::Rate;
 use client::{Informer, Reflector, Resource};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::certificates::Measure;
 use crate::cgroups::Cgroups;
-use crate::claims::{Claims, ClaimsError};
+use crate::claims::Claims;
 use crate::collect::logs::grown::Grown;
 use crate::counts::Counts;
 use crate::eviction::Pressure;
-use crate::exclusive::{Exclusive, ExclusiveError};
+use crate::exclusive::Exclusive;
 use crate::machine::Machine;
 use crate::node::view::NodeView;
 use crate::pods::Pods;
@@ -80,12 +86,11 @@ use crate::pods::admission::sysctls::Allowed;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
 use crate::pods::means::Means;
-use crate::pods::pull_rate::PullRate;
+use crate::pods::pull_rate;
 use crate::pods::pull_records::Records;
-use crate::pods::userns::{Users, UsersError};
+use crate::pods::userns::Users;
 use crate::pods_api::Watched;
 use crate::runtime::Runtime;
-use crate::socket::SocketError;
 use crate::volumes::Volumes;
 
 /// The version of Kubernetes whose kubelet this is.
@@ -121,6 +126,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// The cgroup under which `kubepods` is, such as `/` or `/knarr/a`.
     pub cgroup_root: String,
+    /// Whether the machine is the node's own, so that the kernel's settings are made as upstream's kubelet makes them.
+    pub owns_machine: bool,
     /// A declared capacity: millicores and bytes of memory. Without it the machine's.
     pub capacity: Option<(u64, u64)>,
     /// The most pods.
@@ -159,7 +166,11 @@ impl Verbosity {
         Self(Arc::new(set))
     }
 
-    fn set(&self, level: i32) -> Result<(), String> {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn set(&self, level: i32) -> Result<(), String> {
         (self.0)(level)
     }
 }
@@ -169,65 +180,6 @@ impl Config {
     pub fn node_ips(&self) -> Vec<String> {
         [Some(self.node_ip), self.second_node_ip].into_iter().flatten().map(|ip| ip.to_string()).collect()
     }
-}
-
-/// Why a kubelet does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum KubeletError {
-    /// A directory of its own cannot be made.
-    #[error("making {}: {source}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// What the kernel tells of the machine cannot be read.
-    #[error("reading {path}: {source}")]
-    Machine {
-        /// Which file.
-        path: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// What is to be reserved is no amount.
-    #[error("invalid Node Allocatable configuration. {0}")]
-    Reserved(String),
-    /// Which users pods have cannot be read.
-    #[error(transparent)]
-    Users(#[from] UsersError),
-    /// Who has what for itself cannot be read.
-    #[error(transparent)]
-    Exclusive(#[from] ExclusiveError),
-    /// Which images are verified makes no sense.
-    #[error("{0}")]
-    Verify(String),
-    /// `allowedUnsafeSysctls` names what cannot be.
-    #[error("{0}")]
-    Sysctls(String),
-    /// Which claims are used cannot be read.
-    #[error(transparent)]
-    Claims(#[from] ClaimsError),
-    /// Whoever is on the node cannot reach it.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// The CRI endpoint cannot be right.
-    #[error(transparent)]
-    Runtime(#[from] cri::ConnectError),
-    /// The certificate of the HTTPS API cannot be used.
-    #[error("the kubelet's serving certificate: {0}")]
-    Certificate(#[from] auth::pki::PkiError),
-    /// What is asked of TLS cannot be.
-    #[error("{0}")]
-    Tls(String),
-    /// The HTTPS API cannot listen.
-    #[error("listening at {address}: {source}: choose another address, or stop what listens there")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 /// What all parts of a kubelet share.
@@ -249,7 +201,7 @@ pub(crate) struct Shared {
     /// How many images are pulled at the same time; without it, as many as are wanted.
     pub pulling: Option<Semaphore>,
     /// How many pulls may begin in a while; without it, as many as are wanted.
-    pub pull_rate: Option<PullRate>,
+    pub pull_rate: Option<Rate>,
     /// Who knows who we are at a registry.
     pub providers: credentials::Providers,
     /// What the metrics tell.
@@ -309,17 +261,21 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }
     node::process::apply(&config.configuration.fields);
+    begin::prepare_kernel(&config)?;
     let machine = Machine::read(config.capacity)?;
     let began = config.clock.monotonic();
     let counts = Arc::new(Counts::default());
     let meter = counts::Meter { counts: counts.clone(), clock: config.clock.clone() };
     let client = counts::requests::counted(client, meter.clone());
+    let client = throttle::throttled(client, &config.configuration, &config.clock);
     let runtime = begin::connect(&config, &counts, tasks).await?;
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .map_err(|source| KubeletError::Listen { address: config.listen, source })?;
     let tls = api::tls(&config)?;
-    let recorder = Recorder::new(client.clone(), config.clock.clone(), "kubelet", &config.node_name, tasks);
+    let source = ("kubelet", config.node_name.as_str());
+    let bound = Bound::All(begin::event_rate(&config.configuration.fields));
+    let recorder = Recorder::new(client.clone(), config.clock.clone(), source, bound, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(begin::given(&machine, &config)?);
     let unsafe_sysctls = &config.configuration.fields.allowed_unsafe_sysctls;
@@ -328,23 +284,27 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let own = node::view::informer(&client, &config.node_name, node_changed.clone());
     let pulls = Records::new(&config.root_dir, begin::verify(&config.configuration)?);
     let pulling = begin::turns(&config.configuration);
-    let pull_rate = PullRate::new(&config.configuration);
+    let pull_rate = pull_rate::named(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
+<<<<<<< HEAD
     let gates = config.configuration.fields.gates;
     let features = (runtime.recursive_read_only, gates);
     let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), features);
+=======
+    let how = (runtime.recursive_read_only, config.configuration.fields.sync_frequency);
+    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), how);
+>>>>>>> peers
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
         let root = &config.root_dir;
         Claims::load(root, client.clone(), &config.node_name, meter, tasks)?
     };
-    let cgroups =
-        Cgroups::detect().map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?;
+    let cgroups = begin::cgroups(&config.configuration)?;
     let means = Means::new(&machine, &config.configuration.fields, cgroups.version() == 2);
     let shared = Arc::new(Shared {
         began,
         means,
-        users: Users::load(&pods_dir, config.max_pods)?,
+        users: Users::load(&pods_dir, config.max_pods, begin::ids_per_pod(&config.configuration.fields))?,
         volumes,
         services: services.start(tasks),
         node: own.start(tasks),

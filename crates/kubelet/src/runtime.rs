@@ -12,8 +12,6 @@ use tonic::Status;
 
 use crate::counts::Counts;
 
-/// Upstream's `--runtime-request-timeout`.
-const TIMEOUT: Duration = Duration::from_secs(120);
 /// Pulls may take long.
 const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -41,11 +39,8 @@ pub struct Runtime {
     /// How often it was asked, for the metrics.
     counts: Arc<Counts>,
     clock: SharedClock,
+    limit: Duration,
     places: Arc<Mutex<Option<(Duration, Places)>>>,
-}
-
-fn request<T>(message: T) -> tonic::Request<T> {
-    within(message, TIMEOUT)
 }
 
 fn within<T>(message: T, limit: Duration) -> tonic::Request<T> {
@@ -57,19 +52,20 @@ fn within<T>(message: T, limit: Duration) -> tonic::Request<T> {
 type Answer<T> = Result<T, Status>;
 
 impl Runtime {
-    /// Connects and asks for its name. Its images may be somebody else's.
+    /// Connects and asks for its name. Its images may be somebody else's. What does not take long by its nature has
+    /// `limit` (`runtimeRequestTimeout`).
     pub async fn connect(
         endpoint: &str,
         of_images: Option<&str>,
         counts: &Arc<Counts>,
-        clock: &SharedClock,
+        (clock, limit): (&SharedClock, Duration),
     ) -> Result<Self, cri::ConnectError> {
         let (mut runtime, mut images) = cri::connect(endpoint).await?;
         if let Some(endpoint) = of_images {
             (_, images) = cri::connect(endpoint).await?;
         }
         let version = loop {
-            match runtime.version(request(wire::VersionRequest { version: "v1".to_owned() })).await {
+            match runtime.version(within(wire::VersionRequest { version: "v1".to_owned() }, limit)).await {
                 Ok(answer) => break answer.into_inner(),
                 Err(status) => {
                     tracing::debug!(%status, "the container runtime does not tell its version yet");
@@ -87,6 +83,7 @@ impl Runtime {
             user_namespaces: BTreeSet::new(),
             counts: counts.clone(),
             clock: clock.clone(),
+            limit,
             places: Arc::default(),
         };
         // What it can do is asked until it answers: a pod must not be refused because nobody could say.
@@ -112,6 +109,10 @@ impl Runtime {
         Ok(runtime)
     }
 
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        within(message, self.limit)
+    }
+
     /// Counts a call, and how long it takes. It is boxed before it is waited for: calls are large.
     fn measured<T>(
         &self,
@@ -134,7 +135,10 @@ impl Runtime {
     /// Its conditions.
     pub async fn status(&self) -> Answer<wire::StatusResponse> {
         Ok(self
-            .measured("status", self.runtime.clone().status(request(wire::StatusRequest { verbose: false })))
+            .measured(
+                "status",
+                self.runtime.clone().status(self.request(wire::StatusRequest { verbose: false })),
+            )
             .await?
             .into_inner())
     }
@@ -144,9 +148,12 @@ impl Runtime {
         let network_config = Some(wire::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
         let runtime_config = Some(wire::RuntimeConfig { network_config });
         let message = wire::UpdateRuntimeConfigRequest { runtime_config };
-        self.measured("update_runtime_config", self.runtime.clone().update_runtime_config(request(message)))
-            .await
-            .map(drop)
+        self.measured(
+            "update_runtime_config",
+            self.runtime.clone().update_runtime_config(self.request(message)),
+        )
+        .await
+        .map(drop)
     }
 
     /// All sandboxes, or those with a label.
@@ -156,7 +163,7 @@ impl Runtime {
         let filter = Some(wire::PodSandboxFilter { label_selector, ..Default::default() });
         let message = wire::ListPodSandboxRequest { filter };
         Ok(self
-            .measured("list_podsandbox", self.runtime.clone().list_pod_sandbox(request(message)))
+            .measured("list_podsandbox", self.runtime.clone().list_pod_sandbox(self.request(message)))
             .await?
             .into_inner()
             .items)
@@ -169,7 +176,7 @@ impl Runtime {
         let filter = Some(wire::ContainerFilter { label_selector, ..Default::default() });
         let message = wire::ListContainersRequest { filter };
         Ok(self
-            .measured("list_containers", self.runtime.clone().list_containers(request(message)))
+            .measured("list_containers", self.runtime.clone().list_containers(self.request(message)))
             .await?
             .into_inner()
             .containers)
@@ -179,7 +186,7 @@ impl Runtime {
     pub async fn sandbox_status(&self, id: &str) -> Answer<wire::PodSandboxStatus> {
         let message = wire::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let answer = self
-            .measured("podsandbox_status", self.runtime.clone().pod_sandbox_status(request(message)))
+            .measured("podsandbox_status", self.runtime.clone().pod_sandbox_status(self.request(message)))
             .await?
             .into_inner();
         answer.status.ok_or_else(|| Status::not_found(format!("no status of sandbox {id}")))
@@ -189,7 +196,7 @@ impl Runtime {
     pub async fn container_status(&self, id: &str) -> Answer<wire::ContainerStatus> {
         let message = wire::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
         let answer = self
-            .measured("container_status", self.runtime.clone().container_status(request(message)))
+            .measured("container_status", self.runtime.clone().container_status(self.request(message)))
             .await?
             .into_inner();
         answer.status.ok_or_else(|| Status::not_found(format!("no status of container {id}")))
@@ -200,7 +207,7 @@ impl Runtime {
         let message =
             wire::RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
         Ok(self
-            .measured("run_podsandbox", self.runtime.clone().run_pod_sandbox(within(message, 2 * TIMEOUT)))
+            .measured("run_podsandbox", self.runtime.clone().run_pod_sandbox(within(message, 2 * self.limit)))
             .await?
             .into_inner()
             .pod_sandbox_id)
@@ -210,7 +217,7 @@ impl Runtime {
     pub async fn stop_sandbox(&self, id: &str) -> Answer<()> {
         let message = wire::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         gone_is_fine(
-            self.measured("stop_podsandbox", self.runtime.clone().stop_pod_sandbox(request(message)))
+            self.measured("stop_podsandbox", self.runtime.clone().stop_pod_sandbox(self.request(message)))
                 .await
                 .map(drop),
         )
@@ -220,9 +227,12 @@ impl Runtime {
     pub async fn remove_sandbox(&self, id: &str) -> Answer<()> {
         let message = wire::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
         gone_is_fine(
-            self.measured("remove_podsandbox", self.runtime.clone().remove_pod_sandbox(request(message)))
-                .await
-                .map(drop),
+            self.measured(
+                "remove_podsandbox",
+                self.runtime.clone().remove_pod_sandbox(self.request(message)),
+            )
+            .await
+            .map(drop),
         )
     }
 
@@ -239,14 +249,14 @@ impl Runtime {
             config: Some(*config),
             sandbox_config: Some(sandbox_config),
         };
-        let answer = Box::pin(async move { runtime.create_container(request(message)).await });
+        let answer = Box::pin(async move { runtime.create_container(self.request(message)).await });
         Ok(self.measured("create_container", answer).await?.into_inner().container_id)
     }
 
     /// Starts a container.
     pub async fn start_container(&self, id: &str) -> Answer<()> {
         let message = wire::StartContainerRequest { container_id: id.to_owned() };
-        self.measured("start_container", self.runtime.clone().start_container(request(message)))
+        self.measured("start_container", self.runtime.clone().start_container(self.request(message)))
             .await
             .map(drop)
     }
@@ -254,7 +264,7 @@ impl Runtime {
     /// Stops a container: asks it to, and kills it after `grace` seconds.
     pub async fn stop_container(&self, id: &str, grace: i64) -> Answer<()> {
         let message = wire::StopContainerRequest { container_id: id.to_owned(), timeout: grace };
-        let limit = TIMEOUT + Duration::from_secs(grace.unsigned_abs());
+        let limit = self.limit + Duration::from_secs(grace.unsigned_abs());
         gone_is_fine(
             self.measured("stop_container", self.runtime.clone().stop_container(within(message, limit)))
                 .await
@@ -266,7 +276,7 @@ impl Runtime {
     pub async fn remove_container(&self, id: &str) -> Answer<()> {
         let message = wire::RemoveContainerRequest { container_id: id.to_owned() };
         gone_is_fine(
-            self.measured("remove_container", self.runtime.clone().remove_container(request(message)))
+            self.measured("remove_container", self.runtime.clone().remove_container(self.request(message)))
                 .await
                 .map(drop),
         )
@@ -279,9 +289,12 @@ impl Runtime {
             linux: Some(linux),
             ..Default::default()
         };
-        self.measured("update_container", self.runtime.clone().update_container_resources(request(message)))
-            .await
-            .map(drop)
+        self.measured(
+            "update_container",
+            self.runtime.clone().update_container_resources(self.request(message)),
+        )
+        .await
+        .map(drop)
     }
 
     /// Tells it that a pod's own limits change. A runtime that does not want to know is no error.
@@ -294,7 +307,7 @@ impl Runtime {
         match self
             .measured(
                 "update_podsandbox_resources",
-                self.runtime.clone().update_pod_sandbox_resources(request(message)),
+                self.runtime.clone().update_pod_sandbox_resources(self.request(message)),
             )
             .await
         {
@@ -323,19 +336,23 @@ impl Runtime {
 
     /// Where to stream an exec.
     pub async fn exec(&self, message: wire::ExecRequest) -> Answer<String> {
-        Ok(self.measured("exec", self.runtime.clone().exec(request(message))).await?.into_inner().url)
+        Ok(self.measured("exec", self.runtime.clone().exec(self.request(message))).await?.into_inner().url)
     }
 
     /// Where to stream an attach.
     pub async fn attach(&self, message: wire::AttachRequest) -> Answer<String> {
-        Ok(self.measured("attach", self.runtime.clone().attach(request(message))).await?.into_inner().url)
+        Ok(self
+            .measured("attach", self.runtime.clone().attach(self.request(message)))
+            .await?
+            .into_inner()
+            .url)
     }
 
     /// Where to stream a port-forward.
     pub async fn port_forward(&self, sandbox: &str, port: Vec<i32>) -> Answer<String> {
         let message = wire::PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port };
         Ok(self
-            .measured("port_forward", self.runtime.clone().port_forward(request(message)))
+            .measured("port_forward", self.runtime.clone().port_forward(self.request(message)))
             .await?
             .into_inner()
             .url)
@@ -350,7 +367,10 @@ impl Runtime {
     pub async fn stats(&self) -> Answer<Vec<wire::ContainerStats>> {
         let message = wire::ListContainerStatsRequest { filter: None };
         Ok(self
-            .measured("list_container_stats", self.runtime.clone().list_container_stats(request(message)))
+            .measured(
+                "list_container_stats",
+                self.runtime.clone().list_container_stats(self.request(message)),
+            )
             .await?
             .into_inner()
             .stats)
@@ -360,16 +380,22 @@ impl Runtime {
     pub async fn checkpoint(&self, id: &str, location: String) -> Answer<()> {
         let message =
             wire::CheckpointContainerRequest { container_id: id.to_owned(), location, ..Default::default() };
-        self.measured("checkpoint_container", self.runtime.clone().checkpoint_container(request(message)))
-            .await
-            .map(drop)
+        self.measured(
+            "checkpoint_container",
+            self.runtime.clone().checkpoint_container(self.request(message)),
+        )
+        .await
+        .map(drop)
     }
 
     /// What pods use as a whole. A runtime that does not measure that has none.
     pub async fn sandbox_stats(&self) -> Answer<Vec<wire::PodSandboxStats>> {
         let message = wire::ListPodSandboxStatsRequest { filter: None };
         match self
-            .measured("list_podsandbox_stats", self.runtime.clone().list_pod_sandbox_stats(request(message)))
+            .measured(
+                "list_podsandbox_stats",
+                self.runtime.clone().list_pod_sandbox_stats(self.request(message)),
+            )
             .await
         {
             Ok(answer) => Ok(answer.into_inner().stats),
@@ -389,7 +415,7 @@ impl Runtime {
         for sandbox in self.sandboxes(None).await?.into_iter().filter(|sandbox| sandbox.state == ready) {
             let message = wire::PodSandboxStatsRequest { pod_sandbox_id: sandbox.id };
             let mut runtime = self.runtime.clone();
-            match self.measured("podsandbox_stats", runtime.pod_sandbox_stats(request(message))).await {
+            match self.measured("podsandbox_stats", runtime.pod_sandbox_stats(self.request(message))).await {
                 Ok(answer) => found.extend(answer.into_inner().stats),
                 Err(status) => tracing::debug!(%status, "a pod cannot be measured"),
             }
@@ -409,7 +435,7 @@ impl Runtime {
         let answer = self
             .measured(
                 "image_fs_info",
-                self.images.clone().image_fs_info(request(wire::ImageFsInfoRequest {})),
+                self.images.clone().image_fs_info(self.request(wire::ImageFsInfoRequest {})),
             )
             .await?
             .into_inner();
@@ -426,23 +452,28 @@ impl Runtime {
     pub async fn remove_image(&self, image: &str) -> Answer<()> {
         let message = wire::RemoveImageRequest { image: Some(spec(image)) };
         gone_is_fine(
-            self.measured("remove_image", self.images.clone().remove_image(request(message))).await.map(drop),
+            self.measured("remove_image", self.images.clone().remove_image(self.request(message)))
+                .await
+                .map(drop),
         )
     }
 
     /// Lets a container write to a new log, after its old one was moved away.
     pub async fn reopen_log(&self, id: &str) -> Answer<()> {
         let message = wire::ReopenContainerLogRequest { container_id: id.to_owned() };
-        self.measured("reopen_container_log", self.runtime.clone().reopen_container_log(request(message)))
-            .await
-            .map(drop)
+        self.measured(
+            "reopen_container_log",
+            self.runtime.clone().reopen_container_log(self.request(message)),
+        )
+        .await
+        .map(drop)
     }
 
     /// The images that are there.
     pub async fn images(&self) -> Answer<Vec<wire::Image>> {
         let message = wire::ListImagesRequest { filter: None };
         Ok(self
-            .measured("list_images", self.images.clone().list_images(request(message)))
+            .measured("list_images", self.images.clone().list_images(self.request(message)))
             .await?
             .into_inner()
             .images)
@@ -452,7 +483,7 @@ impl Runtime {
     pub async fn image(&self, image: &str) -> Answer<Option<wire::Image>> {
         let message = wire::ImageStatusRequest { image: Some(spec(image)), verbose: false };
         Ok(self
-            .measured("image_status", self.images.clone().image_status(request(message)))
+            .measured("image_status", self.images.clone().image_status(self.request(message)))
             .await?
             .into_inner()
             .image)
@@ -483,5 +514,16 @@ fn gone_is_fine(answer: Answer<()>) -> Answer<()> {
     match answer {
         Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_says_how_long_it_may_take() {
+        let request = within((), Duration::from_secs(5));
+        assert_eq!(request.metadata().get("grpc-timeout").unwrap(), "5000000u");
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use base::{SharedClock, SharedRandom, TaskGroup};
-use client::events::Recorder;
+use client::events::{Bound, Recorder};
 use client::{Change, Index, Informer, Reflector, Resource};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -51,7 +51,7 @@ struct Scheduler {
 
 /// Runs the scheduler until the group stops. Leadership is the caller's.
 pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom, tasks: &TaskGroup) {
-    let recorder = Recorder::new(client.clone(), clock.clone(), NAME, "", tasks);
+    let recorder = Recorder::new(client.clone(), clock.clone(), (NAME, ""), Bound::None, tasks);
     let scheduler = Arc::new(Scheduler {
         client: client.clone(),
         clock: clock.clone(),

@@ -48,7 +48,7 @@ pub struct Agent {
 impl Agent {
     /// Joins if need be, and runs the node until the process is told to stop. Pods go on.
     pub fn run(self) -> Result<()> {
-        let verbosity = super::process::log(None);
+        let log = super::log::log(None, None);
         join::url(&self.server)?;
         base::memory::one_heap();
         check::nodes_can_run()?;
@@ -60,7 +60,7 @@ impl Agent {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let settings = runtime.block_on(self.prepare(&paths, &name))?;
         let runtime_process = self.start_runtime(&paths, &name)?;
-        let ended = runtime.block_on(node::run_agent(&paths, &settings, &name, verbosity));
+        let ended = runtime.block_on(node::run_agent(&paths, &settings, &name, log));
         drop(runtime_process);
         ended
     }

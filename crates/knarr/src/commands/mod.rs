@@ -17,6 +17,7 @@ mod existing;
 mod identity;
 mod image;
 mod image_build;
+pub mod log;
 mod networks;
 mod process;
 mod shrink;
@@ -147,17 +148,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Agent(agent) => agent.run(),
         Command::Token(token) => token.run(),
         Command::Check(check) => check.run(),
-        Command::Apiserver(component) => serve(component.logging.v, component.run()),
-        Command::Scheduler(component) => serve(component.logging.v, component.run()),
-        Command::ControllerManager(component) => serve(component.logging.v, component.run()),
+        Command::Apiserver(component) => serve(component.logging.clone(), component.run()),
+        Command::Scheduler(component) => serve(component.logging.clone(), component.run()),
+        Command::ControllerManager(component) => serve(component.logging.clone(), component.run()),
         Command::Kubelet(component) => {
-            let verbosity = process::log(component.logging.v);
+            let log = log::log(component.logging.v, component.logging.format());
             base::memory::one_heap();
-            on_all_processors(component.run(verbosity))
+            on_all_processors(component.run(log))
         }
         Command::Runtime(component) => {
             base::memory::one_heap();
-            serve(component.logging.v, component.run())
+            serve(component.logging.clone(), component.run())
         }
         Command::Cni(cni) => cni.run(),
         Command::NodeRuntime(node) => node.run_runtime(),
@@ -186,8 +187,8 @@ pub fn is_unread(error: &anyhow::Error) -> bool {
 }
 
 /// Runs a component on all processors, with its log on standard error.
-fn serve(verbosity: Option<i32>, component: impl Future<Output = Result<()>>) -> Result<()> {
-    process::log(verbosity);
+fn serve(logging: crate::component::Logging, component: impl Future<Output = Result<()>>) -> Result<()> {
+    log::log(logging.v, logging.format());
     on_all_processors(component)
 }
 

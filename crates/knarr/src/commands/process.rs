@@ -7,12 +7,9 @@ use auth::kubeconfig::Credential;
 use auth::pki::Pki;
 use base::{SystemClock, SystemRandom};
 use clap::Args;
-use kubelet::Verbosity;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Which;
+use super::log::log;
 use crate::cluster::Settings;
 use crate::feature_gates::FeatureGates;
 use crate::paths::Paths;
@@ -69,7 +66,7 @@ fn settings(which: &Which) -> Result<(Paths, Settings)> {
 impl Server {
     /// Runs the control plane: of a cluster that `knarr up` has made, or a new one for other machines to join.
     pub fn run(self) -> Result<()> {
-        log(None);
+        log(None, None);
         let paths = self.which.paths();
         let settings = match Settings::load(&paths.settings())? {
             Some(mut settings) => {
@@ -143,7 +140,7 @@ fn write_admin(paths: &Paths, settings: &Settings) -> Result<()> {
 impl Node {
     /// Runs the container runtime of a node.
     pub fn run_runtime(self) -> Result<()> {
-        log(None);
+        log(None, None);
         base::memory::one_heap();
         let paths = self.which.paths();
         if !self.host_network {
@@ -156,35 +153,11 @@ impl Node {
 
     /// Runs kubelet, routes, Services and DNS of a node.
     pub fn run_agent(self) -> Result<()> {
-        let verbosity = log(None);
+        let log = log(None, None);
         base::memory::one_heap();
         let (paths, settings) = settings(&self.which)?;
         node::enter(&paths, &self.node)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(node::run_agent(&paths, &settings.for_nodes(), &self.node, verbosity))
-    }
-}
-
-/// Logs to standard error: what `KNARR_LOG` chooses, or as much as klog would at that level; later whoever has what is
-/// returned chooses.
-pub fn log(level: Option<i32>) -> Verbosity {
-    // Our clients say when their server is away, once, and theirs each time.
-    let usual = |level: &str| {
-        let clients = if level == "info" { "kube_client=off," } else { "" };
-        EnvFilter::new(format!("{level},{clients}lsm_tree=warn,fjall=warn"))
-    };
-    let filter = EnvFilter::try_from_env("KNARR_LOG").unwrap_or_else(|_| usual(named(level.unwrap_or(0))));
-    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(filter).with(lines).init();
-    Verbosity::new(move |level| handle.reload(usual(named(level))).map_err(|error| error.to_string()))
-}
-
-/// The level of ours that says as much as one of klog's.
-fn named(level: i32) -> &'static str {
-    match level {
-        ..=3 => "info",
-        4..=5 => "debug",
-        6.. => "trace",
+        runtime.block_on(node::run_agent(&paths, &settings.for_nodes(), &self.node, log))
     }
 }

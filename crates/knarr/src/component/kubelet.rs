@@ -14,16 +14,18 @@ use auth::pki::Serving;
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use clap::Args;
 use kubelet::certificates::Measure;
-use kubelet::{
-    Configuration, ConfigurationFields, CredentialProviders, EvictionSettings, LogRotation, Verbosity,
-};
+use kubelet::{Configuration, ConfigurationFields, EvictionSettings, LogRotation};
 use serde::Serialize;
 
 use self::flags::{Settings, label};
 use self::identity::Keeper;
 use super::read;
 use crate::api;
+<<<<<<< HEAD
 use crate::feature_gates::FeatureGates;
+=======
+use crate::commands::log::Log;
+>>>>>>> peers
 
 /// `knarr kubelet`
 #[derive(Debug, Args, Serialize)]
@@ -78,14 +80,15 @@ impl Kubelet {
     ///
     /// # Errors
     /// What keeps it from running, by name.
-    pub async fn run(self, verbosity: Verbosity) -> Result<()> {
+    pub async fn run(self, log: Log) -> Result<()> {
         let shutdown = Shutdown::new();
         let tasks = TaskGroup::new(&shutdown);
         let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let configuration = self.configuration()?;
+        follow(&log, &configuration, Some(&self.logging))?;
         let flags = self.flags()?;
         let (mut config, client) = self.config(configuration, (clock, random), &tasks).await?;
-        (config.flags, config.verbosity) = (flags, Some(verbosity));
+        (config.flags, config.verbosity) = (flags, Some(log.verbosity));
         let run = kubelet::run(config, client, &tasks);
         tokio::pin!(run);
         tokio::select! {
@@ -163,16 +166,10 @@ impl Kubelet {
         });
         let static_pods =
             Some(PathBuf::from(&fields.static_pod_path)).filter(|path| !path.as_os_str().is_empty());
-        let files = (&self.image_credential_provider_config, &self.image_credential_provider_bin_dir);
-        let providers = match files {
-            (Some(config), Some(programs)) => {
-                CredentialProviders::load(config, programs).context("failed to register CRI auth plugins")?
-            }
-            (None, None) => CredentialProviders::default(),
-            _ => bail!(
-                "--image-credential-provider-config and --image-credential-provider-bin-dir belong together: give both or none"
-            ),
-        };
+        let providers = crate::kubelet_files::providers(
+            self.image_credential_provider_config.as_deref(),
+            self.image_credential_provider_bin_dir.as_deref(),
+        )?;
         let config = kubelet::Config {
             hostname: node_name.clone(),
             serving,
@@ -192,6 +189,7 @@ impl Kubelet {
             cgroup_root: Some(&fields.cgroup_root)
                 .filter(|root| !root.is_empty())
                 .map_or_else(|| "/".to_owned(), Clone::clone),
+            owns_machine: true,
             capacity: None,
             max_pods: u32::try_from(fields.max_pods)?,
             labels: self.node_labels.into_iter().collect::<BTreeMap<_, _>>(),
@@ -250,6 +248,19 @@ fn serving(
 /// Whether `/proc/swaps` names any beside its heading; memory-backed ones do not count, as upstream.
 fn has_swap(swaps: &str) -> bool {
     swaps.lines().skip(1).any(|line| !line.trim().is_empty() && !line.starts_with("/dev/zram"))
+}
+
+/// Logs as `logging` of the configuration says, where flags do not say otherwise.
+///
+/// # Errors
+/// When it cannot be changed how much is logged.
+pub fn follow(log: &Log, configuration: &Configuration, flags: Option<&super::Logging>) -> Result<()> {
+    let logging = &configuration.fields.logging;
+    log.format(flags.and_then(super::Logging::format).unwrap_or(logging.form()));
+    if logging.verbosity > 0 && flags.is_none_or(|flags| flags.v.is_none()) {
+        log.level(logging.level()).map_err(|why| anyhow::anyhow!("logging.verbosity: {why}"))?;
+    }
+    Ok(())
 }
 
 /// When a node is short of something, as its configuration says.

@@ -14,15 +14,28 @@ pub mod scheduler;
 use std::path::Path;
 use std::time::Duration;
 
+use ::kubelet::LogFormat;
 use anyhow::{Context, Result, bail};
 use base::Shutdown;
 
 /// How much a component says, as upstream's flags have it.
-#[derive(Debug, Clone, Copy, clap::Args, serde::Serialize)]
+#[derive(Debug, Clone, clap::Args, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Logging {
     /// How much is logged: 0 to 3 what matters, 4 and 5 more, from 6 on everything; KNARR_LOG says it more exactly
     #[arg(short, long, value_name = "LEVEL")]
     pub v: Option<i32>,
+    /// The form of what is logged: text or json [default: text]
+    #[arg(long, value_parser = ["text", "json"])]
+    pub logging_format: Option<String>,
+}
+
+impl Logging {
+    /// The form, if it was given.
+    pub fn format(&self) -> Option<LogFormat> {
+        let given = self.logging_format.as_deref()?;
+        Some(if given == "json" { LogFormat::Json } else { LogFormat::Text })
+    }
 }
 
 /// Reads a kubeconfig and connects.

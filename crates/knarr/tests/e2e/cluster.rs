@@ -234,6 +234,11 @@ impl Cluster {
             .join("\n")
     }
 
+    /// The log of one process.
+    pub fn log(&self, process: &str) -> String {
+        std::fs::read_to_string(self.data().join(format!("logs/{process}.log"))).unwrap()
+    }
+
     fn run_kubectl(&self, arguments: &[&str]) -> Output {
         kubectl().arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).output().unwrap()
     }

@@ -47,6 +47,7 @@ mod node_pressure;
 mod node_refusals;
 mod node_settings;
 mod node_takeover;
+mod node_tuned;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
 mod peer_config;
 mod upstream;

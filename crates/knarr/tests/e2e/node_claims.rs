@@ -210,9 +210,8 @@ fn what_waits_says_why(cluster: &Cluster) {
     cluster.says("describe pod classless", &["FailedScheduling", "default-scheduler", what, rest]);
     let condition = "get pod classless -o jsonpath='{.status.conditions[0].observedGeneration} \
                      {.status.conditions[0].reason} {.status.conditions[0].message}'";
-    // Until v1.36 the scheduler said more between the two.
-    let between = if crate::control_plane::wanted().is_some() { "no new claims to deallocate, " } else { "" };
-    cluster.becomes(condition, &format!("1 Unschedulable {what} {between}{rest}"));
+    let [between, _] = crate::control_plane::of_claims();
+    cluster.becomes(condition, &format!("1 Unschedulable {what}{between} {rest}"));
     let why = "PodResourceClaim mine: resource claim template \"nothing\": resourceclaimtemplate.resource.k8s.io \"nothing\" not \
                found";
     cluster.shows("describe pod templateless", why);
@@ -255,9 +254,12 @@ fn pods_get_devices_that_the_scheduler_gives_them() {
 
     cluster.apply(&scheduled("third", ""));
     let message = "get pod third -o jsonpath={.status.conditions[?(@.type==\"PodScheduled\")].message}";
-    let why = "0/1 nodes are available: 1 cannot allocate all claims. preemption: 0/1 nodes are \
-               available: 1 Preemption is not helpful for scheduling.";
-    cluster.becomes(message, why);
+    let [_, between] = crate::control_plane::of_claims();
+    let why = format!(
+        "0/1 nodes are available: 1 cannot allocate all claims.{between} preemption: 0/1 nodes are available: \
+         1 Preemption is not helpful for scheduling."
+    );
+    cluster.becomes(message, &why);
     cluster.k("delete pod first");
     let third = device(cluster, "third");
     assert_eq!(third.0, first.0, "what the first one had");

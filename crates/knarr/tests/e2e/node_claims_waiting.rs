@@ -137,7 +137,7 @@ fn taints_end_pods(cluster: &Cluster) {
     let words: Vec<&str> = eviction.split_whitespace().collect();
     assert_eq!(words[1..], ["device-taint-eviction-controller", "Marking", "for", "deletion"]);
     cluster.apply(&scheduled("after", ""));
-    cluster.shows("describe pod after", "1 cannot allocate all claims. preemption: 0/1 nodes");
+    cluster.shows("describe pod after", "0/1 nodes are available: 1 cannot allocate all claims.");
     cluster.k("delete devicetaintrule broken");
     device(cluster, "after");
 }

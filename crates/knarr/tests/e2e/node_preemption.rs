@@ -46,7 +46,7 @@ fn node_is_left_by_pods_that_matter_less() {
     cluster.apply(&pod("less", most, none));
     cluster.k("wait --for=condition=Ready pod/less --timeout=30s");
     cluster.apply(&pod("equal", most, none));
-    let nobody = " preemption: ";
+    let nobody = format!("{} preemption: ", crate::control_plane::of_claims()[0]);
     waits(
         &cluster,
         "equal",

@@ -59,6 +59,13 @@ const AUTHORIZATION: &[Field] = &[
 ];
 const BY_PRIORITY: &[Field] = &[field("priority", I32, "0"), field("shutdownGracePeriodSeconds", I64, "0")];
 const RESERVED_MEMORY: &[Field] = &[field("numaNode", I32, "0"), field("limits", Any, "")];
+const LOGGING: &[Field] = &[
+    field("format", Text, "\"text\""),
+    field("flushFrequency", Any, "\"5s\""),
+    field("verbosity", I64, "0"),
+    field("vmodule", Any, ""),
+    field("options", Any, ""),
+];
 const TAINT: &[Field] = &[
     field("key", Text, ""),
     field("value", Text, ""),
@@ -175,13 +182,13 @@ pub const FIELDS: &[Field] = &[
     field("volumePluginDir", Text, "\"/usr/libexec/kubernetes/kubelet-plugins/volume/exec/\""),
     field("providerID", Text, ""),
     field("kernelMemcgNotification", Bool, ""),
-    field("logging", Any, ""),
+    field("logging", Object(LOGGING), "{}"),
     field("enableSystemLogHandler", Bool, "true"),
     field("enableSystemLogQuery", Bool, ""),
     field("shutdownGracePeriod", Duration, "\"0s\""),
     field("shutdownGracePeriodCriticalPods", Duration, "\"0s\""),
     field("shutdownGracePeriodByPodPriority", List(&Object(BY_PRIORITY)), ""),
-    field("crashLoopBackOff", Object(&[field("maxContainerRestartPeriod", Duration, "")]), "{}"),
+    field("crashLoopBackOff", Object(&[field("maxContainerRestartPeriod", Duration, "\"5m0s\"")]), "{}"),
     field("reservedMemory", List(&Object(RESERVED_MEMORY)), ""),
     field("enableProfilingHandler", Bool, "true"),
     field("enableDebugFlagsHandler", Bool, "true"),

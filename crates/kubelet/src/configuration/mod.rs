@@ -7,11 +7,14 @@
 mod crash;
 pub mod duration;
 mod fields;
+mod idle;
+mod logging;
 mod validate;
 mod verify;
 
 pub use crash::CrashLoopBackOff;
 pub use duration::parse as duration;
+pub use logging::{Format, Logging};
 pub use verify::{Verify, repository};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +39,7 @@ const EVICTION_HARD: [(&str, &str); 5] = [
     ("imagefs.available", "15%"),
     ("imagefs.inodesFree", "5%"),
 ];
+<<<<<<< HEAD
 /// Fields that upstream's kubelet does something with, and this one does not.
 const WITHOUT_EFFECT: &[&str] = &[
     "tlsCurvePreferences",
@@ -64,6 +68,8 @@ const WITHOUT_EFFECT: &[&str] = &[
     "tracing",
     "userNamespaces",
 ];
+=======
+>>>>>>> peers
 /// Paths, which are meant from where the file is.
 const PATHS: &[&[&str]] = &[
     &["staticPodPath"],
@@ -115,6 +121,9 @@ fn aggregate(errors: &[String]) -> String {
 pub struct Fields {
     #[serde(default)]
     pub static_pod_path: String,
+    /// How often what pods' volumes show is compared with the API.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub sync_frequency: Duration,
     #[serde(deserialize_with = "duration::deserialize")]
     pub file_check_frequency: Duration,
     #[serde(deserialize_with = "duration::deserialize")]
@@ -178,6 +187,18 @@ pub struct Fields {
     pub cgroup_root: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
+    /// Whether the kernel kills one process of a container whose memory is short; not known: by the version of cgroups.
+    #[serde(default, rename = "singleProcessOOMKill")]
+    pub single_process_oom_kill: Option<bool>,
+    #[serde(rename = "failCgroupV1")]
+    pub fail_cgroup_v1: bool,
+    #[serde(default)]
+    pub protect_kernel_defaults: bool,
+    pub crash_loop_back_off: CrashLoopBackOff,
+    #[serde(default)]
+    pub user_namespaces: UserNamespaces,
+    #[serde(default)]
+    pub logging: Logging,
     pub cpu_manager_policy: String,
     #[serde(default)]
     pub cpu_manager_policy_options: BTreeMap<String, String>,
@@ -186,6 +207,8 @@ pub struct Fields {
     pub topology_manager_scope: String,
     #[serde(default)]
     pub topology_manager_policy_options: BTreeMap<String, String>,
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub runtime_request_timeout: Duration,
     #[serde(default, rename = "reservedSystemCPUs")]
     pub reserved_system_cpus: String,
     #[serde(default)]
@@ -277,6 +300,23 @@ pub struct Fields {
     /// Empty: the runtime's.
     #[serde(default)]
     pub image_service_endpoint: String,
+}
+
+/// How long containers that exit wait before they start again (KEP-4603).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CrashLoopBackOff {
+    /// At most.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_container_restart_period: Duration,
+}
+
+/// Users of pods that have them for themselves.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct UserNamespaces {
+    /// How many each pod has.
+    #[serde(default, rename = "idsPerPod")]
+    pub ids_per_pod: Option<i64>,
 }
 
 /// How long pods of a priority have when the node shuts down.
@@ -529,11 +569,7 @@ fn decode(source: &Source, warnings: &mut Vec<String>) -> Result<Map<String, Val
         let path = source.path.display();
         warnings.push(format!("{path}: strict decoding error: {}: ignored", named.join(", ")));
     }
-    let idle: Vec<&str> = WITHOUT_EFFECT.iter().copied().filter(|name| object.contains_key(*name)).collect();
-    if !idle.is_empty() {
-        let path = source.path.display();
-        warnings.push(format!("{path}: these fields have no effect here: {}", idle.join(", ")));
-    }
+    idle::tell(&object, &source.path, warnings);
     let root = source.path.parent().unwrap_or(Path::new("/"));
     for path in PATHS {
         absolute(&mut object, path, root);

@@ -22,7 +22,10 @@ pub fn validate(fields: &Fields) -> Vec<String> {
     let list = &fields.preloaded_images_verification_allowlist;
     wrong.extend(Verify::new(&fields.image_pull_credentials_verification_policy, list).err());
     exclusive(fields, &mut wrong);
-    wrong.into_iter().map(|message| format!("invalid configuration: {message}")).collect()
+    let mut all: Vec<String> =
+        wrong.into_iter().map(|message| format!("invalid configuration: {message}")).collect();
+    all.extend(fields.logging.wrong());
+    all
 }
 
 fn numbers(f: &Fields, wrong: &mut Vec<String>) {
@@ -54,10 +57,26 @@ fn numbers(f: &Fields, wrong: &mut Vec<String>) {
         wrong.push(format!("nodeStatusMaxImages (--node-status-max-images) {value} must be -1 or greater"));
     }
     let period = f.cpu_cfs_quota_period;
-    if period != Duration::from_millis(100) {
+    if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period) {
         wrong.push(format!(
-            "cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {{{period:?}}} requires feature gate CustomCPUCFSQuotaPeriod"
+            "cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {{{period:?}}} must be between 1ms and 1sec, inclusive"
         ));
+    }
+    let longest = f.crash_loop_back_off.max_container_restart_period;
+    if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&longest) {
+        let seconds = longest.as_secs_f64();
+        wrong.push(format!(
+            "CrashLoopBackOff.MaxContainerRestartPeriod (got: {seconds} seconds) must be set between 1s and 300s"
+        ));
+    }
+    if let Some(ids) = f.user_namespaces.ids_per_pod {
+        if ids < 65_536 {
+            wrong.push("userNamespaces.idsPerPod must not be less than 65536".to_owned());
+        } else if ids % 65_536 != 0 {
+            wrong.push("userNamespaces.idsPerPod must be a multiple of 65536".to_owned());
+        } else if ids > i64::from(u32::MAX) {
+            wrong.push("userNamespaces.idsPerPod must not be more than 4294967295".to_owned());
+        }
     }
     let ranges = [
         ("healthzPort (--healthz-port)", f.healthz_port, 0, 65535, "1 and 65535"),

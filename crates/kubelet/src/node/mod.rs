@@ -3,6 +3,7 @@
 pub mod allocatable;
 pub mod enforce;
 mod events;
+pub mod kernel;
 pub mod lease;
 mod plan;
 pub mod process;

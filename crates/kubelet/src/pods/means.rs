@@ -1,20 +1,23 @@
-//! What a node makes of the resources that containers name: whether processors are rationed (`cpuCFSQuota`), who may be
-//! swapped out (KEP-2400), and what confines whoever names nothing (`seccompDefault`). Pure.
+//! What a node makes of the resources that containers name: whether processors are rationed (`cpuCFSQuota`), and in which
+//! periods, who may be swapped out (KEP-2400), who dies when memory is short, and what confines whoever names nothing
+//! (`seccompDefault`). Pure.
 
 use cri::v1 as wire;
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
 use super::resources::{self, given_in, limit, qos, request};
 use super::spec::PodExt;
-use crate::cgroups::Limits;
+use crate::cgroups::{Limits, PERIOD, quota_in};
 use crate::configuration::Fields;
 use crate::machine::Machine;
 
 /// Where a control group of version 2 says how much of it may be swapped out.
 const SWAP_FILE: &str = "memory.swap.max";
+/// Where it says whether all of it dies with the one whose memory was short.
+const TOGETHER_FILE: &str = "memory.oom.group";
 
 /// See the module.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Means {
     /// Bytes of memory of the node, and of swap.
     pub memory: u64,
@@ -25,8 +28,25 @@ pub struct Means {
     pub limited_swap: bool,
     /// Whether limits of processors hold.
     pub quota: bool,
+    /// The period in which they do, in microseconds.
+    pub period: i64,
+    /// Whether all processes of a container are killed together when its memory is short.
+    pub together: bool,
     /// Whether who names no seccomp profile has the runtime's.
     pub seccomp: bool,
+}
+
+/// The period of quotas (`cpuCFSQuotaPeriod`) in microseconds.
+pub fn period(fields: &Fields) -> i64 {
+    i64::try_from(fields.cpu_cfs_quota_period.as_micros()).unwrap_or(PERIOD)
+}
+
+impl Default for Means {
+    fn default() -> Self {
+        let (memory, swap) = (0, 0);
+        let (unified, limited_swap, quota, together, seccomp) = (false, false, false, false, false);
+        Self { memory, swap, unified, limited_swap, quota, period: PERIOD, together, seccomp }
+    }
 }
 
 impl Means {
@@ -38,6 +58,8 @@ impl Means {
             unified,
             limited_swap: fields.memory_swap.swap_behavior == "LimitedSwap",
             quota: fields.cpu_cfs_quota,
+            period: period(fields),
+            together: unified && fields.single_process_oom_kill != Some(true),
             seccomp: fields.seccomp_default,
         }
     }
@@ -45,8 +67,10 @@ impl Means {
     /// The cgroup settings of a container.
     pub fn container(&self, pod: &Pod, container: &Container) -> wire::LinuxContainerResources {
         let mut resources = resources::container(pod, container, self.memory);
-        if !self.quota {
-            resources.cpu_quota = -1;
+        resources.cpu_period = self.period;
+        resources.cpu_quota = if self.quota { quota_in(self.period, resources.cpu_quota) } else { -1 };
+        if self.together {
+            resources.unified.insert(TOGETHER_FILE.to_owned(), "1".to_owned());
         }
         match (self.swap, self.unified) {
             // Without any, nothing has to be kept from it.
@@ -136,5 +160,26 @@ mod tests {
         };
         assert_eq!(with(GI, true), (1 << 30, 100_000));
         assert_eq!(with(0, false), (0, -1));
+    }
+
+    #[test]
+    fn quotas_are_of_the_nodes_period_and_a_container_dies_as_a_whole() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "500m"}}}, {"name": "d"}]}}))
+        .unwrap();
+        let fields = |text: serde_json::Value| {
+            let serde_json::Value::Object(flags) = text else { panic!("an object") };
+            crate::Configuration::merge(&[], flags).unwrap().0.fields
+        };
+        let given = |text, unified, name: &str| {
+            let means = Means::new(&Machine::default(), &fields(text), unified);
+            let given = means.container(&pod, &pod.container(name).unwrap());
+            (given.cpu_period, given.cpu_quota, given.unified.contains_key(TOGETHER_FILE))
+        };
+        assert_eq!(given(json!({}), true, "c"), (100_000, 50_000, true));
+        let short = json!({"cpuCFSQuotaPeriod": "10ms", "singleProcessOOMKill": true});
+        assert_eq!(given(short.clone(), true, "c"), (10_000, 5_000, false));
+        assert_eq!(given(short, false, "d"), (10_000, 0, false));
+        assert_eq!(given(json!({"cpuCFSQuotaPeriod": "1ms"}), false, "c"), (1_000, 1_000, false));
     }
 }

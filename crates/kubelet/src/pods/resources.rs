@@ -8,9 +8,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 use schema::quantity::Quantity;
 
 use super::spec::{PodExt, is_sidecar};
-use crate::cgroups::Limits;
+use crate::cgroups::{Limits, PERIOD};
 
-const PERIOD: i64 = 100_000;
 const MIN_QUOTA: i64 = 1000;
 /// The least weight, and the millicores that have it.
 pub const MIN_SHARES: i64 = 2;

@@ -12,8 +12,8 @@ use cri::v1 as wire;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// Users of a pod, and the first that is given away.
-const LENGTH: u32 = 65_536;
+/// Users of a pod, if nobody says how many.
+pub const LENGTH: u32 = 65_536;
 /// In the pod's directory; upstream's name and format.
 const FILE: &str = "userns";
 
@@ -23,6 +23,13 @@ struct Mapping {
     host_id: u32,
     container_id: u32,
     length: u32,
+}
+
+impl Mapping {
+    fn overlaps(&self, other: &Self) -> bool {
+        let end = |one: &Self| one.host_id.saturating_add(one.length);
+        self.host_id < end(other) && other.host_id < end(self)
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,24 +45,32 @@ struct Mappings {
 pub enum UsersError {
     #[error("could not find an empty slot to allocate a user namespace")]
     Full,
+    #[error("kubelet user assigned IDs are not enough to support {0} pods")]
+    TooFew(u32),
     #[error("the user namespace of a pod: {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
 }
 
-/// The ranges that are taken, by number, and by which pod.
+/// The ranges that are taken, by which pod. Number N of the ranges that are given begins at N times their length.
 #[derive(Debug)]
 pub struct Users {
     pods: PathBuf,
     most: u32,
-    taken: Mutex<BTreeMap<u32, String>>,
+    length: u32,
+    taken: Mutex<BTreeMap<String, Mapping>>,
 }
 
 impl Users {
-    /// Reads which ranges the pods below `pods` have.
+    /// Reads which ranges the pods below `pods` have; `most` pods can have one of so many users. Ranges of another length
+    /// stay with those who have them.
     ///
     /// # Errors
-    /// A record that cannot be read: to give its range away twice would be worse than not to start.
-    pub fn load(pods: &Path, most: u32) -> Result<Self, UsersError> {
+    /// A record that cannot be read: to give its range away twice would be worse than not to start. More users than there
+    /// can be.
+    pub fn load(pods: &Path, most: u32, length: u32) -> Result<Self, UsersError> {
+        if u32::MAX / length.max(1) <= most {
+            return Err(UsersError::TooFew(most));
+        }
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| UsersError::File { path, source }
@@ -75,11 +90,11 @@ impl Users {
             };
             let mappings: Mappings =
                 serde_json::from_slice(&text).map_err(|error| failed(&path)(io::Error::other(error)))?;
-            if let Some(first) = mappings.uids.first() {
-                taken.insert(first.host_id / LENGTH, entry.file_name().to_string_lossy().into_owned());
+            if let Some(mapping) = mappings.uids.into_iter().next() {
+                taken.insert(entry.file_name().to_string_lossy().into_owned(), mapping);
             }
         }
-        Ok(Self { pods: pods.to_owned(), most, taken: Mutex::new(taken) })
+        Ok(Self { pods: pods.to_owned(), most, length, taken: Mutex::new(taken) })
     }
 
     /// The range of a pod; a new one if it has none.
@@ -88,20 +103,25 @@ impl Users {
     /// When all are taken, or it cannot be written down.
     pub fn of(&self, uid: &str) -> Result<wire::UserNamespace, UsersError> {
         let mut taken = self.taken.lock();
-        let known = taken.iter().find(|(_, owner)| *owner == uid).map(|(number, _)| *number);
-        let number = match known {
-            Some(number) => number,
+        let given = match taken.get(uid) {
+            Some(mapping) => mapping.clone(),
             None => {
                 // Number 0 is the node's own. Other nodes of the same machine begin elsewhere, too: a pod's UID is random.
                 let first = first(uid) % self.most.max(1);
-                let mut all = (0..self.most).map(|step| 1 + first.wrapping_add(step) % self.most);
-                let free = all.find(|number| !taken.contains_key(number)).ok_or(UsersError::Full)?;
-                self.write(uid, free)?;
-                taken.insert(free, uid.to_owned());
-                free
+                let numbers = (0..self.most).map(|step| 1 + first.wrapping_add(step) % self.most);
+                let mut all = numbers.map(|number| Mapping {
+                    host_id: number * self.length,
+                    container_id: 0,
+                    length: self.length,
+                });
+                let free = all.find(|wanted| !taken.values().any(|other| other.overlaps(wanted)));
+                let mapping = free.ok_or(UsersError::Full)?;
+                self.write(uid, &mapping)?;
+                taken.insert(uid.to_owned(), mapping.clone());
+                mapping
             }
         };
-        let mapping = wire::IdMapping { host_id: number * LENGTH, container_id: 0, length: LENGTH };
+        let mapping = wire::IdMapping { host_id: given.host_id, container_id: 0, length: given.length };
         Ok(wire::UserNamespace {
             mode: wire::NamespaceMode::Pod as i32,
             uids: vec![mapping],
@@ -109,9 +129,8 @@ impl Users {
         })
     }
 
-    fn write(&self, uid: &str, number: u32) -> Result<(), UsersError> {
-        let mapping = Mapping { host_id: number * LENGTH, container_id: 0, length: LENGTH };
-        let mappings = Mappings { uids: vec![mapping.clone()], gids: vec![mapping] };
+    fn write(&self, uid: &str, mapping: &Mapping) -> Result<(), UsersError> {
+        let mappings = Mappings { uids: vec![mapping.clone()], gids: vec![mapping.clone()] };
         let dir = self.pods.join(uid);
         let path = dir.join(FILE);
         let write = || -> io::Result<()> {
@@ -130,7 +149,7 @@ impl Users {
 
     /// A pod's directory is gone: its range is free.
     pub fn release(&self, uid: &str) {
-        self.taken.lock().retain(|_, owner| owner != uid);
+        self.taken.lock().remove(uid);
     }
 }
 
@@ -147,15 +166,34 @@ mod tests {
     fn ranges_are_apart_stay_the_same_and_are_given_back() {
         let dir = tempfile::tempdir().unwrap();
         let first = |users: &Users, uid: &str| users.of(uid).map(|namespace| namespace.uids[0].host_id);
-        let users = Users::load(dir.path(), 2).unwrap();
+        let users = Users::load(dir.path(), 2, LENGTH).unwrap();
         let (a, b) = (first(&users, "a").unwrap(), first(&users, "b").unwrap());
         assert_eq!([a.min(b), a.max(b)], [LENGTH, 2 * LENGTH]);
         assert!(matches!(first(&users, "c"), Err(UsersError::Full)));
-        let users = Users::load(dir.path(), 2).unwrap();
+        let users = Users::load(dir.path(), 2, LENGTH).unwrap();
         assert_eq!(first(&users, "b").unwrap(), b, "after a restart");
         fs::remove_dir_all(dir.path().join("a")).unwrap();
         users.release("a");
         assert_eq!(first(&users, "c").unwrap(), a);
+    }
+
+    #[test]
+    fn ranges_of_another_length_stay_and_are_given_to_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let range = |users: &Users, uid: &str| {
+            users.of(uid).map(|namespace| (namespace.uids[0].host_id, namespace.uids[0].length))
+        };
+        let old = Users::load(dir.path(), 4, LENGTH).unwrap();
+        let kept: Vec<_> = ["a", "b"].map(|uid| range(&old, uid).unwrap()).into();
+        let users = Users::load(dir.path(), 4, 2 * LENGTH).unwrap();
+        assert_eq!(["a", "b"].map(|uid| range(&users, uid).unwrap()).to_vec(), kept);
+        while let Ok((host_id, length)) = range(&users, &format!("c{}", users.taken.lock().len())) {
+            assert_eq!((host_id % (2 * LENGTH), length), (0, 2 * LENGTH));
+            let apart =
+                |(other, length): &(u32, u32)| other + length <= host_id || host_id + 2 * LENGTH <= *other;
+            assert!(kept.iter().all(apart), "{host_id} {kept:?}");
+        }
+        assert!(matches!(Users::load(dir.path(), 4, 1 << 30), Err(UsersError::TooFew(4))));
     }
 
     #[test]
@@ -172,6 +210,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
         fs::write(dir.path().join("a/userns"), "{").unwrap();
-        assert!(Users::load(dir.path(), 2).is_err());
+        assert!(Users::load(dir.path(), 2, LENGTH).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base::SharedClock;
 use jiff::{SignedDuration, Timestamp};
@@ -20,8 +21,6 @@ use super::pod_certificate::PodCertificates;
 use crate::pods::Surroundings;
 use crate::pods::spec::PodExt;
 
-/// How often the files are compared with the API.
-const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 const TOKEN_SECONDS: i64 = 3600;
 
 /// What a volume is to hold.
@@ -47,6 +46,8 @@ type PodTokens = HashMap<(String, i64), Token>;
 pub struct Fetcher {
     client: kube::Client,
     clock: SharedClock,
+    /// After so long the files are compared with the API again (`syncFrequency`).
+    refresh: SignedDuration,
     /// By pod.
     tokens: Mutex<HashMap<String, PodTokens>>,
     certificates: PodCertificates,
@@ -111,9 +112,10 @@ pub fn failed(error: kube::Error) -> Cause {
 }
 
 impl Fetcher {
-    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock) -> Self {
+    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock, refresh: Duration) -> Self {
         let certificates = PodCertificates::new(pods, clock.clone());
-        Self { client, clock, tokens: Mutex::default(), certificates }
+        let refresh = SignedDuration::try_from(refresh).unwrap_or(SignedDuration::MAX);
+        Self { client, clock, refresh, tokens: Mutex::default(), certificates }
     }
 
     /// Who asks.
@@ -141,7 +143,7 @@ impl Fetcher {
     ) -> Result<Option<Wanted>, Cause> {
         let Some(plugin) = plugin(volume) else { return Ok(None) };
         let namespace = pod.namespace();
-        let mut again = self.clock.now().checked_add(REFRESH).unwrap_or(Timestamp::MAX);
+        let mut again = self.clock.now().checked_add(self.refresh).unwrap_or(Timestamp::MAX);
         let files = if let Some(source) = &volume.config_map {
             let optional = source.optional == Some(true);
             let data = self.config_map(namespace, &source.name, optional).await?;

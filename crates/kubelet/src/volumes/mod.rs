@@ -19,6 +19,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base::failpoint;
 use jiff::Timestamp;
@@ -99,15 +100,26 @@ pub struct Volumes {
 }
 
 impl Volumes {
+<<<<<<< HEAD
     /// Volumes below `pods`.
+=======
+    /// Volumes below `pods`: whether what is read-only can be so as a whole, and how often files are compared with the API.
+>>>>>>> peers
     pub fn new(
         client: kube::Client,
         pods: PathBuf,
         meter: Meter,
+<<<<<<< HEAD
         (recursive_read_only, gates): (bool, Gates),
     ) -> Self {
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone());
         Self { fetcher, pods, meter, recursive_read_only, gates }
+=======
+        (recursive_read_only, refresh): (bool, Duration),
+    ) -> Self {
+        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
+        Self { fetcher, pods, meter, recursive_read_only }
+>>>>>>> peers
     }
 
     /// How pods' certificates are: how many there are, by signer and state.

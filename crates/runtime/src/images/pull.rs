@@ -102,27 +102,48 @@ struct Puller<'a> {
 }
 
 impl Puller<'_> {
-    /// A manifest by tag or digest. A mirror that sends something else is passed over.
+    /// A manifest by tag or digest. A mirror that sends something else, or what is none, is passed over.
     async fn manifest(&self, reference: &str) -> Result<(Vec<u8>, String, Manifest), ImageError> {
-        let mut first = 0;
+        let (mut first, mut lie) = (0, None);
         loop {
-            let (response, at) = self.repository.ask(Ask::Manifest(reference), first).await?;
-            let bytes = self.bounded(response, at).await?;
-            let digest = store::digest(&bytes);
-            if reference.starts_with("sha256:") && reference != digest {
-                first = at + 1;
-                if first < self.repository.hosts() {
-                    continue;
+            let (response, at) = match self.repository.ask(Ask::Manifest(reference), first).await {
+                Ok(answer) => answer,
+                // Nobody else may be asked.
+                Err(ImageError::NotFound(name)) => return Err(lie.unwrap_or(ImageError::NotFound(name))),
+                Err(error) => return Err(error),
+            };
+            match self.judged(response, at, reference).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(error) if at + 1 < self.repository.hosts() => {
+                    tracing::debug!(%error, "a registry's manifest was no help");
+                    (first, lie) = (at + 1, Some(error));
                 }
-                let expected = reference.to_owned();
-                return Err(ImageError::Corrupt { what: "manifest", expected, actual: digest });
+                Err(error) => return Err(error),
             }
-            let manifest = serde_json::from_slice(&bytes).map_err(|e| ImageError::Malformed {
-                what: format!("manifest {digest}"),
-                reason: e.to_string(),
-            })?;
-            return Ok((bytes, digest, manifest));
         }
+    }
+
+    /// A manifest that is what was asked for, or what whoever sent it says that it is.
+    async fn judged(
+        &self,
+        response: reqwest::Response,
+        at: usize,
+        reference: &str,
+    ) -> Result<(Vec<u8>, String, Manifest), ImageError> {
+        let said = response.headers().get("docker-content-digest").and_then(|said| said.to_str().ok());
+        let expected = if reference.starts_with("sha256:") { Some(reference) } else { said };
+        let expected = expected.filter(|digest| digest.starts_with("sha256:")).map(str::to_owned);
+        let bytes = self.bounded(response, at).await?;
+        let digest = store::digest(&bytes);
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(ImageError::Corrupt { what: "manifest", expected, actual: digest });
+        }
+        let malformed = |e: serde_json::Error| ImageError::Malformed {
+            what: format!("manifest {digest}"),
+            reason: e.to_string(),
+        };
+        let manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
+        Ok((bytes, digest, manifest))
     }
 
     async fn bounded(&self, mut response: reqwest::Response, at: usize) -> Result<Vec<u8>, ImageError> {

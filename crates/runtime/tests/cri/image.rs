@@ -372,11 +372,15 @@ async fn mirrors_are_asked_first_and_their_lies_are_passed_over() {
         blob
     })
     .await;
+    // Of one nothing is what its headers say, and of the other nothing is anything.
+    let forger = registry(&built, |_, blob| [blob, b" ".to_vec()].concat()).await;
+    let page = registry(&built, |_, _| b"<html>".to_vec()).await;
     let honest = rough(&built, String::new(), |_, len| len).await;
     let folder = node.config.registries.config_dir.clone().unwrap().join("images.example");
     fs::create_dir_all(&folder).unwrap();
     let hosts = format!(
-        "server = \"http://127.0.0.1:9\"\n[host.\"http://{liar}\"]\n[host.\"http://{}\"]\n",
+        "server = \"http://127.0.0.1:9\"\n[host.\"http://{forger}\"]\n[host.\"http://{page}\"]\n\
+         [host.\"http://{liar}\"]\n[host.\"http://{}\"]\n",
         honest.address
     );
     // The files are read at each pull: the runtime runs already.
@@ -384,6 +388,7 @@ async fn mirrors_are_asked_first_and_their_lies_are_passed_over() {
     pull(&mut node, "images.example/test/busybox:1").await.unwrap();
     let image = find(&mut node, "images.example/test/busybox:1").await.unwrap();
     assert_eq!(image.repo_tags, ["images.example/test/busybox:1"]);
+    assert_eq!(image.repo_digests, [format!("images.example/test/busybox@{}", built.manifest)]);
     let asked = honest.asked.lock().clone();
     assert!(asked.iter().all(|path| path.contains("?ns=images.example")), "{asked:?}");
     assert!(asked.iter().any(|path| path.contains(&built.layers[0])), "{asked:?}");

@@ -71,6 +71,30 @@ pub struct More {
     /// How old an unused image is at least when it goes
     #[arg(long)]
     minimum_image_ttl_duration: Option<String>,
+    /// How often what pods' volumes show is compared with the API
+    #[arg(long)]
+    sync_frequency: Option<String>,
+    /// How many events are written in a second
+    #[arg(long)]
+    event_qps: Option<i32>,
+    /// How many at once
+    #[arg(long)]
+    event_burst: Option<i32>,
+    /// How many requests the API server is sent in a second
+    #[arg(long)]
+    kube_api_qps: Option<i32>,
+    /// How many at once
+    #[arg(long)]
+    kube_api_burst: Option<i32>,
+    /// How long the container runtime has to answer
+    #[arg(long)]
+    runtime_request_timeout: Option<String>,
+    /// The period in which limits of processors hold
+    #[arg(long)]
+    cpu_cfs_quota_period: Option<String>,
+    /// Whether the kernel's settings have to be as the kubelet would make them
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    protect_kernel_defaults: Option<bool>,
 }
 
 impl More {
@@ -99,6 +123,14 @@ impl More {
             "localStorageCapacityIsolation": self.local_storage_capacity_isolation,
             "nodeStatusMaxImages": self.node_status_max_images,
             "imageMinimumGCAge": self.minimum_image_ttl_duration,
+            "syncFrequency": self.sync_frequency,
+            "eventRecordQPS": self.event_qps,
+            "eventBurst": self.event_burst,
+            "kubeAPIQPS": self.kube_api_qps,
+            "kubeAPIBurst": self.kube_api_burst,
+            "runtimeRequestTimeout": self.runtime_request_timeout,
+            "cpuCFSQuotaPeriod": self.cpu_cfs_quota_period,
+            "protectKernelDefaults": self.protect_kernel_defaults,
         });
         match value {
             Value::Object(fields) => fields,

@@ -2,6 +2,8 @@
 
 mod reader;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::stream;
 use http::{Response, StatusCode};
@@ -115,7 +117,10 @@ pub async fn handle(
     };
     reader.start().map_err(Refusal::internal)?;
     let chunks = stream::unfold((reader, is_running), |(mut reader, is_running)| async move {
-        let chunk = reader.next(&is_running).await.transpose()?;
+        let Some(chunk) = reader.next(&is_running).await.transpose() else {
+            tokio::time::sleep(BEFORE_THE_END).await;
+            return None;
+        };
         Some((chunk.map(|bytes| Frame::data(Bytes::from(bytes))), (reader, is_running)))
     });
     Response::builder()
@@ -137,6 +142,10 @@ fn last_ended<'a>(status: Option<&'a PodStatus>, container: &str) -> Option<&'a 
     let ended = status_of(status, container)?.last_state.as_ref()?.terminated.as_ref()?;
     ended.container_id.as_deref().filter(|id| !id.is_empty())
 }
+
+/// The last text is on its way before the end is: upstream's API server, when it passes a log on by WebSocket, loses what
+/// comes together with the end.
+const BEFORE_THE_END: Duration = Duration::from_millis(2);
 
 /// What a container that has no log yet waits for, in upstream's words.
 fn why_waiting(status: Option<&PodStatus>, container: &str) -> String {

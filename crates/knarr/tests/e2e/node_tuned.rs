@@ -1,0 +1,56 @@
+//! What a KubeletConfiguration says of periods, pauses, ranges and words.
+
+use crate::node_pods::nodes_with;
+use crate::{containerd, control_plane, upstream};
+
+const CONFIGURATION: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+    cpuCFSQuotaPeriod: 20ms\ncrashLoopBackOff: {maxContainerRestartPeriod: 1s}\n\
+    userNamespaces: {idsPerPod: 131072}\nlogging: {format: json}\neventRecordQPS: 40\n\
+    runtimeRequestTimeout: 90s\nkubeAPIQPS: 40\nkubeAPIBurst: 80\ncgroupDriver: systemd\nsyncFrequency: 2s\n";
+const PODS: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: rationed}\nspec:\n  \
+    terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    \
+    image: docker.io/library/busybox:test\n    command: [sleep, '3600']\n    \
+    resources: {limits: {cpu: 100m, memory: 32Mi}}\n    \
+    volumeMounts: [{name: c, mountPath: /c}]\n  volumes: [{name: c, configMap: {name: c}}]\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: apart}\nspec:\n  \
+    hostUsers: false\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    \
+    image: docker.io/library/busybox:test\n    command: [sleep, '3600']\n---\napiVersion: v1\nkind: Pod\n\
+    metadata: {name: fails}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    \
+    image: docker.io/library/busybox:test\n    command: [sh, -c, exit 1]\n";
+
+#[test]
+fn node_is_tuned_by_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubelet.yaml");
+    std::fs::write(&file, CONFIGURATION).unwrap();
+    let flags = ["--nodes", "1", "--kubelet-config", &file.display().to_string()];
+    let Some(cluster) = nodes_with(&flags) else { return };
+    cluster.kubectl(&["create", "configmap", "c", "--from-literal=a=0"]);
+    cluster.apply(PODS);
+    cluster.k("wait --for=condition=Ready pod/rationed --timeout=60s");
+    let show = "cat /sys/fs/cgroup/cpu.max || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us";
+    let quota = cluster.k(&format!("exec rationed -- sh -c '({show}) 2>/dev/null'"));
+    assert_eq!(quota.split_whitespace().collect::<Vec<_>>(), ["2000", "20000"]);
+    let since = std::time::Instant::now();
+    for value in ["1", "2"] {
+        cluster.kubectl(&["patch", "configmap", "c", "-p", &format!("{{\"data\":{{\"a\":\"{value}\"}}}}")]);
+        cluster.becomes("exec rationed -- cat /c/a", value);
+    }
+    assert!(since.elapsed().as_secs() < 40, "it would take up to a minute each: {:?}", since.elapsed());
+    // With upstream's pauses it would have been started three times in a minute.
+    let restarts = "get pod fails -o jsonpath={.status.containerStatuses[0].restartCount}";
+    cluster.until("many restarts", || cluster.k(restarts).parse::<u32>().is_ok_and(|count| count >= 6));
+    if containerd::wanted().is_none() {
+        cluster.k("wait --for=condition=Ready pod/apart --timeout=60s");
+        let map = cluster.k("exec apart -- cat /proc/self/uid_map");
+        let parts: Vec<u32> = map.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        assert_eq!((parts[0], parts[1] % 131_072, parts[2]), (0, 0, 131_072), "{map}");
+    }
+    if upstream::wanted().is_none() && control_plane::wanted().is_none() {
+        let log = cluster.log(&format!("agent-{}-1", cluster.name()));
+        let lines: Vec<serde_json::Value> =
+            log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert!(lines.iter().any(|line| line["msg"].is_string() && line["ts"].is_f64()), "{log}");
+        assert!(log.contains("cgroupDriver stays"), "whoever asks for what there is not is told: {log}");
+    }
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
