@@ -51,6 +51,8 @@ impl Scheduler {
                             known.release_special(extra).await;
                         }
                     }
+                    // What it held is anybody's again.
+                    self.queue.retry_parked();
                     self.unbound(key, pod, error).await;
                 }
             },
@@ -94,7 +96,7 @@ impl Scheduler {
                 let why = error.to_string();
                 tracing::warn!(%key, why, "a pod's claims could not be given; trying again");
                 self.queue.back_off(key);
-                self.refuse((key, pod), "SchedulerError", why, Nomination::Nowhere).await;
+                self.refuse((key, pod), "SchedulerError", why, Nomination::Withdrawn).await;
             }
         }
     }
@@ -122,6 +124,7 @@ impl Scheduler {
     ) -> Result<(), Unbound> {
         let mut permit = Some(permit);
         if !volumes.is_empty() {
+            self.expect(pod, node).await;
             self.write_volumes(volumes, node).await?;
             permit.take();
             self.volumes_bound(pod, node, volumes).await?;
@@ -176,6 +179,7 @@ impl Scheduler {
         status.insert("conditions".to_owned(), vec![condition].into());
         let nominated = match nomination {
             Nomination::Node(node) => Some(node.into()),
+            Nomination::Withdrawn => Some(serde_json::Value::Null),
             Nomination::Nowhere if !pod.status.nominated_node_name.is_empty() => {
                 Some(serde_json::Value::Null)
             }
@@ -195,6 +199,8 @@ enum Nomination<'n> {
     Node(&'n str),
     /// None any more.
     Nowhere,
+    /// None any more, and it may have been told of one since it was looked at.
+    Withdrawn,
     /// The one that it was, if any.
     AsItWas,
 }

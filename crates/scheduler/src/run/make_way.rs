@@ -66,7 +66,7 @@ impl Scheduler {
         Api::namespaced(self.client.clone(), &pod.metadata.namespace)
     }
 
-    async fn patch(&self, pod: &PodView, patch: &serde_json::Value) -> Result<(), kube::Error> {
+    pub(super) async fn patch(&self, pod: &PodView, patch: &serde_json::Value) -> Result<(), kube::Error> {
         let pods = self.pods_of(pod);
         let patch = Patch::Strategic(patch);
         pods.patch_status(&pod.metadata.name, &PatchParams::default(), &patch).await.map(|_| ())

@@ -44,6 +44,14 @@ impl Scheduler {
         }
     }
 
+    /// Tells of a pod that it is about to have a node (KEP-5278): what it waits for may take long.
+    pub(super) async fn expect(&self, pod: &PodView, node: &str) {
+        let patch = serde_json::json!({"status": {"nominatedNodeName": node}});
+        if let Err(error) = self.patch(pod, &patch).await {
+            tracing::debug!(pod = pod.metadata.key(), %error, "the node that a pod is about to have was not written");
+        }
+    }
+
     /// Writes down what a pod's claims get.
     pub(super) async fn write_volumes(&self, found: &mut Found, node: &str) -> Result<(), BindError> {
         match self.volumes.get() {

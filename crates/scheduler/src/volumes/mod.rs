@@ -54,12 +54,12 @@ where
 }
 
 /// Tells of what `helps` pods that wait; the object before is `None` for what is new.
-fn tell_of<T: 'static>(
+fn tell_of<T>(
     informer: &mut Informer<T>,
     helps: impl Fn(&T, Option<&T>) -> bool + Send + Sync + 'static,
     tell: impl Fn(&str) + Send + Sync + 'static,
 ) where
-    T: DeserializeOwned + Send + Sync,
+    T: DeserializeOwned + Send + Sync + 'static,
 {
     informer.on_change(move |change| {
         if let Change::Set { key, new, old } = change
