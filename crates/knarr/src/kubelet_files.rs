@@ -202,20 +202,10 @@ mod tests {
     fn what_is_wrong_is_said() {
         let error = load(Some("maxPods: many\n"), None).unwrap_err().to_string();
         assert!(error.contains("KubeletConfiguration.maxPods of type int32"), "{error}");
-<<<<<<< HEAD
-        let files = KubeletFiles { file: Some("/none/at/all".into()), folder: None };
-        assert!(
-            files
-                .load(110, &FeatureGates::default(), Map::new())
-                .unwrap_err()
-                .to_string()
-                .contains("/none/at/all")
-        );
-=======
+        let gates = FeatureGates::default();
         let files = KubeletFiles { file: Some("/none/at/all".into()), ..KubeletFiles::default() };
-        assert!(files.load(110, Map::new()).unwrap_err().to_string().contains("/none/at/all"));
+        assert!(files.load(110, &gates, Map::new()).unwrap_err().to_string().contains("/none/at/all"));
         let half = KubeletFiles { providers: Some("/none/at/all".into()), ..KubeletFiles::default() };
         assert!(half.providers().unwrap_err().to_string().contains("belong together"));
->>>>>>> peers
     }
 }

@@ -286,14 +286,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let pulling = begin::turns(&config.configuration);
     let pull_rate = pull_rate::named(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
-<<<<<<< HEAD
-    let gates = config.configuration.fields.gates;
-    let features = (runtime.recursive_read_only, gates);
-    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), features);
-=======
-    let how = (runtime.recursive_read_only, config.configuration.fields.sync_frequency);
+    let fields = &config.configuration.fields;
+    let how = (runtime.recursive_read_only, fields.sync_frequency, fields.gates);
     let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), how);
->>>>>>> peers
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
         let root = &config.root_dir;

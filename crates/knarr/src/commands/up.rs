@@ -116,12 +116,8 @@ impl Up {
         };
         check::nodes_can_run()?;
         // What is wrong with it is said here, and not only in a node's log.
-<<<<<<< HEAD
         settings.kubelet.load(settings.max_pods, &settings.features, serde_json::Map::new())?;
-=======
-        settings.kubelet.load(settings.max_pods, serde_json::Map::new())?;
         settings.kubelet.providers()?;
->>>>>>> peers
         networks::check(&turn, &settings)?;
         super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
         Ok(settings)

@@ -21,11 +21,8 @@ use self::flags::{Settings, label};
 use self::identity::Keeper;
 use super::read;
 use crate::api;
-<<<<<<< HEAD
-use crate::feature_gates::FeatureGates;
-=======
 use crate::commands::log::Log;
->>>>>>> peers
+use crate::feature_gates::FeatureGates;
 
 /// `knarr kubelet`
 #[derive(Debug, Args, Serialize)]

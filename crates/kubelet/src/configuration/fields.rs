@@ -188,7 +188,7 @@ pub const FIELDS: &[Field] = &[
     field("shutdownGracePeriod", Duration, "\"0s\""),
     field("shutdownGracePeriodCriticalPods", Duration, "\"0s\""),
     field("shutdownGracePeriodByPodPriority", List(&Object(BY_PRIORITY)), ""),
-    field("crashLoopBackOff", Object(&[field("maxContainerRestartPeriod", Duration, "\"5m0s\"")]), "{}"),
+    field("crashLoopBackOff", Object(&[field("maxContainerRestartPeriod", Duration, "")]), "{}"),
     field("reservedMemory", List(&Object(RESERVED_MEMORY)), ""),
     field("enableProfilingHandler", Bool, "true"),
     field("enableDebugFlagsHandler", Bool, "true"),

@@ -39,37 +39,6 @@ const EVICTION_HARD: [(&str, &str); 5] = [
     ("imagefs.available", "15%"),
     ("imagefs.inodesFree", "5%"),
 ];
-<<<<<<< HEAD
-/// Fields that upstream's kubelet does something with, and this one does not.
-const WITHOUT_EFFECT: &[&str] = &[
-    "tlsCurvePreferences",
-    "eventRecordQPS",
-    "eventBurst",
-    "enableContentionProfiling",
-    "streamingConnectionIdleTimeout",
-    "volumeStatsAggPeriod",
-    "kubeletCgroups",
-    "systemCgroups",
-    "cgroupsPerQOS",
-    "singleProcessOOMKill",
-    "qosReserved",
-    "runtimeRequestTimeout",
-    "hairpinMode",
-    "podCIDR",
-    "cpuCFSQuotaPeriod",
-    "kubeAPIQPS",
-    "kubeAPIBurst",
-    "protectKernelDefaults",
-    "defaultPodSysctls",
-    "volumePluginDir",
-    "kernelMemcgNotification",
-    "logging",
-    "memoryReservationPolicy",
-    "tracing",
-    "userNamespaces",
-];
-=======
->>>>>>> peers
 /// Paths, which are meant from where the file is.
 const PATHS: &[&[&str]] = &[
     &["staticPodPath"],
@@ -194,7 +163,6 @@ pub struct Fields {
     pub fail_cgroup_v1: bool,
     #[serde(default)]
     pub protect_kernel_defaults: bool,
-    pub crash_loop_back_off: CrashLoopBackOff,
     #[serde(default)]
     pub user_namespaces: UserNamespaces,
     #[serde(default)]
@@ -300,15 +268,6 @@ pub struct Fields {
     /// Empty: the runtime's.
     #[serde(default)]
     pub image_service_endpoint: String,
-}
-
-/// How long containers that exit wait before they start again (KEP-4603).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CrashLoopBackOff {
-    /// At most.
-    #[serde(deserialize_with = "duration::deserialize")]
-    pub max_container_restart_period: Duration,
 }
 
 /// Users of pods that have them for themselves.

@@ -62,13 +62,6 @@ fn numbers(f: &Fields, wrong: &mut Vec<String>) {
             "cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {{{period:?}}} must be between 1ms and 1sec, inclusive"
         ));
     }
-    let longest = f.crash_loop_back_off.max_container_restart_period;
-    if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(&longest) {
-        let seconds = longest.as_secs_f64();
-        wrong.push(format!(
-            "CrashLoopBackOff.MaxContainerRestartPeriod (got: {seconds} seconds) must be set between 1s and 300s"
-        ));
-    }
     if let Some(ids) = f.user_namespaces.ids_per_pod {
         if ids < 65_536 {
             wrong.push("userNamespaces.idsPerPod must not be less than 65536".to_owned());

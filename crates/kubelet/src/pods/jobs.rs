@@ -55,15 +55,8 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
             if *crashed {
-<<<<<<< HEAD
                 let (before, now) = (memory.pauses.get(container).copied(), shared.config.clock.now());
                 let pause = CrashPause::next(before, now, shared.config.configuration.fields.crash_pauses());
-=======
-                let longest =
-                    shared.config.configuration.fields.crash_loop_back_off.max_container_restart_period;
-                let before = memory.pauses.get(container).copied();
-                let pause = CrashPause::next(before, shared.config.clock.now(), longest);
->>>>>>> peers
                 memory.pauses.insert(container.clone(), pause);
             }
             result

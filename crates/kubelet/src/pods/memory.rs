@@ -73,24 +73,14 @@ pub struct CrashPause {
 }
 
 impl CrashPause {
-<<<<<<< HEAD
     /// The pause after one more start at `now`, with the first one and the longest.
     pub fn next(before: Option<Self>, now: Timestamp, (first, longest): (Duration, Duration)) -> Self {
         let [first, longest] =
             [first, longest].map(|pause| SignedDuration::try_from(pause).unwrap_or(LONGEST_PAUSE));
         let pause = match before {
-            // Whoever ran for long begins anew.
-            Some(last) if now.duration_since(last.updated) <= longest * 2 => (last.pause * 2).min(longest),
-            _ => first,
-=======
-    /// The pause after one more start at `now`; `longest` is the node's (`crashLoopBackOff`).
-    pub fn next(before: Option<Self>, now: Timestamp, longest: Duration) -> Self {
-        let longest = SignedDuration::try_from(longest).unwrap_or(LONGEST_PAUSE);
-        let pause = match before {
-            // Whoever ran for long begins anew.
+            // Whoever ran for long, however short the longest pause is, begins anew.
             Some(last) if now.duration_since(last.updated) <= LONGEST_PAUSE * 2 => last.pause * 2,
-            _ => FIRST_PAUSE,
->>>>>>> peers
+            _ => first,
         };
         let pause = pause.min(longest);
         Self { pause, updated: now }
@@ -292,26 +282,14 @@ mod tests {
         let mut pause = None;
         let mut seen = Vec::new();
         for _ in 0..7 {
-<<<<<<< HEAD
             let next = CrashPause::next(pause, now, pauses);
-=======
-            let next = CrashPause::next(pause, now, Duration::from_secs(300));
->>>>>>> peers
             seen.push(next.pause.as_secs());
             now += next.pause;
             pause = Some(next);
         }
         assert_eq!(seen, [10, 20, 40, 80, 160, 300, 300]);
         now += SignedDuration::from_secs(601);
-<<<<<<< HEAD
         assert_eq!(CrashPause::next(pause, now, pauses).pause.as_secs(), 10);
-=======
-        assert_eq!(CrashPause::next(pause, now, Duration::from_secs(300)).pause.as_secs(), 10);
-        let few = |before| CrashPause::next(before, now, Duration::from_secs(15));
-        let first = few(None);
-        assert_eq!([first.pause.as_secs(), few(Some(first)).pause.as_secs()], [10, 15], "the node's longest");
-        assert_eq!(CrashPause::next(None, now, Duration::from_secs(2)).pause.as_secs(), 2);
->>>>>>> peers
     }
 
     #[test]

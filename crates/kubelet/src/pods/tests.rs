@@ -150,17 +150,9 @@ impl Node {
             Action::Start { container, sandbox, restarts, crashed } => {
                 self.memory.images.remove(&container);
                 if crashed {
-<<<<<<< HEAD
                     let pauses = (Duration::from_secs(10), Duration::from_secs(300));
                     let before = self.memory.pauses.get(&container).copied();
                     let pause = CrashPause::next(before, self.now, pauses);
-=======
-                    let pause = CrashPause::next(
-                        self.memory.pauses.get(&container).copied(),
-                        self.now,
-                        std::time::Duration::from_secs(300),
-                    );
->>>>>>> peers
                     self.memory.pauses.insert(container.clone(), pause);
                 }
                 let at = self.nanos();

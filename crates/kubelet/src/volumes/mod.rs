@@ -100,26 +100,16 @@ pub struct Volumes {
 }
 
 impl Volumes {
-<<<<<<< HEAD
-    /// Volumes below `pods`.
-=======
-    /// Volumes below `pods`: whether what is read-only can be so as a whole, and how often files are compared with the API.
->>>>>>> peers
+    /// Volumes below `pods`: whether what is read-only can be so as a whole, how often files are compared with the API,
+    /// and which features are on.
     pub fn new(
         client: kube::Client,
         pods: PathBuf,
         meter: Meter,
-<<<<<<< HEAD
-        (recursive_read_only, gates): (bool, Gates),
-    ) -> Self {
-        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone());
-        Self { fetcher, pods, meter, recursive_read_only, gates }
-=======
-        (recursive_read_only, refresh): (bool, Duration),
+        (recursive_read_only, refresh, gates): (bool, Duration, Gates),
     ) -> Self {
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
-        Self { fetcher, pods, meter, recursive_read_only }
->>>>>>> peers
+        Self { fetcher, pods, meter, recursive_read_only, gates }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
