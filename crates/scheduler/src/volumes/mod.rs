@@ -16,7 +16,9 @@ pub use bind::{BindError, Standing};
 use crate::plan::volumes::{
     BOUND_BY_CONTROLLER, Binding, Found, Objects, SELECTED_NODE, Storage, is_bound_to,
 };
-use crate::view::{CapacityView, ClaimRef, ClaimView, ClassView, DriverView, VolumeView};
+use crate::view::{
+    AttachmentView, CapacityView, ClaimRef, ClaimView, ClassView, CsiNodeView, DriverView, VolumeView,
+};
 use assumed::{Assumed, differs};
 
 /// The cluster's volumes.
@@ -28,6 +30,10 @@ pub struct Volumes {
     classes: Reflector<ClassView>,
     drivers: Reflector<DriverView>,
     capacities: Reflector<CapacityView>,
+    nodes: Reflector<CsiNodeView>,
+    attachments: Reflector<AttachmentView>,
+    /// Attachments by their node.
+    by_node: Arc<Index>,
     /// Volumes by their class.
     by_class: Arc<Index>,
     /// Counts what waiting pods have to look at.
@@ -118,6 +124,20 @@ impl Volumes {
         tell_of(&mut drivers, move |new, old| old.is_some_and(tells) && !tells(new), any());
         let mut capacities = informer(client, "storage.k8s.io", "CSIStorageCapacity", "csistoragecapacities");
         tell_of(&mut capacities, has_more, any());
+        let mut nodes = informer(client, "storage.k8s.io", "CSINode", "csinodes");
+        let takes_more =
+            |new: &CsiNodeView, old: Option<&CsiNodeView>| old.is_none_or(|old| new.has_more(old));
+        tell_of(&mut nodes, takes_more, any());
+        let mut attachments = informer(client, "storage.k8s.io", "VolumeAttachment", "volumeattachments");
+        let by_node: Arc<Index> = Arc::default();
+        let (index, detached) = (by_node.clone(), any());
+        attachments.on_change(move |change: &Change<'_, AttachmentView>| match change {
+            Change::Set { key, new, .. } => index.set(key, [new.spec.node_name.clone()]),
+            Change::Removed { key, .. } => {
+                index.remove(key);
+                detached(key);
+            }
+        });
         Self {
             client: client.clone(),
             clock,
@@ -126,6 +146,9 @@ impl Volumes {
             classes: classes.start(tasks),
             drivers: drivers.start(tasks),
             capacities: capacities.start(tasks),
+            nodes: nodes.start(tasks),
+            attachments: attachments.start(tasks),
+            by_node,
             by_class,
             changes,
             kept: Assumed::default(),
@@ -140,7 +163,9 @@ impl Volumes {
             self.volumes.synced(),
             self.classes.synced(),
             self.drivers.synced(),
-            self.capacities.synced()
+            self.capacities.synced(),
+            self.nodes.synced(),
+            self.attachments.synced()
         );
     }
 
@@ -207,6 +232,14 @@ impl Storage for Volumes {
     fn capacities(&self, class: &str) -> Vec<Arc<CapacityView>> {
         let all = self.capacities.list().into_iter().map(|(_, capacity)| capacity);
         all.filter(|capacity| capacity.storage_class_name == class).collect()
+    }
+
+    fn csi_node(&self, name: &str) -> Option<Arc<CsiNodeView>> {
+        self.nodes.get(name)
+    }
+
+    fn attached(&self, node: &str) -> Vec<Arc<AttachmentView>> {
+        self.by_node.of(node).iter().filter_map(|key| self.attachments.get(key)).collect()
     }
 }
 
