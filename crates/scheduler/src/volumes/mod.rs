@@ -39,9 +39,9 @@ pub struct Volumes {
     /// Counts what waiting pods have to look at.
     changes: Arc<watch::Sender<u64>>,
     /// Volumes that are about to be a claim's.
-    kept: Assumed<VolumeView>,
+    kept: Arc<Assumed<VolumeView>>,
     /// Claims for which a volume is about to be made somewhere.
-    promised: Assumed<ClaimView>,
+    promised: Arc<Assumed<ClaimView>>,
 }
 
 /// Hears of claims by their key, and of anything else that may help.
@@ -101,16 +101,21 @@ impl Volumes {
         };
         let changes = Arc::new(watch::Sender::new(0));
         let mut claims = informer(client, "", "PersistentVolumeClaim", "persistentvolumeclaims");
-        let of_claim = tell.clone();
+        let (kept, promised): (Arc<Assumed<VolumeView>>, Arc<Assumed<ClaimView>>) = Default::default();
+        let (of_claim, assumed) = (tell.clone(), promised.clone());
+        claims.on_change(move |change| assumed.heard(change));
         tell_of(&mut claims, differs::<ClaimView>, move |key| of_claim(Some(key)));
         count(&mut claims, &changes);
         let mut volumes = informer(client, "", "PersistentVolume", "persistentvolumes");
         let by_class: Arc<Index> = Arc::default();
-        let index = by_class.clone();
+        let (index, assumed) = (by_class.clone(), kept.clone());
         // First: whoever is told finds it there.
-        volumes.on_change(move |change: &Change<'_, VolumeView>| match change {
-            Change::Set { key, new, .. } => index.set(key, [new.class().to_owned()]),
-            Change::Removed { key, .. } => index.remove(key),
+        volumes.on_change(move |change: &Change<'_, VolumeView>| {
+            assumed.heard(change);
+            match change {
+                Change::Set { key, new, .. } => index.set(key, [new.class().to_owned()]),
+                Change::Removed { key, .. } => index.remove(key),
+            }
         });
         tell_of(&mut volumes, differs::<VolumeView>, any());
         count(&mut volumes, &changes);
@@ -151,8 +156,8 @@ impl Volumes {
             by_node,
             by_class,
             changes,
-            kept: Assumed::default(),
-            promised: Assumed::default(),
+            kept,
+            promised,
         }
     }
 
