@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
 pub use volume::{
-    CapacityView, ClaimRef, ClaimView, ClassView, DriverView, PodVolume, VolumeMeta, VolumeView,
+    AttachmentView, CapacityView, ClaimRef, ClaimView, ClassView, CsiNodeView, DriverView, PodVolume,
+    VolumeMeta, VolumeView,
 };
 
 /// Metadata.

@@ -55,7 +55,7 @@ pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Sna
     if let Some(short) = missing(candidate, info) {
         return Some(short);
     }
-    if let Some(against) = without_volumes(candidate, node) {
+    if let Some(against) = without_volumes(candidate, node, info) {
         return Some(against);
     }
     spread(pod, node, snapshot).or_else(|| neighbours(candidate, node, snapshot))
@@ -126,10 +126,14 @@ fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Option<Against> {
     (!short.is_empty()).then_some(Against { reasons: short, lasts, by_volumes: false })
 }
 
-fn without_volumes(candidate: &Candidate<'_>, node: &NodeView) -> Option<Against> {
+fn without_volumes(candidate: &Candidate<'_>, node: &NodeView, info: &NodeInfo) -> Option<Against> {
     let wanted = candidate.volumes?;
+    let passing = |why| Some(Against { by_volumes: true, ..Against::passing(why) });
     if candidate.in_use {
-        return Some(Against { by_volumes: true, ..Against::passing(volumes::IN_USE) });
+        return passing(volumes::IN_USE);
+    }
+    if volumes::is_too_much(wanted, &node.metadata.name, info) {
+        return passing(volumes::FULL);
     }
     let found = volumes::on_node(wanted, site(node)).map(drop);
     let found = found.and_then(|()| volumes::in_zones(wanted, site(node)).map_err(|why| vec![why]));

@@ -62,7 +62,7 @@ pub struct Wants<'w> {
     /// Devices.
     pub devices: Option<&'w Needs<'w>>,
     /// Volumes.
-    pub volumes: Option<&'w Wanted>,
+    pub volumes: Option<&'w Wanted<'w>>,
 }
 
 /// A decision, with what it means for the pod's claims.
@@ -114,7 +114,7 @@ pub struct Candidate<'p> {
     /// How good nodes are by the devices that they have, 0 to 100; empty for pods without claims.
     equipped: BTreeMap<String, i64>,
     /// What it needs of volumes.
-    volumes: Option<&'p Wanted>,
+    volumes: Option<&'p Wanted<'p>>,
     /// Whether another pod has a claim that this one wants for itself.
     in_use: bool,
 }

@@ -11,7 +11,7 @@ use crate::volumes::{BindError, Standing};
 
 impl Scheduler {
     /// What a pod needs of volumes.
-    pub(super) fn wanted(&self, pod: &PodView) -> Result<Option<Wanted>, Hindrance> {
+    pub(super) fn wanted(&self, pod: &PodView) -> Result<Option<Wanted<'_>>, Hindrance> {
         self.volumes.get().map_or(Ok(None), |known| wanted(pod, known))
     }
 

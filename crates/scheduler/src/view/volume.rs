@@ -139,6 +139,18 @@ pub struct VolumeSpec {
     pub node_affinity: Option<VolumeNodeAffinity>,
     /// The class of its attributes.
     pub volume_attributes_class_name: Option<String>,
+    /// Where it is, if a driver has it.
+    pub csi: Option<CsiSource>,
+}
+
+/// Where a volume of a driver is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CsiSource {
+    /// The driver.
+    pub driver: String,
+    /// What the driver calls it.
+    pub volume_handle: String,
 }
 
 /// Which claim has a volume.
@@ -235,6 +247,81 @@ pub struct DriverView {
 pub struct DriverSpec {
     /// Whether it tells how much there is left.
     pub storage_capacity: Option<bool>,
+}
+
+/// What drivers a node has (`CSINode`).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct CsiNodeView {
+    /// The node's drivers.
+    pub spec: CsiNodeSpec,
+}
+
+/// The drivers of a node.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct CsiNodeSpec {
+    /// Each with what it can do.
+    pub drivers: Vec<NodeDriver>,
+}
+
+/// A driver on a node.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeDriver {
+    /// The driver's name.
+    pub name: String,
+    /// How many volumes it can have there.
+    pub allocatable: Option<Allocatable>,
+}
+
+/// How many volumes a driver can have on a node.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Allocatable {
+    /// `None` for any number.
+    pub count: Option<i32>,
+}
+
+impl CsiNodeView {
+    /// How many volumes of a driver there can be, if that is limited.
+    pub fn most(&self, driver: &str) -> Option<i32> {
+        self.spec.drivers.iter().find(|known| known.name == driver)?.allocatable.as_ref()?.count
+    }
+
+    /// Whether there can be more of some driver than before.
+    pub fn has_more(&self, old: &Self) -> bool {
+        let most = |of: &Self, driver: &str| of.most(driver).unwrap_or_default();
+        self.spec.drivers.iter().any(|driver| most(self, &driver.name) > most(old, &driver.name))
+    }
+}
+
+/// A volume that is attached to a node, or about to be (`VolumeAttachment`).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AttachmentView {
+    /// What is attached where.
+    pub spec: AttachmentSpec,
+}
+
+/// What is attached where.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachmentSpec {
+    /// The driver.
+    pub attacher: String,
+    /// The node.
+    pub node_name: String,
+    /// The volume.
+    pub source: AttachmentSource,
+}
+
+/// Which volume is attached.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachmentSource {
+    /// Its name, if it is not a pod's alone.
+    pub persistent_volume_name: Option<String>,
 }
 
 fn class<'m>(meta: &'m VolumeMeta, field: &'m str) -> &'m str {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use client::Change;
 use parking_lot::Mutex;
 
 use crate::view::{ClaimView, VolumeMeta, VolumeView};
@@ -58,23 +59,27 @@ impl<T: Versioned> Assumed<T> {
         self.0.lock().insert(object.meta().key(), object);
     }
 
+    /// An object is told to have another version, or to be gone: what was assumed of it is not any more.
+    pub fn heard(&self, change: &Change<'_, T>) {
+        let (key, version) = match change {
+            Change::Set { key, new, .. } => (key, new.meta().resource_version.as_str()),
+            Change::Removed { key, .. } => (key, ""),
+        };
+        let mut all = self.0.lock();
+        if all.get(*key).is_some_and(|assumed| assumed.meta().resource_version != version) {
+            all.remove(*key);
+        }
+    }
+
     /// What `known` is about to be.
     pub fn newest(&self, known: Arc<T>) -> Arc<T> {
-        let mut all = self.0.lock();
+        let all = self.0.lock();
         if all.is_empty() {
             return known;
         }
-        let key = known.meta().key();
-        match all.get(&key) {
-            Some(assumed) if assumed.meta().resource_version == known.meta().resource_version => {
-                assumed.clone()
-            }
-            Some(_) => {
-                all.remove(&key);
-                known
-            }
-            None => known,
-        }
+        let assumed = all.get(&known.meta().key());
+        let same = |assumed: &&Arc<T>| assumed.meta().resource_version == known.meta().resource_version;
+        assumed.filter(same).cloned().unwrap_or(known)
     }
 
     /// `object` is not to be after all.
@@ -111,10 +116,16 @@ mod tests {
         assumed.restore(&*volume("0", ""));
         assert_eq!(assumed.newest(volume("1", "told")).class(), "assumed");
         assert_eq!(assumed.newest(volume("2", "told")).class(), "told");
+        assumed.heard(&Change::Set { key: "v", old: None, new: &volume("1", "told") });
+        assert_eq!(assumed.newest(volume("1", "told")).class(), "assumed");
+        assumed.heard(&Change::Set { key: "v", old: None, new: &volume("2", "told") });
         assert_eq!(assumed.newest(volume("1", "told")).class(), "told");
         assumed.assume(volume("2", "assumed"));
         assumed.restore(&*volume("2", ""));
         assert_eq!(assumed.newest(volume("2", "told")).class(), "told");
+        assumed.assume(volume("3", "assumed"));
+        assumed.heard(&Change::Removed { key: "v", old: &volume("3", "told") });
+        assert!(assumed.0.lock().is_empty());
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub use bind::{BindError, Standing};
 use crate::plan::volumes::{
     BOUND_BY_CONTROLLER, Binding, Found, Objects, SELECTED_NODE, Storage, is_bound_to,
 };
-use crate::view::{CapacityView, ClaimRef, ClaimView, ClassView, DriverView, VolumeView};
+use crate::view::{
+    AttachmentView, CapacityView, ClaimRef, ClaimView, ClassView, CsiNodeView, DriverView, VolumeView,
+};
 use assumed::{Assumed, differs};
 
 /// The cluster's volumes.
@@ -28,14 +30,18 @@ pub struct Volumes {
     classes: Reflector<ClassView>,
     drivers: Reflector<DriverView>,
     capacities: Reflector<CapacityView>,
+    nodes: Reflector<CsiNodeView>,
+    attachments: Reflector<AttachmentView>,
+    /// Attachments by their node.
+    by_node: Arc<Index>,
     /// Volumes by their class.
     by_class: Arc<Index>,
     /// Counts what waiting pods have to look at.
     changes: Arc<watch::Sender<u64>>,
     /// Volumes that are about to be a claim's.
-    kept: Assumed<VolumeView>,
+    kept: Arc<Assumed<VolumeView>>,
     /// Claims for which a volume is about to be made somewhere.
-    promised: Assumed<ClaimView>,
+    promised: Arc<Assumed<ClaimView>>,
 }
 
 /// Hears of claims by their key, and of anything else that may help.
@@ -95,16 +101,21 @@ impl Volumes {
         };
         let changes = Arc::new(watch::Sender::new(0));
         let mut claims = informer(client, "", "PersistentVolumeClaim", "persistentvolumeclaims");
-        let of_claim = tell.clone();
+        let (kept, promised): (Arc<Assumed<VolumeView>>, Arc<Assumed<ClaimView>>) = Default::default();
+        let (of_claim, assumed) = (tell.clone(), promised.clone());
+        claims.on_change(move |change| assumed.heard(change));
         tell_of(&mut claims, differs::<ClaimView>, move |key| of_claim(Some(key)));
         count(&mut claims, &changes);
         let mut volumes = informer(client, "", "PersistentVolume", "persistentvolumes");
         let by_class: Arc<Index> = Arc::default();
-        let index = by_class.clone();
+        let (index, assumed) = (by_class.clone(), kept.clone());
         // First: whoever is told finds it there.
-        volumes.on_change(move |change: &Change<'_, VolumeView>| match change {
-            Change::Set { key, new, .. } => index.set(key, [new.class().to_owned()]),
-            Change::Removed { key, .. } => index.remove(key),
+        volumes.on_change(move |change: &Change<'_, VolumeView>| {
+            assumed.heard(change);
+            match change {
+                Change::Set { key, new, .. } => index.set(key, [new.class().to_owned()]),
+                Change::Removed { key, .. } => index.remove(key),
+            }
         });
         tell_of(&mut volumes, differs::<VolumeView>, any());
         count(&mut volumes, &changes);
@@ -118,6 +129,20 @@ impl Volumes {
         tell_of(&mut drivers, move |new, old| old.is_some_and(tells) && !tells(new), any());
         let mut capacities = informer(client, "storage.k8s.io", "CSIStorageCapacity", "csistoragecapacities");
         tell_of(&mut capacities, has_more, any());
+        let mut nodes = informer(client, "storage.k8s.io", "CSINode", "csinodes");
+        let takes_more =
+            |new: &CsiNodeView, old: Option<&CsiNodeView>| old.is_none_or(|old| new.has_more(old));
+        tell_of(&mut nodes, takes_more, any());
+        let mut attachments = informer(client, "storage.k8s.io", "VolumeAttachment", "volumeattachments");
+        let by_node: Arc<Index> = Arc::default();
+        let (index, detached) = (by_node.clone(), any());
+        attachments.on_change(move |change: &Change<'_, AttachmentView>| match change {
+            Change::Set { key, new, .. } => index.set(key, [new.spec.node_name.clone()]),
+            Change::Removed { key, .. } => {
+                index.remove(key);
+                detached(key);
+            }
+        });
         Self {
             client: client.clone(),
             clock,
@@ -126,10 +151,13 @@ impl Volumes {
             classes: classes.start(tasks),
             drivers: drivers.start(tasks),
             capacities: capacities.start(tasks),
+            nodes: nodes.start(tasks),
+            attachments: attachments.start(tasks),
+            by_node,
             by_class,
             changes,
-            kept: Assumed::default(),
-            promised: Assumed::default(),
+            kept,
+            promised,
         }
     }
 
@@ -140,7 +168,9 @@ impl Volumes {
             self.volumes.synced(),
             self.classes.synced(),
             self.drivers.synced(),
-            self.capacities.synced()
+            self.capacities.synced(),
+            self.nodes.synced(),
+            self.attachments.synced()
         );
     }
 
@@ -207,6 +237,14 @@ impl Storage for Volumes {
     fn capacities(&self, class: &str) -> Vec<Arc<CapacityView>> {
         let all = self.capacities.list().into_iter().map(|(_, capacity)| capacity);
         all.filter(|capacity| capacity.storage_class_name == class).collect()
+    }
+
+    fn csi_node(&self, name: &str) -> Option<Arc<CsiNodeView>> {
+        self.nodes.get(name)
+    }
+
+    fn attached(&self, node: &str) -> Vec<Arc<AttachmentView>> {
+        self.by_node.of(node).iter().filter_map(|key| self.attachments.get(key)).collect()
     }
 }
 

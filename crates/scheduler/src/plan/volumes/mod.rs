@@ -1,10 +1,11 @@
 //! Which volumes a pod needs, and on which nodes it can have them (upstream's `VolumeRestrictions`, `VolumeBinding` and
-//! `VolumeZone`). Pure.
+//! `VolumeZone`, and `NodeVolumeLimits`). Pure.
 //!
 //! [`wanted`] looks once for each pod, `on_node` and `zones` for each node; `matching` finds volumes for claims that
-//! wait for their first pod, `provision` says where new ones can be made, [`progress`] whether claims have what they
+//! wait for their first pod, `provision` says where new ones can be made, `limits` how many a node takes, [`progress`] whether claims have what they
 //! were given.
 
+mod limits;
 mod matching;
 pub mod progress;
 mod provision;
@@ -13,7 +14,11 @@ mod zones;
 use std::sync::Arc;
 
 use super::devices::Site;
-use crate::view::{CapacityView, ClaimView, ClassView, DriverView, PodView, VolumeView};
+use crate::snapshot::NodeInfo;
+use crate::view::{
+    AttachmentView, CapacityView, ClaimView, ClassView, CsiNodeView, DriverView, PodView, VolumeView,
+};
+use limits::Limits;
 pub use matching::is_bound_to;
 use matching::{Choice, fits_node};
 use provision::Source;
@@ -33,6 +38,8 @@ const NO_VOLUME: &str = "node(s) unavailable due to one or more pvc(s) bound to 
 /// Another pod has a claim for itself.
 pub(super) const IN_USE: &str = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already \
                                  in-use by another pod";
+/// It has as many volumes as it takes.
+pub(super) const FULL: &str = "node(s) exceed max volume count";
 
 /// Claims and volumes.
 pub trait Objects {
@@ -52,6 +59,10 @@ pub trait Storage: Objects {
     fn driver(&self, name: &str) -> Option<Arc<DriverView>>;
     /// How much there is left of a class.
     fn capacities(&self, class: &str) -> Vec<Arc<CapacityView>>;
+    /// What drivers a node has.
+    fn csi_node(&self, name: &str) -> Option<Arc<CsiNodeView>>;
+    /// What is attached to a node.
+    fn attached(&self, node: &str) -> Vec<Arc<AttachmentView>>;
 }
 
 /// Why no node does, in upstream's words.
@@ -64,8 +75,8 @@ pub enum Hindrance {
 }
 
 /// What a pod needs of volumes.
-#[derive(Debug, Default)]
-pub struct Wanted {
+#[derive(Default)]
+pub struct Wanted<'s> {
     /// Claims that no other pod may use, by key.
     pub exclusive: Vec<String>,
     /// Volumes of claims that are bound; `None` for one that is not there.
@@ -74,6 +85,8 @@ pub struct Wanted {
     open: Vec<Open>,
     /// Where its volumes are.
     zones: Vec<Zone>,
+    /// How many of its volumes nodes take.
+    limits: Option<Limits<'s>>,
 }
 
 /// A claim that gets something now.
@@ -170,7 +183,7 @@ fn is_delayed(claim: &ClaimView, storage: &impl Storage) -> Result<bool, Hindran
 ///
 /// # Errors
 /// Why no node does.
-pub fn wanted(pod: &PodView, storage: &impl Storage) -> Result<Option<Wanted>, Hindrance> {
+pub fn wanted<'s>(pod: &PodView, storage: &'s impl Storage) -> Result<Option<Wanted<'s>>, Hindrance> {
     if pod.spec.volumes.is_empty() {
         return Ok(None);
     }
@@ -185,7 +198,9 @@ pub fn wanted(pod: &PodView, storage: &impl Storage) -> Result<Option<Wanted>, H
         }
     }
     let (mut bound, mut promised, mut open) = (Vec::new(), Vec::new(), Vec::new());
-    for claim in claims(pod, storage)? {
+    let claims = claims(pod, storage)?;
+    wanted.limits = Limits::new(&claims, storage);
+    for claim in claims {
         let volume = &claim.spec.volume_name;
         if is_bound(&claim) {
             bound.push(claim);
@@ -221,7 +236,7 @@ pub fn wanted(pod: &PodView, storage: &impl Storage) -> Result<Option<Wanted>, H
 ///
 /// # Errors
 /// Why the node does not do.
-pub fn on_node(wanted: &Wanted, node: Site<'_>) -> Result<Found, Vec<&'static str>> {
+pub fn on_node(wanted: &Wanted<'_>, node: Site<'_>) -> Result<Found, Vec<&'static str>> {
     let mut reasons = Vec::new();
     let bound = wanted.bound.iter().map(|volume| match volume {
         None => Some(NO_VOLUME),
@@ -259,11 +274,16 @@ fn open_on_node(all: &[Open], node: Site<'_>) -> Result<Found, &'static str> {
     Ok(found)
 }
 
+/// Whether a node would have more volumes than it takes.
+pub(super) fn is_too_much(wanted: &Wanted<'_>, name: &str, node: &NodeInfo) -> bool {
+    wanted.limits.as_ref().is_some_and(|limits| limits.are_exceeded(name, node))
+}
+
 /// Whether a node is where the pod's volumes are.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn in_zones(wanted: &Wanted, node: Site<'_>) -> Result<(), &'static str> {
+pub(super) fn in_zones(wanted: &Wanted<'_>, node: Site<'_>) -> Result<(), &'static str> {
     zones::check(&wanted.zones, node.labels)
 }
 

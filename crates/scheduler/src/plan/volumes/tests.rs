@@ -1,3 +1,5 @@
+pub(super) mod world;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -6,115 +8,7 @@ use super::progress::are_bound;
 use super::*;
 use crate::plan::{Decision, Relief, Wants, place};
 use crate::snapshot::Snapshot;
-
-/// All that there is.
-#[derive(Default)]
-struct World {
-    claims: BTreeMap<String, Arc<ClaimView>>,
-    volumes: BTreeMap<String, Arc<VolumeView>>,
-    classes: BTreeMap<String, Arc<ClassView>>,
-    drivers: BTreeMap<String, Arc<DriverView>>,
-    capacities: Vec<Arc<CapacityView>>,
-}
-
-impl Objects for World {
-    fn claim(&self, key: &str) -> Option<Arc<ClaimView>> {
-        self.claims.get(key).cloned()
-    }
-
-    fn volume(&self, name: &str) -> Option<Arc<VolumeView>> {
-        self.volumes.get(name).cloned()
-    }
-}
-
-impl Storage for World {
-    fn of_class(&self, class: &str) -> Vec<Arc<VolumeView>> {
-        self.volumes.values().filter(|volume| volume.class() == class).cloned().collect()
-    }
-
-    fn class(&self, name: &str) -> Option<Arc<ClassView>> {
-        self.classes.get(name).cloned()
-    }
-
-    fn driver(&self, name: &str) -> Option<Arc<DriverView>> {
-        self.drivers.get(name).cloned()
-    }
-
-    fn capacities(&self, class: &str) -> Vec<Arc<CapacityView>> {
-        self.capacities.iter().filter(|left| left.storage_class_name == class).cloned().collect()
-    }
-}
-
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
-    Arc::new(serde_json::from_value(value).unwrap())
-}
-
-/// What is in `more` is added to `to`, or takes its place.
-fn merge(to: &mut Value, more: Value) {
-    match (to, more) {
-        (Value::Object(to), Value::Object(more)) => {
-            more.into_iter().for_each(|(key, value)| merge(to.entry(key).or_insert(Value::Null), value));
-        }
-        (to, more) => *to = more,
-    }
-}
-
-impl World {
-    /// With a class whose claims wait and that nobody makes volumes for, and one that somebody does.
-    fn new() -> Self {
-        let mut world = Self::default();
-        for (name, provisioner) in [("local", "kubernetes.io/no-provisioner"), ("made", "d")] {
-            let class = json!({"metadata": {"name": name}, "provisioner": provisioner,
-                "volumeBindingMode": "WaitForFirstConsumer"});
-            world.classes.insert(name.to_owned(), read(class));
-        }
-        world
-    }
-
-    fn claim(mut self, name: &str, more: Value) -> Self {
-        let mut claim = json!({
-            "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"},
-            "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"],
-                "resources": {"requests": {"storage": "1Gi"}}},
-        });
-        merge(&mut claim, more);
-        self.claims.insert(format!("n/{name}"), read(claim));
-        self
-    }
-
-    fn bound(self, name: &str, volume: &str) -> Self {
-        let annotations = json!({"pv.kubernetes.io/bind-completed": "yes"});
-        self.claim(name, json!({"metadata": {"annotations": annotations}, "spec": {"volumeName": volume}}))
-    }
-
-    fn volume(mut self, name: &str, size: &str, node: &str, more: Value) -> Self {
-        let term = json!({"matchExpressions": [{"key": "host", "operator": "In", "values": [node]}]});
-        let mut volume = json!({
-            "metadata": {"name": name, "resourceVersion": "1"},
-            "spec": {"storageClassName": "local", "capacity": {"storage": size},
-                "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}},
-            "status": {"phase": "Available"},
-        });
-        merge(&mut volume, more);
-        self.volumes.insert(name.to_owned(), read(volume));
-        self
-    }
-}
-
-/// A pod whose volumes are these claims; `own` is made for it.
-fn pod(claims: &[&str]) -> PodView {
-    let volume = |name: &&str| match *name {
-        "own" => json!({"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}}),
-        name => json!({"name": name, "persistentVolumeClaim": {"claimName": name}}),
-    };
-    let mut volumes: Vec<Value> = claims.iter().map(volume).collect();
-    volumes.push(json!({"name": "other", "emptyDir": {}}));
-    serde_json::from_value(json!({
-        "metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {"volumes": volumes},
-    }))
-    .unwrap()
-}
+use world::{World, merge, pod, read};
 
 fn why(world: &World, claims: &[&str]) -> String {
     match wanted(&pod(claims), world) {
