@@ -24,6 +24,8 @@ struct Arriving<'a> {
     file: File,
     hash: Sha256,
     len: u64,
+    /// The number of the host that answered last.
+    from: Option<usize>,
 }
 
 /// Fetches a blob into a file in `folder` that has no name. The file is at its beginning, and its bytes are
@@ -33,35 +35,42 @@ pub async fn fetch(
     descriptor: &Descriptor,
     folder: &Path,
 ) -> Result<File, ImageError> {
-    let mut first = 0;
+    let (mut first, mut before) = (0, None);
     loop {
         let file = tempfile::tempfile_in(folder)
             .map_err(ImageError::store(format!("making a file in {}", folder.display())))?;
-        let mut arriving = Arriving { descriptor, file, hash: Sha256::new(), len: 0 };
-        let at = arriving.complete(repository, first).await?;
-        let actual = format!("sha256:{}", hex(&arriving.hash.finalize()));
-        if actual == descriptor.digest {
-            arriving.file.rewind().map_err(ImageError::store("reading a downloaded layer"))?;
-            return Ok(arriving.file);
-        }
-        let lie = ImageError::Corrupt { what: "layer", expected: descriptor.digest.clone(), actual };
+        let mut arriving = Arriving { descriptor, file, hash: Sha256::new(), len: 0, from: None };
+        let lie = match arriving.complete(repository, first).await {
+            Ok(()) => {
+                let actual = format!("sha256:{}", hex(&arriving.hash.finalize()));
+                if actual == descriptor.digest {
+                    arriving.file.rewind().map_err(ImageError::store("reading a downloaded layer"))?;
+                    return Ok(arriving.file);
+                }
+                ImageError::Corrupt { what: "layer", expected: descriptor.digest.clone(), actual }
+            }
+            // Nobody else may be asked.
+            Err(ImageError::NotFound(name)) => return Err(before.unwrap_or(ImageError::NotFound(name))),
+            Err(error) => error,
+        };
         // A mirror's lie is not the registry's.
-        first = at + 1;
-        if first >= repository.hosts() {
-            return Err(lie);
+        match arriving.from.filter(|at| at + 1 < repository.hosts() && is_its_own(&lie)) {
+            Some(at) => first = at + 1,
+            None => return Err(lie),
         }
         tracing::warn!(error = %lie, "a mirror's content is wrong; the next one is asked");
+        before = Some(lie);
     }
 }
 
 impl Arriving<'_> {
-    /// Fetches to the end; gives the number of the host that sent the last of it.
-    async fn complete(&mut self, repository: &Repository, first: usize) -> Result<usize, ImageError> {
+    /// Fetches to the end.
+    async fn complete(&mut self, repository: &Repository, first: usize) -> Result<(), ImageError> {
         let (mut failures, mut pause) = (0, FIRST_PAUSE);
         loop {
             let before = self.len;
             let error = match self.attempt(repository, first).await {
-                Ok(at) => return Ok(at),
+                Ok(()) => return Ok(()),
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => error,
             };
@@ -78,9 +87,11 @@ impl Arriving<'_> {
         }
     }
 
-    async fn attempt(&mut self, repository: &Repository, first: usize) -> Result<usize, ImageError> {
+    async fn attempt(&mut self, repository: &Repository, first: usize) -> Result<(), ImageError> {
         let ask = Ask::Blob(&self.descriptor.digest, self.len);
+        self.from = None;
         let (mut response, at) = repository.ask(ask, first).await?;
+        self.from = Some(at);
         let mut skip = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -116,8 +127,13 @@ impl Arriving<'_> {
             let text = format!("{} ended after {} of {size} bytes", self.descriptor.digest, self.len);
             return Err(repository.failed_at(at, text));
         }
-        Ok(at)
+        Ok(())
     }
+}
+
+/// Whether another host may do better.
+fn is_its_own(error: &ImageError) -> bool {
+    matches!(error, ImageError::Registry { .. } | ImageError::Corrupt { .. })
 }
 
 /// Trying again changes nothing about it.
