@@ -7,6 +7,11 @@ const ALL: &[Limit] = &[
     ("PrivilegedPod", "type dummy", "this kernel has no dummy links"),
     ("", "/proc/1/ns/mnt", "the machine's first process may not be looked into"),
     ("", "oom_score_adj", "root may not lower an oom_score_adj here"),
+    (
+        "ImageVolume",
+        "Timed out",
+        "no registry has the images that nodes were given, and the policy Always asks one",
+    ),
     ("", "setting rlimit", "root may not raise a limit here"),
 ];
 

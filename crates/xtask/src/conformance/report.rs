@@ -9,7 +9,7 @@ pub(super) enum End {
     Passed,
     /// Chosen, but it left itself out once it saw the cluster. Why, in one line.
     Skipped(String),
-    /// Why, in one line.
+    /// Why, in full: what a machine lacks may be told last.
     Failed(String),
 }
 
@@ -52,13 +52,13 @@ impl Spec {
 
     /// Nothing when the test was not chosen, or is no test and went well.
     fn test(self) -> Option<Test> {
-        let message = self.failure.as_ref().map(|failure| first_line(&failure.message));
+        let message = self.failure.as_ref().map(|failure| failure.message.trim().to_owned());
         let is_test = self.leaf_node_type == "It";
         let end = match (self.state.as_str(), message) {
             ("passed", _) if is_test => End::Passed,
             ("passed", _) | ("skipped", None) | ("pending", _) => return None,
             ("skipped", Some(_)) if !is_test => return None,
-            ("skipped", Some(why)) => End::Skipped(why),
+            ("skipped", Some(why)) => End::Skipped(first_line(&why)),
             (state, message) => End::Failed(message.unwrap_or_else(|| state.to_owned())),
         };
         let what = if is_test { String::new() } else { format!("[{}] ", self.leaf_node_type) };
@@ -76,7 +76,7 @@ pub(super) fn tests(json: &[u8]) -> Result<Vec<Test>> {
 }
 
 /// The first line that says something.
-fn first_line(text: &str) -> String {
+pub(super) fn first_line(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     line.unwrap_or("no message").to_owned()
 }
@@ -107,7 +107,7 @@ mod tests {
         let expected = [
             test("go", End::Passed),
             test("cannot", End::Skipped("needs a GPU".into())),
-            test("breaks", End::Failed("pod failed".into())),
+            test("breaks", End::Failed("pod failed\nmore".into())),
             test("hangs", End::Failed("timedout".into())),
         ];
         assert_eq!(tests(json.as_bytes()).unwrap(), expected);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::groups::Group;
 use super::limits;
-use super::report::{End, Test};
+use super::report::{End, Test, first_line};
 
 /// A group that has run.
 #[derive(Debug)]
@@ -60,9 +60,10 @@ pub(super) fn text(lines: &[Line]) -> String {
                 let _ = writeln!(text, "skipped {}: {why}", test.name);
             }
             End::Failed(why) => {
+                let shown = first_line(why);
                 let _ = match limits::explains(&test.name, why) {
-                    Some(limit) => writeln!(text, "failed {}: {limit}: {why}", test.name),
-                    None => writeln!(text, "FAILED {}: {why}", test.name),
+                    Some(limit) => writeln!(text, "failed {}: {limit}: {shown}", test.name),
+                    None => writeln!(text, "FAILED {}: {shown}", test.name),
                 };
             }
         }
@@ -87,7 +88,7 @@ mod tests {
         let tests = vec![
             test("a", End::Passed),
             test("b", End::Skipped("no GPU".to_owned())),
-            test("c", End::Failed("timed out".to_owned())),
+            test("c", End::Failed("timed out\nat last".to_owned())),
             test("PrivilegedPod", End::Failed("type dummy".to_owned())),
         ];
         let line = Line { group: "node", tests };
