@@ -2,6 +2,7 @@
 
 use schema::Object;
 
+use super::job::policy_defaults;
 use super::{job_spec, schedule, template};
 use crate::edit::{self, made, number, text};
 use crate::field::{Errors, Json, Path};
@@ -22,7 +23,10 @@ pub(crate) const RULES: Rules = Rules {
             number(spec, "successfulJobsHistoryLimit", 3);
             number(spec, "failedJobsHistoryLimit", 1);
             made(spec, "jobTemplate", |template| {
-                made(template, "spec", |spec| made(spec, "template", template_defaults));
+                made(template, "spec", |spec| {
+                    policy_defaults(spec);
+                    made(spec, "template", template_defaults);
+                });
             });
         });
     },

@@ -16,7 +16,7 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let before = digits(rest);
         let after = rest.get(before..).unwrap_or_default();
-        let fraction = after.strip_prefix('.').map_or(0, |after| digits(after));
+        let fraction = after.strip_prefix('.').map_or(0, digits);
         let dotted = after.starts_with('.');
         if before == 0 && fraction == 0 {
             return Err(invalid());

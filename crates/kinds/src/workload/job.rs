@@ -68,7 +68,17 @@ fn spec_defaults(spec: &mut Object) {
     edit::flag(spec, "manualSelector", false);
     let replaces = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
     text(spec, "podReplacementPolicy", replaces);
+    policy_defaults(spec);
     made(spec, "template", template_defaults);
+}
+
+/// A condition that a rule names without a status is one that is so.
+pub(super) fn policy_defaults(spec: &mut Object) {
+    edit::within(spec, "podFailurePolicy", |policy| {
+        edit::each(policy, "rules", |rule| {
+            edit::each(rule, "onPodConditions", |pattern| text(pattern, "status", "True"));
+        });
+    });
 }
 
 /// A job without labels has those of its template, with those that are generated for it.

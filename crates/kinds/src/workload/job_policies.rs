@@ -47,10 +47,8 @@ fn failure_rule(spec: &Object, rule: &Object, at: &Path, names: &BTreeSet<&str>,
     let action_at = at.child("action");
     match edit::get(rule, &["action"]) {
         "" => errors.required(&action_at, valid(&ACTIONS)),
-        action @ "FailIndex" => {
-            if spec.get("backoffLimitPerIndex").is_none() {
-                errors.invalid(&action_at, action, "requires the backoffLimitPerIndex to be set");
-            }
+        action @ "FailIndex" if spec.get("backoffLimitPerIndex").is_none() => {
+            errors.invalid(&action_at, action, "requires the backoffLimitPerIndex to be set");
         }
         action if !ACTIONS.contains(&action) => errors.not_supported_in_order(&action_at, action, &ACTIONS),
         _ => {}

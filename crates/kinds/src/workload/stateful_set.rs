@@ -35,7 +35,10 @@ pub(crate) const RULES: Rules = Rules {
                     edit::present(strategy, "rollingUpdate");
                 }
                 if edit::get(strategy, &["type"]) == "RollingUpdate" {
-                    within(strategy, "rollingUpdate", |update| number(update, "partition", 0));
+                    within(strategy, "rollingUpdate", |update| {
+                        number(update, "partition", 0);
+                        number(update, "maxUnavailable", 1);
+                    });
                 }
             });
             made(spec, "persistentVolumeClaimRetentionPolicy", |policy| {

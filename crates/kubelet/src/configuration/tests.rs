@@ -20,6 +20,7 @@ fn defaults_are_upstreams() {
     assert!(!fields.authentication.anonymous.enabled && fields.serialize_image_pulls);
     assert_eq!(fields.eviction_hard.len(), 5);
     assert_eq!(fields.enforce_node_allocatable, ["pods"]);
+    assert_eq!(fields.memory_throttling_factor, None);
 }
 
 #[test]
@@ -116,6 +117,10 @@ fn what_is_unknown_or_idle_is_named_and_what_cannot_be_is_an_error() {
         ("userNamespaces: {idsPerPod: 65537}\n", "userNamespaces.idsPerPod must be a multiple of 65536"),
         ("logging: {format: xml}\n", "logging.format: Invalid value: \"xml\": Unsupported log format"),
         ("containerLogMaxFiles: 1\n", "invalid configuration: containerLogMaxFiles must be greater than 1"),
+        (
+            "memoryThrottlingFactor: 0.5\n",
+            "invalid configuration: memoryThrottlingFactor 0.5 requires MemoryQoS feature gate to be enabled",
+        ),
         ("podLogsDir: /a/../b\n", "pod logs path \"/a/../b\" must be normalized"),
     ] {
         let error = merge(&[text]).unwrap_err().to_string();
