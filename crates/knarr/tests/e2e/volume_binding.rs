@@ -43,27 +43,16 @@ spec:
     )
 }
 
-fn claim(name: &str, class: &str, volume: &str) -> String {
-    let (bound, volume) = match volume {
-        "" => (String::new(), String::new()),
-        volume => (
-            "annotations: {pv.kubernetes.io/bind-completed: 'yes', pv.kubernetes.io/bound-by-controller: 'yes'}"
-                .to_owned(),
-            format!("volumeName: {volume}"),
-        ),
-    };
+fn claim(name: &str, class: &str) -> String {
     format!(
         "
 apiVersion: v1
 kind: PersistentVolumeClaim
-metadata:
-  name: {name}
-  {bound}
+metadata: {{name: {name}}}
 spec:
   accessModes: [ReadWriteOnce]
   resources: {{requests: {{storage: 1Gi}}}}
   storageClassName: {class:?}
-  {volume}
 "
     )
 }
@@ -99,7 +88,7 @@ fn a_bound_volume_draws_its_pod_to_its_node() {
     let cluster = Cluster::up(&["--control-plane-only"]);
     nodes(&cluster);
     cluster.apply(&volume("of-two", "two", "", "bound"));
-    cluster.apply(&claim("bound", "", "of-two"));
+    cluster.apply(&claim("bound", ""));
     cluster.apply(&pod("bound"));
     is_on(&cluster, "bound", "two");
 
@@ -107,7 +96,7 @@ fn a_bound_volume_draws_its_pod_to_its_node() {
     cluster.apply(&pod("late"));
     waits(&cluster, "late", "persistentvolumeclaim \"late\" not found");
     cluster.apply(&volume("of-one", "one", "", "late"));
-    cluster.apply(&claim("late", "", "of-one"));
+    cluster.apply(&claim("late", ""));
     is_on(&cluster, "late", "one");
 }
 
@@ -117,11 +106,8 @@ fn a_claim_that_waits_for_its_pod_gets_a_volume_of_the_pods_node() {
     nodes(&cluster);
     cluster.apply(CLASS);
     cluster.apply(&volume("of-two", "two", "later", ""));
-    // Somebody has looked at it, and found nobody who has it.
-    let available = r#"patch pv of-two --subresource=status -p {"status":{"phase":"Available"}}"#;
-    cluster.k(available);
     for name in ["first", "second"] {
-        cluster.apply(&claim(name, "later", ""));
+        cluster.apply(&claim(name, "later"));
     }
     cluster.apply(&pod("first"));
     let owner =
@@ -130,20 +116,9 @@ fn a_claim_that_waits_for_its_pod_gets_a_volume_of_the_pods_node() {
     // It is nobody else's any more.
     cluster.apply(&pod("second"));
     waits(&cluster, "second", "2 node(s) didn't find available persistent volumes to bind");
-    bind(&cluster, "first", "of-two");
     is_on(&cluster, "first", "two");
 
     cluster.apply(&volume("of-one", "one", "later", ""));
-    cluster.k(&available.replace("of-two", "of-one"));
     cluster.becomes(&format!("get pv of-one {owner}"), "second,yes");
-    bind(&cluster, "second", "of-one");
     is_on(&cluster, "second", "one");
-}
-
-/// Binds a claim to the volume that is kept for it.
-fn bind(cluster: &Cluster, claim: &str, volume: &str) {
-    let patch = format!(
-        r#"{{"metadata":{{"annotations":{{"pv.kubernetes.io/bind-completed":"yes"}}}},"spec":{{"volumeName":"{volume}"}}}}"#
-    );
-    cluster.k(&format!("patch pvc {claim} -p {patch}"));
 }
