@@ -5,7 +5,7 @@
 
 mod affinity;
 pub(crate) mod annotations;
-mod claim_template;
+pub(crate) mod claim_template;
 mod container;
 mod dns;
 mod env;
