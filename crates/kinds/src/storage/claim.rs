@@ -2,8 +2,8 @@
 
 use schema::{Object, Value};
 
-use crate::field::{At, Errors};
-use crate::pod::validate::read::{amount, has, sub, text};
+use crate::field::{At, Errors, Path};
+use crate::pod::validate::read::{amount, has, maybe, sub, text};
 use crate::pod::validate::{claim_template, shown};
 use crate::{edit, rules::Part};
 
@@ -28,18 +28,7 @@ pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &m
         // The controller says it, once.
         keep(&mut rest, "volumeName", old_spec.get("volumeName"));
     }
-    let class = |claim: &Object| annotation(claim, OLD_CLASS).map(str::to_owned);
-    if class(new) != class(old) {
-        let (path, value) = (
-            crate::field::Path::new("metadata").child("annotations").child(OLD_CLASS),
-            class(new).unwrap_or_default(),
-        );
-        errors.invalid(&path, value.as_str(), "field is immutable");
-    }
-    if class(old).is_none() && !has(old_spec, "storageClassName") && has(new_spec, "storageClassName") {
-        // One that had no class may be given the default later on.
-        rest.remove("storageClassName");
-    }
+    class(new, old, &mut rest, errors);
     let size =
         |spec: &Object| sub(spec, "resources").and_then(|resources| amount(resources, "requests", "storage"));
     if is_bound {
@@ -81,6 +70,23 @@ pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &m
         Some(_) => return,
     };
     errors.forbidden(&at.child("volumeAttributesClassName"), why);
+}
+
+/// A claim keeps its class. It may come to be said by the field instead of the annotation, and one that had none may be
+/// given the default later on.
+fn class(new: &Object, old: &Object, rest: &mut Object, errors: &mut Errors) {
+    let noted = |claim| annotation(claim, OLD_CLASS);
+    let named = |claim| sub(claim, "spec").and_then(|spec| maybe(spec, "storageClassName"));
+    let (was, is) = (noted(old), named(new));
+    let is_moved = was.is_some() && named(old).is_none() && noted(new).is_none() && is == was;
+    if !is_moved && noted(new) != was {
+        let path = Path::new("metadata").child("annotations").child(OLD_CLASS);
+        errors.invalid(&path, noted(new).unwrap_or_default(), "field is immutable");
+    }
+    let is_given = named(old).is_none() && is.is_some() && (was.is_none() || is == was);
+    if is_moved || is_given {
+        rest.remove("storageClassName");
+    }
 }
 
 fn keep(spec: &mut Object, field: &str, value: Option<&Value>) {

@@ -125,6 +125,20 @@ fn a_claim_changes_in_its_size_alone() {
 }
 
 #[test]
+fn a_class_moves_from_the_annotation_to_the_field() {
+    let kind = "PersistentVolumeClaim";
+    let mut noted = claim(json!({}));
+    noted["metadata"] = json!({"name": "x", "annotations": {"volume.beta.kubernetes.io/storage-class": "a"}});
+    let named = |class: &str| claim(json!({"storageClassName": class}));
+    assert_eq!(changed(kind, noted.clone(), named("a")), NOTHING);
+    let [annotation, spec] = &changed(kind, noted, named("b"))[..] else { panic!() };
+    assert!(
+        annotation.ends_with("field is immutable") && spec.starts_with("spec: Forbidden"),
+        "{annotation} {spec}"
+    );
+}
+
+#[test]
 fn the_two_names_of_a_claims_source_say_the_same() {
     let mut new = object(
         "",

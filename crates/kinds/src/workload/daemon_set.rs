@@ -48,11 +48,12 @@ pub(crate) const RULES: Rules = Rules {
     },
     validate: validate::daemon_set,
     validate_update: |new, old, part, errors| {
+        // Of daemon sets upstream says this first.
+        validate::immutable_selector(new, Some(old), part, errors);
         if part == Part::Status {
             status::check(new, old, &status::DAEMON_SET, errors);
         }
     },
-    validate_last: validate::immutable_selector,
     ..GENERIC
 };
 

@@ -5,10 +5,10 @@ use schema::{Object, Value};
 
 use super::{status, template, validate};
 use crate::edit::{self, made, number, text, within};
-use crate::field::{Errors, Json, Path};
+use crate::field::{At, Errors, Json, Path};
 use crate::meta::NameRule;
 use crate::pod::template_defaults;
-use crate::pod::validate::shown;
+use crate::pod::validate::{claim_template, shown};
 use crate::rules::{GENERIC, Part, Rules};
 
 /// What may be changed of a set.
@@ -52,6 +52,10 @@ pub(crate) const RULES: Rules = Rules {
     gated: template::gated,
     validate,
     validate_create: |object, errors| {
+        let claims = Path::new("spec").child("volumeClaimTemplates");
+        for (index, claim) in edit::structs(object, &["spec", "volumeClaimTemplates"]).enumerate() {
+            claim_template::specification(claim, &At::from_path(&claims.index(index)), errors);
+        }
         let path = Path::new("spec").child("serviceName");
         let name = edit::get(object, &["spec", "serviceName"]);
         if !name.is_empty() {
@@ -72,10 +76,8 @@ pub(crate) const RULES: Rules = Rules {
     ..GENERIC
 };
 
-/// A template of claims is a claim, and says so.
+/// A template of claims has the defaults of one. That it is a claim is not said: what is stored has no place for that.
 fn claim(template: &mut Object) {
-    text(template, "apiVersion", "v1");
-    text(template, "kind", "PersistentVolumeClaim");
     made(template, "spec", |spec| text(spec, "volumeMode", "Filesystem"));
     made(template, "status", |status| text(status, "phase", "Pending"));
 }
@@ -240,6 +242,16 @@ mod tests {
     #[test]
     fn what_claims_are_mounted_comes_from_their_templates() {
         assert_eq!(errors(&set(json!({}))), "");
+        let nothing = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["x"]}}]);
+        let wrong = errors(&set(json!({"volumeClaimTemplates": nothing})));
+        assert!(
+            wrong.contains("spec.volumeClaimTemplates[0].spec.accessModes: Unsupported value"),
+            "{wrong}"
+        );
+        assert!(
+            wrong.contains("spec.volumeClaimTemplates[0].spec.resources[storage]: Required value"),
+            "{wrong}"
+        );
         let none = errors(&set(json!({"volumeClaimTemplates": []})));
         assert!(none.contains("volumeMounts[0].name: Not found: \"data\""), "{none}");
     }
@@ -248,7 +260,6 @@ mod tests {
     fn a_template_of_claims_is_a_claim() {
         let set = set(json!({}));
         let claim = edit::structs(&set, &["spec", "volumeClaimTemplates"]).next().unwrap();
-        assert_eq!(edit::get(claim, &["kind"]), "PersistentVolumeClaim");
         assert_eq!(edit::get(claim, &["spec", "volumeMode"]), "Filesystem");
         assert_eq!(edit::get(claim, &["status", "phase"]), "Pending");
     }

@@ -12,6 +12,11 @@ const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce
 /// Checks a claim template.
 pub(super) fn check(template: &Object, at: &At<'_>, errors: &mut Errors) {
     crate::meta::of_template(template.metadata(), &at.child("metadata"), errors);
+    specification(template, at, errors);
+}
+
+/// Checks what a template asks for.
+pub(crate) fn specification(template: &Object, at: &At<'_>, errors: &mut Errors) {
     of_spec(template, &at.child("spec"), errors);
 }
 
