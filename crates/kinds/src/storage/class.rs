@@ -38,8 +38,8 @@ pub(super) fn validate(class: &Object, errors: &mut Errors) {
     }
     let one_of = |field: &'static str, known: &[&str], errors: &mut Errors| {
         let value = text(class, field);
-        let may_be_empty = field == "reclaimPolicy";
-        if !(value.is_empty() && may_be_empty) && !known.contains(&value) {
+        let is_unsaid = value.is_empty() && field == "reclaimPolicy";
+        if !is_unsaid && !known.contains(&value) {
             errors.not_supported(&At::new(field), value, known);
         }
     };
