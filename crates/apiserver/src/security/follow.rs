@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use auth::node::PodRefs;
-use k8s_openapi::api::core::v1::Pod;
+use auth::node::{PodRefs, VolumeRefs};
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::resource::v1::ResourceSlice;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 use serde::de::DeserializeOwned;
 
 use super::Security;
@@ -51,6 +53,28 @@ pub fn follow(core: &Arc<Core>, security: &Security) {
                 graph.upsert_pod(entry.namespace(), entry.name(), node, PodRefs::of(pod));
             }
             None => graph.remove_pod(entry.namespace(), entry.name()),
+        });
+    });
+    let nodes = security.nodes.clone();
+    each::<PersistentVolume>(core, "", "persistentvolumes", move |entry, volume| {
+        nodes.update(|graph| match volume {
+            Some(volume) => graph.upsert_volume(entry.name(), VolumeRefs::of(volume)),
+            None => graph.remove_volume(entry.name()),
+        });
+    });
+    let nodes = security.nodes.clone();
+    each::<VolumeAttachment>(core, "storage.k8s.io", "volumeattachments", move |entry, attachment| {
+        nodes.update(|graph| match attachment {
+            Some(attachment) => graph.upsert_attachment(entry.name(), &attachment.spec.node_name),
+            None => graph.remove_attachment(entry.name()),
+        });
+    });
+    let nodes = security.nodes.clone();
+    each::<ResourceSlice>(core, "resource.k8s.io", "resourceslices", move |entry, slice| {
+        let node = slice.and_then(|slice| slice.spec.node_name.as_deref()).unwrap_or_default();
+        nodes.update(|graph| match node {
+            "" => graph.remove_resource_slice(entry.name()),
+            node => graph.upsert_resource_slice(entry.name(), node),
         });
     });
 }

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
+use super::volume::VolumeRefs;
+
 /// Namespace (empty for cluster-scoped objects) and name.
 pub type Key = (String, String);
 
@@ -141,7 +143,7 @@ pub struct Graph {
     /// Object → nodes that may see it, each with the number of pods that say so.
     nodes: HashMap<(Kind, Key), BTreeMap<String, usize>>,
     /// Persistent volume → the claim that it is bound to, and the secrets that it names.
-    volumes: HashMap<String, (Option<Key>, BTreeSet<Key>)>,
+    volumes: HashMap<String, VolumeRefs>,
     /// Secret → persistent volumes that name it.
     volumes_of_secret: HashMap<Key, BTreeSet<String>>,
 }
@@ -172,18 +174,18 @@ impl Graph {
     }
 
     /// Takes in a persistent volume: the claim that it is bound to, and the secrets that its driver needs.
-    pub fn upsert_volume(&mut self, name: &str, claim: Option<Key>, secrets: BTreeSet<Key>) {
+    pub fn upsert_volume(&mut self, name: &str, refs: VolumeRefs) {
         self.remove_volume(name);
-        for secret in &secrets {
+        for secret in &refs.secrets {
             self.volumes_of_secret.entry(secret.clone()).or_default().insert(name.to_owned());
         }
-        self.volumes.insert(name.to_owned(), (claim, secrets));
+        self.volumes.insert(name.to_owned(), refs);
     }
 
     /// Forgets a persistent volume.
     pub fn remove_volume(&mut self, name: &str) {
-        let Some((_, secrets)) = self.volumes.remove(name) else { return };
-        for secret in secrets {
+        let Some(refs) = self.volumes.remove(name) else { return };
+        for secret in refs.secrets {
             if let Some(volumes) = self.volumes_of_secret.get_mut(&secret) {
                 volumes.remove(name);
                 if volumes.is_empty() {
@@ -236,7 +238,7 @@ impl Graph {
     }
 
     fn volume_reaches(&self, node: &str, volume: &str) -> bool {
-        let claim = self.volumes.get(volume).and_then(|(claim, _)| claim.as_ref());
+        let claim = self.volumes.get(volume).and_then(|refs| refs.claim.as_ref());
         claim.is_some_and(|claim| self.is_direct(node, Kind::Claim, claim))
     }
 

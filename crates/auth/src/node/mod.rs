@@ -5,11 +5,13 @@
 //! upstream before `AuthorizeNodeWithSelectors`; single pods are refused unless they are its own.
 
 mod graph;
+mod volume;
 
 use parking_lot::RwLock;
 
 use self::graph::Kind;
 pub use self::graph::{Graph, Key, PodRefs};
+pub use self::volume::VolumeRefs;
 use crate::authorizer::{Attributes, Authorizer, Decision, Rule};
 use crate::rbac::{PolicyError, bootstrap_policy};
 use crate::user::User;

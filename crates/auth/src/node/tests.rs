@@ -1,6 +1,4 @@
-use std::collections::BTreeSet;
-
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 
 use super::*;
 
@@ -52,16 +50,22 @@ spec:
   - {name: scratch, ephemeral: {volumeClaimTemplate: {spec: {}}}}
 ";
 
+fn volume() -> PersistentVolume {
+    let driver = serde_json::json!({
+        "driver": "d",
+        "volumeHandle": "h",
+        "nodePublishSecretRef": {"namespace": "storage", "name": "driver"},
+    });
+    let spec = serde_json::json!({"claimRef": {"namespace": "a", "name": "data"}, "csi": driver});
+    serde_json::from_value(serde_json::json!({"metadata": {"name": "pv"}, "spec": spec})).unwrap()
+}
+
 fn authorizer() -> NodeAuthorizer {
     let authorizer = NodeAuthorizer::new().unwrap();
     authorizer.update(|graph| {
         graph.upsert_pod("a", "web", "one", PodRefs::of(&pod(POD)));
         graph.upsert_pod("a", "other", "two", PodRefs::default());
-        graph.upsert_volume(
-            "pv",
-            Some(("a".into(), "data".into())),
-            BTreeSet::from([("storage".into(), "driver".into())]),
-        );
+        graph.upsert_volume("pv", VolumeRefs::of(&volume()));
         graph.upsert_attachment("attached", "one");
     });
     authorizer

@@ -48,6 +48,7 @@ mod node_refusals;
 mod node_settings;
 mod node_takeover;
 mod node_tuned;
+mod node_volumes;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
 mod peer_config;
 mod upstream;
