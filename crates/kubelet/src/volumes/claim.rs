@@ -7,6 +7,7 @@ use kube::Api;
 
 use super::Cause;
 use super::content::{Fetcher, failed};
+use super::disk::{self, Disk};
 use crate::pods::spec::PodExt;
 
 /// The claim that a pod's volume names.
@@ -21,6 +22,8 @@ pub struct Claim {
 pub struct Claimed {
     /// A directory or a block device.
     pub path: PathBuf,
+    /// A disk whose file system pods see, to be mounted for each.
+    pub disk: Option<Disk>,
     /// Its files may be given to the pod's group.
     pub owned: bool,
 }
@@ -63,12 +66,20 @@ impl Fetcher {
         let spec = volumes.get(&volume).await.map_err(failed)?.spec.unwrap_or_default();
         if let Some(host) = &spec.host_path {
             super::source::check_host_path(host)?;
-            return Ok(Claimed { path: host.path.clone().into(), owned: false });
+            return Ok(Claimed { path: host.path.clone().into(), disk: None, owned: false });
         }
         let local = spec.local.ok_or(Cause::Unsupported)?;
         if !std::path::Path::new(&local.path).exists() {
             return Err(Cause::Claim(format!("path {:?} does not exist", local.path)));
         }
-        Ok(Claimed { path: local.path.into(), owned: true })
+        let path = PathBuf::from(local.path);
+        let has_files = spec.volume_mode.as_deref() != Some("Block");
+        let disk = (has_files && disk::is_disk(&path)).then(|| Disk {
+            device: path.clone(),
+            file_system: local.fs_type.unwrap_or_default(),
+            options: spec.mount_options.unwrap_or_default(),
+            read_only: wanted.read_only,
+        });
+        Ok(Claimed { path, disk, owned: has_files })
     }
 }

@@ -6,6 +6,7 @@
 mod atomic;
 mod claim;
 mod content;
+mod disk;
 mod empty;
 mod mounts;
 mod ownership;
@@ -27,6 +28,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use kinds::gates::{Gate, Gates};
 use nix::mount::MntFlags;
 
+use self::disk::Disk;
 use crate::counts::{Meter, table};
 use crate::pods::Surroundings;
 use crate::pods::spec::PodExt;
@@ -97,6 +99,7 @@ pub struct Volumes {
     /// Whether the runtime can make mounts read-only down to the last one.
     recursive_read_only: bool,
     gates: Gates,
+    disks: tokio::sync::Mutex<()>,
 }
 
 impl Volumes {
@@ -109,7 +112,7 @@ impl Volumes {
         (recursive_read_only, refresh, gates): (bool, Duration, Gates),
     ) -> Self {
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
-        Self { fetcher, pods, meter, recursive_read_only, gates }
+        Self { fetcher, pods, meter, recursive_read_only, gates, disks: tokio::sync::Mutex::default() }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
@@ -173,7 +176,11 @@ impl Volumes {
             return Ok(None);
         }
         if let Some(claim) = claim::of(pod, volume) {
-            let claimed = self.fetcher.claimed(pod, &claim).await?;
+            let mut claimed = self.fetcher.claimed(pod, &claim).await?;
+            if let Some(disk) = claimed.disk.take() {
+                claimed.path = self.dir(pod.uid(), "local-volume", &volume.name);
+                self.mount_disk(disk, claimed.path.clone()).await?;
+            }
             let link = self.dir(pod.uid(), "host-path", &volume.name);
             if let (Some(group), true) = (fs_group, claimed.owned && !claim.read_only) {
                 let policy = pod.security().and_then(|security| security.fs_group_change_policy.as_deref());
@@ -192,6 +199,13 @@ impl Volumes {
         }
         atomic::write(&dir, &wanted.files, fs_group, self.meter.clock.now()).map_err(Cause::io(&dir))?;
         Ok(Some(wanted.again))
+    }
+
+    /// One at a time: two pods may find the same disk empty.
+    async fn mount_disk(&self, disk: Disk, at: PathBuf) -> Result<(), Cause> {
+        let _alone = self.disks.lock().await;
+        let mounted = tokio::task::spawn_blocking(move || disk::mount(&disk, &at)).await;
+        mounted.unwrap_or_else(|error| Err(Cause::Claim(error.to_string())))
     }
 
     /// Whether a volume has been made.

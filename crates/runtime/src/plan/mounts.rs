@@ -5,6 +5,7 @@ use cri::v1::{
 };
 use serde_json::{Value, json};
 
+use super::resources::is_node;
 use super::{Machine, PlanError, Surroundings, generated_files};
 
 /// Whether a mount of the container has to become visible outside.
@@ -90,6 +91,9 @@ pub fn plan(
         let shm = around.pod.join("shm");
         let source = if ipc == NamespaceMode::Node { Path::new("/dev/shm") } else { shm.as_path() };
         list.push(bind(source, "/dev/shm", &["rbind", "rprivate", "rw"]));
+    }
+    for device in config.devices.iter().filter(|device| !is_node(&device.container_path)) {
+        list.push(bind(Path::new(&device.host_path), &device.container_path, &["bind", "rprivate", "rw"]));
     }
     let mut wanted: Vec<&Mount> = config.mounts.iter().collect();
     // A stable order: whoever mounts below another mount wants to be seen.
@@ -204,6 +208,25 @@ mod tests {
         assert_eq!(at.iter().filter(|a| **a == "/etc/resolv.conf").count(), 1);
         let place = |what: &str| at.iter().position(|a| *a == what).unwrap();
         assert!(place("/data") < place("/data/deep"));
+    }
+
+    #[test]
+    fn a_device_elsewhere_than_below_dev_is_mounted() {
+        let device = |at: &str| cri::v1::Device {
+            container_path: at.to_owned(),
+            host_path: "/dev/loop0".to_owned(),
+            permissions: "rwm".to_owned(),
+        };
+        let config = ContainerConfig {
+            devices: vec![device("/dev/disk"), device("/data/disk")],
+            ..ContainerConfig::default()
+        };
+        let around = Surroundings::default();
+        let (pod, context) = (PodSandboxConfig::default(), LinuxContainerSecurityContext::default());
+        let list = plan(&pod, &config, &context, &Machine::default(), &around).unwrap();
+        let found: Vec<_> = list.iter().filter(|mount| mount["source"] == "/dev/loop0").collect();
+        let [one] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((&one["destination"], &one["type"]), (&json!("/data/disk"), &json!("bind")));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use cri::v1::LinuxContainerResources;
 use serde_json::{Value, json};
 
@@ -80,9 +82,14 @@ pub fn rules(privileged: bool, extra: &[(Device, String)]) -> cgroup::Devices {
     cgroup::Devices { all: privileged, allowed: allowed.collect() }
 }
 
-/// Device nodes to make: those that the container names, or all.
+/// Whether a device is below `/dev`: nodes are made only there.
+pub fn is_node(path: &str) -> bool {
+    Path::new(path).starts_with("/dev")
+}
+
+/// Device nodes to make: those that the container names, or all. What it wants to see elsewhere is mounted there.
 pub fn devices(privileged: bool, machine: &Machine, extra: &[(Device, String)]) -> Vec<Value> {
-    let named = extra.iter().map(|(device, _)| device);
+    let named = extra.iter().map(|(device, _)| device).filter(|device| is_node(&device.path));
     let all = machine.devices.iter().filter(|_| privileged);
     named
         .chain(all)
