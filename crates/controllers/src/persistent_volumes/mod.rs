@@ -1,7 +1,7 @@
 //! Claims of persistent volumes and the volumes themselves: each is bound to the other, and a volume whose claim is gone
 //! is released (`persistent-volume-binder`). [`protection`] holds both as long as they are used.
 //!
-//! Which volume a claim gets is [`matching`]'s to say. What makes volumes, and removes those that are released, is
+//! Which volume a claim gets is `matching`'s to say. What makes volumes, and removes those that are released, is
 //! somebody else's program (CSI); there is none here.
 
 mod claim;

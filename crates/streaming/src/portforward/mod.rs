@@ -1,6 +1,6 @@
 //! Port forwarding: pairs of streams, one for data and one for an error's text, for each
 //! connection to a port. They travel over SPDY/3.1, which itself may travel inside a WebSocket; a
-//! client that speaks no SPDY gets one connection to each port that it names, as [`channels`].
+//! client that speaks no SPDY gets one connection to each port that it names, as channels of its WebSocket.
 
 mod channels;
 mod pairs;
