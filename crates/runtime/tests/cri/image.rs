@@ -14,6 +14,8 @@ use crate::node::{Built, Entry, IMAGE, Node, build, busybox, digest, layer};
 struct Registry {
     blobs: HashMap<String, Vec<u8>>,
     tag: String,
+    /// Whether it tells the digest of what it sends: that which was asked for.
+    tells: bool,
 }
 
 async fn manifest(
@@ -23,15 +25,12 @@ async fn manifest(
     let digest = if reference == "1" { registry.tag.clone() } else { reference };
     match registry.blobs.get(&digest) {
         Some(bytes) => {
-            let kind = "application/vnd.oci.image.manifest.v1+json".to_owned();
-            (
-                [
-                    (header::CONTENT_TYPE, kind),
-                    (header::HeaderName::from_static("docker-content-digest"), digest),
-                ],
-                bytes.clone(),
-            )
-                .into_response()
+            let kind = "application/vnd.oci.image.manifest.v1+json";
+            let mut response = ([(header::CONTENT_TYPE, kind)], bytes.clone()).into_response();
+            if registry.tells {
+                response.headers_mut().insert("docker-content-digest", digest.parse().unwrap());
+            }
+            response
         }
         None => (
             StatusCode::NOT_FOUND,
@@ -53,8 +52,17 @@ async fn blob(
 
 /// Serves an image as `<address>/test/busybox:1`.
 pub async fn registry(built: &Built, spoil: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> String {
+    serve(built, spoil, true).await
+}
+
+/// The same by a registry that does not tell the digests of its manifests.
+pub async fn untold(built: &Built, spoil: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> String {
+    serve(built, spoil, false).await
+}
+
+async fn serve(built: &Built, spoil: impl Fn(&str, Vec<u8>) -> Vec<u8>, tells: bool) -> String {
     let blobs = built.blobs.iter().map(|blob| (digest(blob), spoil(&digest(blob), blob.clone()))).collect();
-    let state = Arc::new(Registry { blobs, tag: built.manifest.clone() });
+    let state = Arc::new(Registry { blobs, tag: built.manifest.clone(), tells });
     let router = Router::new()
         .route("/v2/", axum::routing::get(|| async { "{}" }))
         .route("/v2/{a}/{b}/manifests/{reference}", axum::routing::get(manifest))

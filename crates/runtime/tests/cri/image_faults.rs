@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
-use crate::image::{is_empty, pull, registry};
+use crate::image::{is_empty, pull, untold};
 use crate::node::{Entry, Node, build, busybox, digest, layer};
 
 /// A layer whose paths and links are as they are given, which no builder of archives would do.
@@ -252,7 +252,7 @@ async fn a_registry_that_stalls_or_lies_is_an_error_that_names_it() {
             let text = String::from_utf8(blob).unwrap();
             text.replace(&format!("\"size\":{size}"), &format!("\"size\":{}", size + change)).into_bytes()
         };
-        let address = registry(&built, lying).await;
+        let address = untold(&built, lying).await;
         let error = pull(&mut node, &format!("{address}/test/busybox:1")).await.unwrap_err();
         assert!(error.message().contains(&bad), "{error}");
         let by_digest = format!("{address}/test/busybox@{}", built.manifest);
