@@ -36,8 +36,11 @@ pub fn start_informers(client: &kube::Client, queues: &Queues, tasks: &TaskGroup
                 }
                 binder.add(Key::Volume(name));
                 claimant(volume).into_iter().for_each(|key| binder.add(Key::Claim(key)));
-                let concerned = waiting.list().into_iter().filter(|(_, claim)| helps(claim, volume));
-                concerned.for_each(|(key, _)| binder.add(Key::Claim(key)));
+                // One that is somebody's helps nobody else.
+                if claim_ref(volume).is_none() {
+                    let concerned = waiting.list().into_iter().filter(|(_, claim)| helps(claim, volume));
+                    concerned.for_each(|(key, _)| binder.add(Key::Claim(key)));
+                }
             }
             Change::Removed { old: volume, .. } => {
                 claimant(volume).into_iter().for_each(|key| binder.add(Key::Claim(key)));

@@ -112,8 +112,15 @@ async fn is_used(
     let (namespace, _) = split(key);
     let pods: Api<Pod> = Api::namespaced(context.clients.claim_protection.clone(), namespace);
     let all = pods.list(&ListParams::default()).await?;
-    let view = |pod: Pod| serde_json::to_value(pod).and_then(serde_json::from_value::<PodView>);
-    Ok(all.items.into_iter().filter_map(|pod| view(pod).ok()).any(|pod| uses(&pod, claim)))
+    for pod in all.items {
+        // One that cannot be read may use it.
+        let pod: PodView =
+            serde_json::to_value(pod).and_then(serde_json::from_value).map_err(kube::Error::SerdeError)?;
+        if uses(&pod, claim) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a pod that is on a node uses a claim. One whose node has ended it needs what was made for it no more.

@@ -20,6 +20,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::failpoint;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use kinds::gates::{Gate, Gates};
 use nix::mount::MntFlags;
+use parking_lot::Mutex;
 
 use self::disk::Disk;
 use crate::counts::{Meter, table};
@@ -99,7 +101,8 @@ pub struct Volumes {
     /// Whether the runtime can make mounts read-only down to the last one.
     recursive_read_only: bool,
     gates: Gates,
-    disks: tokio::sync::Mutex<()>,
+    /// Who is mounting which disk.
+    disks: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Volumes {
@@ -112,7 +115,7 @@ impl Volumes {
         (recursive_read_only, refresh, gates): (bool, Duration, Gates),
     ) -> Self {
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
-        Self { fetcher, pods, meter, recursive_read_only, gates, disks: tokio::sync::Mutex::default() }
+        Self { fetcher, pods, meter, recursive_read_only, gates, disks: Mutex::default() }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
@@ -201,9 +204,10 @@ impl Volumes {
         Ok(Some(wanted.again))
     }
 
-    /// One at a time: two pods may find the same disk empty.
+    /// One pod at a time for each disk: two may find it empty. A disk that does not answer holds up no other.
     async fn mount_disk(&self, disk: Disk, at: PathBuf) -> Result<(), Cause> {
-        let _alone = self.disks.lock().await;
+        let own = self.disks.lock().entry(disk.device.clone()).or_default().clone();
+        let _alone = own.lock().await;
         let mounted = tokio::task::spawn_blocking(move || disk::mount(&disk, &at)).await;
         mounted.unwrap_or_else(|error| Err(Cause::Claim(error.to_string())))
     }
