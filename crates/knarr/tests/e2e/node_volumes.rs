@@ -147,6 +147,14 @@ spec:
     let ways = cluster.k("exec writer -- sh -c 'stat -c %g /data; ls -n /data/file'");
     assert!(ways.starts_with("2000\n") && ways.contains(" 2000 "), "{ways}");
 
+    // Whoever claims it only to read cannot write.
+    let reader = POD.split("---").nth(1).unwrap().replace("name: writer", "name: reader");
+    let reader = reader.replace("claimName: data", "claimName: data, readOnly: true");
+    cluster.apply(&reader.replace("echo kept > /data/file; sleep", "touch /data/other || sleep"));
+    cluster.becomes("get pod reader -o jsonpath={.status.phase}", "Running");
+    cluster.shows("logs reader", "Read-only file system");
+    cluster.k("delete pod reader --now");
+
     // The claim waits for its pod, and the volume for its claim.
     cluster.k("delete pvc data --wait=false");
     cluster.k("delete pv disk --wait=false");

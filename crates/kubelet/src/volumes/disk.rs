@@ -59,7 +59,8 @@ pub fn mount(disk: &Disk, at: &Path) -> Result<(), Cause> {
         }
     }
     let mut options = disk.options.clone();
-    if disk.read_only {
+    // The kernel mounts a disk in one way for all; containers see theirs as they ask.
+    if disk.read_only && !is_mounted(&disk.device) {
         options.push("ro".to_owned());
     }
     options.push("defaults".to_owned());

@@ -66,7 +66,9 @@ impl Volumes {
                 continue;
             }
             let path = self.found(pod, volume)?;
-            let read_only = mount.read_only.unwrap_or(false) || content::plugin(volume).is_some();
+            let read_only = mount.read_only.unwrap_or(false)
+                || content::plugin(volume).is_some()
+                || claim::of(pod, volume).is_some_and(|claim| claim.read_only);
             let host_path = match sub.as_str() {
                 "" => path,
                 sub => self.part(pod, container, (index, mount), (&path, sub))?,
