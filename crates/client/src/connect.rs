@@ -37,7 +37,7 @@ pub enum ConnectError {
 /// A client of a service in this process: a request is a function call.
 pub fn local<S, B>(service: S) -> kube::Client
 where
-    S: tower_service::Service<Request<Body>, Response = Response<B>> + Send + 'static,
+    S: tower::Service<Request<Body>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,

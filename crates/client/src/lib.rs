@@ -4,6 +4,7 @@
 //! struct that their consumer names. Queues hold keys, never events: a reconciler looks at what is, not at what
 //! happened.
 
+mod around;
 pub mod connect;
 pub mod events;
 pub mod index;
@@ -16,6 +17,7 @@ pub mod replace;
 pub mod served;
 mod wire;
 
+pub use around::around;
 pub use index::Index;
 pub use informer::{Change, Informer, Reflector, Resource};
 pub use kube::Client;

@@ -1,47 +1,18 @@
 //! Whether the API server can be reached: one line when it cannot any more, and one when it can again, however many
 //! requests fail between the two.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-
-use http::{Request, Response};
-use kube::client::Body;
 
 /// The same client, which tells when its server is lost and found.
 pub fn watched(client: kube::Client) -> kube::Client {
-    let namespace = client.default_namespace().to_owned();
-    kube::Client::new(Watched { client, lost: Arc::default() }, namespace)
-}
-
-#[derive(Clone)]
-struct Watched {
-    client: kube::Client,
-    lost: Arc<AtomicBool>,
-}
-
-/// What is to be told after a request: the server was lost or found. Pure but for what it remembers.
-fn turned(lost: &AtomicBool, failed: bool) -> Option<bool> {
-    (lost.swap(failed, Ordering::AcqRel) != failed).then_some(failed)
-}
-
-impl tower_service::Service<Request<Body>> for Watched {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, kube::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let answer = this.client.send(request).await;
+    let lost = Arc::<AtomicBool>::default();
+    crate::around(client, move |client, request| {
+        let lost = lost.clone();
+        async move {
+            let answer = client.send(request).await;
             // Whatever it answers, it is there.
-            match (turned(&this.lost, answer.is_err()), &answer) {
+            match (turned(&lost, answer.is_err()), &answer) {
                 (Some(true), Err(error)) => {
                     tracing::warn!(error = %told(error), "the API server cannot be reached; trying again");
                 }
@@ -49,8 +20,13 @@ impl tower_service::Service<Request<Body>> for Watched {
                 _ => {}
             }
             answer
-        })
-    }
+        }
+    })
+}
+
+/// What is to be told after a request: the server was lost or found. Pure but for what it remembers.
+fn turned(lost: &AtomicBool, failed: bool) -> Option<bool> {
+    (lost.swap(failed, Ordering::AcqRel) != failed).then_some(failed)
 }
 
 /// An error with its causes, each once.

@@ -1,9 +1,6 @@
 //! A client whose way to the API server is replaced while it is used: with a renewed certificate, or with the first
 //! one. Requests that are under way end on the old way; a watch goes on there until its server ends it.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -48,33 +45,21 @@ impl Replacer {
 /// A client that goes where `first` does, until that is replaced. Without one, requests wait a little.
 pub fn replaceable(first: Option<kube::Client>) -> (kube::Client, Replacer) {
     let (sender, receiver) = watch::channel(Way(first));
-    (kube::Client::new(Current(receiver), "default"), Replacer(sender))
+    let service = tower::service_fn(move |request| send(receiver.clone(), request));
+    (kube::Client::new(service, "default"), Replacer(sender))
 }
 
-#[derive(Clone)]
-struct Current(watch::Receiver<Way>);
-
-impl tower_service::Service<Request<Body>> for Current {
-    type Response = Response<Body>;
-    type Error = ReplaceError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, ReplaceError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReplaceError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut ways = self.0.clone();
-        Box::pin(async move {
-            let known = ways.wait_for(|way| way.0.is_some());
-            let way = match tokio::time::timeout(PATIENCE, known).await {
-                Ok(Ok(way)) => way.0.clone(),
-                Ok(Err(_)) | Err(_) => None,
-            };
-            let client = way.ok_or(ReplaceError::Nobody)?;
-            Ok(client.send(request).await?)
-        })
-    }
+async fn send(
+    mut ways: watch::Receiver<Way>,
+    request: Request<Body>,
+) -> Result<Response<Body>, ReplaceError> {
+    let known = ways.wait_for(|way| way.0.is_some());
+    let way = match tokio::time::timeout(PATIENCE, known).await {
+        Ok(Ok(way)) => way.0.clone(),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let client = way.ok_or(ReplaceError::Nobody)?;
+    Ok(client.send(request).await?)
 }
 
 #[cfg(test)]
@@ -84,21 +69,10 @@ mod tests {
     use super::*;
     use crate::connect::local;
 
-    #[derive(Clone)]
-    struct Says(&'static str);
-
-    impl tower_service::Service<Request<Body>> for Says {
-        type Response = Response<Body>;
-        type Error = Infallible;
-        type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request<Body>) -> Self::Future {
-            std::future::ready(Ok(Response::new(Body::from(self.0.as_bytes().to_vec()))))
-        }
+    fn says(text: &'static str) -> kube::Client {
+        local(tower::service_fn(async move |_: Request<Body>| {
+            Ok::<_, Infallible>(Response::new(Body::from(text.as_bytes().to_vec())))
+        }))
     }
 
     async fn ask(client: &kube::Client) -> Result<String, kube::Error> {
@@ -107,9 +81,9 @@ mod tests {
 
     #[tokio::test]
     async fn requests_go_the_newest_way() {
-        let (client, replacer) = replaceable(Some(local(Says("old"))));
+        let (client, replacer) = replaceable(Some(says("old")));
         assert_eq!(ask(&client).await.unwrap(), "old");
-        replacer.replace(local(Says("new")));
+        replacer.replace(says("new"));
         assert_eq!(ask(&client).await.unwrap(), "new");
     }
 
@@ -120,7 +94,7 @@ mod tests {
         assert!(failed.contains("no client certificate yet"), "{failed}");
         let waiting = tokio::spawn(async move { ask(&client).await });
         tokio::task::yield_now().await;
-        replacer.replace(local(Says("first")));
+        replacer.replace(says("first"));
         assert_eq!(waiting.await.unwrap().unwrap(), "first");
     }
 }

@@ -7,9 +7,11 @@
 
 mod client;
 mod lenient;
+mod reference;
 
 pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
 pub use lenient::{Lenient, incoming};
+pub use reference::{Reference, ReferenceError};
 
 macro_rules! generated {
     ($(#[doc = $doc:literal] $name:ident = $package:literal;)*) => {$(

@@ -1,14 +1,10 @@
 //! How many requests the API server is sent (`kubeAPIQPS`, `kubeAPIBurst`), where somebody asks for that: upstream's
 //! kubelet always has a rate, and this one none until it is named. Leases and events have none of it, as upstream's.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use base::SharedClock;
 use client::rate::Rate;
-use http::{Request, Response};
-use kube::client::Body;
 
 use crate::Configuration;
 
@@ -27,36 +23,17 @@ fn rate(configuration: &Configuration) -> Option<Rate> {
 /// The same client, whose requests wait for their turns.
 pub fn throttled(client: kube::Client, configuration: &Configuration, clock: &SharedClock) -> kube::Client {
     let Some(rate) = rate(configuration) else { return client };
-    let namespace = client.default_namespace().to_owned();
-    kube::Client::new(Throttled { client, rate: Arc::new(rate), clock: clock.clone() }, namespace)
-}
-
-#[derive(Clone)]
-struct Throttled {
-    client: kube::Client,
-    rate: Arc<Rate>,
-    clock: SharedClock,
-}
-
-impl tower::Service<Request<Body>> for Throttled {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, kube::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
+    let (rate, clock) = (Arc::new(rate), clock.clone());
+    client::around(client, move |client, request| {
+        let (rate, clock) = (rate.clone(), clock.clone());
+        async move {
             let mut parts = request.uri().path().split('/');
             if !parts.any(|part| matches!(part, "leases" | "events")) {
-                tokio::time::sleep(this.rate.reserve(this.clock.monotonic())).await;
+                tokio::time::sleep(rate.reserve(clock.monotonic())).await;
             }
-            this.client.send(request).await
-        })
-    }
+            client.send(request).await
+        }
+    })
 }
 
 #[cfg(test)]
@@ -64,6 +41,8 @@ mod tests {
     use std::time::Duration;
 
     use base::SystemClock;
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::{Map, Value};
 
     use super::*;

@@ -18,7 +18,7 @@ struct Server {
 /// `{"metadata":{"resourceVersion":"5"}}` in its envelope.
 const LIST: &[u8] = b"k8s\0\x12\x05\x0a\x03\x12\x015";
 
-impl tower_service::Service<Request<Body>> for Server {
+impl tower::Service<Request<Body>> for Server {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = std::future::Ready<Result<Response<Body>, Infallible>>;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use oci_spec::distribution::Reference;
+use cri::Reference;
 
 /// The policies, in upstream's order.
 const POLICIES: [&str; 4] =

@@ -1,13 +1,9 @@
 //! The requests to the API server, counted as upstream's client counts them
 //! (`component-base/metrics/prometheus/restclient`).
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use client::connect::Server;
-use http::{Request, Response};
-use kube::client::Body;
 use parking_lot::Mutex;
 
 use super::{Meter, table};
@@ -15,15 +11,27 @@ use super::{Meter, table};
 /// The same client, whose requests are counted: how long until they are answered, and by whom with what. Who does not
 /// answer has the name of whoever did last.
 pub fn counted(client: kube::Client, meter: Meter) -> kube::Client {
-    let namespace = client.default_namespace().to_owned();
-    kube::Client::new(Counting { client, meter, server: Arc::default() }, namespace)
+    let counting = Arc::new(Counting { meter, server: Mutex::default() });
+    client::around(client, move |client, request| {
+        let counting = counting.clone();
+        async move {
+            let (method, began) = (request.method().clone(), counting.meter.clock.monotonic());
+            let answer = client.send(request).await;
+            match &answer {
+                Ok(answer) => {
+                    let server = answer.extensions().get::<Server>();
+                    counting.note(method.as_str(), answer.status().as_str(), began, server);
+                }
+                Err(_) => counting.note(method.as_str(), "<error>", began, None),
+            }
+            answer
+        }
+    })
 }
 
-#[derive(Clone)]
 struct Counting {
-    client: kube::Client,
     meter: Meter,
-    server: Arc<Mutex<Option<Server>>>,
+    server: Mutex<Option<Server>>,
 }
 
 impl Counting {
@@ -40,35 +48,11 @@ impl Counting {
     }
 }
 
-impl tower::Service<Request<Body>> for Counting {
-    type Response = Response<Body>;
-    type Error = kube::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, kube::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), kube::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let (method, began) = (request.method().clone(), this.meter.clock.monotonic());
-            let answer = this.client.send(request).await;
-            match &answer {
-                Ok(answer) => {
-                    let server = answer.extensions().get::<Server>();
-                    this.note(method.as_str(), answer.status().as_str(), began, server);
-                }
-                Err(_) => this.note(method.as_str(), "<error>", began, None),
-            }
-            answer
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use base::SystemClock;
+    use http::{Request, Response};
+    use kube::client::Body;
 
     use super::super::{Counts, meter};
     use super::*;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cri::Reference;
 use cri::v1::AuthConfig;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
-use oci_spec::distribution::Reference;
 
 use super::Handle;
 use super::images::{Decision, credentials, decide};

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use oci_spec::distribution::Reference;
+use cri::Reference;
 
 use super::ImageError;
 
@@ -20,8 +20,9 @@ pub enum Wanted {
 impl Name {
     /// `nginx` is `docker.io/library/nginx:latest`.
     pub fn parse(text: &str) -> Result<Self, ImageError> {
-        let reference: Reference =
-            text.parse().map_err(|e| ImageError::Reference(text.to_owned(), format!("{e}")))?;
+        let reference = text.parse().map_err(|error: cri::ReferenceError| {
+            ImageError::Reference(text.to_owned(), error.to_string())
+        })?;
         Ok(Self(reference))
     }
 

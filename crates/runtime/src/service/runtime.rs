@@ -512,7 +512,10 @@ impl RuntimeService for RuntimeCalls {
     ) -> Answer<Self::GetContainerEventsStream> {
         let events = BroadcastStream::new(self.core.events.subscribe());
         // A subscriber that fell behind has to list again: an error tells it so, a gap would not.
-        let events = events.map(|event| event.map_err(|lag| Status::data_loss(lag.to_string())));
+        let events = events.map(|event| match event {
+            Ok(event) => Ok(Arc::unwrap_or_clone(event)),
+            Err(lag) => Err(Status::data_loss(lag.to_string())),
+        });
         Ok(Response::new(Box::pin(events)))
     }
 
