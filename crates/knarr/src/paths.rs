@@ -2,6 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+/// A path without links, as the kernel tells it of mounts; of what is not there yet, the part that is.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(path), ..) => path,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => path,
+    }
+}
+
 /// The directories of one cluster on this machine.
 #[derive(Debug, Clone)]
 pub struct Paths {
@@ -23,7 +33,7 @@ impl Paths {
             _ => PathBuf::from("/var/lib/knarr").join(name),
         };
         let run = if root { PathBuf::from("/run/knarr").join(name) } else { data.join("run") };
-        Self { name: name.to_owned(), data, run }
+        Self { name: name.to_owned(), data: real(&data), run }
     }
 
     /// The cluster's settings.
@@ -69,5 +79,22 @@ impl Paths {
     /// The socket of the node's container runtime.
     pub fn cri_socket(&self, node: &str) -> PathBuf {
         self.node_run(node).join("runtime/cri.sock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_stand_where_mounts_are_told_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("disk")).unwrap();
+        std::os::unix::fs::symlink("disk", root.join("link")).unwrap();
+        let data = |path: &Path| Paths::new("a", Some(path), None).data;
+        assert_eq!(data(&root.join("link")), root.join("disk"));
+        assert_eq!(data(&root.join("link/not/yet")), root.join("disk/not/yet"));
+        assert_eq!(data(Path::new("not/yet")), std::env::current_dir().unwrap().join("not/yet"));
     }
 }

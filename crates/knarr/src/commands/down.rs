@@ -1,6 +1,9 @@
 //! `knarr down`.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -152,25 +155,39 @@ fn remove_tree(dir: &std::path::Path) {
 /// Unmounts everything below a directory, the innermost first. What was hidden below another mount comes to light when
 /// that is gone: upstream's kubelet binds its folder to itself, over mounts of whoever had it before.
 pub(super) fn unmount_below(dir: &std::path::Path) -> Result<()> {
-    let prefix = format!("{}/", dir.display());
     loop {
         let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
-        let points = mounts.lines().filter_map(|line| line.split_whitespace().nth(1));
-        let mut found: Vec<&str> = points.filter(|path| path.starts_with(&prefix)).collect();
+        let points = mounts.lines().filter_map(|line| line.split_whitespace().nth(1)).map(mount_point);
+        let mut found: Vec<PathBuf> = points.filter(|path| path != dir && path.starts_with(dir)).collect();
         found.sort_unstable();
         let mut unmounted = false;
-        for path in found.into_iter().rev() {
+        for path in found.iter().rev() {
             match nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH) {
                 Ok(()) => unmounted = true,
                 // What was shared with another of them has gone with it.
                 Err(nix::errno::Errno::EINVAL) => {}
-                Err(error) => return Err(error).with_context(|| format!("unmounting {path}")),
+                Err(error) => return Err(error).with_context(|| format!("unmounting {}", path.display())),
             }
         }
         if !unmounted {
             return Ok(());
         }
     }
+}
+
+/// A path in `/proc/self/mounts`, where spaces and the like stand as `\040`.
+fn mount_point(text: &str) -> PathBuf {
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(3).unwrap_or((part, ""));
+        match u8::from_str_radix(code, 8) {
+            Ok(byte) => bytes.push(byte),
+            Err(_) => bytes.extend_from_slice(code.as_bytes()),
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    OsString::from_vec(bytes).into()
 }
 
 fn end(path: &std::path::Path, record: &ProcessRecord) -> Result<()> {
@@ -195,5 +212,23 @@ pub(super) fn remove(dir: &std::path::Path) -> Result<()> {
             Err(error).with_context(|| format!("removing {}", dir.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_as_the_kernel_writes_them() {
+        for (text, path) in [
+            ("/run/knarr", "/run/knarr"),
+            ("/a\\040b\\134c", "/a b\\c"),
+            ("/\\303\\244", "/ä"),
+            ("\\011", "\t"),
+            ("/a\\", "/a"),
+        ] {
+            assert_eq!(mount_point(text), PathBuf::from(path));
+        }
     }
 }

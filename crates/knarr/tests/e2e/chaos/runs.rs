@@ -99,7 +99,7 @@ struct Crowd {
 impl Crowd {
     fn new(seed: u64) -> Self {
         let (cluster, witness) = node_with_a_witness(&[]);
-        cluster.apply(shapes::NEEDS);
+        cluster.apply(&shapes::needs(&witness));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let target = Target { kubeconfig: cluster.kubeconfig() };
         let client = runtime.block_on(target.client());

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use serde_json::{Value, json};
 
 /// How many there are.
-pub const SHAPES: u64 = 11;
+pub const SHAPES: u64 = 12;
 /// The label of all of them.
 pub const LABEL: &str = "crowd";
 /// The shape whose containers have users of their own.
@@ -22,18 +22,51 @@ const SIDECAR: &str = "s";
 /// Where host ports begin.
 const PORT: u64 = 20_000;
 
-/// What a pod of these needs of the cluster.
-pub const NEEDS: &str = r#"
+/// What the pods need of the cluster, whose node keeps a volume in the folder of the witness.
+pub fn needs(witness: &Path) -> String {
+    let volume = witness.join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    format!(
+        r#"
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: chaos}
-data: {a: "1", b: "2"}
+metadata: {{name: chaos}}
+data: {{a: "1", b: "2"}}
 ---
 apiVersion: v1
 kind: Secret
-metadata: {name: chaos}
-stringData: {password: hidden}
-"#;
+metadata: {{name: chaos}}
+stringData: {{password: hidden}}
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: chaos}}
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: chaos}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadWriteOnce]
+  storageClassName: chaos
+  local: {{path: {}}}
+  nodeAffinity:
+    required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: Exists}}]}}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: chaos}}
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: chaos
+  resources: {{requests: {{storage: 1Gi}}}}
+"#,
+        volume.display()
+    )
+}
 
 /// How a container begins: it says so, and whether it is alone.
 fn begin(name: &str) -> String {
@@ -106,9 +139,16 @@ pub fn pod(number: u64, witness: &Path, own_users: bool) -> Pod {
             let mounts = spec["containers"][0]["volumeMounts"].as_array_mut().unwrap();
             mounts.push(json!({"name": "v", "mountPath": "/v"}));
         }
-        _ => {
+        10 => {
             let limits = json!({"resources": {"limits": {"cpu": "100m", "memory": "32Mi"}}});
             spec["containers"] = json!([with(run("c", &short), &limits)]);
+        }
+        _ => {
+            let claimed = format!("echo here > /part/{name} && cat /claimed/part/{name}");
+            spec["containers"] = json!([run("c", &claimed)]);
+            let mounts = spec["containers"][0]["volumeMounts"].as_array_mut().unwrap();
+            mounts.push(json!({"name": "claimed", "mountPath": "/claimed"}));
+            mounts.push(json!({"name": "claimed", "mountPath": "/part", "subPath": "part"}));
         }
     }
     spec["terminationGracePeriodSeconds"] = json!(1);
@@ -122,6 +162,10 @@ pub fn pod(number: u64, witness: &Path, own_users: bool) -> Pod {
             {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
         ]}},
     ]);
+    if shape == SHAPES - 1 {
+        let claimed = json!({"name": "claimed", "persistentVolumeClaim": {"claimName": "chaos"}});
+        spec["volumes"].as_array_mut().unwrap().push(claimed);
+    }
     serde_json::from_value(json!({"metadata": {"name": name, "labels": {LABEL: "y"}}, "spec": spec})).unwrap()
 }
 
