@@ -54,6 +54,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// The folder of the kubelet, which tests cannot ask for: none where there are several nodes, of which each has its
+    /// own.
+    pub(super) fn kubelet_root(&self) -> Result<Option<PathBuf>> {
+        let nodes = self.data.join("nodes");
+        let entries = std::fs::read_dir(&nodes).with_context(|| format!("reading {}", nodes.display()))?;
+        let found = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+        Ok(match found.as_slice() {
+            [only] => Some(only.join("kubelet")),
+            _ => None,
+        })
+    }
+
     fn command(&self, what: &str) -> Command {
         let mut command = Command::new(&self.knarr);
         command.args([what, "--name", &self.name, "--data-dir"]).arg(&self.data);

@@ -95,6 +95,9 @@ impl Runner<'_> {
                 .arg(format!("--ginkgo.timeout={}m", self.asked.timeout))
                 .args(["--provider=skeleton", "--ginkgo.v"])
                 .args(plan::only(&hand));
+            if let Some(root) = self.cluster.kubelet_root()? {
+                command.arg(format!("--kubelet-root-dir={}", root.display()));
+            }
             running.push((command.spawn()?, report, log));
         }
         let (since, mut tests) = (Instant::now(), Vec::new());
