@@ -229,6 +229,9 @@ impl Allocators {
         let Some(spec) = service.struct_mut("spec") else { return };
         let wants = matches!(spec.str_at(&["type"]), Some("NodePort" | "LoadBalancer"));
         let Some(ports) = spec.get_mut("ports").and_then(Value::as_list_mut) else { return };
+        if let Some(old) = old.filter(|_| wants) {
+            keep_ports(ports, old);
+        }
         for (index, port) in ports.iter_mut().filter_map(Value::as_struct_mut).enumerate() {
             let asked = port.int_at(&["nodePort"]).unwrap_or_default();
             if !wants || (asked != 0 && u16::try_from(asked).is_ok_and(|asked| had.contains(&asked))) {
@@ -268,6 +271,19 @@ impl Allocators {
         taken.ports.insert(port);
         reserved.ports.push(port);
         Ok(port)
+    }
+}
+
+/// Ports that a client left out are those that it has under the same names.
+fn keep_ports(ports: &mut [Value], old: &Object) {
+    let number = |port: &Object| port.int_at(&["nodePort"]).unwrap_or_default();
+    let asked: BTreeSet<i64> = ports.iter().filter_map(Value::as_struct).map(number).collect();
+    for port in ports.iter_mut().filter_map(Value::as_struct_mut).filter(|port| number(port) == 0) {
+        let mut had = old.list_at(&["spec", "ports"]).unwrap_or_default().iter().filter_map(Value::as_struct);
+        let same = had.find(|had| had.str_at(&["name"]) == port.str_at(&["name"]));
+        if let Some(kept) = same.map(number).filter(|kept| *kept != 0 && !asked.contains(kept)) {
+            port.set("nodePort", Value::Int(kept));
+        }
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) const RULES: Rules = Rules {
     prepare_update: |new, old, part| {
         generic_prepare_update(new, old, part);
         new.set_generation(old.generation());
+        if part == Part::Main {
+            drop_what_its_type_has_not(new, old);
+        }
     },
     validate,
     validate_update,
@@ -73,6 +76,51 @@ fn defaults(service: &mut Object) {
             text(spec, "internalTrafficPolicy", "Cluster");
         }
     });
+}
+
+/// Takes away what a Service of the type that it now is does not have, where the old one had it and nobody wrote another
+/// value: mostly the cluster itself gave it (`dropTypeDependentFields`).
+fn drop_what_its_type_has_not(new: &mut Object, old: &Object) {
+    let had = edit::get(old, &["spec", "type"]).to_owned();
+    let is = edit::get(new, &["spec", "type"]).to_owned();
+    let is_outside = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let Some((spec, old_spec)) = new.struct_mut("spec").zip(old.struct_at(&["spec"])) else { return };
+    let drop = |spec: &mut Object, fields: &[&str]| {
+        if fields.iter().all(|field| spec.get(field) == old_spec.get(field)) {
+            fields.iter().for_each(|field| {
+                spec.remove(field);
+            });
+        }
+    };
+    if had != "ExternalName" && is == "ExternalName" {
+        drop(spec, &["clusterIP", "clusterIPs"]);
+        drop(spec, &["ipFamilies"]);
+        drop(spec, &["ipFamilyPolicy"]);
+    }
+    if is_outside(&had) && !is_outside(&is) {
+        if node_ports(spec) == node_ports(old_spec) {
+            each(spec, "ports", |port| {
+                port.remove("nodePort");
+            });
+        }
+        drop(spec, &["externalTrafficPolicy"]);
+    }
+    if had == "LoadBalancer" && is != had {
+        drop(spec, &["healthCheckNodePort"]);
+        drop(spec, &["allocateLoadBalancerNodePorts"]);
+        drop(spec, &["loadBalancerClass"]);
+    }
+    if is != "LoadBalancer" {
+        made(new, "status", |status| {
+            status.remove("loadBalancer");
+            edit::present(status, "loadBalancer");
+        });
+    }
+}
+
+fn node_ports(spec: &Object) -> BTreeSet<i64> {
+    let ports = edit::structs(spec, &["ports"]).filter_map(|port| port.int_at(&["nodePort"]));
+    ports.filter(|port| *port != 0).collect()
 }
 
 fn validate(service: &Object, errors: &mut Errors) {
