@@ -136,6 +136,7 @@ impl Allocators {
         let mut errors = Errors::new();
         self.plan_ip(&mut object, old.as_ref(), &mut reservation, &mut errors);
         self.plan_ports(&mut object, old.as_ref(), &mut reservation, &mut errors);
+        self.plan_check(&mut object, old.as_ref(), &mut reservation, &mut errors);
         if !errors.is_empty() {
             return Err(ApiError::invalid("", "Service", object.name(), &errors));
         }
@@ -247,6 +248,34 @@ impl Allocators {
         }
     }
 
+    /// The port at which a load balancer asks whether a node has endpoints.
+    fn plan_check(
+        &self,
+        service: &mut Object,
+        old: Option<&Object>,
+        reserved: &mut Reservation,
+        errors: &mut Errors,
+    ) {
+        let had = old.and_then(|old| old.int_at(&["spec", CHECK])).unwrap_or_default();
+        let Some(spec) = service.struct_mut("spec") else { return };
+        let asked = spec.int_at(&[CHECK]).unwrap_or_default();
+        let wants = spec.str_at(&["type"]) == Some("LoadBalancer")
+            && spec.str_at(&["externalTrafficPolicy"]) == Some("Local");
+        if !wants || (asked != 0 && asked == had) {
+            return;
+        }
+        if asked == 0 && had != 0 {
+            spec.set(CHECK, Value::Int(had));
+            return;
+        }
+        match self.take_port(asked, reserved) {
+            Ok(taken) => {
+                spec.set(CHECK, Value::Int(i64::from(taken)));
+            }
+            Err(why) => errors.invalid(&Path::new("spec").child(CHECK), asked, why),
+        }
+    }
+
     fn take_port(&self, asked: i64, reserved: &mut Reservation) -> std::result::Result<u16, String> {
         let mut taken = self.state.lock();
         let port = if asked == 0 {
@@ -287,6 +316,9 @@ fn keep_ports(ports: &mut [Value], old: &Object) {
     }
 }
 
+/// The field of the port at which a load balancer asks.
+const CHECK: &str = "healthCheckNodePort";
+
 trait CycleFrom {
     fn cycle_from(self, offset: u16) -> Vec<u16>;
 }
@@ -305,9 +337,10 @@ fn ips_of(service: &Object) -> impl Iterator<Item = u32> + use<> {
 
 fn ports_of(service: &Object) -> impl Iterator<Item = u16> + use<> {
     let ports = service.list_at(&["spec", "ports"]).unwrap_or_default();
+    let ports = ports.iter().filter_map(|port| port.child("nodePort")?.as_int());
     let ports: Vec<u16> = ports
-        .iter()
-        .filter_map(|port| u16::try_from(port.child("nodePort")?.as_int()?).ok())
+        .chain(service.int_at(&["spec", CHECK]))
+        .filter_map(|port| u16::try_from(port).ok())
         .filter(|&port| port != 0)
         .collect();
     ports.into_iter()

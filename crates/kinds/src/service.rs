@@ -105,8 +105,10 @@ fn drop_what_its_type_has_not(new: &mut Object, old: &Object) {
         }
         drop(spec, &["externalTrafficPolicy"]);
     }
-    if had == "LoadBalancer" && is != had {
+    if has_check(old_spec) && !has_check(spec) {
         drop(spec, &["healthCheckNodePort"]);
+    }
+    if had == "LoadBalancer" && is != had {
         drop(spec, &["allocateLoadBalancerNodePorts"]);
         drop(spec, &["loadBalancerClass"]);
     }
@@ -116,6 +118,11 @@ fn drop_what_its_type_has_not(new: &mut Object, old: &Object) {
             edit::present(status, "loadBalancer");
         });
     }
+}
+
+/// Whether a load balancer is to know which nodes have endpoints.
+fn has_check(spec: &Object) -> bool {
+    edit::get(spec, &["type"]) == "LoadBalancer" && edit::get(spec, &["externalTrafficPolicy"]) == "Local"
 }
 
 fn node_ports(spec: &Object) -> BTreeSet<i64> {
@@ -144,6 +151,7 @@ fn validate(service: &Object, errors: &mut Errors) {
         }
     }
     validate_ports(spec, ports, &path, errors);
+    validate_check(spec, &path, errors);
     meta::labels(spec.map_at(&["selector"]), &path.child("selector"), errors);
     let affinity = edit::get(spec, &["sessionAffinity"]);
     if !matches!(affinity, "None" | "ClientIP") {
@@ -156,6 +164,14 @@ fn validate(service: &Object, errors: &mut Errors) {
         if !value.is_empty() && !allowed.contains(&value) {
             errors.not_supported(&path.child(field), value, &allowed);
         }
+    }
+}
+
+fn validate_check(spec: &Object, path: &Path, errors: &mut Errors) {
+    let port = spec.int_at(&["healthCheckNodePort"]).unwrap_or_default();
+    if port != 0 && !has_check(spec) {
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&path.child("healthCheckNodePort"), port, why);
     }
 }
 
@@ -200,6 +216,13 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
     let external = |service: &Object| edit::get(service, &["spec", "type"]) == "ExternalName";
     if part != Part::Main || external(new) || external(old) {
         return;
+    }
+    if let Some((new, old)) = new.struct_at(&["spec"]).zip(old.struct_at(&["spec"])) {
+        let port = |spec: &Object| spec.int_at(&["healthCheckNodePort"]).unwrap_or_default();
+        if has_check(new) && has_check(old) && port(old) != 0 && port(new) != port(old) {
+            let path = Path::new("spec").child("healthCheckNodePort");
+            errors.forbidden(&path, "field is immutable");
+        }
     }
     let (ip, had) = (edit::get(new, &["spec", "clusterIP"]), edit::get(old, &["spec", "clusterIP"]));
     if ip != had && !had.is_empty() {

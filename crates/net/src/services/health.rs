@@ -15,18 +15,35 @@ const HEALTH: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPEC
 /// `metricsBindAddress`.
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 
-type Answer = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+/// What is told at a path, if anything is.
+pub(super) type Answer = Arc<dyn Fn(&str) -> Option<Told> + Send + Sync>;
+
+/// What somebody is told.
+pub(super) struct Told {
+    /// Whether all is well.
+    pub is_well: bool,
+    /// The words.
+    pub text: String,
+    /// How much of the load is to come here, for whoever balances it.
+    pub weight: Option<usize>,
+}
+
+impl Told {
+    fn well(text: impl Into<String>) -> Self {
+        Self { is_well: true, text: text.into(), weight: None }
+    }
+}
 
 /// Serves both until the group stops. Where somebody else listens already, that one is left to it.
 pub fn start(clock: SharedClock, tasks: &TaskGroup) {
     let health: Answer = Arc::new(move |path| {
         let now = clock.now();
         let text = || format!(r#"{{"lastUpdated": "{now}","currentTime": "{now}", "nodeEligible": true}}"#);
-        matches!(path, "/healthz" | "/livez").then(text)
+        matches!(path, "/healthz" | "/livez").then(|| Told::well(text()))
     });
     let mode: Answer = Arc::new(|path| match path {
-        "/proxyMode" => Some("nftables".to_owned()),
-        "/healthz" => Some("ok".to_owned()),
+        "/proxyMode" => Some(Told::well("nftables")),
+        "/healthz" => Some(Told::well("ok")),
         _ => None,
     });
     for (address, answer) in [(HEALTH, health), (METRICS, mode)] {
@@ -34,7 +51,8 @@ pub fn start(clock: SharedClock, tasks: &TaskGroup) {
     }
 }
 
-async fn serve(address: SocketAddr, answer: Answer) {
+/// Answers there for as long as somebody waits for this to end.
+pub(super) async fn serve(address: SocketAddr, answer: Answer) {
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
         Err(error) => return tracing::warn!(%address, %error, "how Services are is not told there"),
@@ -55,15 +73,20 @@ async fn serve(address: SocketAddr, answer: Answer) {
 }
 
 fn respond<B>(request: &Request<B>, answer: &Answer) -> Response<String> {
-    let found = answer(request.uri().path());
-    let code = if found.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
-    let text = found.unwrap_or_else(|| "404 page not found\n".to_owned());
+    let (code, text, weight) = match answer(request.uri().path()) {
+        Some(Told { is_well: true, text, weight }) => (StatusCode::OK, text, weight),
+        Some(Told { text, weight, .. }) => (StatusCode::SERVICE_UNAVAILABLE, text, weight),
+        None => (StatusCode::NOT_FOUND, "404 page not found\n".to_owned(), None),
+    };
     let kind = if text.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
     let mut response = Response::new(text);
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert("content-type", hyper::header::HeaderValue::from_static(kind));
     headers.insert("x-content-type-options", hyper::header::HeaderValue::from_static("nosniff"));
+    if let Some(weight) = weight {
+        headers.insert("x-load-balancing-endpoint-weight", weight.into());
+    }
     response
 }
 
@@ -73,7 +96,7 @@ mod tests {
 
     #[test]
     fn paths_that_are_known_are_answered() {
-        let answer: Answer = Arc::new(|path| (path == "/proxyMode").then(|| "nftables".to_owned()));
+        let answer: Answer = Arc::new(|path| (path == "/proxyMode").then(|| Told::well("nftables")));
         let ask = |path: &str| respond(&Request::get(path).body(()).unwrap(), &answer);
         let mode = ask("/proxyMode");
         assert_eq!((mode.status().as_u16(), mode.body().as_str()), (200, "nftables"));

@@ -2,9 +2,10 @@
 //!
 //! [`plan`] turns Services and endpoint slices into the contents of the maps; [`apply`] writes the difference to
 //! what is there in one transaction, after which the kernel forgets what is [`stale`]; [`run`] follows the cluster, and
-//! [`health`] tells how that goes.
+//! [`health`] and [`checks`] tell how that goes.
 
 pub mod apply;
+pub mod checks;
 pub mod health;
 pub mod plan;
 pub mod run;

@@ -70,14 +70,7 @@ pub fn plan<'o>(
     slices: impl Iterator<Item = &'o EndpointSlice>,
     local: &Local,
 ) -> Tables {
-    let mut by_service: BTreeMap<(String, String), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices {
-        let labels = slice.metadata.labels.as_ref();
-        if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
-            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-            by_service.entry((namespace, service.clone())).or_default().push(slice);
-        }
-    }
+    let by_service = by_service(slices);
     let mut tables = Tables::default();
     for service in services.filter(|service| is_ours(service)) {
         let key = (
@@ -90,8 +83,23 @@ pub fn plan<'o>(
     tables
 }
 
+/// Slices by the namespace and name of their Service.
+pub(super) fn by_service<'o>(
+    slices: impl Iterator<Item = &'o EndpointSlice>,
+) -> BTreeMap<(String, String), Vec<&'o EndpointSlice>> {
+    let mut by_service: BTreeMap<(String, String), Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in slices {
+        let labels = slice.metadata.labels.as_ref();
+        if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
+            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+            by_service.entry((namespace, service.clone())).or_default().push(slice);
+        }
+    }
+    by_service
+}
+
 /// Whether no other proxy is to look after it (KEP-2447), and nobody at all is not.
-fn is_ours(service: &Service) -> bool {
+pub(super) fn is_ours(service: &Service) -> bool {
     const NOT_OURS: [&str; 2] =
         ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
     let labels = service.metadata.labels.as_ref();

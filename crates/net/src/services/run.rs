@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::apply::Table;
+use super::checks::{self, Checks};
 use super::plan::{Local, plan};
 
 /// How long the kernel remembers connections in states in which they may be silent for long, in seconds: kube-proxy's
@@ -29,12 +30,19 @@ pub async fn run(name: String, cluster: (u32, u8), local: Local, client: kube::C
     services.synced().await;
     slices.synced().await;
     let table = parking_lot::Mutex::new(None);
+    let checks = parking_lot::Mutex::new(Checks::default());
     queue.add(());
     queue
         .run(1, |()| async {
             let (services, slices) = (services.list(), slices.list());
             let wanted =
                 plan(services.iter().map(|(_, one)| &**one), slices.iter().map(|(_, one)| &**one), &local);
+            let told = checks::plan(
+                services.iter().map(|(_, one)| &**one),
+                slices.iter().map(|(_, one)| &**one),
+                &local,
+            );
+            checks.lock().apply(told);
             let mut table = table.lock();
             let table = match &mut *table {
                 Some(table) => table,

@@ -49,3 +49,39 @@ async fn what_a_service_was_given_follows_its_type() {
         "type": "NodePort", "clusterIP": ip, "ports": [{"port": 80, "nodePort": ports[0]["nodePort"]}]}});
     let _ = Call::post(SERVICES, &other).send(client).await.expect(201);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_balancer_is_given_a_port_to_ask_at_and_keeps_it() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.tls(0).await;
+    let service = |kind: &str, policy: &str| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {
+            "type": kind, "externalTrafficPolicy": policy, "ports": [{"port": 80}]}})
+    };
+    let made: Value =
+        Call::post(SERVICES, &service("LoadBalancer", "Local")).send(client).await.expect(201).json();
+    let port = made["spec"]["healthCheckNodePort"].clone();
+    assert!(port.is_number(), "{made}");
+
+    let mut unsaid = made.clone();
+    let _ = unsaid["spec"].as_object_mut().unwrap().remove("healthCheckNodePort");
+    assert_eq!(replace(client, &unsaid).await["spec"]["healthCheckNodePort"], port);
+
+    let mut other = made.clone();
+    other["spec"]["healthCheckNodePort"] = json!(port.as_i64().unwrap() ^ 1);
+    other["metadata"]["resourceVersion"] = json!(null);
+    let refused = Call::put(format!("{SERVICES}/web"), &other).send(client).await.expect(422).message();
+    assert!(refused.contains("spec.healthCheckNodePort: Forbidden: field is immutable"), "{refused}");
+
+    let mut open = replace(client, &{
+        let mut open = made.clone();
+        open["metadata"]["resourceVersion"] = json!(null);
+        open["spec"]["externalTrafficPolicy"] = json!("Cluster");
+        open
+    })
+    .await;
+    assert!(open["spec"]["healthCheckNodePort"].is_null(), "{open}");
+    open["spec"]["healthCheckNodePort"] = port;
+    let refused = Call::put(format!("{SERVICES}/web"), &open).send(client).await.expect(422).message();
+    assert!(refused.contains("may only be set when `type` is 'LoadBalancer'"), "{refused}");
+}
