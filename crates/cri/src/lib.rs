@@ -7,9 +7,11 @@
 
 mod client;
 mod lenient;
+mod reach;
 
 pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
 pub use lenient::{Lenient, incoming};
+pub use reach::reach;
 
 macro_rules! generated {
     ($(#[doc = $doc:literal] $name:ident = $package:literal;)*) => {$(
