@@ -57,8 +57,7 @@ fn place(mut wanted: EndpointSlice, free: &mut Vec<&Arc<EndpointSlice>>, plan: &
         slice.address_type == wanted.address_type && slice.ports == wanted.ports
     };
     let other = |slice: &&Arc<EndpointSlice>| slice.address_type == wanted.address_type;
-    let Some(at) = free.iter().position(|slice| alike(slice)).or_else(|| free.iter().position(|s| other(s)))
-    else {
+    let Some(at) = free.iter().position(alike).or_else(|| free.iter().position(other)) else {
         plan.create.push(wanted);
         return;
     };
