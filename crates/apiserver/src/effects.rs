@@ -136,6 +136,7 @@ impl Allocators {
         let mut errors = Errors::new();
         self.plan_ip(&mut object, old.as_ref(), &mut reservation, &mut errors);
         self.plan_ports(&mut object, old.as_ref(), &mut reservation, &mut errors);
+        self.plan_check(&mut object, old.as_ref(), &mut reservation, &mut errors);
         if !errors.is_empty() {
             return Err(ApiError::invalid("", "Service", object.name(), &errors));
         }
@@ -229,6 +230,9 @@ impl Allocators {
         let Some(spec) = service.struct_mut("spec") else { return };
         let wants = matches!(spec.str_at(&["type"]), Some("NodePort" | "LoadBalancer"));
         let Some(ports) = spec.get_mut("ports").and_then(Value::as_list_mut) else { return };
+        if let Some(old) = old.filter(|_| wants) {
+            keep_ports(ports, old);
+        }
         for (index, port) in ports.iter_mut().filter_map(Value::as_struct_mut).enumerate() {
             let asked = port.int_at(&["nodePort"]).unwrap_or_default();
             if !wants || (asked != 0 && u16::try_from(asked).is_ok_and(|asked| had.contains(&asked))) {
@@ -241,6 +245,34 @@ impl Allocators {
                 }
                 Err(why) => errors.invalid(&path, asked, why),
             }
+        }
+    }
+
+    /// The port at which a load balancer asks whether a node has endpoints.
+    fn plan_check(
+        &self,
+        service: &mut Object,
+        old: Option<&Object>,
+        reserved: &mut Reservation,
+        errors: &mut Errors,
+    ) {
+        let had = old.and_then(|old| old.int_at(&["spec", CHECK])).unwrap_or_default();
+        let Some(spec) = service.struct_mut("spec") else { return };
+        let asked = spec.int_at(&[CHECK]).unwrap_or_default();
+        let wants = spec.str_at(&["type"]) == Some("LoadBalancer")
+            && spec.str_at(&["externalTrafficPolicy"]) == Some("Local");
+        if !wants || (asked != 0 && asked == had) {
+            return;
+        }
+        if asked == 0 && had != 0 {
+            spec.set(CHECK, Value::Int(had));
+            return;
+        }
+        match self.take_port(asked, reserved) {
+            Ok(taken) => {
+                spec.set(CHECK, Value::Int(i64::from(taken)));
+            }
+            Err(why) => errors.invalid(&Path::new("spec").child(CHECK), asked, why),
         }
     }
 
@@ -271,6 +303,22 @@ impl Allocators {
     }
 }
 
+/// Ports that a client left out are those that it has under the same names.
+fn keep_ports(ports: &mut [Value], old: &Object) {
+    let number = |port: &Object| port.int_at(&["nodePort"]).unwrap_or_default();
+    let asked: BTreeSet<i64> = ports.iter().filter_map(Value::as_struct).map(number).collect();
+    for port in ports.iter_mut().filter_map(Value::as_struct_mut).filter(|port| number(port) == 0) {
+        let mut had = old.list_at(&["spec", "ports"]).unwrap_or_default().iter().filter_map(Value::as_struct);
+        let same = had.find(|had| had.str_at(&["name"]) == port.str_at(&["name"]));
+        if let Some(kept) = same.map(number).filter(|kept| *kept != 0 && !asked.contains(kept)) {
+            port.set("nodePort", Value::Int(kept));
+        }
+    }
+}
+
+/// The field of the port at which a load balancer asks.
+const CHECK: &str = "healthCheckNodePort";
+
 trait CycleFrom {
     fn cycle_from(self, offset: u16) -> Vec<u16>;
 }
@@ -289,9 +337,10 @@ fn ips_of(service: &Object) -> impl Iterator<Item = u32> + use<> {
 
 fn ports_of(service: &Object) -> impl Iterator<Item = u16> + use<> {
     let ports = service.list_at(&["spec", "ports"]).unwrap_or_default();
+    let ports = ports.iter().filter_map(|port| port.child("nodePort")?.as_int());
     let ports: Vec<u16> = ports
-        .iter()
-        .filter_map(|port| u16::try_from(port.child("nodePort")?.as_int()?).ok())
+        .chain(service.int_at(&["spec", CHECK]))
+        .filter_map(|port| u16::try_from(port).ok())
         .filter(|&port| port != 0)
         .collect();
     ports.into_iter()

@@ -150,14 +150,21 @@ enum Broken {
     Client(#[from] kube::Error),
     #[error("{0}")]
     Request(#[from] http::Error),
-    #[error("an object cannot be read: {0}")]
+    #[error("what came cannot be read: {0}")]
     Decode(#[from] DecodeError),
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(String, DecodeError),
     #[error("HTTP {0}: {1}")]
     Refused(u16, String),
     #[error("the resource version is too old")]
     Expired,
     #[error("the catalogue has no {0}")]
     NoKind(String),
+}
+
+fn read<T: DeserializeOwned>(ty: &StructRef, key: &str, raw: &[u8]) -> Result<Arc<T>, Broken> {
+    let read = schema::serde::from_protobuf_lean(ty, raw);
+    read.map(Arc::new).map_err(|error| Broken::Unreadable(key.to_owned(), error))
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
@@ -209,6 +216,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
                     tracing::debug!(resource = %self.resource.plural, %error, "list and watch broke; trying again");
                 }
                 Err(error) => {
+                    // The next event would be the same one: by a new list, what cannot be read may be gone.
+                    if matches!(error, Broken::Decode(_) | Broken::Unreadable(..)) {
+                        from = None;
+                    }
                     tracing::warn!(resource = %self.resource.plural, %error, "list and watch broke; trying again");
                 }
             }
@@ -279,10 +290,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
             let (meta, items) = wire::list(wire::bare(&body)?)?;
             for item in items {
                 let identity: Identity = schema::serde::from_protobuf(ty, item)?;
-                fresh.insert(
-                    identity.metadata.key(),
-                    Arc::new(schema::serde::from_protobuf_lean::<T>(ty, item)?),
-                );
+                let key = identity.metadata.key();
+                let item = read::<T>(ty, &key, item)?;
+                fresh.insert(key, item);
             }
             if meta.continue_token.is_empty() {
                 break meta.resource_version;
@@ -346,7 +356,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Informer<T> {
         let key = identity.metadata.key();
         match event.kind {
             "ADDED" | "MODIFIED" => {
-                let new = Arc::new(schema::serde::from_protobuf_lean::<T>(ty, raw)?);
+                let new = read::<T>(ty, &key, raw)?;
                 let old = self.reflector.items.write().insert(key.clone(), new.clone());
                 self.tell(&Change::Set { key: &key, old: old.as_ref(), new: &new });
             }

@@ -14,6 +14,10 @@ pub struct Clients {
     pub replica_sets: Client,
     /// `endpointslice-controller`
     pub endpoint_slices: Client,
+    /// `endpoint-controller`
+    pub endpoints: Client,
+    /// `endpointslicemirroring-controller`
+    pub mirrored_slices: Client,
     /// `namespace-controller`
     pub namespaces: Client,
     /// `service-account-controller`
@@ -59,6 +63,8 @@ impl Clients {
             deployments: account("deployment-controller")?,
             replica_sets: account("replicaset-controller")?,
             endpoint_slices: account("endpointslice-controller")?,
+            endpoints: account("endpoint-controller")?,
+            mirrored_slices: account("endpointslicemirroring-controller")?,
             namespaces: account("namespace-controller")?,
             service_accounts: account("service-account-controller")?,
             root_ca: account("root-ca-cert-publisher")?,

@@ -27,6 +27,8 @@ pub struct Informers {
     pub deployments: Reflector<Deployment>,
     /// Services.
     pub services: Reflector<Service>,
+    /// What was before endpoint slices.
+    pub endpoints: Reflector<k8s_openapi::api::core::v1::Endpoints>,
     /// Endpoint slices.
     pub slices: Reflector<EndpointSlice>,
     /// Namespaces.
@@ -104,6 +106,8 @@ pub struct Queues {
     pub replica_sets: WorkQueue<String>,
     /// Services, for their endpoint slices.
     pub services: WorkQueue<String>,
+    /// Services and `Endpoints`, for the latter and the slices that mirror them.
+    pub endpoints: WorkQueue<String>,
     /// Namespaces that are being deleted.
     pub namespaces: WorkQueue<String>,
     /// Namespaces, for what each must have.
@@ -164,19 +168,24 @@ pub fn start_informers(
     });
 
     let mut services: Informer<Service> = Informer::new(client.clone(), core("Service", "services"));
-    let queue = queues.services.clone();
-    services.on_change(move |change| queue.add(change.key().to_owned()));
+    let (queue, endpoints) = (queues.services.clone(), queues.endpoints.clone());
+    services.on_change(move |change| {
+        queue.add(change.key().to_owned());
+        endpoints.add(change.key().to_owned());
+    });
 
     let mut slices: Informer<EndpointSlice> = Informer::new(
         client.clone(),
         Resource::all("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
     );
-    let queue = queues.services.clone();
+    let (queue, endpoints) = (queues.services.clone(), queues.endpoints.clone());
     slices.on_change(move |change| {
         let (client::Change::Set { new: slice, .. } | client::Change::Removed { old: slice, .. }) = change;
         let labels = slice.metadata.labels.as_ref();
         if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
-            queue.add(crate::view::key(slice.metadata.namespace.as_deref().unwrap_or_default(), service));
+            let key = crate::view::key(slice.metadata.namespace.as_deref().unwrap_or_default(), service);
+            endpoints.add(key.clone());
+            queue.add(key);
         }
     });
 
@@ -253,6 +262,7 @@ pub fn start_informers(
         deployments: deployments.start(tasks),
         services,
         budgets,
+        endpoints: crate::endpoints::start_informer(client, queues, tasks),
         slices: slices.start(tasks),
         namespaces: namespaces.start(tasks),
         nodes: nodes.start(tasks),
@@ -274,7 +284,8 @@ fn start_pods(
     tasks: &TaskGroup,
 ) -> Reflector<PodView> {
     let mut pods: Informer<PodView> = Informer::new(client.clone(), Resource::all("", "v1", "Pod", "pods"));
-    let (sets, selecting) = (queues.replica_sets.clone(), queues.services.clone());
+    let sets = queues.replica_sets.clone();
+    let selecting = [queues.services.clone(), queues.endpoints.clone()];
     let evictions = queues.evictions.clone();
     let pod_gc = queues.pod_gc.clone();
     let ephemeral = queues.ephemeral_volumes.clone();
@@ -333,8 +344,8 @@ fn start_pods(
                 selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
             };
             if selects(pod) || old.is_some_and(|old| selects(old)) {
-                selecting
-                    .add(crate::view::key(namespace, service.metadata.name.as_deref().unwrap_or_default()));
+                let key = crate::view::key(namespace, service.metadata.name.as_deref().unwrap_or_default());
+                selecting.iter().for_each(|queue| queue.add(key.clone()));
             }
         }
     });
@@ -361,6 +372,7 @@ impl Informers {
             self.replica_sets.synced(),
             self.deployments.synced(),
             self.services.synced(),
+            self.endpoints.synced(),
             self.slices.synced(),
             self.namespaces.synced(),
             self.nodes.synced(),

@@ -11,6 +11,7 @@ pub mod context;
 pub mod deployment;
 pub mod device_taints;
 pub mod disruption;
+pub mod endpoints;
 pub mod endpointslice;
 pub mod ephemeral;
 pub mod expect;
@@ -72,6 +73,7 @@ pub async fn run(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
         queues.deployments.run(5, |key| deployment::run::reconcile(&context, key)),
         queues.services.run(5, |key| endpointslice::run::reconcile(&context, key)),
+        queues.endpoints.run(5, |key| endpoints::run::reconcile(&context, key)),
         queues.namespaces.run(4, |key| namespace::run::reconcile(&context, key)),
         queues.accounts.run(2, |key| accounts::reconcile(&context, key)),
         queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),

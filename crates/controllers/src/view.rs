@@ -91,6 +91,8 @@ pub struct PodSpecView {
     pub subdomain: String,
     /// Its containers' ports.
     pub containers: Vec<ContainerView>,
+    /// Those of the containers that run before, of which some go on.
+    pub init_containers: Vec<ContainerView>,
     /// What taints it bears.
     pub tolerations: Vec<k8s_openapi::api::core::v1::Toleration>,
     /// Its volumes that are claimed; others are not kept.
@@ -98,6 +100,14 @@ pub struct PodSpecView {
     pub volumes: ClaimedView,
     /// Its claims of dynamic resources.
     pub resource_claims: Vec<PodResourceClaim>,
+}
+
+impl PodSpecView {
+    /// The containers that run all along.
+    pub fn serving(&self) -> impl Iterator<Item = &ContainerView> {
+        let beside = self.init_containers.iter().filter(|container| container.restart_policy == "Always");
+        self.containers.iter().chain(beside)
+    }
 }
 
 /// The volumes of a pod that are claimed.
@@ -139,8 +149,10 @@ fn claimed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<ClaimedView, D::
 
 /// A container of a pod.
 #[derive(Debug, Clone, Default, Deserialize, PartialEq)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ContainerView {
+    /// `Always` for one that goes on beside those that it comes before.
+    pub restart_policy: String,
     /// Ports with names.
     pub ports: Vec<PortView>,
 }

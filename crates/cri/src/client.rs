@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
@@ -57,7 +56,7 @@ pub async fn channel(endpoint: &str) -> Result<Channel, ConnectError> {
     Endpoint::from_static("http://localhost")
         .connect_with_connector(service_fn(move |_| {
             let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            async move { crate::reach::reach(&path).await.map(TokioIo::new) }
         }))
         .await
         .map_err(|source| ConnectError::Connect { path: shown, source })

@@ -7,10 +7,12 @@
 
 mod client;
 mod lenient;
+mod reach;
 mod reference;
 
 pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
 pub use lenient::{Lenient, incoming};
+pub use reach::reach;
 pub use reference::{Reference, ReferenceError};
 
 macro_rules! generated {

@@ -23,6 +23,9 @@ pub(crate) const RULES: Rules = Rules {
     prepare_update: |new, old, part| {
         generic_prepare_update(new, old, part);
         new.set_generation(old.generation());
+        if part == Part::Main {
+            drop_what_its_type_has_not(new, old);
+        }
     },
     validate,
     validate_update,
@@ -75,6 +78,58 @@ fn defaults(service: &mut Object) {
     });
 }
 
+/// Takes away what a Service of the type that it now is does not have, where the old one had it and nobody wrote another
+/// value: mostly the cluster itself gave it (`dropTypeDependentFields`).
+fn drop_what_its_type_has_not(new: &mut Object, old: &Object) {
+    let had = edit::get(old, &["spec", "type"]).to_owned();
+    let is = edit::get(new, &["spec", "type"]).to_owned();
+    let is_outside = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let Some((spec, old_spec)) = new.struct_mut("spec").zip(old.struct_at(&["spec"])) else { return };
+    let drop = |spec: &mut Object, fields: &[&str]| {
+        if fields.iter().all(|field| spec.get(field) == old_spec.get(field)) {
+            fields.iter().for_each(|field| {
+                spec.remove(field);
+            });
+        }
+    };
+    if had != "ExternalName" && is == "ExternalName" {
+        drop(spec, &["clusterIP", "clusterIPs"]);
+        drop(spec, &["ipFamilies"]);
+        drop(spec, &["ipFamilyPolicy"]);
+    }
+    if is_outside(&had) && !is_outside(&is) {
+        if node_ports(spec) == node_ports(old_spec) {
+            each(spec, "ports", |port| {
+                port.remove("nodePort");
+            });
+        }
+        drop(spec, &["externalTrafficPolicy"]);
+    }
+    if has_check(old_spec) && !has_check(spec) {
+        drop(spec, &["healthCheckNodePort"]);
+    }
+    if had == "LoadBalancer" && is != had {
+        drop(spec, &["allocateLoadBalancerNodePorts"]);
+        drop(spec, &["loadBalancerClass"]);
+    }
+    if is != "LoadBalancer" {
+        made(new, "status", |status| {
+            status.remove("loadBalancer");
+            edit::present(status, "loadBalancer");
+        });
+    }
+}
+
+/// Whether a load balancer is to know which nodes have endpoints.
+fn has_check(spec: &Object) -> bool {
+    edit::get(spec, &["type"]) == "LoadBalancer" && edit::get(spec, &["externalTrafficPolicy"]) == "Local"
+}
+
+fn node_ports(spec: &Object) -> BTreeSet<i64> {
+    let ports = edit::structs(spec, &["ports"]).filter_map(|port| port.int_at(&["nodePort"]));
+    ports.filter(|port| *port != 0).collect()
+}
+
 fn validate(service: &Object, errors: &mut Errors) {
     let path = Path::new("spec");
     let Some(spec) = service.struct_at(&["spec"]) else { return };
@@ -96,6 +151,7 @@ fn validate(service: &Object, errors: &mut Errors) {
         }
     }
     validate_ports(spec, ports, &path, errors);
+    validate_check(spec, &path, errors);
     meta::labels(spec.map_at(&["selector"]), &path.child("selector"), errors);
     let affinity = edit::get(spec, &["sessionAffinity"]);
     if !matches!(affinity, "None" | "ClientIP") {
@@ -108,6 +164,14 @@ fn validate(service: &Object, errors: &mut Errors) {
         if !value.is_empty() && !allowed.contains(&value) {
             errors.not_supported(&path.child(field), value, &allowed);
         }
+    }
+}
+
+fn validate_check(spec: &Object, path: &Path, errors: &mut Errors) {
+    let port = spec.int_at(&["healthCheckNodePort"]).unwrap_or_default();
+    if port != 0 && !has_check(spec) {
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&path.child("healthCheckNodePort"), port, why);
     }
 }
 
@@ -152,6 +216,13 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
     let external = |service: &Object| edit::get(service, &["spec", "type"]) == "ExternalName";
     if part != Part::Main || external(new) || external(old) {
         return;
+    }
+    if let Some((new, old)) = new.struct_at(&["spec"]).zip(old.struct_at(&["spec"])) {
+        let port = |spec: &Object| spec.int_at(&["healthCheckNodePort"]).unwrap_or_default();
+        if has_check(new) && has_check(old) && port(old) != 0 && port(new) != port(old) {
+            let path = Path::new("spec").child("healthCheckNodePort");
+            errors.forbidden(&path, "field is immutable");
+        }
     }
     let (ip, had) = (edit::get(new, &["spec", "clusterIP"]), edit::get(old, &["spec", "clusterIP"]));
     if ip != had && !had.is_empty() {

@@ -226,6 +226,7 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str, log: 
         async move { net::routes::run(name, client, &tasks).await }
     });
     let local = net::services::plan::Local { node: node.to_owned(), addresses: vec![identity.ip] };
+    net::services::health::start(clock.clone(), &tasks);
     tasks.spawn({
         let (table, client, tasks) = (settings.table(), proxy.clone(), tasks.clone());
         async move { net::services::run::run(table, cluster, local, client, &tasks).await }

@@ -4,6 +4,7 @@
 //! pure `plan` and an `apply`. It knows nothing of containers or of how the API server works.
 
 pub mod cidr;
+pub mod conntrack;
 pub mod dns;
 pub mod error;
 pub mod host;

@@ -3,6 +3,7 @@
 //! A plugin sees the object in the version of the request, and the rest of the cluster through the watch cache.
 
 mod certificates;
+mod claim_status;
 mod declared_features;
 mod device_admin;
 mod escalation;
@@ -153,6 +154,7 @@ pub fn validate(attempt: &Attempt<'_>, object: &Object, warnings: &mut Vec<Strin
     pod_certificates::validate(attempt, object)?;
     declared_features::validate(attempt, object)?;
     device_admin::validate(attempt, object)?;
+    claim_status::validate(attempt, object)?;
     resize::validate(attempt, object)
 }
 

@@ -31,7 +31,8 @@ pub struct Plan {
     pub delete: Vec<String>,
 }
 
-type Ports = Vec<EndpointPort>;
+/// The ports of endpoints.
+pub type Ports = Vec<EndpointPort>;
 
 /// Looks at a Service, the pods of its namespace and the slices it has.
 pub fn plan(service: &Service, pods: &[Arc<PodView>], slices: &[Arc<EndpointSlice>]) -> Plan {
@@ -153,7 +154,7 @@ fn slice(service: &Service, ports: &Ports, endpoints: Vec<Endpoint>) -> Endpoint
 }
 
 /// The Service's ports with the numbers that they have on this pod: a named one is looked up there.
-fn ports(service: &Service, pod: &PodView) -> Ports {
+pub fn ports(service: &Service, pod: &PodView) -> Ports {
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     ports
         .filter_map(|port| {
@@ -163,8 +164,7 @@ fn ports(service: &Service, pod: &PodView) -> Ports {
                 Some(IntOrString::Int(number)) => Some(*number),
                 Some(IntOrString::String(name)) => pod
                     .spec
-                    .containers
-                    .iter()
+                    .serving()
                     .flat_map(|container| &container.ports)
                     .find(|port| {
                         port.name == *name && (port.protocol == protocol || port.protocol.is_empty())
@@ -181,7 +181,8 @@ fn ports(service: &Service, pod: &PodView) -> Ports {
         .collect()
 }
 
-fn endpoint(service: &Service, pod: &PodView) -> Endpoint {
+/// What a pod is behind a Service.
+pub fn endpoint(service: &Service, pod: &PodView) -> Endpoint {
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let serving = pod.ready().is_some();
     let publish = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
@@ -235,6 +236,19 @@ mod tests {
         let ready: Vec<_> =
             slice.endpoints.iter().flatten().map(|e| e.conditions.as_ref().unwrap().ready).collect();
         assert_eq!(ready, [Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn ports_of_containers_that_run_beside_count_and_of_those_that_end_do_not() {
+        let beside = |restart_policy: &str| {
+            let mut pod = PodView::clone(&pod("10.0.0.1", "True"));
+            pod.spec.init_containers = std::mem::take(&mut pod.spec.containers);
+            pod.spec.init_containers[0].restart_policy = restart_policy.to_owned();
+            let slice = plan(&service("http".into()), &[Arc::new(pod)], &[]).create.remove(0);
+            slice.ports.map(|ports| ports[0].port)
+        };
+        assert_eq!(beside("Always"), Some(Some(8080)));
+        assert_eq!(beside(""), None);
     }
 
     #[test]

@@ -29,8 +29,20 @@ pub async fn reconcile(context: &Arc<Context>, key: String) -> Result<Option<Dur
             slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE)).is_some_and(|of| of == name)
         })
         .collect();
-    let Plan { create, update, delete } = plan(&service, &pods, &slices);
-    let api: Api<EndpointSlice> = Api::namespaced(context.clients.endpoint_slices.clone(), namespace);
+    apply(&context.clients.endpoint_slices, namespace, plan(&service, &pods, &slices)).await
+}
+
+/// Does what is planned for slices, as a client.
+///
+/// # Errors
+/// Those of the API.
+pub async fn apply(
+    client: &kube::Client,
+    namespace: &str,
+    plan: Plan,
+) -> Result<Option<Duration>, kube::Error> {
+    let Plan { create, update, delete } = plan;
+    let api: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     for slice in update {
         let name = slice.metadata.name.clone().unwrap_or_default();
         match api.replace(&name, &PostParams::default(), &slice).await {

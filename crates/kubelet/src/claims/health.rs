@@ -19,10 +19,29 @@ const HOLDS: Duration = Duration::from_secs(30);
 /// Between attempts to listen to a driver.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// The longest that a driver's sentence about a device may be, in bytes.
+const LONGEST: usize = 1024;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Word {
     health: &'static str,
+    /// A sentence about it; empty for none.
+    message: String,
     until: Duration,
+}
+
+/// A sentence that is too long ends in dots.
+fn shortened(mut message: String) -> String {
+    const DOTS: &str = "...";
+    if message.len() > LONGEST {
+        let mut end = LONGEST - DOTS.len();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push_str(DOTS);
+    }
+    message
 }
 
 /// What drivers told last: by driver, pool and device.
@@ -48,11 +67,11 @@ impl Health {
             let holds = u64::try_from(one.health_check_timeout_seconds).ok().filter(|seconds| *seconds > 0);
             let until = now.saturating_add(holds.map_or(HOLDS, Duration::from_secs));
             let (pool, name) = (device.pool_name, device.device_name);
-            let known = self.of(driver, &pool, &name, now);
-            if known != health {
+            let message = shortened(one.message);
+            if self.of(driver, &pool, &name, now) != (health, message.as_str()) {
                 changed.insert((pool.clone(), name.clone()));
             }
-            self.0.insert((driver.to_owned(), pool, name), Word { health, until });
+            self.0.insert((driver.to_owned(), pool, name), Word { health, message, until });
         }
         changed
     }
@@ -65,9 +84,11 @@ impl Health {
         gone
     }
 
-    fn of(&self, driver: &str, pool: &str, device: &str, now: Duration) -> &'static str {
+    /// How a device is, and the sentence about it.
+    fn of(&self, driver: &str, pool: &str, device: &str, now: Duration) -> (&'static str, &str) {
         let key = (driver.to_owned(), pool.to_owned(), device.to_owned());
-        self.0.get(&key).filter(|word| now <= word.until).map_or("Unknown", |word| word.health)
+        let word = self.0.get(&key).filter(|word| now <= word.until);
+        word.map_or(("Unknown", ""), |word| (word.health, word.message.as_str()))
     }
 
     /// What the status of a container says of its claims.
@@ -88,18 +109,15 @@ impl Health {
                 false => format!("claim:{}/{request}", ask.name),
             };
             let health = |(driver, device): (String, Device)| {
-                let health = self.of(&driver, &device.pool, &device.name, now).to_owned();
+                let (health, message) = self.of(&driver, &device.pool, &device.name, now);
+                let message = Some(message.to_owned()).filter(|message| !message.is_empty());
                 let plain = format!("{driver}/{}/{}", device.pool, device.name);
                 let id = device.cdi.first().cloned().unwrap_or(plain);
-                (id, health)
+                let health = Some(health.to_owned());
+                (id.clone(), ResourceHealth { resource_id: id, health, message })
             };
-            let all: BTreeMap<String, String> = devices.into_iter().map(health).collect();
-            let resources = all.into_iter().map(|(resource_id, health)| ResourceHealth {
-                resource_id,
-                health: Some(health),
-                ..ResourceHealth::default()
-            });
-            Some(ResourceStatus { name, resources: Some(resources.collect()) })
+            let all: BTreeMap<String, ResourceHealth> = devices.into_iter().map(health).collect();
+            Some(ResourceStatus { name, resources: Some(all.into_values().collect()) })
         };
         asked.filter_map(one).collect()
     }
@@ -145,15 +163,34 @@ mod tests {
         assert_eq!(health.told("x", vec![told(wire::HealthStatus::Healthy, 0)], at(0)).len(), 1);
         assert_eq!(health.told("x", vec![told(wire::HealthStatus::Healthy, 0)], at(20)).len(), 0);
         assert_eq!(
-            (health.of("x", "p", "d", at(50)), health.of("x", "p", "d", at(51))),
+            (health.of("x", "p", "d", at(50)).0, health.of("x", "p", "d", at(51)).0),
             ("Healthy", "Unknown")
         );
         assert_eq!(health.told("x", vec![told(wire::HealthStatus::Unhealthy, 100)], at(60)).len(), 1);
         assert_eq!(
-            (health.of("x", "p", "d", at(160)), health.of("y", "p", "d", at(60))),
+            (health.of("x", "p", "d", at(160)).0, health.of("y", "p", "d", at(60)).0),
             ("Unhealthy", "Unknown")
         );
         assert_eq!(health.forget("x").len(), 1);
-        assert_eq!(health.of("x", "p", "d", at(60)), "Unknown");
+        assert_eq!(health.of("x", "p", "d", at(60)), ("Unknown", ""));
+    }
+
+    #[test]
+    fn another_sentence_is_a_change_and_a_long_one_is_cut() {
+        let told = |message: &str| wire::DeviceHealth {
+            device: Some(wire::DeviceIdentifier { pool_name: "p".into(), device_name: "d".into() }),
+            health: wire::HealthStatus::Unhealthy.into(),
+            message: message.to_owned(),
+            ..Default::default()
+        };
+        let at = Duration::from_secs;
+        let mut health = Health::default();
+        assert_eq!(health.told("x", vec![told("hot: 90 °C")], at(0)).len(), 1);
+        assert_eq!(health.told("x", vec![told("hot: 90 °C")], at(1)).len(), 0);
+        assert_eq!(health.of("x", "p", "d", at(1)), ("Unhealthy", "hot: 90 °C"));
+        let long = "°".repeat(600);
+        assert_eq!(health.told("x", vec![told(&long)], at(2)).len(), 1);
+        let (_, cut) = health.of("x", "p", "d", at(2));
+        assert!(cut.len() <= LONGEST && cut.ends_with("°..."), "{cut}");
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Backoff;
-use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 
 use super::drivers::Driver;
@@ -130,7 +129,7 @@ async fn watch(claims: Arc<Claims>, name: String, endpoint: PathBuf) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut answered = true;
     loop {
-        match UnixStream::connect(&endpoint).await {
+        match cri::reach(&endpoint).await {
             Ok(mut stream) => {
                 answered = true;
                 backoff.reset();

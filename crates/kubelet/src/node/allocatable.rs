@@ -107,6 +107,10 @@ pub fn written(amounts: &Amounts) -> BTreeMap<String, Text> {
     amounts.iter().map(text).collect()
 }
 
+fn decimal(count: i64) -> String {
+    Quantity::from_int(count, Format::DecimalSi).to_string()
+}
+
 fn binary(bytes: i64) -> String {
     Quantity::from_int(bytes, Format::BinarySi).to_string()
 }
@@ -120,7 +124,7 @@ pub fn with_devices(
     which: fn((i64, i64)) -> i64,
 ) -> BTreeMap<String, Text> {
     let mut all = written(amounts);
-    all.extend(devices.iter().map(|(name, both)| (name.clone(), Text(which(*both).to_string()))));
+    all.extend(devices.iter().map(|(name, both)| (name.clone(), Text(decimal(which(*both))))));
     for (name, text) in before.and_then(|before| before.capacity.as_ref()).into_iter().flatten() {
         if is_extended(name) && !all.contains_key(name) {
             all.insert(name.clone(), text.clone());

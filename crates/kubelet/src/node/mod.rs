@@ -133,7 +133,11 @@ impl Reporter {
         // set right at once.
         let watched = self.shared.node.get(&name);
         let is_current = |node: &Node| match &watched {
-            Some(view) => !view.is_given_up() && node.metadata.uid.as_ref() == Some(&view.metadata.uid),
+            Some(view) => {
+                !view.is_given_up()
+                    && node.metadata.uid.as_ref() == Some(&view.metadata.uid)
+                    && view.advertises_as(&NodeView::from(node))
+            }
             None => !self.shared.node.is_synced(),
         };
         let node = match self.reported.take().filter(is_current) {
@@ -160,7 +164,7 @@ impl Reporter {
         for event in events::between(node.status.as_ref(), &status, self.at.is_zero()) {
             event.record(&self.shared);
         }
-        let patch = serde_json::json!({"status": plan::patch(&status)});
+        let patch = serde_json::json!({"status": plan::patch(&status, node.status.as_ref())});
         let node = self.api().patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
         self.reported = Some(node);
         self.at = now;

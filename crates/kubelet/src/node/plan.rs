@@ -299,11 +299,35 @@ pub fn differs(old: Option<&NodeStatus>, new: &NodeStatus) -> bool {
         || !new.conditions.iter().flatten().all(known)
 }
 
-/// The status as a strategic merge patch: addresses are replaced, conditions of others stay.
-pub fn patch(status: &NodeStatus) -> serde_json::Value {
+/// The status as a strategic merge patch: addresses are replaced, conditions of others stay, and amounts go that are
+/// no longer there.
+pub fn patch(status: &NodeStatus, before: Option<&NodeStatus>) -> serde_json::Value {
     let mut value = serde_json::json!(status);
+    let old = before.map(|before| [("capacity", &before.capacity), ("allocatable", &before.allocatable)]);
+    for (field, amounts) in old.into_iter().flatten() {
+        let Some(serde_json::Value::Object(new)) = value.get_mut(field) else { continue };
+        for name in amounts.iter().flatten().map(|(name, _)| name) {
+            new.entry(name).or_insert(serde_json::Value::Null);
+        }
+    }
     if let Some(serde_json::Value::Array(addresses)) = value.get_mut("addresses") {
         addresses.insert(0, serde_json::json!({"$patch": "replace"}));
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_that_are_gone_are_taken_back() {
+        let status = |amounts: serde_json::Value| -> NodeStatus {
+            serde_json::from_value(serde_json::json!({"capacity": amounts, "allocatable": amounts})).unwrap()
+        };
+        let before = status(serde_json::json!({"cpu": "2", "example.com/dongle": "4"}));
+        let patch = patch(&status(serde_json::json!({"cpu": "2"})), Some(&before));
+        let wanted = serde_json::json!({"cpu": "2", "example.com/dongle": null});
+        assert_eq!((&patch["capacity"], &patch["allocatable"]), (&wanted, &wanted));
+    }
 }

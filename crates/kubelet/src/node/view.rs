@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use client::{Change, Informer, Resource};
 use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde::Deserialize;
 use tokio::sync::Notify;
+
+use crate::devices::is_extended;
 
 /// What decides over pods, and what the node is given.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -55,7 +58,10 @@ pub fn informer(client: &kube::Client, name: &str, changed: Arc<Notify>) -> Info
 fn concerns(change: &Change<'_, NodeView>) -> bool {
     match change {
         Change::Set { old: Some(old), new, .. } => {
-            old.metadata != new.metadata || old.spec != new.spec || new.is_given_up()
+            old.metadata != new.metadata
+                || old.spec != new.spec
+                || new.is_given_up()
+                || !new.advertises_as(old)
         }
         Change::Set { .. } | Change::Removed { .. } => true,
     }
@@ -65,6 +71,7 @@ fn concerns(change: &Change<'_, NodeView>) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct NodeStatusView {
+    pub capacity: BTreeMap<String, String>,
     pub allocatable: BTreeMap<String, String>,
     pub conditions: Vec<ConditionView>,
 }
@@ -85,10 +92,22 @@ impl NodeView {
     }
 }
 
+impl NodeView {
+    /// Whether both have the same of what is no part of every node: plugins provide it, or somebody wrote it there.
+    pub fn advertises_as(&self, other: &Self) -> bool {
+        fn advertised(view: &NodeView) -> impl Iterator<Item = (&String, &String)> {
+            view.status.capacity.iter().filter(|(name, _)| is_extended(name))
+        }
+        advertised(self).eq(advertised(other))
+    }
+}
+
 impl From<&Node> for NodeView {
     fn from(node: &Node) -> Self {
         let (spec, status) = (node.spec.clone().unwrap_or_default(), node.status.as_ref());
-        let allocatable = status.and_then(|status| status.allocatable.as_ref()).into_iter().flatten();
+        let amounts = |all: Option<&BTreeMap<String, Text>>| {
+            all.into_iter().flatten().map(|(name, text)| (name.clone(), text.0.clone())).collect()
+        };
         Self {
             metadata: NodeMeta {
                 name: node.metadata.name.clone().unwrap_or_default(),
@@ -102,7 +121,8 @@ impl From<&Node> for NodeView {
                 unschedulable: spec.unschedulable.unwrap_or_default(),
             },
             status: NodeStatusView {
-                allocatable: allocatable.map(|(name, text)| (name.clone(), text.0.clone())).collect(),
+                capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
+                allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
                 conditions: status
                     .into_iter()
                     .flat_map(|status| status.conditions.iter().flatten())
@@ -110,5 +130,22 @@ impl From<&Node> for NodeView {
                     .collect(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_advertises_by_hand_is_noticed() {
+        let node = |capacity: serde_json::Value| -> NodeView {
+            serde_json::from_value(serde_json::json!({"status": {"capacity": capacity}})).unwrap()
+        };
+        let plain = node(serde_json::json!({"cpu": "2", "hugepages-2Mi": "0"}));
+        assert!(plain.advertises_as(&node(serde_json::json!({"cpu": "4"}))));
+        let more = node(serde_json::json!({"cpu": "2", "example.com/dongle": "4"}));
+        assert!(!plain.advertises_as(&more));
+        assert!(!more.advertises_as(&node(serde_json::json!({"example.com/dongle": "5"}))));
     }
 }

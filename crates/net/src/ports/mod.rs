@@ -5,15 +5,16 @@
 //! after a killed process finds, and mends, everything.
 
 mod apply;
-mod conntrack;
 pub mod plan;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use base::failpoint;
 
+use crate::conntrack;
 use crate::error::{Doing, NetError, Result};
 use plan::{Protocol, Record, conflict};
 
@@ -184,7 +185,11 @@ impl HostPorts {
 /// Lets no client go on to whoever had a port before.
 fn forget(record: &Record) {
     let udp = record.ports.iter().filter(|port| port.protocol == Protocol::Udp);
-    if let Err(error) = conntrack::forget(&udp.map(|port| port.port).collect()) {
+    let ports: BTreeSet<u16> = udp.map(|port| port.port).collect();
+    if ports.is_empty() {
+        return;
+    }
+    if let Err(error) = conntrack::forget(|flow| ports.contains(&flow.to.1)) {
         // New clients are led right; the others are when they are silent for a while.
         tracing::warn!(%error, owner = record.owner, "clients of a host port are not forgotten");
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::plan::{Tables, affinity_chain, chain};
+use super::stale::Moved;
+use crate::conntrack;
 use crate::nft::expr::{Expressions, R0, R1, R2, R3};
 use crate::nft::{Batch, Element, Hook, MapSpec, NftError, Socket};
 
@@ -45,6 +47,9 @@ impl Table {
             None => self.everything(wanted),
         };
         let done = self.socket.commit(&batch);
+        if done.is_ok() {
+            forget(&Moved::between(self.now.as_ref(), wanted));
+        }
         self.now = done.is_ok().then(|| wanted.clone());
         done
     }
@@ -85,6 +90,7 @@ impl Table {
         batch.map("aff-svcs", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
         batch.map("refused", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
         batch.map("addresses", MapSpec { key_type: IPV4, key_len: 4, ..MapSpec::default() });
+        batch.map("kept", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
         batch.map("hairpins", MapSpec { key_type: concat(&[IPV4, IPV4]), key_len: 8, ..MapSpec::default() });
         self.chains(&mut batch);
         wanted.sizes.iter().for_each(|&(count, sticky)| size_chain(&mut batch, count, sticky));
@@ -121,14 +127,21 @@ impl Table {
         batch.rule("affinity", &original.lookup("aff-svcs", Some(0)));
         batch.chain("postrouting", nat(4, 100));
         let (base, bits) = self.cluster;
-        // What came from outside, or goes back to whence it came, must return through this node.
-        batch.rule(
-            "postrouting",
-            &Expressions::new().translated().source(R0).within(R0, base, bits, true).masquerade(),
-        );
+        // What goes back to whence it came, or came from outside, must return through this node: from one of its own
+        // pods it does so anyhow.
         batch.rule(
             "postrouting",
             &Expressions::new().translated().source(R0).destination(R1).lookup("hairpins", None).masquerade(),
+        );
+        let kept = Expressions::new()
+            .translated()
+            .original_destination(R0)
+            .protocol(R1)
+            .original_destination_port(R2);
+        batch.rule("postrouting", &kept.lookup("kept", None).leave());
+        batch.rule(
+            "postrouting",
+            &Expressions::new().translated().source(R0).within(R0, base, bits, true).masquerade(),
         );
         // Pods reach the world under the node's address.
         let leaving = Expressions::new()
@@ -156,13 +169,24 @@ impl Table {
     }
 }
 
-fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 6] {
+fn forget(moved: &Moved) {
+    if moved.is_empty() {
+        return;
+    }
+    if let Err(error) = conntrack::forget(|flow| moved.is_stale(flow)) {
+        // New clients are led right; the others are when they are silent for a while.
+        tracing::warn!(%error, "clients of whoever no longer stands behind a Service are not forgotten");
+    }
+}
+
+fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 7] {
     [
         ("svc-ips", &tables.services),
         ("endpoints", &tables.endpoints),
         ("refused", &tables.refused),
         ("addresses", &tables.addresses),
         ("aff-svcs", &tables.sticky),
+        ("kept", &tables.kept),
         ("hairpins", &tables.hairpins),
     ]
 }

@@ -21,6 +21,8 @@ pub struct Tables {
     pub addresses: BTreeSet<Element>,
     /// Services that keep a client with its endpoint: on to the chain for their time.
     pub sticky: BTreeSet<Element>,
+    /// Node ports that lead to this node's endpoints alone: these see who the client is.
+    pub kept: BTreeSet<Element>,
     /// Pairs of an endpoint with itself: such packets must be masqueraded to come back.
     pub hairpins: BTreeSet<Element>,
     /// Numbers of endpoints that occur, without and with affinity.
@@ -68,16 +70,9 @@ pub fn plan<'o>(
     slices: impl Iterator<Item = &'o EndpointSlice>,
     local: &Local,
 ) -> Tables {
-    let mut by_service: BTreeMap<(String, String), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices {
-        let labels = slice.metadata.labels.as_ref();
-        if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
-            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-            by_service.entry((namespace, service.clone())).or_default().push(slice);
-        }
-    }
+    let by_service = by_service(slices);
     let mut tables = Tables::default();
-    for service in services {
+    for service in services.filter(|service| is_ours(service)) {
         let key = (
             service.metadata.namespace.clone().unwrap_or_default(),
             service.metadata.name.clone().unwrap_or_default(),
@@ -86,6 +81,29 @@ pub fn plan<'o>(
         one(service, slices, local, &mut tables);
     }
     tables
+}
+
+/// Slices by the namespace and name of their Service.
+pub(super) fn by_service<'o>(
+    slices: impl Iterator<Item = &'o EndpointSlice>,
+) -> BTreeMap<(String, String), Vec<&'o EndpointSlice>> {
+    let mut by_service: BTreeMap<(String, String), Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in slices {
+        let labels = slice.metadata.labels.as_ref();
+        if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
+            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+            by_service.entry((namespace, service.clone())).or_default().push(slice);
+        }
+    }
+    by_service
+}
+
+/// Whether no other proxy is to look after it (KEP-2447), and nobody at all is not.
+pub(super) fn is_ours(service: &Service) -> bool {
+    const NOT_OURS: [&str; 2] =
+        ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
+    let labels = service.metadata.labels.as_ref();
+    !NOT_OURS.iter().any(|label| labels.is_some_and(|labels| labels.contains_key(*label)))
 }
 
 fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut Tables) {
@@ -121,12 +139,13 @@ fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut
         else {
             continue;
         };
-        let outside = Target {
-            endpoints: endpoints(slices, name, only_local(spec.external_traffic_policy.as_deref()), local),
-            ..inside
-        };
+        let is_local = only_local(spec.external_traffic_policy.as_deref());
+        let outside = Target { endpoints: endpoints(slices, name, is_local, local), ..inside };
         for &ip in &local.addresses {
             add(tables, ip, node_port, &outside);
+            if is_local {
+                tables.kept.insert(Element { key: key(ip, protocol, node_port), value: Verdict::None });
+            }
         }
     }
 }
@@ -194,10 +213,10 @@ pub fn affinity_chain(seconds: u32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn service(spec: serde_json::Value) -> Service {
+    pub(crate) fn service(spec: serde_json::Value) -> Service {
         serde_json::from_value(
             serde_json::json!({"metadata": {"name": "web", "namespace": "n"}, "spec": spec}),
         )
@@ -205,14 +224,18 @@ mod tests {
     }
 
     fn slice(endpoints: serde_json::Value) -> EndpointSlice {
+        slice_of("TCP", endpoints)
+    }
+
+    pub(crate) fn slice_of(protocol: &str, endpoints: serde_json::Value) -> EndpointSlice {
         serde_json::from_value(serde_json::json!({
             "metadata": {"name": "s", "namespace": "n", "labels": {"kubernetes.io/service-name": "web"}},
-            "addressType": "IPv4", "ports": [{"name": "", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints,
+            "addressType": "IPv4", "ports": [{"name": "", "port": 8080, "protocol": protocol}], "endpoints": endpoints,
         }))
         .unwrap()
     }
 
-    fn local() -> Local {
+    pub(crate) fn local() -> Local {
         Local { node: "a".to_owned(), addresses: vec![Ipv4Addr::new(172, 30, 0, 2)] }
     }
 
@@ -241,6 +264,30 @@ mod tests {
     fn headless_services_have_no_rules() {
         let service = service(serde_json::json!({"clusterIP": "None", "ports": [{"port": 80}]}));
         assert_eq!(plan([&service].into_iter(), [].into_iter(), &local()), Tables::default());
+    }
+
+    #[test]
+    fn services_of_another_proxy_are_left_to_it() {
+        for label in ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"] {
+            let mut service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}));
+            service.metadata.labels = Some([(label.to_owned(), "other".to_owned())].into());
+            assert_eq!(plan([&service].into_iter(), [].into_iter(), &local()), Tables::default(), "{label}");
+        }
+    }
+
+    #[test]
+    fn node_ports_of_local_endpoints_keep_who_the_client_is() {
+        let spec = |policy: &str| {
+            service(serde_json::json!({"clusterIP": "10.96.0.9", "externalTrafficPolicy": policy,
+                "ports": [{"port": 80, "nodePort": 30080}]}))
+        };
+        let slice = slice(
+            serde_json::json!([{"addresses": ["10.244.0.2"], "nodeName": "a"}, {"addresses": ["10.244.1.2"], "nodeName": "b"}]),
+        );
+        let tables = |policy| plan([&spec(policy)].into_iter(), [&slice].into_iter(), &local());
+        let (here, everywhere) = (tables("Local"), tables("Cluster"));
+        assert_eq!((here.kept.len(), everywhere.kept.len()), (1, 0));
+        assert_eq!((here.endpoints.len(), everywhere.endpoints.len()), (3, 4));
     }
 
     #[test]

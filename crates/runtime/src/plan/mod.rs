@@ -278,7 +278,6 @@ fn environment(
     if !pod.hostname.is_empty() {
         env.push(format!("HOSTNAME={}", pod.hostname));
     }
-    env.push(format!("HOME={}", user.home));
     let given =
         config.envs.iter().map(|pair| format!("{}={}", pair.key, String::from_utf8_lossy(&pair.value)));
     let devices = edits.iter().flat_map(|edits| edits.env.iter().cloned());
@@ -288,6 +287,10 @@ fn environment(
             Some(have) => *have = pair,
             None => env.push(pair),
         }
+    }
+    // The last, as runc has it: some who read what is printed believe it.
+    if !env.iter().any(|pair| pair.starts_with("HOME=")) {
+        env.push(format!("HOME={}", user.home));
     }
     env
 }
@@ -456,7 +459,7 @@ mod tests {
             &PodSandboxConfig::default(),
             &[],
         );
-        assert_eq!(env, ["PATH=/image", "HOME=/root", "A=mine"]);
+        assert_eq!(env, ["PATH=/image", "A=mine", "HOME=/root"]);
     }
 
     #[test]

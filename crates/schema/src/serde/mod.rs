@@ -8,6 +8,7 @@ mod wire;
 
 use ::serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::types::Type;
 use crate::{DecodeError, Object, StructRef};
 
 /// Reads a serde type straight from a bare message; fields that the type does not have are passed
@@ -78,6 +79,24 @@ macro_rules! self_describing {
             self.any(visitor)
         }
 
+        // And into a time or a text as the zero one: a time that nobody may leave out is null as long as nobody set it.
+        fn deserialize_str<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            match self.is_null() {
+                true => visitor.visit_str(crate::serde::zero_text(self.ty())),
+                false => self.any(visitor),
+            }
+        }
+
+        fn deserialize_string<V: ::serde::de::Visitor<'de>>(
+            self,
+            visitor: V,
+        ) -> std::result::Result<V::Value, crate::DecodeError> {
+            self.deserialize_str(visitor)
+        }
+
         fn deserialize_newtype_struct<V: ::serde::de::Visitor<'de>>(
             self,
             _name: &'static str,
@@ -104,12 +123,20 @@ macro_rules! self_describing {
         }
 
         ::serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char
             bytes byte_buf unit unit_struct tuple tuple_struct struct identifier
         }
     };
 }
 use self_describing;
+
+/// What null is as a text.
+fn zero_text(ty: Option<&Type>) -> &'static str {
+    match ty {
+        Some(Type::Time | Type::MicroTime) => "0001-01-01T00:00:00Z",
+        _ => "",
+    }
+}
 
 /// A list, or a map, in which nothing is.
 struct Nothing;

@@ -73,3 +73,34 @@ fn managed_fields_can_be_left_out() {
     lean["metadata"]["managedFields"] = whole["metadata"]["managedFields"].clone();
     assert_eq!(lean, whole);
 }
+
+#[test]
+fn a_time_that_nobody_set_is_the_zero_one_where_none_may_be_missing() {
+    const SERVICE: &str = r#"{"kind":"Service","apiVersion":"v1","metadata":{"name":"a"},"status":{"conditions":[
+        {"type":"Ready","status":"True","reason":"r","message":"m"}]}}"#;
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Condition {
+        reason: String,
+        last_transition_time: String,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        conditions: Vec<Condition>,
+    }
+    #[derive(Deserialize)]
+    struct Service {
+        status: Status,
+    }
+    let ty = &builtin().kind("", "v1", "Service").unwrap().ty;
+    let object = json::decode(ty, SERVICE.as_bytes()).unwrap().object;
+    let from_tree: Service = from_object(&object).unwrap();
+    let from_bytes: Service = from_protobuf(ty, &protobuf::encode(&object)).unwrap();
+    for read in [from_tree, from_bytes] {
+        let condition = &read.status.conditions[0];
+        assert_eq!((&*condition.reason, &*condition.last_transition_time), ("r", "0001-01-01T00:00:00Z"));
+    }
+    // Whoever knows of none reads none.
+    let any: serde_json::Value = from_object(&object).unwrap();
+    assert!(any["status"]["conditions"][0]["lastTransitionTime"].is_null());
+}

@@ -18,7 +18,8 @@ pub(super) enum Tree<'a> {
     Struct(&'a Struct, Option<&'a Object>),
     Value(&'a Type, &'a Value),
     Zero(&'a Type),
-    Null,
+    /// Of this type, where it is known.
+    Null(Option<&'a Type>),
 }
 
 impl<'a> Tree<'a> {
@@ -28,10 +29,18 @@ impl<'a> Tree<'a> {
 
     fn is_null(&self) -> bool {
         match self {
-            Self::Value(_, Value::Null) | Self::Null => true,
+            Self::Value(_, Value::Null) | Self::Null(_) => true,
             Self::Value(_, Value::Time(t)) => time::is_go_zero(*t),
             Self::Zero(ty) => !has_zero(ty),
             _ => false,
+        }
+    }
+
+    fn ty(&self) -> Option<&'a Type> {
+        match *self {
+            Self::Value(ty, _) | Self::Zero(ty) => Some(ty),
+            Self::Null(ty) => ty,
+            Self::Struct(..) => None,
         }
     }
 
@@ -40,7 +49,7 @@ impl<'a> Tree<'a> {
             Self::Struct(ty, object) => structure(ty, object, visitor),
             Self::Value(ty, value) => value_any(ty, value, visitor),
             Self::Zero(ty) => zero(ty, visitor),
-            Self::Null => visitor.visit_unit(),
+            Self::Null(_) => visitor.visit_unit(),
         }
     }
 }
@@ -93,7 +102,7 @@ fn structure<'a, V: Visitor<'a>>(
             object,
             next: 0,
             extra: object.and_then(Object::extra).map(Entries::new),
-            value: Tree::Null,
+            value: Tree::Null(None),
         });
     }
     let get = |name| object.and_then(|o| o.get(name));
@@ -225,7 +234,7 @@ impl<'a> Fields<'a> {
                 None if self.ty.custom => continue,
                 None => match field.when_absent() {
                     Absent::Skip => continue,
-                    Absent::Null => Tree::Null,
+                    Absent::Null => Tree::Null(Some(&field.ty)),
                     Absent::Zero => Tree::Zero(&field.ty),
                 },
             };
@@ -249,6 +258,6 @@ impl<'de> MapAccess<'de> for Fields<'de> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DecodeError> {
-        seed.deserialize(std::mem::replace(&mut self.value, Tree::Null))
+        seed.deserialize(std::mem::replace(&mut self.value, Tree::Null(None)))
     }
 }

@@ -57,6 +57,10 @@ impl<'a> Message<'a> {
         false
     }
 
+    fn ty(&self) -> Option<&Type> {
+        None
+    }
+
     fn any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         if self.depth > MAX_DEPTH {
             return Err(Reader::new(self.raw).error("exceeded max depth"));
@@ -174,6 +178,10 @@ impl FieldValue<'_> {
         self.own.is_empty() && self.field.when_absent() == Absent::Null
     }
 
+    fn ty(&self) -> Option<&Type> {
+        Some(&self.field.ty)
+    }
+
     fn any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let Self { field, own, depth, omit } = self;
         let Some(last) = own.last() else {
@@ -213,7 +221,11 @@ struct Zero<'a>(&'a Type);
 
 impl Zero<'_> {
     fn is_null(&self) -> bool {
-        false
+        matches!(self.0, Type::Time | Type::MicroTime)
+    }
+
+    fn ty(&self) -> Option<&Type> {
+        Some(self.0)
     }
 
     fn any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
@@ -316,6 +328,10 @@ impl Single<'_> {
             Type::Raw | Type::FieldsV1 => matches!(message::raw(bytes), Ok(None | Some([]))),
             _ => false,
         }
+    }
+
+    fn ty(&self) -> Option<&Type> {
+        Some(self.ty)
     }
 
     fn any<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {

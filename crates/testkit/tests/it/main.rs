@@ -14,5 +14,6 @@ mod leader;
 mod linear;
 mod pods;
 mod protobuf;
+mod services;
 mod two_clusters;
 mod webhook;

@@ -54,6 +54,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// The folder of the kubelet, which tests cannot ask for, under a name that leaves room for those of sockets. None
+    /// where there are several nodes, of which each has its own.
+    pub(super) fn kubelet_root(&self) -> Result<Option<PathBuf>> {
+        let nodes = self.data.join("nodes");
+        let entries = std::fs::read_dir(&nodes).with_context(|| format!("reading {}", nodes.display()))?;
+        let found = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>()?;
+        let [only] = found.as_slice() else { return Ok(None) };
+        let short = self.data.with_file_name("k");
+        match std::os::unix::fs::symlink(only.join("kubelet"), &short) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("making {}", short.display()))
+            }
+            _ => Ok(Some(short)),
+        }
+    }
+
     fn command(&self, what: &str) -> Command {
         let mut command = Command::new(&self.knarr);
         command.args([what, "--name", &self.name, "--data-dir"]).arg(&self.data);

@@ -79,6 +79,13 @@ pub(super) const ALL: &[Group] = &[
         serial: false,
     },
     Group {
+        // Their driver is reached in the kubelet's folder: with `--nodes 1` alone.
+        name: "devices",
+        focus: &[r"\[sig-node\] \[DRA\]"],
+        skip: &[CLUSTER, SLOW, FLAKY, OFF, ALPHA, WINDOWS],
+        serial: false,
+    },
+    Group {
         name: "slow",
         focus: &[r"\[sig-node\].*\[Slow\]"],
         skip: &[CLUSTER, FLAKY, FEATURE, WINDOWS, DEVICES],

@@ -11,6 +11,7 @@ mod limits;
 mod plan;
 mod report;
 mod run;
+mod stand_ins;
 mod table;
 
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use super::groups::Group;
 use super::interrupt::Interrupt;
 use super::report::{self, End, Test};
 use super::table::{self, Line};
-use super::{Conformance, plan};
+use super::{Conformance, plan, stand_ins};
 
 /// How long a test program has to end, once it was asked to: it tidies up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -36,6 +36,9 @@ pub(super) fn run(asked: &Conformance, groups: &[&'static Group]) -> Result<Vec<
     for group in groups {
         let names = runner.names(group)?;
         eprintln!("{}: {} tests", group.name, names.len());
+        if group.serial {
+            stand_ins::place(&asked.kubectl, &cluster.kubeconfig)?;
+        }
         lines.push(Line { group: group.name, tests: runner.tests(group, &names)? });
         if interrupt.has_come() {
             print!("{}", table::text(&lines));
@@ -95,6 +98,9 @@ impl Runner<'_> {
                 .arg(format!("--ginkgo.timeout={}m", self.asked.timeout))
                 .args(["--provider=skeleton", "--ginkgo.v"])
                 .args(plan::only(&hand));
+            if let Some(root) = self.cluster.kubelet_root()? {
+                command.arg(format!("--kubelet-root-dir={}", root.display()));
+            }
             running.push((command.spawn()?, report, log));
         }
         let (since, mut tests) = (Instant::now(), Vec::new());

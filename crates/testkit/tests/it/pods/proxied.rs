@@ -69,6 +69,7 @@ async fn requests_reach_pods_through_the_api_server() {
         (Method::GET, "a/proxy/".to_owned(), "GET / HTTP/1.1"),
         (Method::POST, format!("http:a:{port}/proxy/x"), "POST /x HTTP/1.1"),
         (Method::DELETE, "a/proxy/x/".to_owned(), "DELETE /x/ HTTP/1.1"),
+        (Method::OPTIONS, "a/proxy/x".to_owned(), "OPTIONS /x HTTP/1.1"),
     ] {
         let answer = Call::new(method, format!("{PODS}/{path}")).send(client).await.expect(200);
         assert_eq!(String::from_utf8_lossy(&answer.body), line, "{path}");

@@ -1,8 +1,8 @@
-//! What the kernel remembers of datagrams. A client that goes on sending to a host port would be led to the pod that
-//! had it before, for as long as it sends: so what is remembered of a port is forgotten when it changes hands.
+//! What the kernel remembers of datagrams. A client that goes on sending would be led to whoever was there before, for
+//! as long as it sends: so what is remembered is forgotten when a port changes hands.
 
-use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
@@ -19,12 +19,23 @@ const DUMP: u16 = 0x300;
 const UDP: u8 = 17;
 /// `CTA_TUPLE_ORIG`: a connection as its first packet had it.
 const ORIGINAL: u16 = 1;
+/// `CTA_TUPLE_REPLY`: as what answers it has it.
+const REPLY: u16 = 2;
 
-/// Forgets what is known of datagrams to these ports.
-pub fn forget(ports: &BTreeSet<u16>) -> io::Result<()> {
-    if ports.is_empty() {
-        return Ok(());
-    }
+/// One client's datagrams to a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Where the client sends them.
+    pub to: (IpAddr, u16),
+    /// Where they are led.
+    pub led_to: (IpAddr, u16),
+}
+
+/// Forgets the datagrams of which this is true.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn forget(is_stale: impl Fn(&Flow) -> bool) -> io::Result<()> {
     let protocol = SockProtocol::NetlinkNetFilter;
     let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
@@ -33,8 +44,10 @@ pub fn forget(ports: &BTreeSet<u16>) -> io::Result<()> {
         let mut stale = Vec::new();
         receive(&fd, |body| {
             // After the four bytes of netfilter's own header.
-            let tuple = attribute(body.get(4..).unwrap_or_default(), ORIGINAL);
-            if let Some(tuple) = tuple.filter(|tuple| is_to(tuple, ports)) {
+            let body = body.get(4..).unwrap_or_default();
+            if let (Some(flow), Some(tuple)) = (flow(body), attribute(body, ORIGINAL))
+                && is_stale(&flow)
+            {
                 stale.push(tuple.to_vec());
             }
         })?;
@@ -52,13 +65,28 @@ pub fn forget(ports: &BTreeSet<u16>) -> io::Result<()> {
     Ok(())
 }
 
-fn is_to(tuple: &[u8], ports: &BTreeSet<u16>) -> bool {
-    const PROTOCOL: u16 = 2;
-    let Some(protocol) = attribute(tuple, PROTOCOL) else { return false };
-    let number = attribute(protocol, 1).and_then(|value| value.first());
-    let port =
-        attribute(protocol, 3).and_then(|value| value.first_chunk()).map(|port| u16::from_be_bytes(*port));
-    number == Some(&UDP) && port.is_some_and(|port| ports.contains(&port))
+/// None for what is no datagram.
+fn flow(body: &[u8]) -> Option<Flow> {
+    const SOURCES: [u16; 2] = [1, 3];
+    const DESTINATIONS: [u16; 2] = [2, 4];
+    const SOURCE_PORT: u16 = 2;
+    const DESTINATION_PORT: u16 = 3;
+    let (first, answer) = (attribute(body, ORIGINAL)?, attribute(body, REPLY)?);
+    Some(Flow { to: end(first, DESTINATIONS, DESTINATION_PORT)?, led_to: end(answer, SOURCES, SOURCE_PORT)? })
+}
+
+/// Address and port of one end, by the numbers of their attributes: the address of either family.
+fn end(tuple: &[u8], addresses: [u16; 2], port: u16) -> Option<(IpAddr, u16)> {
+    let (ip, protocol) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
+    if attribute(protocol, 1)?.first() != Some(&UDP) {
+        return None;
+    }
+    let [v4, v6] = addresses;
+    let ip = match attribute(ip, v4) {
+        Some(bytes) => IpAddr::from(*bytes.first_chunk::<4>()?),
+        None => IpAddr::from(*attribute(ip, v6)?.first_chunk::<16>()?),
+    };
+    Some((ip, u16::from_be_bytes(*attribute(protocol, port)?.first_chunk()?)))
 }
 
 /// The value of the first attribute of a kind.
