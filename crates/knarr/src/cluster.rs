@@ -52,9 +52,11 @@ pub struct Settings {
     pub features: FeatureGates,
 }
 
-/// Upstream's default.
+/// How many pods a node may have by upstream's default.
+pub const MAX_PODS: u32 = 110;
+
 fn max_pods() -> u32 {
-    110
+    MAX_PODS
 }
 
 fn is_usual(pods: &u32) -> bool {

@@ -19,6 +19,7 @@ mod image;
 mod image_build;
 pub mod log;
 mod networks;
+mod node_processes;
 mod process;
 mod shrink;
 mod status;

@@ -1,10 +1,8 @@
 //! `knarr up`: returns when the cluster is ready; does nothing that is done already.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,19 +10,18 @@ use auth::kubeconfig::{self, Credential, Entry};
 use auth::pki::Pki;
 use base::{SystemClock, SystemRandom};
 use clap::Args;
-use k8s_openapi::api::core::v1::Node;
 
 use super::existing::{self, Asked};
 use super::networks::{self, Turn};
-use super::{Which, daemon, identity, shrink};
+use super::{Which, daemon, identity, node_processes, shrink};
 use crate::check;
-use crate::cluster::{ProcessRecord, Settings, node_network};
+use crate::cluster::{MAX_PODS, ProcessRecord, Settings, node_network};
 use crate::feature_gates::FeatureGates;
 use crate::kubelet_files::KubeletFiles;
 use crate::paths::Paths;
 
 /// How long the control plane may take to come up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an answer of the API server is waited for, before it is asked again.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How many addresses a cluster's node network has for nodes.
@@ -111,12 +108,14 @@ impl Up {
         }
         let turn = Turn::wait(paths.run.parent().unwrap_or(&paths.run))?;
         let settings = match known {
-            Some(settings) => settings,
+            Some(settings) => {
+                // What is wrong with it is said here, and not only in a node's log.
+                settings.kubelet.load(settings.max_pods, &settings.features, serde_json::Map::new())?;
+                settings
+            }
             None => self.first_settings(paths, Some(&turn))?,
         };
         check::nodes_can_run()?;
-        // What is wrong with it is said here, and not only in a node's log.
-        settings.kubelet.load(settings.max_pods, &settings.features, serde_json::Map::new())?;
         settings.kubelet.providers()?;
         networks::check(&turn, &settings)?;
         super::block_on(async { Ok(settings.host_network().ensure().await?) })?;
@@ -154,6 +153,13 @@ impl Up {
             Some(turn) => (self.nodes.unwrap_or(1), networks::free(turn)?),
             None => (0, 0),
         };
+        let kubelet = self.kubelet.absolute()?;
+        let mut max_pods = self.max_pods.unwrap_or(MAX_PODS);
+        if nodes > 0 {
+            // A node's part of the pod network is made for as many as its kubelet takes.
+            let told = kubelet.load(max_pods, &self.features, serde_json::Map::new())?;
+            max_pods = self.max_pods.map_or_else(|| u32::try_from(told.fields.max_pods), Ok)?;
+        }
         let settings = Settings {
             name: self.which.name.clone(),
             index,
@@ -166,8 +172,8 @@ impl Up {
             dual_stack: self.dual_stack,
             cni: self.cni.clone(),
             runtime: self.runtime.absolute()?,
-            max_pods: self.max_pods.unwrap_or(110),
-            kubelet: self.kubelet.absolute()?,
+            max_pods,
+            kubelet,
             features: self.features.clone(),
         };
         settings.save(&paths.settings())?;
@@ -261,12 +267,12 @@ impl Up {
             identity::give(&pki, paths, settings, &node, number)?;
         }
         super::block_on(existing::restart_deleted(kubeconfig, paths, settings))?;
-        let mut children = Children::new();
+        let mut children = node_processes::Children::new();
         for _ in 0..RESTARTS {
             self.start_server(paths, settings)?;
-            let found = start_node_processes(paths, settings, &mut children)?;
-            let waited = wait_for_nodes(kubeconfig, paths, settings, found, &mut children);
-            if super::block_on(waited)? == Waited::Ready {
+            let found = node_processes::start(paths, settings, &mut children)?;
+            let waited = node_processes::wait(kubeconfig, paths, settings, found, &mut children);
+            if super::block_on(waited)? == node_processes::Waited::Ready {
                 return Ok(());
             }
         }
@@ -275,122 +281,4 @@ impl Up {
             paths.log("server").display()
         );
     }
-}
-
-/// The processes that each node has, with the command that runs them.
-fn node_processes(settings: &Settings) -> impl Iterator<Item = (String, &'static str, String)> {
-    let external = settings.runtime_endpoint.is_some();
-    settings.node_names().into_iter().flat_map(move |node| {
-        [("runtime", "node-runtime"), ("agent", "node")]
-            .into_iter()
-            .filter(move |(process, _)| !(external && *process == "runtime"))
-            .map(move |(process, command)| (format!("{process}-{node}"), command, node.clone()))
-    })
-}
-
-/// Processes that were alive, by name, with their pids.
-type Alive = BTreeSet<(String, i32)>;
-
-/// Processes that this one started, by name: they may not have written their records yet.
-type Children = BTreeMap<String, Child>;
-
-/// Starts what does not run, and says what does: some of it may be about to end.
-fn start_node_processes(paths: &Paths, settings: &Settings, children: &mut Children) -> Result<Alive> {
-    let mut found = Alive::new();
-    for (process, command, node) in node_processes(settings) {
-        if let Some(record) = ProcessRecord::alive(&paths.process(&process)) {
-            found.insert((process, record.pid));
-            continue;
-        }
-        if let Some(child) = children.get_mut(&process)
-            && child.try_wait()?.is_none()
-        {
-            continue;
-        }
-        let mut arguments = vec![command, "--name", &settings.name, "--node", &node];
-        let flags = [settings.cni.arguments(), settings.runtime.arguments()].concat();
-        if command == "node-runtime" {
-            arguments.extend(flags.iter().map(String::as_str));
-        }
-        let child = daemon::start(&paths.log(&process), &arguments, &paths.data)?;
-        children.insert(process, child);
-    }
-    Ok(found)
-}
-
-/// What came of waiting for nodes.
-#[derive(Debug, PartialEq, Eq)]
-enum Waited {
-    /// All are ready.
-    Ready,
-    /// A process that had been started has ended.
-    Ended,
-}
-
-/// Waits until every node says that it is ready, or a process ends.
-async fn wait_for_nodes(
-    kubeconfig: &str,
-    paths: &Paths,
-    settings: &Settings,
-    mut seen: Alive,
-    children: &mut Children,
-) -> Result<Waited> {
-    let client = client::connect::kubeconfig(kubeconfig).await?;
-    let nodes: kube::Api<Node> = kube::Api::all(client);
-    let since = Instant::now();
-    // Each writes its record once it runs; one that was there and is gone has ended.
-    let mut waiting = settings.node_names();
-    loop {
-        let mut alive = true;
-        let processes = node_processes(settings).map(|(process, ..)| process);
-        for process in processes.chain(["server".to_owned()]) {
-            match ProcessRecord::alive(&paths.process(&process)) {
-                Some(record) => drop(seen.insert((process, record.pid))),
-                None if seen.iter().any(|(known, _)| *known == process) => return Ok(Waited::Ended),
-                None => {
-                    if let Some(child) = children.get_mut(&process)
-                        && child.try_wait()?.is_some()
-                        && ProcessRecord::alive(&paths.process(&process)).is_none()
-                    {
-                        return Ok(Waited::Ended);
-                    }
-                    alive = false;
-                }
-            }
-        }
-        if waiting.is_empty() && alive && crate::node::runtimes_answer(paths, settings) {
-            return Ok(Waited::Ready);
-        }
-        let mut left = Vec::new();
-        let mut trouble = String::new();
-        for name in waiting {
-            match tokio::time::timeout(ANSWER, nodes.get_opt(&name)).await {
-                Ok(Ok(node)) if is_ready(node.as_ref()) => {}
-                // Its plugins come by way of the cluster.
-                Ok(Ok(Some(_))) if settings.cni.waits_for_plugins() => {}
-                Ok(Ok(_)) => left.push(name),
-                Ok(Err(error)) => {
-                    trouble = format!(" ({error})");
-                    left.push(name);
-                }
-                Err(_) => {
-                    trouble = format!(" (the API server does not answer within {ANSWER:?})");
-                    left.push(name);
-                }
-            }
-        }
-        waiting = left;
-        if since.elapsed() > PATIENCE {
-            bail!(
-                "not ready after {PATIENCE:?}: {}{trouble}; see the logs of these nodes",
-                waiting.join(", ")
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn is_ready(node: Option<&Node>) -> bool {
-    let conditions = node.and_then(|node| node.status.as_ref()).and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

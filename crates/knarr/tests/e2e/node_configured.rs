@@ -4,11 +4,11 @@
 use std::process::{Command, Stdio};
 
 use crate::cluster::Cluster;
-use crate::node_pods::nodes_with;
+use crate::node_pods::node_told;
 
 const CONFIGURATION: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
     seccompDefault: true\ncpuCFSQuota: false\nreadOnlyPort: 10255\ntlsMinVersion: VersionTLS13\n\
-    registryPullQPS: 1\nregistryBurst: 1\n";
+    registryPullQPS: 1\nregistryBurst: 1\nmaxPods: 300\n";
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
     containers:\n  - name: plain\n    image: docker.io/library/busybox:test\n    command: [sleep, '3600']\n    \
     resources: {limits: {cpu: 100m, memory: 32Mi}}\n  - name: free\n    image: docker.io/library/busybox:test\n    \
@@ -26,11 +26,11 @@ fn inside(cluster: &Cluster, command: &[&str]) -> (bool, String) {
 
 #[test]
 fn node_is_what_its_configuration_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kubelet.yaml");
-    std::fs::write(&file, CONFIGURATION).unwrap();
-    let flags = ["--nodes", "1", "--kubelet-config", &file.display().to_string()];
-    let Some(cluster) = nodes_with(&flags) else { return };
+    let Some((cluster, _folder)) = node_told(CONFIGURATION) else { return };
+    if crate::control_plane::wanted().is_none() {
+        let range = cluster.k("get node -o jsonpath={.items[0].spec.podCIDR}");
+        assert!(range.ends_with("/22"), "{range} for 300 pods");
+    }
     cluster.apply(POD);
     cluster.k("wait --for=condition=Ready pod/p --timeout=60s");
     let seccomp = |container: &str| {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use nix::sched::{CloneFlags, setns};
 
 use crate::cluster::Cluster;
-use crate::node_pods::nodes_with;
+use crate::node_pods::node_told;
 
 const CONFIGURATION: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
     staticPodURL: http://127.0.0.1:8099/pods\nstaticPodURLHeader: {X-Node: [mine]}\nhttpCheckFrequency: 1s\n";
@@ -56,11 +56,7 @@ fn serve(cluster: &Cluster) -> Arc<Mutex<Page>> {
 
 #[test]
 fn node_runs_the_pods_of_a_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kubelet.yaml");
-    std::fs::write(&file, CONFIGURATION).unwrap();
-    let flags = ["--nodes", "1", "--kubelet-config", &file.display().to_string()];
-    let Some(cluster) = nodes_with(&flags) else { return };
+    let Some((cluster, _folder)) = node_told(CONFIGURATION) else { return };
     let page = serve(&cluster);
     let asked = |times: usize| {
         page.lock().unwrap().requests.clear();

@@ -13,6 +13,15 @@ pub fn nodes_with(flags: &[&str]) -> Option<Cluster> {
     nodes_after(flags, |_| {})
 }
 
+/// One node with this `KubeletConfiguration`, which is kept in the folder.
+pub fn node_told(configuration: &str) -> Option<(Cluster, tempfile::TempDir)> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubelet.yaml");
+    std::fs::write(&file, configuration).unwrap();
+    let cluster = nodes_with(&["--nodes", "1", "--kubelet-config", &file.display().to_string()])?;
+    Some((cluster, folder))
+}
+
 /// The same after something was done for the cluster.
 pub fn nodes_after(flags: &[&str], prepare: impl FnOnce(&Cluster)) -> Option<Cluster> {
     let (cluster, count) = up(flags, prepare)?;

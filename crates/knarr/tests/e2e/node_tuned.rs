@@ -1,6 +1,6 @@
 //! What a KubeletConfiguration says of periods, pauses, ranges and words.
 
-use crate::node_pods::nodes_with;
+use crate::node_pods::node_told;
 use crate::{containerd, control_plane, upstream};
 
 const CONFIGURATION: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
@@ -19,11 +19,7 @@ const PODS: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: rationed}\nspec:
 
 #[test]
 fn node_is_tuned_by_its_configuration() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("kubelet.yaml");
-    std::fs::write(&file, CONFIGURATION).unwrap();
-    let flags = ["--nodes", "1", "--kubelet-config", &file.display().to_string()];
-    let Some(cluster) = nodes_with(&flags) else { return };
+    let Some((cluster, _folder)) = node_told(CONFIGURATION) else { return };
     cluster.kubectl(&["create", "configmap", "c", "--from-literal=a=0"]);
     cluster.apply(PODS);
     cluster.k("wait --for=condition=Ready pod/rationed --timeout=60s");
