@@ -38,6 +38,8 @@ pub struct Codec {
     pub namespaced: bool,
     /// The selectable fields beside name and namespace.
     pub selectable: &'static [(&'static str, fn(&Object) -> String)],
+    /// Says of an object that was read what is not stored of its kind.
+    pub completes: fn(&mut Object),
     /// The cluster's prefix, with its trailing slash.
     pub cluster_prefix: String,
     /// Encrypts, where `storage.encrypted`.
@@ -83,7 +85,9 @@ impl Codec {
     /// # Errors
     /// When the bytes are not of the type.
     pub fn object(&self, entry: &Entry) -> Result<Object, CodecError> {
-        decode(&self.storage, &self.storage.ty, &self.kind, &entry.bytes)
+        let mut object = decode(&self.storage, &self.storage.ty, &self.kind, &entry.bytes)?;
+        (self.completes)(&mut object);
+        Ok(object)
     }
 
     /// The entry of a value that was just read from the store, outside the cache.
@@ -182,10 +186,7 @@ pub fn unwrapped(bytes: &[u8]) -> Result<(protobuf::Unknown, &[u8]), CodecError>
 }
 
 /// Decodes cache bytes as `ty` and names what it is.
-///
-/// # Errors
-/// When the bytes are not of the type.
-pub fn decode(storage: &Storage, ty: &StructRef, kind: &str, bytes: &[u8]) -> Result<Object, CodecError> {
+fn decode(storage: &Storage, ty: &StructRef, kind: &str, bytes: &[u8]) -> Result<Object, CodecError> {
     let mut object = match storage.stored_as {
         StoredAs::Protobuf => protobuf::decode(ty, bytes).map_err(|error| CodecError(error.to_string()))?,
         StoredAs::Json => {

@@ -69,16 +69,47 @@ fn finalizers(object: &Object, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// What is wrong with one finalizer of a namespace's specification.
+pub(crate) fn finalizer(name: &str, at: &Path, errors: &mut Errors) {
+    errors.each(at, name, content::qualified_name(name));
+    standard_finalizer(name, at, errors);
+}
+
+fn standard_finalizer(name: &str, at: &Path, errors: &mut Errors) {
+    if !name.contains('/') && !matches!(name, "kubernetes" | ORPHAN | FOREGROUND) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(at, name, why);
+    }
+}
+
 /// A finalizer of a built-in kind has a domain before its name, or is one of Kubernetes' own
 /// (`pkg/apis/core/validation.ValidateObjectMeta`).
 pub fn standard_finalizers(object: &Object, errors: &mut Errors) {
     let path = Path::new("metadata").child("finalizers");
     for (index, finalizer) in object.finalizers().into_iter().enumerate() {
-        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | ORPHAN | FOREGROUND) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.invalid(&path.index(index), finalizer, why);
-        }
+        standard_finalizer(finalizer, &path.index(index), errors);
     }
+}
+
+/// How often a kind's own rules for a change look at metadata that every object's rules have looked at already: what is
+/// wrong is told each time. First as at that of a new object, then at what may not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looks {
+    /// In a change of the object.
+    pub main: (u8, u8),
+    /// In a change of its status, or of another part.
+    pub part: (u8, u8),
+}
+
+impl Looks {
+    /// What is common.
+    pub const CHANGE: Self = Self { main: (0, 1), part: (0, 1) };
+    /// The rules for new objects are asked as well.
+    pub const BOTH: Self = Self { main: (1, 1), part: (0, 1) };
+    /// Only the rules for new objects are asked.
+    pub const WHOLE: Self = Self { main: (1, 0), part: (1, 0) };
+    /// None are.
+    pub const NONE: Self = Self { main: (0, 0), part: (0, 0) };
 }
 
 /// What is wrong with a change of metadata (`ValidateObjectMetaUpdate`).

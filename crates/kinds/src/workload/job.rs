@@ -49,6 +49,7 @@ pub(crate) const RULES: Rules = Rules {
             job_update::check(new, old, errors);
         }
     },
+    looks: crate::meta::Looks::BOTH,
     selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
     ..GENERIC
 };
@@ -63,11 +64,11 @@ fn spec_defaults(spec: &mut Object) {
         "backoffLimit",
         if spec.get("backoffLimitPerIndex").is_some() { i64::from(i32::MAX) } else { 6 },
     );
-    text(spec, "completionMode", "NonIndexed");
+    edit::unsaid(spec, "completionMode", "NonIndexed");
     edit::flag(spec, "suspend", false);
     edit::flag(spec, "manualSelector", false);
     let replaces = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
-    text(spec, "podReplacementPolicy", replaces);
+    edit::unsaid(spec, "podReplacementPolicy", replaces);
     policy_defaults(spec);
     made(spec, "template", template_defaults);
 }

@@ -33,6 +33,7 @@ pub(crate) use daemon_set::RULES as DAEMON_SET;
 pub(crate) use job::RULES as JOB;
 pub(crate) use replication_controller::RULES as REPLICATION_CONTROLLER;
 pub(crate) use stateful_set::RULES as STATEFUL_SET;
+pub(crate) use validate::{amount, at_most_all};
 
 /// What has no labels has those of its template.
 fn labels_of_template(object: &mut Object) {

@@ -38,8 +38,12 @@ pub(crate) fn internal(object: &Object) -> String {
 }
 
 fn fields(object: &Object) -> Vec<String> {
+    fields_of(object, |_| true)
+}
+
+fn fields_of(object: &Object, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut fields: Vec<String> = Vec::new();
-    for field in internal::order(object.ty()) {
+    for field in internal::order(object.ty()).into_iter().filter(|field| wanted(&field.json)) {
         match internal::place(&object.ty().name, &field.json) {
             Place::Elsewhere => {}
             Place::Inlined => {
@@ -113,6 +117,16 @@ fn shown(value: &Value) -> String {
 /// [`internal`], one value a line and indented by one space each level: what upstream compares line by line.
 pub(crate) fn lines(object: &Object) -> Vec<String> {
     indent(&internal(object))
+}
+
+/// [`lines`] of some of a struct's fields.
+pub(crate) fn lines_of(object: &Object, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    indent(&format!("{{{}}}", fields_of(object, wanted).join(",")))
+}
+
+/// One value of a field.
+pub(crate) fn value_of(value: &Value) -> String {
+    shown(value)
 }
 
 /// Compact JSON, broken into lines as Go's `json.MarshalIndent` does.
