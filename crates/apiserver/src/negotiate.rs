@@ -118,7 +118,7 @@ fn refused(media_types: &[&str]) -> ApiError {
 fn one(clause: &str, shapes: bool) -> Option<Output> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()? {
-        "application/json" | "application/*" | "*/*" => Encoding::Json,
+        "application/json" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
         "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
         _ => return None,
@@ -209,6 +209,7 @@ mod tests {
         );
         assert_eq!(accepting("application/cbor, */*"), Some((Encoding::Json, Shape::Object)));
         assert_eq!(accepting("text/html"), None);
+        assert_eq!(accepting("application/*"), None, "upstream's router knows no part of a media type");
         assert_eq!(accepting("application/json;as=Table"), None);
         assert_eq!(
             accepting("application/json;q=0.1,application/yaml"),

@@ -25,7 +25,7 @@ const SYSTEM: [(&str, i64); 2] =
 
 /// The rules of `PriorityClass`.
 pub(crate) const PRIORITY: Rules = Rules {
-    defaults: |class| edit::text(class, "preemptionPolicy", "PreemptLowerPriority"),
+    defaults: |class| edit::unsaid(class, "preemptionPolicy", "PreemptLowerPriority"),
     prepare_create: |class| class.set_generation(1),
     prepare_update: |_, _, _| {},
     validate_create: validate_priority,

@@ -236,6 +236,7 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
             let kept = metadata_of_status(new);
             if kept != Kept::Old {
                 *new.metadata_mut() = metadata;
+                new.set_generation(old.generation());
             }
             let of_old = old.metadata().get("labels").cloned().filter(|_| kept == Kept::NewButLabels);
             for (field, value) in [("managedFields", managed), ("labels", of_old)] {

@@ -49,6 +49,7 @@ pub trait TokenIssuer: Send + Sync {
     fn jwks(&self) -> serde_json::Value;
 }
 
+const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
@@ -60,6 +61,11 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
     let (mut review, warnings) = read_other(call, body, ("authentication.k8s.io", "v1", GVK.1)).await?;
     let info = call.authorized.info();
     same_account(&review, &info.namespace, &info.name)?;
+    if let Some(spec) = review.struct_mut("spec")
+        && spec.get("expirationSeconds").is_none()
+    {
+        spec.set("expirationSeconds", Value::Int(DEFAULT_SECONDS));
+    }
     manage_fields(call, &mut review)?;
     let entry = get::entry(call.core, call.authorized, call.resource).await?;
     let (codec, _) = call.core.codec(call.resource)?;
@@ -72,7 +78,7 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
         );
         return Err(ApiError::conflict(GVK.0, GVK.1, &info.name, &why));
     }
-    let seconds = review.int_at(&["spec", "expirationSeconds"]).unwrap_or(3600);
+    let seconds = review.int_at(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;
     let mut request = TokenRequest {
         namespace: info.namespace.clone(),

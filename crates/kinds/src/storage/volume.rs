@@ -169,12 +169,34 @@ fn source(spec: &Object, at: &At<'_>, errors: &mut Errors) {
                     errors.required(&at.child("nodeAffinity"), "Local volume requires node affinity");
                 }
             }
-            "csi" => volume::required(source, &["driver", "volumeHandle"], &at.child("csi"), errors),
+            "csi" => csi(source, &at.child("csi"), errors),
             field => volume::persistent_source(field, source, at, errors),
         }
     }
     if found == 0 {
         errors.required(at, "must specify a volume type");
+    }
+}
+
+fn csi(source: &Object, at: &At<'_>, errors: &mut Errors) {
+    crate::resource::driver_name(text(source, "driver"), &at.child("driver"), errors);
+    if text(source, "volumeHandle").is_empty() {
+        errors.required(&at.child("volumeHandle"), "");
+    }
+    for field in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeExpandSecretRef",
+    ] {
+        let Some(reference) = sub(source, field) else { continue };
+        let at = at.child(field);
+        for (field, check) in [("name", content::subdomain as fn(&str) -> _), ("namespace", content::label)] {
+            match text(reference, field) {
+                "" => errors.required(&at.child(field), ""),
+                given => errors.each(&at.child(field), given, check(given)),
+            }
+        }
     }
 }
 

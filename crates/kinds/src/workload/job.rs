@@ -44,12 +44,14 @@ pub(crate) const RULES: Rules = Rules {
     validate: check,
     validate_last: |new, old, part, errors| {
         if let (Part::Main, Some(old)) = (part, old) {
-            // Upstream looks at it once more.
+            // Upstream looks at it once more, and now at what of its metadata may not change.
+            crate::meta::validate_update(new, old, errors);
+            crate::meta::standard_finalizers(new, errors);
             spec(new, errors);
             job_update::check(new, old, errors);
         }
     },
-    looks: crate::meta::Looks::BOTH,
+    looks: crate::meta::Looks { main: (1, 0), part: (0, 1) },
     selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
     ..GENERIC
 };

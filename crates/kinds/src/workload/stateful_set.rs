@@ -69,6 +69,8 @@ pub(crate) const RULES: Rules = Rules {
     },
     validate_last: |new, old, part, errors| {
         if let (Part::Main, Some(old)) = (part, old) {
+            let labels = validate::template(new).and_then(Object::labels);
+            crate::meta::labels(labels, &Path::new("spec").child("template").child("labels"), errors);
             keeps(new, old, errors);
         }
     },

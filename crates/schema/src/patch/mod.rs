@@ -95,7 +95,8 @@ pub fn strategic_merge(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> 
     restore::narrow(o.ty(), &mut merged);
     finish(o, &merged, strict).map_err(|error| match error {
         PatchError::Decode(DecodeError::Type(why)) => {
-            PatchError::Decode(DecodeError::Type(restore::complaint(o.ty(), &merged).unwrap_or(why)))
+            let told = restore::complaint(o.ty(), &merged).unwrap_or_else(|| restore::of_leaf(&why));
+            PatchError::Decode(DecodeError::Type(told))
         }
         other => other,
     })

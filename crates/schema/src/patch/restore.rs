@@ -50,6 +50,20 @@ fn in_leaf(ty: &Type, go: &str, value: &Value) -> Option<String> {
     }
 }
 
+/// What is said of a value that reads its own JSON, and so knows nothing of the field that it is in.
+pub(super) fn of_leaf(why: &str) -> String {
+    if why.starts_with("illegal base64") {
+        return format!("error decoding from json: {why}");
+    }
+    match why
+        .split_once("Go struct field ")
+        .and_then(|(start, rest)| Some((start, rest.split_once(" of type ")?.1)))
+    {
+        Some((start, ty)) => format!("{start}Go value of type {ty}"),
+        None => why.to_owned(),
+    }
+}
+
 /// What Go calls the kind of a value that came from JSON.
 fn kind(value: &Value) -> &'static str {
     match value {

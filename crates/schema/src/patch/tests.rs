@@ -178,3 +178,20 @@ fn lists_that_a_merge_patch_brings_are_written_in_the_order_of_their_names() {
     // What it leaves alone is in the order of the fields.
     assert!(text.contains(r#"{"currentNumberScheduled":0,"numberMisscheduled":0,"#), "{text}");
 }
+
+#[test]
+fn what_reads_its_own_json_does_not_know_its_field() {
+    let told = |kind: &str, group: &str, patch: &str| {
+        let kind = crate::builtin().kind(group, "v1", kind).unwrap();
+        let object = crate::json::decode(&kind.ty, br#"{"metadata":{"name":"x"}}"#).unwrap().object;
+        strategic_merge(&object, patch.as_bytes()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        told("Secret", "", r#"{"data":{"k":"x"}}"#),
+        "error decoding from json: illegal base64 data at input byte 0"
+    );
+    assert_eq!(
+        told("Lease", "coordination.k8s.io", r#"{"spec":{"renewTime":1}}"#),
+        "json: cannot unmarshal number into Go value of type string"
+    );
+}

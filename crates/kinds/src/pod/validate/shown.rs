@@ -99,6 +99,8 @@ fn shown(value: &Value) -> String {
         Value::Int(number) => number.to_string(),
         Value::Str(text) => format!("{text:?}"),
         Value::Time(time) => format!("\"{time}\""),
+        Value::Raw(json) => schema::json::compact(json)
+            .map_or_else(|| "null".to_owned(), |json| String::from_utf8_lossy(&json).into_owned()),
         Value::Struct(inner) if inner.ty().name.contains("apis.meta.") => json(inner),
         Value::Struct(inner) => internal(inner),
         Value::Map(map) => {
