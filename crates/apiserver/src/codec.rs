@@ -185,6 +185,34 @@ pub fn unwrapped(bytes: &[u8]) -> Result<(protobuf::Unknown, &[u8]), CodecError>
     Ok((unknown, raw))
 }
 
+/// [`unwrapped`] of a client's body.
+///
+/// # Errors
+/// What Go says of what is none.
+pub fn opened(body: &[u8]) -> Result<(protobuf::Unknown, &[u8]), String> {
+    if body == protobuf::MAGIC {
+        return Err("empty body".to_owned());
+    }
+    let unknown = protobuf::unwrap(body)
+        .map_err(|error| go_words(&error).replace("illegal tag", "Unknown: illegal tag 0 (wire type 0)"))?;
+    let raw = body.get(unknown.raw.clone()).unwrap_or_default();
+    Ok((unknown, raw))
+}
+
+/// What Go says of a broken message, which does not say where.
+pub fn go_words(error: &schema::DecodeError) -> String {
+    match error {
+        schema::DecodeError::Protobuf { message, .. } if message.starts_with("unexpected EOF") => {
+            "unexpected EOF".to_owned()
+        }
+        schema::DecodeError::Protobuf { message, .. } if message.starts_with("provided data") => {
+            message.clone()
+        }
+        schema::DecodeError::Protobuf { message, .. } => format!("proto: {message}"),
+        other => other.to_string(),
+    }
+}
+
 /// Decodes cache bytes as `ty` and names what it is.
 fn decode(storage: &Storage, ty: &StructRef, kind: &str, bytes: &[u8]) -> Result<Object, CodecError> {
     let mut object = match storage.stored_as {

@@ -159,6 +159,11 @@ fn media_type(headers: &HeaderMap) -> String {
 /// # Errors
 /// 415 for what is none of ours.
 pub fn content(headers: &HeaderMap) -> Result<Encoding> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Go reads no media type that has a parameter without a value.
+    if value.split(';').skip(1).any(|part| !part.trim().is_empty() && !part.contains('=')) {
+        return Err(ApiError::unsupported_media_type(&ACCEPTED));
+    }
     match media_type(headers).as_str() {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
@@ -193,6 +198,19 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, text.parse().unwrap());
         accept(&headers, true).ok().map(|output| (output.encoding, output.shape))
+    }
+
+    #[test]
+    fn what_clients_send() {
+        let sent = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, text.parse().unwrap());
+            content(&headers).ok()
+        };
+        assert_eq!(sent("APPLICATION/JSON;charset=utf-8;"), Some(Encoding::Json));
+        assert_eq!(sent("application/json; foo"), None);
+        assert_eq!(sent("application/vnd.kubernetes.protobuf"), Some(Encoding::Protobuf));
+        assert_eq!(sent("text/plain"), None);
     }
 
     #[test]
