@@ -13,8 +13,6 @@ pub enum NameRule {
     Subdomain,
     /// RFC 1123 label: at most 63 characters.
     Label,
-    /// RFC 1035 label: begins with a letter (Services).
-    Label1035,
     /// What fits into a path segment (RBAC kinds).
     PathSegment,
 }
@@ -227,16 +225,6 @@ fn owners(object: &Object, path: &Path, errors: &mut Errors) {
     }
 }
 
-const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-
-fn is_label(text: &str) -> bool {
-    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    !text.is_empty()
-        && text.bytes().all(|byte| lower(byte) || byte == b'-')
-        && text.bytes().next().is_some_and(lower)
-        && text.bytes().last().is_some_and(lower)
-}
-
 impl NameRule {
     /// What is wrong with a name.
     pub fn check(self, name: &str) -> Problems {
@@ -251,16 +239,6 @@ impl NameRule {
         match self {
             Self::Subdomain => content::subdomain(name),
             Self::Label => content::label(name),
-            Self::Label1035 => {
-                let mut problems = Problems::new();
-                if name.len() > 63 {
-                    problems.push("must be no more than 63 characters".into());
-                }
-                if !(is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase())) {
-                    problems.push(LABEL_1035.into());
-                }
-                problems
-            }
             Self::PathSegment => segment(name),
         }
     }
