@@ -9,7 +9,7 @@ use schema::Object;
 
 use crate::body::{self, Body};
 use crate::cache::Entry;
-use crate::codec::{self, Codec};
+use crate::codec::Codec;
 use crate::convert::convert;
 use crate::negotiate::{Encoding, Output, Shape};
 use crate::registry::{Resource, StoredAs};
@@ -74,6 +74,11 @@ impl Writer<'_> {
         self.codec.storage.ty == self.resource.ty
     }
 
+    /// Whether nothing is to be added to what is stored.
+    fn is_whole(&self) -> bool {
+        self.is_storage_version() && !self.resource.rules.has_more_than_stored
+    }
+
     /// The object of an entry in the served version.
     ///
     /// # Errors
@@ -85,7 +90,7 @@ impl Writer<'_> {
 
     /// The JSON of an entry, without a tree where that is possible.
     fn entry_json(&self, entry: &Entry, out: &mut Vec<u8>) -> Result<()> {
-        if self.is_storage_version() && self.codec.storage.stored_as == StoredAs::Protobuf {
+        if self.is_whole() && self.codec.storage.stored_as == StoredAs::Protobuf {
             let api_version = self.resource.api_version();
             let gvk = Some((api_version.as_str(), self.resource.kind.as_str()));
             return schema::transcode::protobuf_to_json(&self.resource.ty, gvk, &entry.bytes, out)
@@ -100,7 +105,7 @@ impl Writer<'_> {
         if !self.resource.is_builtin() {
             return self.entry_json(entry, out);
         }
-        if self.is_storage_version() && self.codec.storage.stored_as == StoredAs::Protobuf {
+        if self.is_whole() && self.codec.storage.stored_as == StoredAs::Protobuf {
             return schema::transcode::protobuf_to_json(&self.resource.ty, None, &entry.bytes, out)
                 .map_err(ApiError::internal);
         }
@@ -493,5 +498,5 @@ fn finish(encoding: Encoding, code: u16, bytes: Vec<u8>) -> Result<Response<Body
 /// # Errors
 /// 500 when what is stored cannot be read.
 pub fn stored_object(codec: &Codec, entry: &Entry) -> Result<Object> {
-    codec::decode(&codec.storage, &codec.storage.ty, &codec.kind, &entry.bytes).map_err(ApiError::internal)
+    codec.object(entry).map_err(ApiError::internal)
 }

@@ -38,6 +38,8 @@ pub struct Codec {
     pub namespaced: bool,
     /// The selectable fields beside name and namespace.
     pub selectable: &'static [(&'static str, fn(&Object) -> String)],
+    /// Says of an object that was read what is not stored of its kind.
+    pub completes: fn(&mut Object),
     /// The cluster's prefix, with its trailing slash.
     pub cluster_prefix: String,
     /// Encrypts, where `storage.encrypted`.
@@ -83,7 +85,9 @@ impl Codec {
     /// # Errors
     /// When the bytes are not of the type.
     pub fn object(&self, entry: &Entry) -> Result<Object, CodecError> {
-        decode(&self.storage, &self.storage.ty, &self.kind, &entry.bytes)
+        let mut object = decode(&self.storage, &self.storage.ty, &self.kind, &entry.bytes)?;
+        (self.completes)(&mut object);
+        Ok(object)
     }
 
     /// The entry of a value that was just read from the store, outside the cache.
@@ -181,11 +185,36 @@ pub fn unwrapped(bytes: &[u8]) -> Result<(protobuf::Unknown, &[u8]), CodecError>
     Ok((unknown, raw))
 }
 
-/// Decodes cache bytes as `ty` and names what it is.
+/// [`unwrapped`] of a client's body.
 ///
 /// # Errors
-/// When the bytes are not of the type.
-pub fn decode(storage: &Storage, ty: &StructRef, kind: &str, bytes: &[u8]) -> Result<Object, CodecError> {
+/// What Go says of what is none.
+pub fn opened(body: &[u8]) -> Result<(protobuf::Unknown, &[u8]), String> {
+    if body == protobuf::MAGIC {
+        return Err("empty body".to_owned());
+    }
+    let unknown = protobuf::unwrap(body)
+        .map_err(|error| go_words(&error).replace("illegal tag", "Unknown: illegal tag 0 (wire type 0)"))?;
+    let raw = body.get(unknown.raw.clone()).unwrap_or_default();
+    Ok((unknown, raw))
+}
+
+/// What Go says of a broken message, which does not say where.
+pub fn go_words(error: &schema::DecodeError) -> String {
+    match error {
+        schema::DecodeError::Protobuf { message, .. } if message.starts_with("unexpected EOF") => {
+            "unexpected EOF".to_owned()
+        }
+        schema::DecodeError::Protobuf { message, .. } if message.starts_with("provided data") => {
+            message.clone()
+        }
+        schema::DecodeError::Protobuf { message, .. } => format!("proto: {message}"),
+        other => other.to_string(),
+    }
+}
+
+/// Decodes cache bytes as `ty` and names what it is.
+fn decode(storage: &Storage, ty: &StructRef, kind: &str, bytes: &[u8]) -> Result<Object, CodecError> {
     let mut object = match storage.stored_as {
         StoredAs::Protobuf => protobuf::decode(ty, bytes).map_err(|error| CodecError(error.to_string()))?,
         StoredAs::Json => {

@@ -104,6 +104,7 @@ impl Core {
             kind: kind.to_owned(),
             namespaced,
             selectable: rules.selectable,
+            completes: rules.completes,
             cluster_prefix: self.prefix.clone(),
             transformer: self.transformer.clone(),
         }

@@ -118,6 +118,7 @@ async fn serve(core: &Arc<Core>, entry: &Arc<Entry>) -> Result<(), StoreError> {
                 kind: text(&crd, &["spec", "names", "kind"]),
                 namespaced: crd.str_at(&["spec", "scope"]) == Some("Namespaced"),
                 selectable: &[],
+                completes: |_| {},
                 cluster_prefix: core.prefix.clone(),
                 transformer: core.transformer.clone(),
             };

@@ -118,7 +118,7 @@ fn refused(media_types: &[&str]) -> ApiError {
 fn one(clause: &str, shapes: bool) -> Option<Output> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()? {
-        "application/json" | "application/*" | "*/*" => Encoding::Json,
+        "application/json" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
         "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
         _ => return None,
@@ -159,6 +159,11 @@ fn media_type(headers: &HeaderMap) -> String {
 /// # Errors
 /// 415 for what is none of ours.
 pub fn content(headers: &HeaderMap) -> Result<Encoding> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Go reads no media type that has a parameter without a value.
+    if value.split(';').skip(1).any(|part| !part.trim().is_empty() && !part.contains('=')) {
+        return Err(ApiError::unsupported_media_type(&ACCEPTED));
+    }
     match media_type(headers).as_str() {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
@@ -196,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_send() {
+        let sent = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, text.parse().unwrap());
+            content(&headers).ok()
+        };
+        assert_eq!(sent("APPLICATION/JSON;charset=utf-8;"), Some(Encoding::Json));
+        assert_eq!(sent("application/json; foo"), None);
+        assert_eq!(sent("application/vnd.kubernetes.protobuf"), Some(Encoding::Protobuf));
+        assert_eq!(sent("text/plain"), None);
+    }
+
+    #[test]
     fn what_clients_ask_for() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(accepting(table), Some((Encoding::Json, Shape::Table)));
@@ -209,6 +227,7 @@ mod tests {
         );
         assert_eq!(accepting("application/cbor, */*"), Some((Encoding::Json, Shape::Object)));
         assert_eq!(accepting("text/html"), None);
+        assert_eq!(accepting("application/*"), None, "upstream's router knows no part of a media type");
         assert_eq!(accepting("application/json;as=Table"), None);
         assert_eq!(
             accepting("application/json;q=0.1,application/yaml"),

@@ -185,8 +185,9 @@ impl DeleteOptions {
         let unreadable = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
         let object = match encoding {
             Encoding::Protobuf => {
-                let (_, raw) = crate::codec::unwrapped(body).map_err(|error| unreadable(&error))?;
-                schema::protobuf::decode(&kind.ty, raw).map_err(|error| unreadable(&error))?
+                let (_, raw) = crate::codec::opened(body).map_err(|why| unreadable(&why))?;
+                schema::protobuf::decode(&kind.ty, raw)
+                    .map_err(|error| unreadable(&crate::codec::go_words(&error)))?
             }
             Encoding::Json => Self::from_json(&kind.ty, body)?,
             Encoding::Yaml => {

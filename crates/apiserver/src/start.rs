@@ -147,6 +147,7 @@ fn built_in(config: &Config, feeder: &Feeder, progress: &Arc<Progress>) -> Regis
                 kind: row.kind.to_owned(),
                 namespaced: row.namespaced,
                 selectable: probe.rules.selectable,
+                completes: probe.rules.completes,
                 cluster_prefix: config.prefix.clone(),
                 transformer: Arc::new(config.security.clone()),
             };

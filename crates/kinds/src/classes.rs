@@ -25,10 +25,10 @@ const SYSTEM: [(&str, i64); 2] =
 
 /// The rules of `PriorityClass`.
 pub(crate) const PRIORITY: Rules = Rules {
-    defaults: |class| edit::text(class, "preemptionPolicy", "PreemptLowerPriority"),
+    defaults: |class| edit::unsaid(class, "preemptionPolicy", "PreemptLowerPriority"),
     prepare_create: |class| class.set_generation(1),
     prepare_update: |_, _, _| {},
-    validate: validate_priority,
+    validate_create: validate_priority,
     validate_update: |new, old, _, errors| {
         if int(new, "value") != int(old, "value") {
             errors.forbidden(&At::new("value"), "may not be changed in an update.");

@@ -2,9 +2,10 @@
 
 use schema::{Object, Value};
 
+use crate::content;
 use crate::edit::{self, each, made, text};
 use crate::field::{Errors, Path};
-use crate::meta::{NameRule, age};
+use crate::meta::{self, Looks, NameRule, age};
 use crate::rules::{Cell, Column, GENERIC, Part, Rules, generic_prepare_update};
 
 const fn column(name: &'static str, ty: &'static str, priority: i32) -> Column {
@@ -31,12 +32,17 @@ pub(crate) const NAMESPACE: Rules = Rules {
                 labels.insert("kubernetes.io/metadata.name", name.as_str());
             }
         }
+        made(object, "status", |status| text(status, "phase", "Active"));
     },
     prepare_create: |object| {
         object.remove("status");
         made(object, "status", |status| text(status, "phase", "Active"));
         made(object, "spec", |spec| {
-            spec.set("finalizers", Value::List(vec![Value::Str("kubernetes".to_owned())]));
+            let mut all = spec.list_at(&["finalizers"]).unwrap_or_default().to_vec();
+            if !all.iter().any(|name| name.as_str() == Some("kubernetes")) {
+                all.push(Value::Str("kubernetes".to_owned()));
+            }
+            spec.set("finalizers", Value::List(all));
         });
     },
     prepare_update: |new, old, part| {
@@ -67,124 +73,53 @@ pub(crate) const NAMESPACE: Rules = Rules {
         vec![name_cell(object), Cell::Text(phase), age_cell(object, now)]
     },
     selectable: &[("status.phase", |object| edit::get(object, &["status", "phase"]).to_owned())],
+    validate_create: |namespace, errors| {
+        let path = Path::new("spec").child("finalizers");
+        let given = namespace.list_at(&["spec", "finalizers"]).unwrap_or_default();
+        given.iter().filter_map(Value::as_str).for_each(|name| meta::finalizer(name, &path, errors));
+    },
+    validate_update: |new, _, part, errors| match part {
+        Part::Status => phase(new, errors),
+        Part::Other("finalize") => {
+            let path = Path::new("spec").child("finalizers");
+            let given = new.list_at(&["spec", "finalizers"]).unwrap_or_default();
+            for (index, name) in given.iter().filter_map(Value::as_str).enumerate() {
+                meta::finalizer(name, &path.index(index), errors);
+            }
+        }
+        Part::Main | Part::Other(_) => {}
+    },
     name: NameRule::Label,
+    looks: Looks::BOTH,
     ..GENERIC
 };
 
-/// The most that the data of a config map or a secret may have: 1 MiB.
-const MAX_DATA: usize = 1 << 20;
-
-fn validate_keys(object: &Object, fields: &[&str], errors: &mut Errors) {
-    let mut size = 0;
-    for field in fields {
-        let path = Path::new(field);
-        for (key, value) in object.map_at(&[field]).into_iter().flat_map(schema::Map::iter) {
-            size += value.as_str().map_or(0, str::len) + value.as_bytes().map_or(0, |bytes| bytes.len());
-            let valid = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-            if key.len() > 253 {
-                errors.invalid(&path.key(key), key, "must be no more than 253 characters");
-            } else if key.is_empty() || !valid {
-                errors.invalid(&path.key(key), key, "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')");
-            } else if matches!(key, "." | "..") || key.starts_with("..") {
-                errors.invalid(
-                    &path.key(key),
-                    key,
-                    if key == "." { "must not be '.'" } else { "must not start with '..'" },
-                );
-            }
-        }
-    }
-    if size > MAX_DATA {
-        errors.too_long(&Path::new(fields.first().copied().unwrap_or_default()), MAX_DATA);
+/// A namespace is terminating when it is being deleted, and only then.
+fn phase(namespace: &Object, errors: &mut Errors) {
+    let (wanted, is_empty) = match namespace.deletion_timestamp() {
+        None => ("Active", "empty"),
+        Some(_) => ("Terminating", "not empty"),
+    };
+    let given = edit::get(namespace, &["status", "phase"]);
+    if given != wanted {
+        let why = format!("may only be '{wanted}' if `deletionTimestamp` is {is_empty}");
+        errors.invalid(&Path::new("status").child("Phase"), given, why);
     }
 }
-
-fn immutable_data(new: &Object, old: &Object, fields: &[&str], errors: &mut Errors) {
-    if old.bool_at(&["immutable"]) != Some(true) {
-        return;
-    }
-    if new.bool_at(&["immutable"]) != Some(true) {
-        errors.forbidden(&Path::new("immutable"), "field is immutable when `immutable` is set");
-    }
-    for field in fields {
-        if new.get(field) != old.get(field) {
-            errors.forbidden(&Path::new(field), "field is immutable when `immutable` is set");
-        }
-    }
-}
-
-fn size(object: &Object, fields: &[&str]) -> i64 {
-    fields.iter().map(|field| object.map_at(&[field]).map_or(0, schema::Map::len) as i64).sum()
-}
-
-/// The rules of `ConfigMap`.
-pub(crate) const CONFIG_MAP: Rules = Rules {
-    prepare_create: |_| {},
-    validate: |object, errors| {
-        validate_keys(object, &["data", "binaryData"], errors);
-        let data = object.map_at(&["data"]);
-        for key in object.map_at(&["binaryData"]).into_iter().flat_map(schema::Map::keys) {
-            if data.is_some_and(|data| data.contains_key(key)) {
-                errors.invalid(&Path::new("data").key(key), key, "duplicate of key present in binaryData");
-            }
-        }
-    },
-    validate_update: |new, old, _, errors| immutable_data(new, old, &["data", "binaryData"], errors),
-    columns: &[NAME, column("Data", "string", 0), AGE],
-    cells: |object, now| {
-        vec![name_cell(object), Cell::Int(size(object, &["data", "binaryData"])), age_cell(object, now)]
-    },
-    ..GENERIC
-};
-
-/// The rules of `Secret`.
-pub(crate) const SECRET: Rules = Rules {
-    defaults: |object| {
-        text(object, "type", "Opaque");
-        let Some(Value::Map(plain)) = object.remove("stringData") else { return };
-        if let Some(data) = object.map_mut("data") {
-            for (key, value) in plain.strings() {
-                data.insert(key, Value::Bytes(value.as_bytes().to_vec().into()));
-            }
-        }
-    },
-    prepare_create: |_| {},
-    validate: |object, errors| {
-        validate_keys(object, &["data"], errors);
-        let required: &[&str] = match edit::get(object, &["type"]) {
-            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-            "kubernetes.io/dockercfg" => &[".dockercfg"],
-            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-            _ => &[],
-        };
-        for key in required {
-            if object.at(&["data", key]).is_none() {
-                errors.required(&Path::new("data").key(key), "");
-            }
-        }
-    },
-    validate_update: |new, old, _, errors| {
-        let (new_type, old_type) = (edit::get(new, &["type"]), edit::get(old, &["type"]));
-        if new_type != old_type {
-            errors.invalid(&Path::new("type"), new_type, "field is immutable");
-        }
-        immutable_data(new, old, &["data"], errors);
-    },
-    columns: &[NAME, column("Type", "string", 0), column("Data", "string", 0), AGE],
-    cells: |object, now| {
-        let kind = edit::get(object, &["type"]).to_owned();
-        vec![name_cell(object), Cell::Text(kind), Cell::Int(size(object, &["data"])), age_cell(object, now)]
-    },
-    selectable: &[("type", |object| edit::get(object, &["type"]).to_owned())],
-    ..GENERIC
-};
 
 /// The rules of `ServiceAccount`.
-pub(crate) const SERVICE_ACCOUNT: Rules = Rules { prepare_create: |_| {}, ..GENERIC };
+pub(crate) const SERVICE_ACCOUNT: Rules = Rules { prepare_create: |_| {}, looks: Looks::BOTH, ..GENERIC };
 
 /// The rules of `Lease`.
 pub(crate) const LEASE: Rules = Rules {
+    // Who leads is chosen by nobody else here: `CoordinatedLeaderElection` is an alpha feature.
+    gated: |new, old, _, _| {
+        for field in ["strategy", "preferredHolder"] {
+            if old.is_none_or(|old| old.at(&["spec", field]).is_none()) {
+                edit::within(new, "spec", |spec| drop(spec.remove(field)));
+            }
+        }
+    },
     prepare_create: |_| {},
     prepare_update: |_, _, _| {},
     validate: |object, errors| {
@@ -196,6 +131,16 @@ pub(crate) const LEASE: Rules = Rules {
                 errors.invalid(&path.child(field), value, why);
             }
         }
+        let strategy = object.str_at(&["spec", "strategy"]);
+        if let Some(strategy) = strategy {
+            election(strategy, &path.child("strategy"), errors);
+        }
+        if !edit::get(object, &["spec", "preferredHolder"]).is_empty()
+            && strategy.unwrap_or_default().is_empty()
+        {
+            let why = "may only be specified if `strategy` is defined";
+            errors.forbidden(&path.child("preferredHolder"), why);
+        }
     },
     columns: &[NAME, column("Holder", "string", 0), AGE],
     cells: |object, now| {
@@ -204,6 +149,16 @@ pub(crate) const LEASE: Rules = Rules {
     },
     ..GENERIC
 };
+
+/// How the best of several candidates is chosen (KEP-4355).
+fn election(strategy: &str, at: &Path, errors: &mut Errors) {
+    let at = at.child("strategy");
+    match strategy.split_once('/') {
+        None if strategy == "OldestEmulationVersion" => {}
+        None => errors.not_supported_in_order(&at, strategy, &["OldestEmulationVersion"]),
+        Some(_) => errors.each(&at, strategy, content::qualified_name(strategy)),
+    }
+}
 
 /// The rules of `Endpoints`.
 pub(crate) const ENDPOINTS: Rules = Rules {

@@ -19,6 +19,7 @@ pub(crate) const CORE: Rules = Rules {
     prepare_update: |_, _, _| {},
     validate: |event, errors| legacy(event, &CORE_FIELDS, errors),
     name: crate::meta::NameRule::PathSegment,
+    looks: crate::meta::Looks::NONE,
     columns: &[
         column("Last Seen", "string", 0),
         column("Type", "string", 0),
@@ -282,6 +283,9 @@ fn unchanged(new: &Object, old: &Object, _: Part, errors: &mut Errors) {
                 "\"\"".to_owned()
             }
             None if field == "deprecatedCount" => "0".to_owned(),
+            None if field == "regarding" => {
+                new.item_type(field).map(|ty| shown::internal(&Object::new(ty))).unwrap_or_default()
+            }
             _ => "null".to_owned(),
         };
         errors.invalid(&At::new(shown), Json(value), "field is immutable");

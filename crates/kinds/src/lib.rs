@@ -11,6 +11,8 @@ mod classes;
 mod columns;
 pub mod content;
 mod core_kinds;
+mod data;
+mod disruption;
 mod edit;
 mod event;
 pub mod field;

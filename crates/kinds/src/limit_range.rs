@@ -14,7 +14,15 @@ use crate::rules::{GENERIC, Rules};
 
 /// The rules of `LimitRange`.
 pub(crate) const RULES: Rules =
-    Rules { defaults, prepare_create: |_| {}, prepare_update: |_, _, _| {}, validate, ..GENERIC };
+    Rules { defaults, prepare_create: name, prepare_update: |_, _, _| {}, validate, ..GENERIC };
+
+/// One without a name has one that nobody else has.
+fn name(range: &mut Object) {
+    if range.name().is_empty() {
+        let uid = range.uid().to_owned();
+        range.set_name(&uid);
+    }
+}
 
 /// Containers get at most what they may have, and ask for what they get.
 fn defaults(range: &mut Object) {

@@ -13,8 +13,6 @@ pub enum NameRule {
     Subdomain,
     /// RFC 1123 label: at most 63 characters.
     Label,
-    /// RFC 1035 label: begins with a letter (Services).
-    Label1035,
     /// What fits into a path segment (RBAC kinds).
     PathSegment,
 }
@@ -69,16 +67,47 @@ fn finalizers(object: &Object, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// What is wrong with one finalizer of a namespace's specification.
+pub(crate) fn finalizer(name: &str, at: &Path, errors: &mut Errors) {
+    errors.each(at, name, content::qualified_name(name));
+    standard_finalizer(name, at, errors);
+}
+
+fn standard_finalizer(name: &str, at: &Path, errors: &mut Errors) {
+    if !name.contains('/') && !matches!(name, "kubernetes" | ORPHAN | FOREGROUND) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(at, name, why);
+    }
+}
+
 /// A finalizer of a built-in kind has a domain before its name, or is one of Kubernetes' own
 /// (`pkg/apis/core/validation.ValidateObjectMeta`).
 pub fn standard_finalizers(object: &Object, errors: &mut Errors) {
     let path = Path::new("metadata").child("finalizers");
     for (index, finalizer) in object.finalizers().into_iter().enumerate() {
-        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | ORPHAN | FOREGROUND) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.invalid(&path.index(index), finalizer, why);
-        }
+        standard_finalizer(finalizer, &path.index(index), errors);
     }
+}
+
+/// How often a kind's own rules for a change look at metadata that every object's rules have looked at already: what is
+/// wrong is told each time. First as at that of a new object, then at what may not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looks {
+    /// In a change of the object.
+    pub main: (u8, u8),
+    /// In a change of its status, or of another part.
+    pub part: (u8, u8),
+}
+
+impl Looks {
+    /// What is common.
+    pub const CHANGE: Self = Self { main: (0, 1), part: (0, 1) };
+    /// The rules for new objects are asked as well.
+    pub const BOTH: Self = Self { main: (1, 1), part: (0, 1) };
+    /// Only the rules for new objects are asked.
+    pub const WHOLE: Self = Self { main: (1, 0), part: (1, 0) };
+    /// None are.
+    pub const NONE: Self = Self { main: (0, 0), part: (0, 0) };
 }
 
 /// What is wrong with a change of metadata (`ValidateObjectMetaUpdate`).
@@ -196,16 +225,6 @@ fn owners(object: &Object, path: &Path, errors: &mut Errors) {
     }
 }
 
-const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-
-fn is_label(text: &str) -> bool {
-    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    !text.is_empty()
-        && text.bytes().all(|byte| lower(byte) || byte == b'-')
-        && text.bytes().next().is_some_and(lower)
-        && text.bytes().last().is_some_and(lower)
-}
-
 impl NameRule {
     /// What is wrong with a name.
     pub fn check(self, name: &str) -> Problems {
@@ -220,16 +239,6 @@ impl NameRule {
         match self {
             Self::Subdomain => content::subdomain(name),
             Self::Label => content::label(name),
-            Self::Label1035 => {
-                let mut problems = Problems::new();
-                if name.len() > 63 {
-                    problems.push("must be no more than 63 characters".into());
-                }
-                if !(is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase())) {
-                    problems.push(LABEL_1035.into());
-                }
-                problems
-            }
             Self::PathSegment => segment(name),
         }
     }

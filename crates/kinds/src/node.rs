@@ -105,7 +105,8 @@ fn node_cells(node: &Object, now: i64) -> Vec<Cell> {
 fn defaults(node: &mut Object) {
     edit::within(node, "spec", one_or_more_networks);
     edit::within(node, "status", |status| {
-        if let (None, Some(capacity)) = (status.get("allocatable"), status.get("capacity").cloned()) {
+        let says = status.map_at(&["allocatable"]).is_some_and(|amounts| !amounts.is_empty());
+        if let (false, Some(capacity)) = (says, status.get("capacity").cloned()) {
             status.set("allocatable", capacity);
         }
         for field in ["capacity", "allocatable"] {
@@ -324,12 +325,8 @@ fn validate_update(new: &Object, old: &Object, part: Part, errors: &mut Errors) 
     }
     let (id, had) = (text(new_spec, "providerID"), text(old_spec, "providerID"));
     if !had.is_empty() && id != had {
-        let why = if id.is_empty() {
-            "field cannot be cleared once set"
-        } else {
-            "field cannot be modified once set"
-        };
-        errors.invalid(&At::new("spec.providerID"), Json("null".to_owned()), why);
+        let why = "node updates may not change providerID except from \"\" to valid";
+        errors.forbidden(&At::new("spec.providerID"), why);
     }
     taints(new, errors);
     if text(new_spec, "externalID") != text(old_spec, "externalID") {

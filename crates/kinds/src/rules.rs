@@ -87,6 +87,12 @@ pub struct Rules {
     pub selectable: &'static [(&'static str, fn(&Object) -> String)],
     /// What `metadata.name` must be.
     pub name: crate::meta::NameRule,
+    /// What of a change's metadata is looked at once more.
+    pub looks: crate::meta::Looks,
+    /// Says of an object that was read what its kind has no place for where it is stored.
+    pub completes: fn(&mut Object),
+    /// Whether [`Rules::completes`] has anything to say.
+    pub has_more_than_stored: bool,
 }
 
 /// The rules of a kind; those that every object has where the kind has none of its own.
@@ -108,8 +114,8 @@ fn own_rules(group: &str, kind: &str) -> Rules {
         ("", "PodTemplate") => crate::pod::template::RULES,
         ("", "Node") => crate::node::RULES,
         ("", "LimitRange") => crate::limit_range::RULES,
-        ("", "ConfigMap") => crate::core_kinds::CONFIG_MAP,
-        ("", "Secret") => crate::core_kinds::SECRET,
+        ("", "ConfigMap") => crate::data::CONFIG_MAP,
+        ("", "Secret") => crate::data::SECRET,
         ("", "ServiceAccount") => crate::core_kinds::SERVICE_ACCOUNT,
         ("", "Service") => crate::service::RULES,
         ("", "Endpoints") => crate::core_kinds::ENDPOINTS,
@@ -123,6 +129,11 @@ fn own_rules(group: &str, kind: &str) -> Rules {
         ("resource.k8s.io", "ResourceSlice") => crate::resource::SLICE,
         ("resource.k8s.io", "DeviceTaintRule") => crate::resource::RULE,
         ("storage.k8s.io", "StorageClass") => crate::storage::CLASS,
+        ("storage.k8s.io", "CSINode") => crate::storage::CSI_NODE,
+        ("storage.k8s.io", "CSIDriver") => crate::storage::CSI_DRIVER,
+        ("storage.k8s.io", "VolumeAttachment") => crate::storage::ATTACHMENT,
+        ("storage.k8s.io", "CSIStorageCapacity") => crate::storage::CAPACITY,
+        ("policy", "PodDisruptionBudget") => crate::disruption::RULES,
         ("networking.k8s.io", "NetworkPolicy") => crate::storage::NETWORK_POLICY,
         ("autoscaling", "HorizontalPodAutoscaler") => crate::storage::AUTOSCALER,
         ("", "ReplicationController") => crate::workload::REPLICATION_CONTROLLER,
@@ -170,6 +181,9 @@ pub const GENERIC: Rules = Rules {
     },
     selectable: &[],
     name: crate::meta::NameRule::Subdomain,
+    looks: crate::meta::Looks::CHANGE,
+    completes: |_| {},
+    has_more_than_stored: false,
 };
 
 /// Clears the status and begins with generation 1 where the kind has a specification.
@@ -217,15 +231,18 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
                 }
             }
             new.set_resource_version(&version);
+            let managed =
+                metadata.get("managedFields").or_else(|| old.metadata().get("managedFields")).cloned();
             let kept = metadata_of_status(new);
-            for &field in kept.iter().chain(&["managedFields"]) {
-                match metadata.get(field).cloned() {
-                    Some(value) => {
-                        new.metadata_mut().set(field, value);
-                    }
-                    None if field != "managedFields" => {
-                        new.metadata_mut().remove(field);
-                    }
+            if kept != Kept::Old {
+                *new.metadata_mut() = metadata;
+                new.set_generation(old.generation());
+            }
+            let of_old = old.metadata().get("labels").cloned().filter(|_| kept == Kept::NewButLabels);
+            for (field, value) in [("managedFields", managed), ("labels", of_old)] {
+                match value {
+                    Some(value) => drop(new.metadata_mut().set(field, value)),
+                    None if kept == Kept::NewButLabels => drop(new.metadata_mut().remove(field)),
                     None => {}
                 }
             }
@@ -233,20 +250,27 @@ pub fn generic_prepare_update(new: &mut Object, old: &Object, part: Part) {
     }
 }
 
-/// The metadata that a write of an object's status changes as well: the older kinds' strategies keep what it says.
-fn metadata_of_status(object: &Object) -> &'static [&'static str] {
-    const ALL: &[&str] = &["annotations", "finalizers", "ownerReferences", "labels"];
+/// Whose metadata an object has after a write of its status.
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Old,
+    New,
+    NewButLabels,
+}
+
+/// The older kinds' strategies keep what a write of the status says of the metadata.
+fn metadata_of_status(object: &Object) -> Kept {
     let name = &object.ty().name;
     let Some((group, kind)) = name.strip_prefix("io.k8s.api.").and_then(|name| name.split_once('.')) else {
-        return &[];
+        return Kept::Old;
     };
     match (group, kind.rsplit('.').next().unwrap_or_default()) {
-        ("apps", "Deployment") => &["annotations", "finalizers", "ownerReferences"],
+        ("apps", "Deployment") => Kept::NewButLabels,
         ("apps" | "autoscaling" | "batch" | "core", _)
         | ("networking", "Ingress")
         | ("policy", "PodDisruptionBudget")
-        | ("certificates", "CertificateSigningRequest") => ALL,
-        _ => &[],
+        | ("certificates", "CertificateSigningRequest") => Kept::New,
+        _ => Kept::Old,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use schema::{Object, Value};
 
+use crate::content;
 use crate::edit::{self, each, made, number, text};
 use crate::field::{Errors, Path};
 use crate::meta::{self, NameRule, age};
@@ -29,6 +30,7 @@ pub(crate) const RULES: Rules = Rules {
     },
     validate,
     validate_update,
+    warnings: |service, _, part| if part == Part::Main { warnings(service) } else { Vec::new() },
     columns: &[
         Column { name: "Name", ty: "string", format: "name", priority: 0 },
         column("Type", 0),
@@ -43,7 +45,8 @@ pub(crate) const RULES: Rules = Rules {
         ("spec.clusterIP", |service| edit::get(service, &["spec", "clusterIP"]).to_owned()),
         ("spec.type", |service| edit::get(service, &["spec", "type"]).to_owned()),
     ],
-    name: NameRule::Label1035,
+    // Names may begin with a digit since v1.36 (KEP-5311).
+    name: NameRule::Label,
     ..GENERIC
 };
 
@@ -51,6 +54,9 @@ fn defaults(service: &mut Object) {
     made(service, "spec", |spec| {
         text(spec, "sessionAffinity", "None");
         text(spec, "type", "ClusterIP");
+        if edit::get(spec, &["sessionAffinity"]) == "None" {
+            spec.remove("sessionAffinityConfig");
+        }
         if edit::get(spec, &["sessionAffinity"]) == "ClientIP" {
             made(spec, "sessionAffinityConfig", |config| {
                 made(config, "clientIP", |client| number(client, "timeoutSeconds", 10800));
@@ -134,10 +140,6 @@ fn validate(service: &Object, errors: &mut Errors) {
     let path = Path::new("spec");
     let Some(spec) = service.struct_at(&["spec"]) else { return };
     let kind = edit::get(spec, &["type"]);
-    const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-    if !TYPES.contains(&kind) {
-        errors.not_supported(&path.child("type"), kind, &TYPES);
-    }
     let headless = edit::get(spec, &["clusterIP"]) == "None";
     let ports = spec.list_at(&["ports"]).map_or(0, <[Value]>::len);
     if ports == 0 && !headless && kind != "ExternalName" {
@@ -157,6 +159,9 @@ fn validate(service: &Object, errors: &mut Errors) {
     if !matches!(affinity, "None" | "ClientIP") {
         errors.not_supported(&path.child("sessionAffinity"), affinity, &["ClientIP", "None"]);
     }
+    if !TYPES.contains(&kind) {
+        errors.not_supported(&path.child("type"), kind, &TYPES);
+    }
     for (field, allowed) in
         [("externalTrafficPolicy", ["Cluster", "Local"]), ("internalTrafficPolicy", ["Cluster", "Local"])]
     {
@@ -165,6 +170,53 @@ fn validate(service: &Object, errors: &mut Errors) {
             errors.not_supported(&path.child(field), value, &allowed);
         }
     }
+    if let Some(given) = spec.str_at(&["trafficDistribution"]).filter(|given| !DISTRIBUTIONS.contains(given))
+    {
+        errors.not_supported_in_order(&path.child("trafficDistribution"), given, &DISTRIBUTIONS);
+    }
+}
+
+const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+
+/// What has no effect, or soon will have none.
+fn warnings(service: &Object) -> Vec<String> {
+    let Some(spec) = service.struct_at(&["spec"]) else { return Vec::new() };
+    let of = |field: &str| edit::get(spec, &[field]);
+    let external_ips = spec.list_at(&["externalIPs"]).is_some_and(|list| !list.is_empty());
+    let is_external = of("type") == "ExternalName";
+    let mut told = Vec::new();
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    if service.annotation(HINTS).is_some() {
+        let mode = "service.kubernetes.io/topology-mode";
+        told.push(format!("annotation {HINTS} is deprecated, please use {mode} instead"));
+    }
+    let is_headless = of("type") == "ClusterIP" && of("clusterIP") == "None";
+    if is_headless {
+        let ignored = [
+            ("loadBalancerIP", !of("loadBalancerIP").is_empty()),
+            ("externalIPs", external_ips),
+            ("SessionAffinity", of("sessionAffinity") != "None"),
+        ];
+        let ignored = ignored.into_iter().filter(|(_, is_set)| *is_set);
+        told.extend(ignored.map(|(field, _)| format!("spec.{field} is ignored for headless services")));
+    }
+    if external_ips && !is_headless && !is_external {
+        told.push(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
+        );
+    }
+    if external_ips && is_external {
+        told.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !is_external && !of("externalName").is_empty() {
+        told.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if of("trafficDistribution") == "PreferClose" {
+        let why = "\"PreferClose\" is deprecated; use \"PreferSameZone\"";
+        told.push(format!("spec.trafficDistribution: {why}"));
+    }
+    told
 }
 
 fn validate_check(spec: &Object, path: &Path, errors: &mut Errors) {
@@ -176,7 +228,7 @@ fn validate_check(spec: &Object, path: &Path, errors: &mut Errors) {
 }
 
 fn validate_ports(spec: &Object, count: usize, path: &Path, errors: &mut Errors) {
-    let (mut names, mut pairs) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut pairs, mut twice) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     for (index, port) in edit::structs(spec, &["ports"]).enumerate() {
         let path = path.child("ports").index(index);
         let name = edit::get(port, &["name"]);
@@ -200,15 +252,23 @@ fn validate_ports(spec: &Object, count: usize, path: &Path, errors: &mut Errors)
         if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
             errors.not_supported(&path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
         }
-        if !pairs.insert((number, protocol)) {
-            let shown = schema::json::encode(port);
-            errors.duplicate(&path, String::from_utf8_lossy(&shown).as_ref());
-        }
-        if let Some(Value::Int(target)) = port.get("targetPort") {
-            if !(1..=65535).contains(target) {
-                errors.invalid(&path.child("targetPort"), *target, "must be between 1 and 65535, inclusive");
+        let target = path.child("targetPort");
+        match port.get("targetPort") {
+            Some(Value::Int(number)) if !(1..=65535).contains(number) => {
+                errors.invalid(&target, *number, "must be between 1 and 65535, inclusive");
             }
+            Some(Value::Str(name)) => errors.each(&target, name, content::port_name(name)),
+            _ => {}
         }
+        if let Some(application) = port.str_at(&["appProtocol"]) {
+            errors.each(&path.child("appProtocol"), application, content::qualified_name(application));
+        }
+        if !pairs.insert((number, protocol)) {
+            twice.push((path, String::from_utf8_lossy(&schema::json::encode(port)).into_owned()));
+        }
+    }
+    for (path, shown) in twice {
+        errors.duplicate(&path, &shown);
     }
 }
 
@@ -276,4 +336,62 @@ fn cells(service: &Object, now: i64) -> Vec<Cell> {
         Cell::Text(age(service, now)),
         Cell::Text(or_none(&selector.join(","))),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use schema::Object;
+    use serde_json::{Value, json};
+
+    use super::RULES;
+    use crate::field::Errors;
+    use crate::rules::Part;
+
+    fn service(spec: &Value) -> Object {
+        let kind = schema::catalogue::builtin().kind("", "v1", "Service").unwrap();
+        let json = json!({"metadata": {"name": "s"}, "spec": spec}).to_string();
+        let mut service = schema::json::decode(&kind.ty, json.as_bytes()).unwrap().object;
+        (RULES.defaults)(&mut service);
+        service
+    }
+
+    fn told(spec: &Value) -> Vec<String> {
+        let mut errors = Errors::new();
+        (RULES.validate)(&service(spec), &mut errors);
+        errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ports_say_where_they_lead() {
+        let port = |more: &str, value: Value| told(&json!({"ports": [{"port": 80, more: value}]}));
+        assert_eq!(port("targetPort", json!("http")), Vec::<String>::new());
+        assert!(port("targetPort", json!("Bad_Name")).concat().contains("alpha-numeric characters"));
+        assert_eq!(port("appProtocol", json!("a.b/c")), Vec::<String>::new());
+        assert!(
+            port("appProtocol", json!("a b"))
+                .concat()
+                .starts_with("spec.ports[0].appProtocol: Invalid value")
+        );
+        let twice =
+            told(&json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80, "targetPort": 0}]}));
+        assert!(twice.concat().starts_with("spec.ports[1]: Duplicate value"), "{twice:?}");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let warnings = |spec: Value| (RULES.warnings)(&service(&spec), None, Part::Main);
+        let headless = json!({"clusterIP": "None", "sessionAffinity": "ClientIP"});
+        assert_eq!(warnings(headless), ["spec.SessionAffinity is ignored for headless services"]);
+        assert_eq!(warnings(json!({"clusterIP": "None"})), Vec::<String>::new());
+        let close = json!({"trafficDistribution": "PreferClose"});
+        let why = "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"";
+        assert_eq!(warnings(close), [why]);
+        let wrong = told(&json!({"ports": [{"port": 1}], "trafficDistribution": "x", "type": "y"}));
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(
+            service(&json!({"sessionAffinityConfig": {"clientIP": {}}}))
+                .at(&["spec", "sessionAffinityConfig"])
+                .is_none()
+        );
+    }
 }

@@ -253,8 +253,8 @@ func (g *generator) listMarks(markers, typeMarkers markers, add func(string, ...
 	if first("mapType") == "atomic" {
 		add("map=atomic")
 	}
-	if markers.first("structType") == "atomic" {
-		add("struct=atomic")
+	if kind := markers.first("structType"); kind == "atomic" || kind == "granular" {
+		add("struct=%s", kind)
 	}
 }
 

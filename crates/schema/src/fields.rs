@@ -32,6 +32,10 @@ impl FieldSelector {
                 let message = format!("invalid selector: '{text}'; can't understand '{term}'");
                 return Err(FieldSelectorError(message));
             };
+            // Nothing that is nothing is so of everything.
+            if field.is_empty() && value.is_empty() && !not {
+                continue;
+            }
             requirements.push(FieldRequirement { field: field.to_owned(), not, value: unescape(value)? });
         }
         Ok(Self { requirements })
@@ -145,6 +149,8 @@ mod tests {
         };
         assert!(with("Pending") && !with("Running"));
         assert!(FieldSelector::parse("").unwrap().is_everything());
+        assert!(FieldSelector::parse("=").unwrap().is_everything());
+        assert_eq!(FieldSelector::parse("!=").unwrap().requirements.len(), 1);
         let escaped = FieldSelector::parse(r"a=b\,c\=d\\e").unwrap();
         assert_eq!(escaped.exact("a"), Some(r"b,c=d\e"));
         assert_eq!(escaped.to_string(), r"a=b\,c\=d\\e");

@@ -224,6 +224,15 @@ impl Object {
         self.fields.iter().filter_map(|(i, v)| Some((self.ty.fields.get(usize::from(*i))?, v)))
     }
 
+    /// Drops the fields that are not to be kept, each of which may be changed before.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Field, &mut Value) -> bool) {
+        let ty = self.ty.clone();
+        self.fields.retain_mut(|(index, value)| match ty.fields.get(usize::from(*index)) {
+            Some(field) => keep(field, value),
+            None => true,
+        });
+    }
+
     pub(crate) fn indexed(&self) -> &[(u16, Value)] {
         &self.fields
     }

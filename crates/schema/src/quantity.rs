@@ -78,6 +78,12 @@ impl Quantity {
         self.at_scale(-3)
     }
 
+    /// Whether upstream takes it for a whole number: it looks at thousandths, and does not look beyond 64 bits.
+    pub fn is_whole(&self) -> bool {
+        let milli = self.rounded(-3).0.and_then(|milli| i64::try_from(milli).ok());
+        milli.is_none_or(|milli| milli % 1000 == 0)
+    }
+
     /// `value / 10^scale`, rounded away from zero; saturating.
     pub fn at_scale(&self, scale: i32) -> i64 {
         let (value, _) = self.rounded(scale);

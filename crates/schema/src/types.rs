@@ -89,6 +89,8 @@ pub struct Field {
     pub map_atomic: bool,
     /// `+structType=atomic` on the field.
     pub struct_atomic: bool,
+    /// `+structType=granular` on the field: though its type is atomic, it is not here.
+    pub struct_granular: bool,
     /// Such as `merge`, `replace`, `retainKeys` or `merge,retainKeys`; empty when not given.
     pub patch_strategy: Box<str>,
     /// Empty when not given.
@@ -121,6 +123,7 @@ impl Field {
             list: ListType::None,
             map_atomic: false,
             struct_atomic: false,
+            struct_granular: false,
             patch_strategy: "".into(),
             patch_merge_key: "".into(),
             go_type: "".into(),

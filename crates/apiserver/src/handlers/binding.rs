@@ -30,7 +30,9 @@ pub async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
 /// # Errors
 /// 400 when it names none, and those of [`create`].
 pub async fn create_by_name(call: &Call<'_>, body: Body) -> Result<Response<Body>> {
-    let (binding, warnings) = read_other(call, body, KIND).await?;
+    let (mut binding, warnings) = read_other(call, body, KIND).await?;
+    // What the server sets of new objects is not listened to; which version is meant, is.
+    binding.set_uid("");
     if binding.name().is_empty() {
         return Err(ApiError::bad_request("Name parameter required."));
     }

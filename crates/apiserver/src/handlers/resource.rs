@@ -187,7 +187,8 @@ pub async fn answer_update(call: &Call<'_>, body: Body, part: Part) -> Result<Re
             let path = kinds::field::Path::new("metadata").child("resourceVersion");
             errors.invalid(&path, 0, "must be specified for an update");
             let resource = call.resource;
-            return Err(ApiError::invalid(&resource.group, &resource.plural, old.name(), &errors));
+            let error = ApiError::invalid(&resource.group, &resource.plural, old.name(), &errors);
+            return Err(error.warned(warnings.clone()));
         }
         Ok(decode::Decoded::from_patch(object.clone(), warnings.clone()))
     };

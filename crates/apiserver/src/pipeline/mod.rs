@@ -4,6 +4,7 @@
 
 pub mod authenticate;
 pub mod authorize;
+mod deprecated;
 pub mod request;
 
 use std::sync::Arc;
@@ -114,9 +115,9 @@ async fn answer(
         if needs_namespace && !matches!(info.verb, "list" | "watch") && resource.stored.is_some() {
             return Err(ApiError::wrong_method());
         }
-        return Box::pin(resource::handle(&call, body)).await;
+        return deprecated::tell(resource, Box::pin(resource::handle(&call, body)).await);
     }
-    Box::pin(subresource::handle(&call, connection, body)).await
+    deprecated::tell(resource, Box::pin(subresource::handle(&call, connection, body)).await)
 }
 
 /// Whether there is such a path, and what the method does there: an object is made in its collection, and changed by its

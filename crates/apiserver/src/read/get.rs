@@ -43,7 +43,9 @@ pub fn parse_version(version: &str) -> Result<u64> {
 
 /// What is said of a text that is no resource version.
 pub fn no_version(text: &str) -> String {
-    format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let why = if is_number { "value out of range" } else { "invalid syntax" };
+    format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}")
 }
 
 /// Waits until a version has come.

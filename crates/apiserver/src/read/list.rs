@@ -49,7 +49,9 @@ pub async fn list(
     let info = authorized.info();
     options::check(info)?;
     let selection = Selection::read(info, resource)?;
-    let limit = options::limit(info)?;
+    // Whoever takes what there is takes it whole, as from upstream's cache.
+    let anything = info.param("resourceVersion") == Some("0");
+    let limit = if anything { usize::MAX } else { options::limit(info)? };
     let token = info.param("continue").filter(|token| !token.is_empty()).map(read_token).transpose()?;
     let at = choose(core, info, token.as_ref()).await?;
     let start = token.map(|token| token.start).unwrap_or_default();
@@ -172,10 +174,13 @@ fn read_token(text: &str) -> Result<Continue> {
         };
         bad(&format!("illegal base64 data at input byte {at}"))
     })?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => bad("server does not recognize this encoded version "),
+        _ => bad(&error.to_string()),
+    })?;
     match token.version.as_str() {
         "meta.k8s.io/v1" => Ok(token),
-        _ => Err(bad("server does not recognize this encoded version")),
+        version => Err(bad(&format!("server does not recognize this encoded version {version}"))),
     }
 }
 
@@ -188,5 +193,10 @@ mod tests {
         let token = read_token(&write_token(7, "a/x")).unwrap();
         assert_eq!((token.revision, token.start.as_str()), (7, "a/x"));
         assert_eq!(read_token("nonsense").err().unwrap().code, 400);
+        // An empty object and one of another version.
+        for (token, version) in [("e30", ""), ("eyJ2IjoieCIsInJ2IjoxLCJzdGFydCI6ImEifQ", "x")] {
+            let told = read_token(token).err().unwrap().message;
+            assert!(told.ends_with(&format!("does not recognize this encoded version {version}")), "{told}");
+        }
     }
 }

@@ -24,7 +24,7 @@ pub fn check(info: &RequestInfo) -> Result<()> {
             errors.forbidden(&path, WITH_CONTINUE);
         }
         if !matches!(matching, EXACT | NOT_OLDER) {
-            errors.not_supported(&path, matching, &[EXACT, NOT_OLDER, ""]);
+            errors.not_supported_in_order(&path, matching, &[EXACT, NOT_OLDER, ""]);
         }
         if matching == EXACT && version == "0" {
             errors.forbidden(&path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
@@ -112,7 +112,7 @@ mod tests {
             ("resourceVersion=5&resourceVersionMatch=Exact", ""),
             (
                 "resourceVersionMatch=Foo",
-                "[resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided, resourceVersionMatch: Unsupported value: \"Foo\": supported values: \"\", \"Exact\", \"NotOlderThan\"]",
+                "[resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided, resourceVersionMatch: Unsupported value: \"Foo\": supported values: \"Exact\", \"NotOlderThan\", \"\"]",
             ),
             (
                 "sendInitialEvents=false",

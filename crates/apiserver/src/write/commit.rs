@@ -10,6 +10,7 @@ use super::admit::Allowed;
 use crate::cache::Entry;
 use crate::codec::Codec;
 use crate::convert::convert;
+use crate::registry::StoredAs;
 use crate::status::{ApiError, Result};
 
 /// An object as it was committed, in the version of the request, with its resource version.
@@ -49,14 +50,14 @@ pub async fn put(
     if ctx.options.dry_run {
         return dry(ctx, allowed, created).await;
     }
-    let object = allowed.object();
+    let mut object = allowed.into_object();
+    forget_empty(&codec, &mut object);
     let key = codec.store_key(object.namespace(), object.name());
     let mut stored = convert(object.clone(), &codec.storage.api_version, &resource.kind, &codec.storage.ty)?;
     stored.set_resource_version("");
     let value = codec.to_stored(&key, &stored).map_err(ApiError::internal)?;
-    let lease = lease(ctx, object).await?;
+    let lease = lease(ctx, &object).await?;
     let op = Op { key: key.into(), expect, change: Change::Put { value, lease } };
-    let mut object = allowed.into_object();
     match ctx.core.store.commit(vec![op]).await {
         Ok(commit) => {
             object.set_resource_version(&commit.revision.to_string());
@@ -66,16 +67,24 @@ pub async fn put(
     }
 }
 
+/// Makes of an object what will be read of it.
+pub(super) fn forget_empty(codec: &Codec, object: &mut Object) {
+    if codec.storage.stored_as == StoredAs::Protobuf {
+        schema::protobuf::forget_empty(object);
+    }
+}
+
 /// Does all of a commit but the write: a name that is taken stays so.
 async fn dry(
     ctx: &WriteContext<'_>,
     allowed: Allowed,
     created: bool,
 ) -> std::result::Result<Committed, Refused> {
-    let object = allowed.into_object();
+    let mut object = allowed.into_object();
+    let (codec, cache) = ctx.core.codec(ctx.resource)?;
+    forget_empty(&codec, &mut object);
     if created {
         ctx.core.consistent().await?;
-        let (codec, cache) = ctx.core.codec(ctx.resource)?;
         let (namespace, name) = (object.namespace(), object.name());
         let key = if codec.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
         let taken = cache.get(&key);

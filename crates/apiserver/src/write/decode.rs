@@ -206,10 +206,10 @@ fn from_protobuf(expected: &Expected<'_>, body: &[u8]) -> Result<Object> {
             format!("provided data does not appear to be a protobuf message, expected prefix [{prefix}]");
         return Err(unrecognized(expected, &why, body));
     }
-    let (unknown, raw) =
-        crate::codec::unwrapped(body).map_err(|error| unhandled(expected, &error.to_string()))?;
+    let (unknown, raw) = crate::codec::opened(body).map_err(|why| unrecognized(expected, &why, body))?;
     check_type(expected, &unknown.api_version, &unknown.kind, body)?;
-    schema::protobuf::decode(expected.ty, raw).map_err(|error| unhandled(expected, &error.to_string()))
+    schema::protobuf::decode(expected.ty, raw)
+        .map_err(|error| unhandled(expected, &crate::codec::go_words(&error)))
 }
 
 /// What a body sent to a resource must be.
@@ -263,6 +263,33 @@ mod tests {
             pod(Encoding::Yaml, r#"{"kind":"Pod","kind":"Pod"}"#, FieldValidation::Strict).err().unwrap();
         assert!(error.message.ends_with("line 1: key \"kind\" already set in map"), "{error}");
         assert!(pod(Encoding::Yaml, "", FieldValidation::Strict).is_ok());
+    }
+
+    #[test]
+    fn protobuf_that_is_cut() {
+        let kind = schema::catalogue::builtin().kind("", "v1", "Pod").unwrap();
+        let expected = Expected { api_version: "v1".to_owned(), kind: "Pod", ty: &kind.ty };
+        let object = schema::json::decode(&kind.ty, br#"{"metadata":{"name":"p"}}"#).unwrap().object;
+        let whole = schema::protobuf::wrap("v1", "Pod", &schema::protobuf::encode(&object));
+        let told = |body: &[u8]| {
+            decode(&expected, Encoding::Protobuf, body, FieldValidation::Warn)
+                .err()
+                .map(|error| error.message)
+        };
+        assert_eq!(told(&whole), None);
+        let unrecognized = "the object provided is unrecognized (must be of type Pod): ";
+        let cut = told(whole.get(..9).unwrap()).unwrap();
+        assert_eq!(cut, format!("{unrecognized}unexpected EOF (6b3873000a090a0276)"));
+        assert_eq!(told(whole.get(..4).unwrap()).unwrap(), format!("{unrecognized}empty body (6b387300)"));
+        let mut longer = whole.clone();
+        longer.extend([0, 1]);
+        let longer = told(&longer).unwrap();
+        assert!(
+            longer.starts_with(&format!("{unrecognized}proto: Unknown: illegal tag 0 (wire type 0) (")),
+            "{longer}"
+        );
+        let broken = told(&schema::protobuf::wrap("v1", "Pod", &[0x0a, 5, 1])).unwrap();
+        assert_eq!(broken, "Pod in version \"v1\" cannot be handled as a Pod: unexpected EOF");
     }
 
     #[test]

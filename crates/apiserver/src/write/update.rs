@@ -119,6 +119,7 @@ async fn attempt(
     warnings.extend((resource.rules.warnings)(valid.object(), Some(old), part));
     let allowed = admit::allow(ctx, Operation::Update(part), valid, warnings).await?;
     let mut same = allowed.object().clone();
+    commit::forget_empty(&ctx.core.codec(resource)?.0, &mut same);
     same.set_resource_version(old.resource_version());
     if same == *old {
         // Nothing changed: nothing is written, and watchers hear nothing.

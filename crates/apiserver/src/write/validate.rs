@@ -77,11 +77,20 @@ pub fn validate(resource: &Arc<Resource>, admitted: Admitted, part: Part) -> Res
             // What every object must be, then what those of its kind must be: what is wrong is told by both.
             meta(NameRule::PathSegment, &mut errors);
             kinds::meta::validate_update(&object, old, &mut errors);
-            if !is_core_event(resource) {
-                kinds::meta::validate_update(&object, old, &mut errors);
+            let looks = resource.rules.looks;
+            let (whole, change) = if part == Part::Main { looks.main } else { looks.part };
+            let finalizers = |errors: &mut Errors| {
+                if !any_finalizer(resource) {
+                    kinds::meta::standard_finalizers(&object, errors);
+                }
+            };
+            for _ in 0..whole {
+                meta(resource.rules.name, &mut errors);
+                finalizers(&mut errors);
             }
-            if !any_finalizer(resource) {
-                kinds::meta::standard_finalizers(&object, &mut errors);
+            for _ in 0..change {
+                kinds::meta::validate_update(&object, old, &mut errors);
+                finalizers(&mut errors);
             }
             (resource.rules.validate_update)(&object, old, part, &mut errors);
         }

@@ -38,15 +38,13 @@ pub async fn reconcile(context: &Arc<Context>, key: String) -> Result<Option<Dur
     let deployments: Api<Deployment> = Api::namespaced(context.clients.deployments.clone(), namespace);
     let told = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
     let mut current = (*deployment).clone();
-    if let Some(revision) = plan.revision.as_ref().filter(|revision| Some(*revision) != told) {
+    let revision = plan.revision.as_ref().filter(|revision| Some(*revision) != told);
+    if let Some(revision) = revision {
         let annotations = current.metadata.annotations.get_or_insert_default();
         annotations.insert(REVISION.to_owned(), revision.clone());
-        match deployments.replace(name, &PostParams::default(), &current).await {
-            Ok(written) => current = written,
-            Err(error) => return after_race(error),
-        }
     }
-    if current.status.as_ref() != Some(&plan.status) {
+    // Both are written as the status is: what an author notes counts for the generation, and this does not.
+    if revision.is_some() || current.status.as_ref() != Some(&plan.status) {
         current.status = Some(plan.status);
         if let Err(error) = deployments.replace_status(name, &PostParams::default(), &current).await {
             return after_race(error);

@@ -67,7 +67,7 @@ fn stateful_set(set: &Object, now: i64) -> Vec<Cell> {
     vec![name(set), Cell::Text(ready), age_cell(set, now), names, images]
 }
 
-const REVISION: &[Column] = &[NAME, text("Controller"), column("Revision", "integer"), AGE];
+const REVISION: &[Column] = &[NAME, text("Controller"), text("Revision"), AGE];
 
 fn revision(revision: &Object, now: i64) -> Vec<Cell> {
     vec![name(revision), Cell::Text(owner(revision)), int(revision, &["revision"]), age_cell(revision, now)]

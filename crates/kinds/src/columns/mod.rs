@@ -38,6 +38,12 @@ const fn wide(name: &'static str) -> Column {
     Column { name, ty: "string", format: "", priority: 1 }
 }
 
+/// What is shown of kinds of which upstream prints nothing in particular.
+const PLAIN: Printed = (&[NAME, column("Created At", "date")], |object, _| {
+    let made = object.creation_timestamp().map(|time| time.to_string()).unwrap_or_default();
+    vec![name(object), Cell::Text(made)]
+});
+
 const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
 const AGE: Column = text("Age");
 

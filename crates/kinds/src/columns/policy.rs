@@ -2,7 +2,7 @@
 
 use schema::{Object, Value};
 
-use super::{AGE, NAME, Printed, age_cell, column, int, int_or_text, name, text, text_or, wide};
+use super::{AGE, NAME, PLAIN, Printed, age_cell, column, int, int_or_text, name, text, text_or};
 use crate::edit;
 use crate::meta::duration;
 use crate::rules::{Cell, Column};
@@ -10,6 +10,7 @@ use crate::rules::{Cell, Column};
 pub(super) fn printed(group: &str, kind: &str) -> Option<Printed> {
     Some(match (group, kind) {
         ("policy", "PodDisruptionBudget") => (BUDGET, budget),
+        ("", "LimitRange") => PLAIN,
         ("", "ResourceQuota") => (const { &[NAME, text("Request"), text("Limit"), AGE] }, quota),
         ("autoscaling", "HorizontalPodAutoscaler") => (AUTOSCALER, autoscaler),
         ("scheduling.k8s.io", "PriorityClass") => (PRIORITY, priority),
@@ -124,7 +125,7 @@ fn target(metric: &Object, current: Option<&Object>) -> String {
 }
 
 const PRIORITY: &[Column] =
-    &[NAME, column("Value", "integer"), column("Global-Default", "boolean"), AGE, wide("PreemptionPolicy")];
+    &[NAME, column("Value", "integer"), column("Global-Default", "boolean"), AGE, text("PreemptionPolicy")];
 
 fn priority(class: &Object, now: i64) -> Vec<Cell> {
     vec![

@@ -2,7 +2,7 @@
 
 use schema::Object;
 
-use super::{AGE, NAME, Printed, age_cell, column, count, joined, name, text, text_or, wide};
+use super::{AGE, NAME, PLAIN, Printed, age_cell, column, count, joined, name, text, text_or, wide};
 use crate::edit;
 use crate::rules::{Cell, Column};
 
@@ -23,10 +23,15 @@ pub(super) fn printed(group: &str, kind: &str) -> Option<Printed> {
             })
         }
         ("storage.k8s.io", "CSIDriver") => (DRIVER, driver),
-        ("storage.k8s.io", "CSIStorageCapacity") => {
-            (const { &[NAME, text("StorageClassName"), text("Capacity")] }, |capacity, _| {
-                let class = text_or(capacity, &["storageClassName"], "");
-                vec![name(capacity), class, text_or(capacity, &["capacity"], "<unset>")]
+        ("storage.k8s.io", "CSIStorageCapacity") => PLAIN,
+        ("resource.k8s.io", "ResourceClaim") => (const { &[NAME, text("State"), AGE] }, |claim, now| {
+            vec![name(claim), Cell::Text(state(claim)), age_cell(claim, now)]
+        }),
+        ("resource.k8s.io", "ResourceSlice") => {
+            (const { &[NAME, text("Node"), text("Driver"), text("Pool"), AGE] }, |slice, now| {
+                let of = |path: &[&str]| text_or(slice, path, "");
+                let (node, driver) = (of(&["spec", "nodeName"]), of(&["spec", "driver"]));
+                vec![name(slice), node, driver, of(&["spec", "pool", "name"]), age_cell(slice, now)]
             })
         }
         _ => return None,
@@ -210,4 +215,23 @@ fn driver(driver: &Object, now: i64) -> Vec<Cell> {
         Cell::Text(if modes.is_empty() { "<none>".to_owned() } else { modes }),
         age_cell(driver, now),
     ]
+}
+
+/// What has become of a claim of devices.
+fn state(claim: &Object) -> String {
+    let mut states = Vec::new();
+    let (is_gone, is_given) =
+        (claim.deletion_timestamp().is_some(), claim.at(&["status", "allocation"]).is_some());
+    if is_gone {
+        states.push("deleted");
+    }
+    if is_given {
+        states.push("allocated");
+        if claim.list_at(&["status", "reservedFor"]).is_some_and(|list| !list.is_empty()) {
+            states.push("reserved");
+        }
+    } else if !is_gone {
+        states.push("pending");
+    }
+    states.join(",")
 }

@@ -11,7 +11,8 @@ use crate::field::Errors;
 use crate::gates::Gates;
 use crate::rules::{Part, Rules};
 
-const LISTS: [(&str, &str); 7] = [
+const LISTS: [(&str, &str); 8] = [
+    ("around", include_str!("around.txt")),
     ("classes", include_str!("classes.txt")),
     ("events", include_str!("events.txt")),
     ("nodes", include_str!("nodes.txt")),

@@ -16,8 +16,8 @@ pub(crate) mod validate;
 mod warnings;
 
 pub use columns::completed;
-pub(crate) use defaults::round;
 pub(crate) use defaults::template_defaults;
+pub(crate) use defaults::{round, source_defaults};
 pub use features::needed_by_update;
 pub use references::{api_reference, forbidden_to_mirrors};
 pub use resize::{Refusal, refuse_resize};
@@ -66,7 +66,16 @@ type Warn = fn(&Object, Option<&Object>, Part) -> Vec<String>;
 /// What tells the author of a kind that makes pods what its template could do better.
 pub(crate) fn warnings_of_owner(group: &str, kind: &str) -> Option<Warn> {
     Some(match (group, kind) {
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+        ("apps", "StatefulSet") => |new, old, part| {
+            let mut told = of_owner(new, old, part, &["spec", "template"]);
+            let limit = new.int_at(&["spec", "revisionHistoryLimit"]);
+            if part == Part::Main && limit.is_some_and(|limit| limit < 0) {
+                let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
+                told.push(format!("spec.revisionHistoryLimit: {why}"));
+            }
+            told
+        },
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet")
         | ("batch", "Job")
         | ("", "ReplicationController") => |new, old, part| of_owner(new, old, part, &["spec", "template"]),
         ("batch", "CronJob") => {

@@ -7,6 +7,7 @@ use super::status;
 use crate::content;
 use crate::edit::{self, each, made, positive, structs, text, within};
 use crate::field::{At, Errors, Json};
+use crate::meta::Looks;
 use crate::pod::validate::read::{has, items, list};
 use crate::pod::validate::shown::internal;
 use crate::rules::{GENERIC, Part, Rules, generic_prepare_create, generic_prepare_update};
@@ -37,6 +38,7 @@ pub(crate) const CLAIM: Rules = Rules {
             status::validate(new, old, errors);
         }
     },
+    looks: Looks::BOTH,
     ..GENERIC
 };
 
@@ -51,16 +53,23 @@ pub(crate) const TEMPLATE: Rules = Rules {
         generic_prepare_update(new, old, part);
         new.set_generation(old.generation());
     },
-    validate_create: |template, errors| {
-        let spec = At::new("spec");
-        if let Some(metadata) = template.struct_at(&["spec", "metadata"]) {
-            crate::meta::of_template(metadata, &spec.child("metadata"), errors);
+    validate: template,
+    validate_last: |new, old, part, errors| {
+        if let Some(old) = old {
+            spec_is_immutable(new, old, part, errors);
         }
-        claim_spec(template.struct_at(&["spec", "spec"]), &spec.child("spec"), errors);
     },
-    validate_update: spec_is_immutable,
+    looks: Looks::BOTH,
     ..GENERIC
 };
+
+fn template(template: &Object, errors: &mut Errors) {
+    let spec = At::new("spec");
+    if let Some(metadata) = template.struct_at(&["spec", "metadata"]) {
+        crate::meta::of_template(metadata, &spec.child("metadata"), errors);
+    }
+    claim_spec(template.struct_at(&["spec", "spec"]), &spec.child("spec"), errors);
+}
 
 fn default_spec(spec: &mut Object) {
     within(spec, "devices", |devices| {

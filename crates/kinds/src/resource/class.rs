@@ -2,6 +2,7 @@
 
 use super::parts::{configuration, selectors, slice};
 use crate::field::{At, Errors};
+use crate::meta::Looks;
 use crate::pod::validate::read::{items, maybe, sub};
 use crate::pod::validate::resources::is_extended;
 use crate::rules::{GENERIC, Rules};
@@ -10,7 +11,7 @@ use schema::Object;
 const MOST_CONFIGURATIONS: usize = 32;
 
 /// The rules of `DeviceClass`.
-pub(crate) const CLASS: Rules = Rules { validate, ..GENERIC };
+pub(crate) const CLASS: Rules = Rules { validate, looks: Looks::BOTH, ..GENERIC };
 
 fn validate(class: &Object, errors: &mut Errors) {
     let Some(spec) = sub(class, "spec") else { return };

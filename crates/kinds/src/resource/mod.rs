@@ -14,7 +14,9 @@ mod taint;
 
 pub(crate) use claim::{CLAIM, TEMPLATE};
 pub(crate) use class::CLASS;
+pub(crate) use parts::driver as driver_name;
 pub(crate) use slice::SLICE;
+pub(crate) use status::conditions;
 pub(crate) use taint::RULE;
 
 #[cfg(test)]

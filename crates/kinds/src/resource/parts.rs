@@ -20,7 +20,7 @@ const LONGEST_PARAMETERS: usize = 10 * 1024;
 const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 
 /// The name of a driver: that of a CSI driver.
-pub(super) fn driver(name: &str, at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn driver(name: &str, at: &At<'_>, errors: &mut Errors) {
     if name.is_empty() {
         return errors.required(at, "");
     }

@@ -30,6 +30,14 @@ pub(crate) const SLICE: Rules = Rules {
             validate(new, Some(old), errors);
         }
     },
+    warnings: |slice, _, part| {
+        let driver = edit::get(slice, &["spec", "driver"]);
+        let told = part == Part::Main && driver.chars().any(char::is_uppercase);
+        let why = || {
+            format!("spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters")
+        };
+        told.then(why).into_iter().collect()
+    },
     selectable: &[
         ("spec.nodeName", |slice| edit::get(slice, &["spec", "nodeName"]).to_owned()),
         ("spec.driver", |slice| edit::get(slice, &["spec", "driver"]).to_owned()),
@@ -58,7 +66,8 @@ fn date_taints(slice: &mut Object, old: Option<&Object>, now: Timestamp) {
 }
 
 fn validate(slice: &Object, old: Option<&Object>, errors: &mut Errors) {
-    let Some(spec) = sub(slice, "spec") else { return };
+    let nothing = slice.item_type("spec").map(Object::new);
+    let Some(spec) = sub(slice, "spec").or(nothing.as_ref()) else { return };
     let old = old.and_then(|old| sub(old, "spec"));
     let at = At::new("spec");
     driver(text(spec, "driver"), &at.child("driver"), errors);

@@ -214,7 +214,7 @@ fn canonical(text: &str) -> Option<String> {
 }
 
 /// Conditions (`metav1.Condition`), of which there may be `most`.
-pub(super) fn conditions(owner: &Object, most: usize, at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn conditions(owner: &Object, most: usize, at: &At<'_>, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     let all = list(owner, "conditions").len();
     if all > most {

@@ -47,10 +47,8 @@ pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &m
         errors.forbidden(&at, format!("{UPDATABLE}\n{diff}"));
     }
     let had = sub(old, "status").and_then(|status| amount(status, "capacity", "storage")).unwrap_or_default();
-    if let (Some(now), Some(before)) = (size(new_spec), size(old_spec))
-        && now < before
-        && now <= had
-    {
+    let (now, before) = (size(new_spec).unwrap_or_default(), size(old_spec).unwrap_or_default());
+    if now < before && now <= had {
         let (resources, requests) = (at.child("resources"), "requests");
         let requests = resources.child(requests);
         errors.forbidden(&requests.child("storage"), "field can not be less than status.capacity");

@@ -1,15 +1,21 @@
 //! Volumes, claims, storage classes, and two kinds of policy that need little more than defaults.
 
+mod attachment;
 mod claim;
 mod class;
+mod csi;
 #[cfg(test)]
 mod tests;
 mod volume;
+
+pub(crate) use attachment::ATTACHMENT;
+pub(crate) use csi::{CAPACITY, CSI_DRIVER, CSI_NODE};
 
 use jiff::Timestamp;
 use schema::{Object, Value};
 
 use crate::edit::{self, each, made, text, unsaid};
+use crate::meta::Looks;
 use crate::rules::{GENERIC, Part, Rules, generic_prepare_update};
 
 /// A storage class's annotations that say `"true"` when it is for claims that name none; the second is older.
@@ -51,6 +57,7 @@ pub(crate) const VOLUME: Rules = Rules {
         made(volume, "spec", |spec| {
             text(spec, "persistentVolumeReclaimPolicy", "Retain");
             unsaid(spec, "volumeMode", "Filesystem");
+            crate::pod::source_defaults(spec);
             edit::within(spec, "hostPath", |path| {
                 if path.get("type").is_none() {
                     path.set("type", "");
@@ -64,6 +71,7 @@ pub(crate) const VOLUME: Rules = Rules {
     validate_create: volume::validate,
     validate_update: volume::validate_update,
     warnings: volume::warnings,
+    looks: Looks { main: (2, 0), part: (0, 1) },
     ..GENERIC
 };
 
@@ -81,6 +89,7 @@ pub(crate) const CLAIM: Rules = Rules {
     validate_create: claim::validate,
     validate_update: claim::validate_update,
     warnings: claim::warnings,
+    looks: Looks::BOTH,
     ..GENERIC
 };
 
@@ -92,6 +101,7 @@ pub(crate) const CLASS: Rules = Rules {
     },
     validate_create: class::validate,
     validate_update: class::validate_update,
+    looks: Looks::BOTH,
     ..GENERIC
 };
 

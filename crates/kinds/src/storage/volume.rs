@@ -39,6 +39,45 @@ const OLD_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
 
 /// What is wrong with a volume.
 pub(super) fn validate(volume: &Object, errors: &mut Errors) {
+    specification(volume, errors);
+    if let Some(spec) = sub(volume, "spec") {
+        mount_options(volume, spec, errors);
+    }
+}
+
+/// What is wrong with a volume that somebody names within something else.
+pub(super) fn inline(spec: &Object, at: &At<'_>, errors: &mut Errors) {
+    const NOT_HERE: &str = "may not be specified in the context of inline volumes";
+    let mut forbid = |field: &str, given: bool| {
+        if given {
+            errors.forbidden(&at.child(field), NOT_HERE);
+        }
+    };
+    forbid("claimRef", has(spec, "claimRef"));
+    forbid("capacity", amounts(spec, "capacity").next().is_some());
+    if !has(spec, "csi") {
+        errors.required(&at.child("csi"), "has to be specified in the context of inline volumes");
+    }
+    modes(spec, at, errors);
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    if !policy.is_empty() && policy != "Retain" {
+        let why = "may only be Retain in the context of inline volumes";
+        errors.forbidden(&at.child("persistentVolumeReclaimPolicy"), why);
+    }
+    if has(spec, "nodeAffinity") {
+        errors.forbidden(&at.child("nodeAffinity"), NOT_HERE);
+    }
+    source(spec, at, errors);
+    if !text(spec, "storageClassName").is_empty() {
+        errors.forbidden(&at.child("storageClassName"), NOT_HERE);
+    }
+    if maybe(spec, "volumeMode").is_some_and(|mode| mode != "Filesystem") {
+        let why = "may not specify volumeMode other than Filesystem in the context of inline volumes";
+        errors.forbidden(&at.child("volumeMode"), why);
+    }
+}
+
+fn specification(volume: &Object, errors: &mut Errors) {
     let at = At::new("spec");
     let nothing = Object::new(volume.ty().clone());
     let spec = sub(volume, "spec").unwrap_or(&nothing);
@@ -77,7 +116,6 @@ pub(super) fn validate(volume: &Object, errors: &mut Errors) {
             errors.required(&at.child("csi"), "has to be specified when using volumeAttributesClassName");
         }
     }
-    mount_options(volume, spec, errors);
 }
 
 fn modes(spec: &Object, at: &At<'_>, errors: &mut Errors) {
@@ -131,12 +169,34 @@ fn source(spec: &Object, at: &At<'_>, errors: &mut Errors) {
                     errors.required(&at.child("nodeAffinity"), "Local volume requires node affinity");
                 }
             }
-            "csi" => volume::required(source, &["driver", "volumeHandle"], &at.child("csi"), errors),
+            "csi" => csi(source, &at.child("csi"), errors),
             field => volume::persistent_source(field, source, at, errors),
         }
     }
     if found == 0 {
         errors.required(at, "must specify a volume type");
+    }
+}
+
+fn csi(source: &Object, at: &At<'_>, errors: &mut Errors) {
+    crate::resource::driver_name(text(source, "driver"), &at.child("driver"), errors);
+    if text(source, "volumeHandle").is_empty() {
+        errors.required(&at.child("volumeHandle"), "");
+    }
+    for field in [
+        "controllerPublishSecretRef",
+        "controllerExpandSecretRef",
+        "nodePublishSecretRef",
+        "nodeExpandSecretRef",
+    ] {
+        let Some(reference) = sub(source, field) else { continue };
+        let at = at.child(field);
+        for (field, check) in [("name", content::subdomain as fn(&str) -> _), ("namespace", content::label)] {
+            match text(reference, field) {
+                "" => errors.required(&at.child(field), ""),
+                given => errors.each(&at.child(field), given, check(given)),
+            }
+        }
     }
 }
 
@@ -172,13 +232,15 @@ pub(super) fn validate_update(new: &Object, old: &Object, part: Part, errors: &m
     if part != Part::Main {
         return;
     }
-    // Upstream looks twice, and tells it twice.
-    validate(new, errors);
+    // Upstream looks twice, and tells it twice, but for the options.
+    specification(new, errors);
     validate(new, errors);
     let (Some(new), Some(old)) = (sub(new, "spec"), sub(old, "spec")) else { return };
     let (had, has) = (sources(old, None), sources(new, Some(old)));
     if !edit::same(&had, &has) {
-        let diff = crate::pod::diff(&shown::lines(&had), &shown::lines(&has));
+        let lines =
+            |spec: &Object| shown::lines_of(spec, |field| SOURCES.iter().any(|(name, _)| *name == field));
+        let diff = crate::pod::diff(&lines(&had), &lines(&has));
         let why = format!("spec.persistentvolumesource is immutable after creation\n{diff}");
         errors.forbidden(&At::new("spec.persistentvolumesource"), why);
     }

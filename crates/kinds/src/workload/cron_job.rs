@@ -32,6 +32,8 @@ pub(crate) const RULES: Rules = Rules {
     },
     gated: template::cron_job_gated,
     validate_last: validate,
+    // Upstream asks nothing of a changed status.
+    looks: crate::meta::Looks { main: (0, 1), part: (0, 0) },
     ..GENERIC
 };
 

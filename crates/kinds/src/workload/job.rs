@@ -44,11 +44,14 @@ pub(crate) const RULES: Rules = Rules {
     validate: check,
     validate_last: |new, old, part, errors| {
         if let (Part::Main, Some(old)) = (part, old) {
-            // Upstream looks at it once more.
+            // Upstream looks at it once more, and now at what of its metadata may not change.
+            crate::meta::validate_update(new, old, errors);
+            crate::meta::standard_finalizers(new, errors);
             spec(new, errors);
             job_update::check(new, old, errors);
         }
     },
+    looks: crate::meta::Looks { main: (1, 0), part: (0, 1) },
     selectable: &[("status.successful", |job| super::int(job, &["status", "succeeded"]).to_string())],
     ..GENERIC
 };
@@ -63,11 +66,11 @@ fn spec_defaults(spec: &mut Object) {
         "backoffLimit",
         if spec.get("backoffLimitPerIndex").is_some() { i64::from(i32::MAX) } else { 6 },
     );
-    text(spec, "completionMode", "NonIndexed");
+    edit::unsaid(spec, "completionMode", "NonIndexed");
     edit::flag(spec, "suspend", false);
     edit::flag(spec, "manualSelector", false);
     let replaces = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
-    text(spec, "podReplacementPolicy", replaces);
+    edit::unsaid(spec, "podReplacementPolicy", replaces);
     policy_defaults(spec);
     made(spec, "template", template_defaults);
 }

@@ -20,7 +20,7 @@ use schema::{Object, Value};
 use crate::edit::{self, made, number, text};
 use crate::meta::age;
 use crate::pod::template_defaults;
-use crate::rules::{Cell, Column, GENERIC, Part, Rules};
+use crate::rules::{Cell, Column, GENERIC, Part, Rules, generic_prepare_update};
 
 const fn column(name: &'static str, ty: &'static str, priority: i32) -> Column {
     Column { name, ty, format: "", priority }
@@ -33,6 +33,7 @@ pub(crate) use daemon_set::RULES as DAEMON_SET;
 pub(crate) use job::RULES as JOB;
 pub(crate) use replication_controller::RULES as REPLICATION_CONTROLLER;
 pub(crate) use stateful_set::RULES as STATEFUL_SET;
+pub(crate) use validate::{amount, at_most_all};
 
 /// What has no labels has those of its template.
 fn labels_of_template(object: &mut Object) {
@@ -100,6 +101,13 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
             made(spec, "strategy", rolling_update);
             made(spec, "template", template_defaults);
         });
+    },
+    prepare_update: |new, old, part| {
+        generic_prepare_update(new, old, part);
+        // What its author notes of it counts as well.
+        if part == Part::Main && new.annotations() != old.annotations() {
+            new.set_generation(old.generation() + 1);
+        }
     },
     gated: template::gated,
     validate: validate::deployment,

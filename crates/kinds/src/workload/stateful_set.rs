@@ -69,15 +69,26 @@ pub(crate) const RULES: Rules = Rules {
     },
     validate_last: |new, old, part, errors| {
         if let (Part::Main, Some(old)) = (part, old) {
+            let labels = validate::template(new).and_then(Object::labels);
+            crate::meta::labels(labels, &Path::new("spec").child("template").child("labels"), errors);
             keeps(new, old, errors);
         }
     },
     name: NameRule::Label,
+    completes: |object| edit::within(object, "spec", |spec| edit::each(spec, "volumeClaimTemplates", named)),
+    has_more_than_stored: true,
     ..GENERIC
 };
 
-/// A template of claims has the defaults of one. That it is a claim is not said: what is stored has no place for that.
+/// A template of claims says that it is a claim, whatever its author said; what is stored has no place for that.
+fn named(template: &mut Object) {
+    template.set("apiVersion", "v1");
+    template.set("kind", "PersistentVolumeClaim");
+}
+
+/// A template of claims has the defaults of one.
 fn claim(template: &mut Object) {
+    named(template);
     made(template, "spec", |spec| text(spec, "volumeMode", "Filesystem"));
     made(template, "status", |status| text(status, "phase", "Pending"));
 }
@@ -158,9 +169,13 @@ fn strategy(object: &Object, errors: &mut Errors) {
 /// The template with what the controller replaces in each pod: its name, and the volumes of its claims.
 fn as_pods_have_it(object: &Object, template: &Object) -> Object {
     let mut template = template.clone();
-    let claims: Vec<&str> = edit::structs(object, &["spec", "volumeClaimTemplates"])
-        .map(|claim| edit::get(claim, &["metadata", "name"]))
-        .collect();
+    let mut claims: Vec<&str> = Vec::new();
+    for claim in edit::structs(object, &["spec", "volumeClaimTemplates"]) {
+        let name = edit::get(claim, &["metadata", "name"]);
+        if !claims.contains(&name) {
+            claims.push(name);
+        }
+    }
     within(&mut template, "spec", |spec| {
         spec.remove("hostname");
         spec.remove("subdomain");

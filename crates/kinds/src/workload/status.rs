@@ -97,7 +97,8 @@ pub(super) fn check(new: &Object, old: &Object, numbers: &Numbers, errors: &mut 
         errors.invalid(&path.child("availableReplicas"), available, why);
     }
     let collisions = "collisionCount";
-    if numbers.fields.contains(&collisions) && of(collisions) < int(old, &["status", collisions]) {
+    let had = old.int_at(&["status", collisions]);
+    if numbers.fields.contains(&collisions) && had.is_some_and(|had| of(collisions) < had) {
         errors.invalid(&path.child(collisions), of(collisions), "cannot be decremented");
     }
 }

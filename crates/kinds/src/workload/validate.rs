@@ -216,7 +216,7 @@ fn changed(new: &Object, old: &Object) -> bool {
 }
 
 /// A number of pods, or a share of them, as a number.
-pub(super) fn amount(update: &Object, field: &str, path: &Path, errors: &mut Errors) -> i64 {
+pub(crate) fn amount(update: &Object, field: &str, path: &Path, errors: &mut Errors) -> i64 {
     match update.get(field) {
         Some(Value::Int(number)) => {
             if *number < 0 {
@@ -248,7 +248,7 @@ pub(super) fn shown_amount(update: &Object, field: &str) -> Json {
 }
 
 /// No share may be of more than all.
-pub(super) fn at_most_all(update: &Object, field: &str, path: &Path, errors: &mut Errors) {
+pub(crate) fn at_most_all(update: &Object, field: &str, path: &Path, errors: &mut Errors) {
     if update.str_at(&[field]).and_then(percent).is_some_and(|share| share > 100) {
         errors.invalid(&path.child(field), shown_amount(update, field), "must not be greater than 100%");
     }

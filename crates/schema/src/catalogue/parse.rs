@@ -178,7 +178,10 @@ fn parse_mark(field: &mut Field, word: &str, pointers: &mut Vec<Vec<u32>>) -> Op
             }
         }
         "map" => field.map_atomic = value == "atomic",
-        "struct" => field.struct_atomic = value == "atomic",
+        "struct" => {
+            field.struct_atomic = value == "atomic";
+            field.struct_granular = value == "granular";
+        }
         "in" => field.go_embedded = value.into(),
         "go" => field.go_type = value.into(),
         "ps" => field.patch_strategy = value.into(),

@@ -46,6 +46,15 @@ impl<'a> Scanner<'a> {
         Self { data, pos: 0 }
     }
 
+    /// [`Scanner::invalid`] within a word or a number: Go takes the end of the text for a space there.
+    #[cold]
+    fn cut(&self, context: &str) -> DecodeError {
+        if self.pos < self.data.len() {
+            return self.invalid(context);
+        }
+        DecodeError::Syntax { message: format!("invalid character ' ' {context}"), offset: self.data.len() }
+    }
+
     /// The error for the byte at the position.
     #[cold]
     pub fn invalid(&self, context: &str) -> DecodeError {
@@ -256,12 +265,12 @@ impl<'a> Scanner<'a> {
         if self.data.get(self.pos) == Some(&b'0') {
             self.pos += 1;
         } else if self.digits() == 0 {
-            return Err(self.invalid("in numeric literal"));
+            return Err(self.cut("in numeric literal"));
         }
         if self.data.get(self.pos) == Some(&b'.') {
             self.pos += 1;
             if self.digits() == 0 {
-                return Err(self.invalid("after decimal point in numeric literal"));
+                return Err(self.cut("after decimal point in numeric literal"));
             }
         }
         if matches!(self.data.get(self.pos), Some(b'e' | b'E')) {
@@ -270,7 +279,7 @@ impl<'a> Scanner<'a> {
                 self.pos += 1;
             }
             if self.digits() == 0 {
-                return Err(self.invalid("in exponent of numeric literal"));
+                return Err(self.cut("in exponent of numeric literal"));
             }
         }
         let text = self.data.get(start..self.pos).unwrap_or_default();
@@ -285,7 +294,7 @@ impl<'a> Scanner<'a> {
                 if at == 0 {
                     return Err(self.invalid("looking for beginning of value"));
                 }
-                return Err(self.invalid(&format!("in literal {word} (expecting {expected})")));
+                return Err(self.cut(&format!("in literal {word} (expecting {expected})")));
             }
             self.pos += 1;
         }

@@ -14,6 +14,8 @@ pub struct Comparison {
     pub added: FieldSet,
     pub modified: FieldSet,
     pub removed: FieldSet,
+    /// A list whose items are told apart by what they say has one that does not say it.
+    pub nameless: bool,
 }
 
 impl Comparison {
@@ -86,7 +88,8 @@ impl<'a> Schema<'a> {
     }
 
     fn is_atomic_map(&self) -> bool {
-        self.atomic || matches!(self.shape, Shape::Struct(ty) if ty.atomic)
+        let granular = self.field.is_some_and(|field| field.struct_granular);
+        self.atomic || matches!(self.shape, Shape::Struct(ty) if ty.atomic && !granular)
     }
 
     fn list_type(&self) -> &'a ListType {
@@ -113,6 +116,10 @@ impl Walk {
             && a == b
         {
             return;
+        }
+        // What a built-in kind has as any JSON is somebody's as a whole.
+        if matches!(schema.shape, Shape::Type(Type::Raw)) {
+            return self.leaf(left, right);
         }
         if [left, right].iter().flatten().any(View::is_opaque) {
             let (left, right) = (left.map(|v| v.untyped()), right.map(|v| v.untyped()));
@@ -193,8 +200,8 @@ impl Walk {
     }
 
     fn lists(&mut self, left: Side<'_>, right: Side<'_>, schema: Schema<'_>) {
-        let left = by_element(left.map_or(&[], |v| v.list()), schema);
-        let right = by_element(right.map_or(&[], |v| v.list()), schema);
+        let left = by_element(left.map_or(&[], |v| v.list()), schema, &mut self.out.nameless);
+        let right = by_element(right.map_or(&[], |v| v.list()), schema, &mut self.out.nameless);
         let mut elements: Vec<&PathElement> = left.iter().map(|(e, _)| e).collect();
         elements.extend(right.iter().map(|(e, _)| e).filter(|e| !has(&left, e)));
         for element in elements {
@@ -252,12 +259,13 @@ fn items_of<'e, 'v>(elements: &'e Elements<'v>, wanted: &PathElement) -> &'e [&'
     clippy::mutable_key_type,
     reason = "path elements hold only scalars, which have nothing to mutate inside"
 )]
-/// A list's items by their path element; items that have none are left out.
-fn by_element<'v>(list: &'v [Value], schema: Schema<'_>) -> Elements<'v> {
+/// A list's items by their path element; items that have none are left out, and told of.
+fn by_element<'v>(list: &'v [Value], schema: Schema<'_>, nameless: &mut bool) -> Elements<'v> {
     let mut elements: Elements<'v> = Vec::with_capacity(list.len());
     let mut index: std::collections::BTreeMap<PathElement, usize> = Default::default();
     for item in list {
         let Some(element) = element_of(item, schema) else {
+            *nameless = true;
             continue;
         };
         match index.get(&element).and_then(|at| elements.get_mut(*at)) {

@@ -109,3 +109,35 @@ fn what_a_write_resets_is_nobodys_and_saying_it_again_changes_no_time() {
     forget_new_times(&old, &mut again);
     assert_eq!(again, old);
 }
+
+fn owned(group: &str, kind: &str, subresource: &str, json: &str) -> Option<String> {
+    let kind = crate::builtin().kind(group, "v1", kind).unwrap();
+    let mut object = crate::json::decode(&kind.ty, json.as_bytes()).unwrap().object;
+    update_managed_fields(None, &mut object, &write("a", subresource), Timestamp::from_second(1000).unwrap());
+    object.metadata().get("managedFields").map(|_| fields(&object, 0))
+}
+
+#[test]
+fn a_reference_is_one_part_but_where_its_field_says_otherwise() {
+    let volume = r#"{"metadata":{"name":"v"},"spec":{"claimRef":{"name":"c","namespace":"n"}}}"#;
+    let of_volume = owned("", "PersistentVolume", "", volume).unwrap();
+    assert_eq!(of_volume, r#"{"f:spec":{"f:claimRef":{".":{},"f:name":{},"f:namespace":{}}}}"#);
+    let event = r#"{"metadata":{"name":"e"},"involvedObject":{"name":"c"}}"#;
+    assert_eq!(owned("", "Event", "", event).unwrap(), r#"{"f:involvedObject":{}}"#);
+}
+
+#[test]
+fn any_json_in_a_built_in_kind_is_one_part() {
+    let claim = r#"{"metadata":{"name":"c"},"status":{"devices":[{"driver":"d","pool":"p","device":"x","data":{"a":{"b":1}}}]}}"#;
+    let of_claim = owned("resource.k8s.io", "ResourceClaim", "status", claim).unwrap();
+    assert!(of_claim.contains(r#""f:data":{}"#), "{of_claim}");
+}
+
+#[test]
+fn of_an_object_with_an_item_that_has_no_key_nothing_is_anybodys() {
+    let account = |secrets: &str| {
+        owned("", "ServiceAccount", "", &format!(r#"{{"metadata":{{"name":"s"}},"secrets":{secrets}}}"#))
+    };
+    assert_eq!(account(r#"[{"name":"a"}]"#).unwrap(), r#"{"f:secrets":{".":{},"k:{\"name\":\"a\"}":{}}}"#);
+    assert_eq!(account(r#"[{"name":"a"},{}]"#), None);
+}

@@ -84,6 +84,11 @@ pub fn update_managed_fields(old: Option<&Object>, new: &mut Object, write: &Wri
             compare(&empty, new)
         }
     };
+    // Whose such an item is cannot be said, so that nothing is.
+    if changes.nameless {
+        new.metadata_mut().remove("managedFields");
+        return;
+    }
     let (mut taken, mut removed) = (changes.added, changes.removed);
     taken.add(changes.modified);
     for set in [&mut taken, &mut removed] {

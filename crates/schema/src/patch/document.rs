@@ -3,20 +3,25 @@
 //! Upstream's patches parse no more than they touch: what they leave alone is written as Go wrote it, in the order of
 //! its fields, and the members of what they change come in the order of their names.
 
+use std::borrow::Cow;
+
 use crate::json;
 use crate::types::Type;
 use crate::{Object, Value};
 
-/// The JSON text of `tree`, which a patch made of `o`.
-pub(super) fn write(o: &Object, tree: &Value) -> String {
+/// The JSON text of `tree`, which a patch made of `o`. One that `merges` replaces lists as wholes.
+pub(super) fn write(o: &Object, tree: &Value, merges: bool) -> String {
     let (ty, was) = (Type::Struct(o.ty().clone()), Value::Struct(o.clone()));
     let mut out = Vec::with_capacity(1024);
-    put(&mut out, tree, Some((&ty, &was)));
+    put(&mut out, tree, Some((&ty, Cow::Borrowed(&was))), merges);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn put(out: &mut Vec<u8>, value: &Value, was: Option<(&Type, &Value)>) {
-    let known = was.map(|(ty, was)| {
+/// A type and what stood there.
+type Was<'v> = Option<(&'v Type, Cow<'v, Value>)>;
+
+fn put(out: &mut Vec<u8>, value: &Value, was: Was<'_>, merges: bool) {
+    let known = was.as_ref().map(|(ty, was)| {
         let mut text = Vec::new();
         json::encode_value(ty, was, &mut text);
         text
@@ -36,7 +41,7 @@ fn put(out: &mut Vec<u8>, value: &Value, was: Option<(&Type, &Value)>) {
                 }
                 json::encode_value(&Type::String, &Value::Str(key.to_owned()), out);
                 out.push(b':');
-                put(out, value, was.and_then(|(ty, was)| member(ty, was, key)));
+                put(out, value, was.as_ref().and_then(|(ty, was)| member(ty, was, key)), merges);
             }
             out.push(b'}');
         }
@@ -46,7 +51,8 @@ fn put(out: &mut Vec<u8>, value: &Value, was: Option<(&Type, &Value)>) {
                 if index > 0 {
                     out.push(b',');
                 }
-                put(out, value, was.and_then(|(ty, was)| item(ty, was, index)));
+                let was = was.as_ref().filter(|_| !merges).and_then(|(ty, was)| item(ty, was, index));
+                put(out, value, was, merges);
             }
             out.push(b']');
         }
@@ -54,17 +60,27 @@ fn put(out: &mut Vec<u8>, value: &Value, was: Option<(&Type, &Value)>) {
     }
 }
 
-fn member<'v>(ty: &'v Type, was: &'v Value, key: &str) -> Option<(&'v Type, &'v Value)> {
+/// A struct that is not there is written as an empty one.
+fn member<'v>(ty: &'v Type, was: &'v Value, key: &str) -> Was<'v> {
     match (ty, was) {
-        (Type::Struct(ty), Value::Struct(object)) => Some((&ty.field(key)?.1.ty, object.get(key)?)),
-        (Type::Map(ty), Value::Map(map)) => Some((ty, map.get(key)?)),
+        (Type::Struct(ty), Value::Struct(object)) => {
+            let ty = &ty.field(key)?.1.ty;
+            match (object.get(key), ty) {
+                (Some(value), _) => Some((ty, Cow::Borrowed(value))),
+                (None, Type::Struct(empty)) => {
+                    Some((ty, Cow::Owned(Value::Struct(Object::new(empty.clone())))))
+                }
+                (None, _) => None,
+            }
+        }
+        (Type::Map(ty), Value::Map(map)) => Some((ty, Cow::Borrowed(map.get(key)?))),
         _ => None,
     }
 }
 
-fn item<'v>(ty: &'v Type, was: &'v Value, index: usize) -> Option<(&'v Type, &'v Value)> {
+fn item<'v>(ty: &'v Type, was: &'v Value, index: usize) -> Was<'v> {
     match (ty, was) {
-        (Type::List(ty), Value::List(items)) => Some((ty, items.get(index)?)),
+        (Type::List(ty), Value::List(items)) => Some((ty, Cow::Borrowed(items.get(index)?))),
         _ => None,
     }
 }

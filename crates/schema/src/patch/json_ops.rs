@@ -21,7 +21,7 @@ pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<String>)> {
     let ty = Type::List(Box::new(Type::Map(Box::new(Type::Any))));
     let (value, mut strict) = json::decode_strict(&ty, patch).map_err(|e| {
         // The type has that name there.
-        let why = e.to_string().replace("[]map[string]interface {}", "[]handlers.jsonPatchOp");
+        let why = e.to_string().replace("map[string]interface {}", "handlers.jsonPatchOp");
         PatchError::Malformed(format!("error decoding patch: {why}"))
     })?;
     let Some(Value::List(items)) = value else {
@@ -32,8 +32,10 @@ pub(super) fn parse(patch: &[u8]) -> Result<(Vec<Operation>, Vec<String>)> {
     }
     let mut operations = Vec::with_capacity(items.len());
     for (at, item) in items.into_iter().enumerate() {
-        let Value::Map(map) = item else {
-            continue;
+        // Null is an operation that says nothing.
+        let map = match item {
+            Value::Map(map) => map,
+            _ => Map::new(),
         };
         for key in map.keys() {
             if !matches!(key, "op" | "path" | "from" | "value") {

@@ -57,7 +57,7 @@ pub fn merge_patch(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> {
 /// As they.
 pub fn patched_text(o: &Object, patch: &[u8], merges: bool) -> Result<String, PatchError> {
     let (tree, _) = if merges { by_merging(o, patch) } else { by_operations(o, patch) }?;
-    Ok(document::write(o, &tree))
+    Ok(document::write(o, &tree, merges))
 }
 
 fn by_operations(o: &Object, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
@@ -72,7 +72,7 @@ fn by_operations(o: &Object, patch: &[u8]) -> Result<(Value, Vec<String>), Patch
 fn by_merging(o: &Object, patch: &[u8]) -> Result<(Value, Vec<String>), PatchError> {
     let (patch, strict) =
         parse_map(patch).map_err(|e| PatchError::Malformed(format!("error decoding patch: {e}")))?;
-    let Value::Map(patch) = patch else {
+    let Value::Map(patch) = patch.unwrap_or(Value::Null) else {
         return Err(PatchError::Malformed("Invalid JSON Patch".into()));
     };
     let mut tree = untyped(o)?;
@@ -83,17 +83,20 @@ fn by_merging(o: &Object, patch: &[u8]) -> Result<(Value, Vec<String>), PatchErr
 /// A strategic merge patch, with its directives.
 pub fn strategic_merge(o: &Object, patch: &[u8]) -> Result<Decoded, PatchError> {
     let (patch, strict) = parse_map(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
-    let Value::Map(patch) = patch else {
+    // Null is an empty one.
+    let Value::Map(patch) = patch.unwrap_or(Value::Map(crate::Map::new())) else {
         return Err(PatchError::Malformed("invalid JSON document".into()));
     };
     let Value::Map(tree) = untyped(o)? else {
         return Err(PatchError::Malformed("invalid JSON document".into()));
     };
     let merged = strategic::merge_map(tree, patch, &strategic::Shape::of_struct(o.ty()))?;
-    let merged = Value::Map(merged);
+    let mut merged = Value::Map(merged);
+    restore::narrow(o.ty(), &mut merged);
     finish(o, &merged, strict).map_err(|error| match error {
         PatchError::Decode(DecodeError::Type(why)) => {
-            PatchError::Decode(DecodeError::Type(restore::complaint(o.ty(), &merged).unwrap_or(why)))
+            let told = restore::complaint(o.ty(), &merged).unwrap_or_else(|| restore::of_leaf(&why));
+            PatchError::Decode(DecodeError::Type(told))
         }
         other => other,
     })
@@ -104,11 +107,9 @@ fn untyped(o: &Object) -> Result<Value, PatchError> {
     Ok(json::decode_value(&Type::Any, &json)?.unwrap_or(Value::Null))
 }
 
-/// A JSON object as an untyped tree, and its duplicate fields. Null is an empty object.
-fn parse_map(text: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    let ty = Type::Map(Box::new(Type::Any));
-    let (value, strict) = json::decode_strict(&ty, text)?;
-    Ok((value.unwrap_or(Value::Map(crate::Map::new())), strict))
+/// A JSON object as an untyped tree, and its duplicate fields; `None` for null.
+fn parse_map(text: &[u8]) -> Result<(Option<Value>, Vec<String>), DecodeError> {
+    json::decode_strict(&Type::Map(Box::new(Type::Any)), text)
 }
 
 fn finish(o: &Object, tree: &Value, mut strict: Vec<String>) -> Result<Decoded, PatchError> {

@@ -50,6 +50,20 @@ fn in_leaf(ty: &Type, go: &str, value: &Value) -> Option<String> {
     }
 }
 
+/// What is said of a value that reads its own JSON, and so knows nothing of the field that it is in.
+pub(super) fn of_leaf(why: &str) -> String {
+    if why.starts_with("illegal base64") {
+        return format!("error decoding from json: {why}");
+    }
+    match why
+        .split_once("Go struct field ")
+        .and_then(|(start, rest)| Some((start, rest.split_once(" of type ")?.1)))
+    {
+        Some((start, ty)) => format!("{start}Go value of type {ty}"),
+        None => why.to_owned(),
+    }
+}
+
 /// What Go calls the kind of a value that came from JSON.
 fn kind(value: &Value) -> &'static str {
     match value {
@@ -59,5 +73,33 @@ fn kind(value: &Value) -> &'static str {
         Value::List(_) => "slice",
         Value::Map(_) => "map",
         _ => "string",
+    }
+}
+
+/// Makes numbers as narrow as their fields: what is too large loses its upper bits, as in Go, and is not refused.
+pub(super) fn narrow(ty: &Struct, value: &mut Value) {
+    let Value::Map(map) = value else { return };
+    for field in &ty.fields {
+        if let Some(value) = map.get_mut(&field.json) {
+            narrow_value(&field.ty, value);
+        }
+    }
+}
+
+fn narrow_value(ty: &Type, value: &mut Value) {
+    match (ty, value) {
+        (Type::Struct(ty), value) => narrow(ty, value),
+        (Type::List(ty), Value::List(items)) => items.iter_mut().for_each(|item| narrow_value(ty, item)),
+        (Type::Map(ty), Value::Map(map)) => map.iter_mut().for_each(|(_, value)| narrow_value(ty, value)),
+        (Type::Int32, Value::Int(number)) => *number = i64::from(*number as i32),
+        (Type::Uint32, Value::Int(number)) => *number = i64::from(*number as u32),
+        (Type::Int32 | Type::Int64, value @ Value::Float(_)) => {
+            let Value::Float(number) = *value else { return };
+            if number.fract() == 0.0 && number.abs() < i64::MAX as f64 {
+                *value = Value::Int(number as i64);
+                narrow_value(ty, value);
+            }
+        }
+        _ => {}
     }
 }

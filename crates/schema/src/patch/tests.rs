@@ -137,3 +137,61 @@ fn strategic_merges_that_are_no_pod_are_told_as_upstream_does() {
         assert_eq!(spec(strategic_merge(&original, patch.as_bytes())), error, "{patch}");
     }
 }
+
+#[test]
+fn numbers_that_are_too_large_lose_their_upper_bits_in_strategic_merges_alone() {
+    let kind = crate::builtin().kind("apps", "v1", "Deployment").unwrap();
+    let object = crate::json::decode(&kind.ty, br#"{"metadata":{"name":"d"}}"#).unwrap().object;
+    let patch = br#"{"spec":{"replicas":2147483648,"minReadySeconds":5.0}}"#;
+    let merged = strategic_merge(&object, patch).unwrap().object;
+    assert_eq!(merged.int_at(&["spec", "replicas"]), Some(i64::from(i32::MIN)));
+    assert_eq!(merged.int_at(&["spec", "minReadySeconds"]), Some(5));
+    assert!(matches!(merge_patch(&object, patch), Err(PatchError::Decode(_))));
+}
+
+#[test]
+fn null_is_no_merge_patch_but_an_empty_strategic_one_and_an_operation_that_says_nothing() {
+    let kind = crate::builtin().kind("", "v1", "ConfigMap").unwrap();
+    let object = crate::json::decode(&kind.ty, br#"{"metadata":{"name":"c"}}"#).unwrap().object;
+    let message = |error: PatchError| error.to_string();
+    assert_eq!(merge_patch(&object, b"null").map_err(message).unwrap_err(), "Invalid JSON Patch");
+    assert_eq!(strategic_merge(&object, b"null").unwrap().object, object);
+    assert!(matches!(json_patch(&object, b"[null]"), Err(PatchError::Unprocessable(_))));
+    assert_eq!(
+        json_patch(&object, b"[1]").map_err(message).unwrap_err(),
+        "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp"
+    );
+    assert_eq!(
+        merge_patch(&object, b"nul").map_err(message).unwrap_err(),
+        "error decoding patch: invalid character ' ' in literal null (expecting 'l')"
+    );
+}
+
+#[test]
+fn lists_that_a_merge_patch_brings_are_written_in_the_order_of_their_names() {
+    let kind = crate::builtin().kind("apps", "v1", "DaemonSet").unwrap();
+    let json = br#"{"metadata":{"name":"d"},"spec":{"template":{"spec":{"containers":[{"name":"a","image":"i"}]}}}}"#;
+    let object = crate::json::decode(&kind.ty, json).unwrap().object;
+    let patch = br#"{"spec":{"template":{"spec":{"containers":[{"name":"a","image":"i","tty":1}]}}}}"#;
+    let text = patched_text(&object, patch, true).unwrap();
+    assert!(text.contains(r#"[{"image":"i","name":"a","tty":1}]"#), "{text}");
+    // What it leaves alone is in the order of the fields.
+    assert!(text.contains(r#"{"currentNumberScheduled":0,"numberMisscheduled":0,"#), "{text}");
+}
+
+#[test]
+fn what_reads_its_own_json_does_not_know_its_field() {
+    let told = |kind: &str, group: &str, patch: &str| {
+        let kind = crate::builtin().kind(group, "v1", kind).unwrap();
+        let object = crate::json::decode(&kind.ty, br#"{"metadata":{"name":"x"}}"#).unwrap().object;
+        strategic_merge(&object, patch.as_bytes()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        told("Secret", "", r#"{"data":{"k":"x"}}"#),
+        "error decoding from json: illegal base64 data at input byte 0"
+    );
+    assert_eq!(
+        told("Lease", "coordination.k8s.io", r#"{"spec":{"renewTime":1}}"#),
+        "json: cannot unmarshal number into Go value of type string"
+    );
+}

@@ -3,6 +3,7 @@
 //! dropped when read.
 
 mod decode;
+mod empty;
 mod encode;
 mod envelope;
 mod list;
@@ -10,6 +11,7 @@ pub(crate) mod message;
 pub(crate) mod wire;
 
 pub use decode::decode;
+pub use empty::forget_empty;
 pub use encode::encode;
 pub use envelope::{MAGIC, Unknown, unwrap, wrap};
 pub use list::{encode_list, encode_watch_event, splice_resource_version};

@@ -7,6 +7,8 @@ mod image;
 mod tests;
 mod volume;
 
+pub(crate) use volume::vendors as source_defaults;
+
 pub(crate) use amounts::round;
 
 pub(super) use amounts::pod_level;

@@ -34,7 +34,8 @@ pub(super) fn defaults(volume: &mut Object) {
     vendors(volume);
 }
 
-fn vendors(volume: &mut Object) {
+/// Fills in a source of the older kinds, wherever it stands.
+pub(crate) fn vendors(volume: &mut Object) {
     within(volume, "iscsi", |source| text(source, "iscsiInterface", "default"));
     within(volume, "rbd", |source| {
         text(source, "pool", "rbd");

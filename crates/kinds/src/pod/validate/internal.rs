@@ -43,7 +43,8 @@ pub(super) fn order(ty: &Struct) -> Vec<&Field> {
 }
 
 /// Of the structs with this name: the field, and the one that it comes after.
-const MOVED: [(&str, &str, &str); 5] = [
+const MOVED: [(&str, &str, &str); 6] = [
+    (".v1.PersistentVolumeSpec", "quobyte", "rbd"),
     (".v1.Volume", "quobyte", "rbd"),
     (".v1.PodSecurityContext", "sysctls", "fsGroupChangePolicy"),
     (".v1.PodSpec", "setHostnameAsFQDN", "subdomain"),
@@ -99,10 +100,11 @@ pub(super) fn go_name(json: &str) -> Cow<'_, str> {
     )
 }
 
-const NAMES: [(&str, &str); 36] = [
+const NAMES: [(&str, &str); 37] = [
     ("apiGroup", "APIGroup"),
     ("apiVersion", "APIVersion"),
     ("awsElasticBlockStore", "AWSElasticBlockStore"),
+    ("cel", "CEL"),
     ("cephfs", "CephFS"),
     ("chapAuthDiscovery", "DiscoveryCHAPAuth"),
     ("chapAuthSession", "SessionCHAPAuth"),

@@ -106,7 +106,7 @@ pub(crate) fn quantity(name: &str, value: &Quantity, at: &At<'_>, errors: &mut E
     if value.sign() < 0 {
         errors.invalid(at, &value.to_string(), "must be greater than or equal to 0");
     }
-    if (COUNTED.contains(&name) || is_extended(name)) && value.milli() % 1000 != 0 {
+    if (COUNTED.contains(&name) || is_extended(name)) && !value.is_whole() {
         errors.invalid(at, &value.to_string(), "must be an integer");
     }
 }

@@ -38,8 +38,12 @@ pub(crate) fn internal(object: &Object) -> String {
 }
 
 fn fields(object: &Object) -> Vec<String> {
+    fields_of(object, |_| true)
+}
+
+fn fields_of(object: &Object, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut fields: Vec<String> = Vec::new();
-    for field in internal::order(object.ty()) {
+    for field in internal::order(object.ty()).into_iter().filter(|field| wanted(&field.json)) {
         match internal::place(&object.ty().name, &field.json) {
             Place::Elsewhere => {}
             Place::Inlined => {
@@ -95,6 +99,8 @@ fn shown(value: &Value) -> String {
         Value::Int(number) => number.to_string(),
         Value::Str(text) => format!("{text:?}"),
         Value::Time(time) => format!("\"{time}\""),
+        Value::Raw(json) => schema::json::compact(json)
+            .map_or_else(|| "null".to_owned(), |json| String::from_utf8_lossy(&json).into_owned()),
         Value::Struct(inner) if inner.ty().name.contains("apis.meta.") => json(inner),
         Value::Struct(inner) => internal(inner),
         Value::Map(map) => {
@@ -113,6 +119,16 @@ fn shown(value: &Value) -> String {
 /// [`internal`], one value a line and indented by one space each level: what upstream compares line by line.
 pub(crate) fn lines(object: &Object) -> Vec<String> {
     indent(&internal(object))
+}
+
+/// [`lines`] of some of a struct's fields.
+pub(crate) fn lines_of(object: &Object, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    indent(&format!("{{{}}}", fields_of(object, wanted).join(",")))
+}
+
+/// One value of a field.
+pub(crate) fn value_of(value: &Value) -> String {
+    shown(value)
 }
 
 /// Compact JSON, broken into lines as Go's `json.MarshalIndent` does.

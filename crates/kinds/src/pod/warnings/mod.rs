@@ -349,7 +349,7 @@ pub(crate) fn of_node_selector(selector: &Object, at: &str) -> Vec<String> {
 
 /// A part of a byte, which nobody can have.
 fn fraction(resources: &Object, field: &str, name: &str, at: &At<'_>, warnings: &mut Warnings) {
-    if let Some(value) = amount(resources, field, name).filter(|value| value.milli() % 1000 != 0) {
+    if let Some(value) = amount(resources, field, name).filter(|value| !value.is_whole()) {
         let why = format!("fractional byte value \"{value}\" is invalid, must be an integer");
         warnings.push(&at.key(name), why);
     }

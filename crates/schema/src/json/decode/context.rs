@@ -62,8 +62,19 @@ fn go_type(ty: &Type) -> String {
         Type::FieldsV1 => "v1.FieldsV1".into(),
         Type::Any => "interface {}".into(),
         Type::Struct(ty) => go_struct_name(&ty.name),
-        Type::List(item) => format!("[]{}", go_type(item)),
-        Type::Map(item) => format!("map[string]{}", go_type(item)),
+        Type::List(item) => format!("[]{}", go_item(item)),
+        Type::Map(item) => format!("map[string]{}", go_item(item)),
+    }
+}
+
+/// What reads its own text has its own name among others.
+fn go_item(ty: &Type) -> String {
+    match ty {
+        Type::Time => "v1.Time".into(),
+        Type::MicroTime => "v1.MicroTime".into(),
+        Type::Duration => "v1.Duration".into(),
+        Type::Quantity => "resource.Quantity".into(),
+        ty => go_type(ty),
     }
 }
 

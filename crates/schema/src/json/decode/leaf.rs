@@ -162,13 +162,65 @@ fn base64(text: &str) -> Result<Bytes> {
     } else {
         engine.decode(text)
     };
-    decoded.map(Bytes::from).map_err(|e| {
-        let at = match e {
-            base64::DecodeError::InvalidByte(at, _) => at,
-            base64::DecodeError::InvalidLength(at) => at,
-            base64::DecodeError::InvalidLastSymbol(at, _) => at,
-            base64::DecodeError::InvalidPadding => text.len().saturating_sub(1) / 4 * 4,
-        };
-        DecodeError::Type(format!("illegal base64 data at input byte {at}"))
+    decoded.map(Bytes::from).map_err(|_| {
+        DecodeError::Type(format!("illegal base64 data at input byte {}", wrong_base64(text.as_bytes())))
     })
+}
+
+/// Where Go stops reading base64: at the first letter that cannot stand there, or where the text's last four letters
+/// begin if they are not four.
+fn wrong_base64(text: &[u8]) -> usize {
+    let ends = |byte: u8| matches!(byte, b'\n' | b'\r');
+    let mut letters = text.iter().copied().enumerate().filter(|(_, byte)| !ends(*byte));
+    loop {
+        let mut read = 0;
+        while let Some((at, byte)) = letters.next() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => read += 1,
+                // Two or three letters are filled up, and nothing follows.
+                b'=' if read == 3 => return letters.next().map_or(at, |(next, _)| next),
+                b'=' if read == 2 => match letters.next() {
+                    Some((_, b'=')) => return letters.next().map_or(at, |(next, _)| next),
+                    Some(_) => return at,
+                    None => return text.len(),
+                },
+                _ => return at,
+            }
+            if read == 4 {
+                break;
+            }
+        }
+        if read < 4 {
+            return text.len().saturating_sub(read);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn broken_base64_is_told_where_go_tells_it() {
+        let wrong = [
+            ("x", 0),
+            ("Never", 4),
+            ("a", 0),
+            ("aGk", 0),
+            ("a b", 1),
+            ("aGk!", 3),
+            ("=", 0),
+            ("aG=", 3),
+            ("aG=x", 2),
+            ("aGk=x", 4),
+            ("aG\n", 1),
+        ];
+        for (text, at) in wrong {
+            let error = base64(text).unwrap_err().to_string();
+            assert_eq!(error, format!("illegal base64 data at input byte {at}"), "{text:?}");
+        }
+        for (text, read) in [("", ""), ("aGk=", "hi"), ("aG\nk=\n", "hi"), ("aA==", "h")] {
+            assert_eq!(base64(text).unwrap(), read.as_bytes(), "{text:?}");
+        }
+    }
 }
