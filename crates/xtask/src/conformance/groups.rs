@@ -24,8 +24,9 @@ const WINDOWS: Skip = (r"\[Feature:Windows|Windows", "wants nodes of Windows");
 const APPARMOR: Skip = ("AppArmor", "wants a kernel with AppArmor, and to load profiles");
 const SSH: Skip = (r"\[Feature:HostAccess\]|SSH", "reaches nodes by SSH");
 const DEVICES: Skip =
-    (r"\[DRA\] (kubelet|multiple nodes)|DynamicResourceAllocation", "wants an example driver");
+    (r"\[DRA\] (kubelet|multiple nodes)|DynamicResourceAllocation", "has a group of its own");
 const REGISTRY: Skip = ("running a container with a new image", "pulls from registries of the Internet");
+const OLD: Skip = (r"with v1beta[12] API", "versions of the API that are off by default");
 const ALPHA: Skip = (r"\[Alpha\]|\[Feature:(GenericWorkload|NodeLogQuery)", "alpha");
 
 /// The groups, in the order in which they run.
@@ -82,7 +83,7 @@ pub(super) const ALL: &[Group] = &[
         // Their driver is reached in the kubelet's folder: with `--nodes 1` alone.
         name: "devices",
         focus: &[r"\[sig-node\] \[DRA\]"],
-        skip: &[CLUSTER, SLOW, FLAKY, OFF, ALPHA, WINDOWS],
+        skip: &[CLUSTER, SLOW, FLAKY, OFF, OLD, ALPHA, WINDOWS],
         serial: false,
     },
     Group {
