@@ -26,6 +26,8 @@ const SSH: Skip = (r"\[Feature:HostAccess\]|SSH", "reaches nodes by SSH");
 const DEVICES: Skip =
     (r"\[DRA\] (kubelet|multiple nodes)|DynamicResourceAllocation", "has a group of its own");
 const REGISTRY: Skip = ("running a container with a new image", "pulls from registries of the Internet");
+const HANDLER: Skip =
+    ("RuntimeClass with scheduling", "wants nodes with a runtime handler of the name test-handler");
 const OLD: Skip = (r"with v1beta[12] API", "versions of the API that are off by default");
 const ALPHA: Skip = (r"\[Alpha\]|\[Feature:(GenericWorkload|NodeLogQuery)", "alpha");
 
@@ -95,7 +97,7 @@ pub(super) const ALL: &[Group] = &[
     Group {
         name: "serial",
         focus: &[r"\[sig-node\].*\[Serial\]", r"\[sig-scheduling\].*\[Serial\]"],
-        skip: &[SLOW, FLAKY, FEATURE, WINDOWS, REGISTRY, DEVICES],
+        skip: &[SLOW, FLAKY, FEATURE, WINDOWS, REGISTRY, HANDLER, DEVICES],
         serial: true,
     },
 ];
