@@ -24,8 +24,11 @@ const WINDOWS: Skip = (r"\[Feature:Windows|Windows", "wants nodes of Windows");
 const APPARMOR: Skip = ("AppArmor", "wants a kernel with AppArmor, and to load profiles");
 const SSH: Skip = (r"\[Feature:HostAccess\]|SSH", "reaches nodes by SSH");
 const DEVICES: Skip =
-    (r"\[DRA\] (kubelet|multiple nodes)|DynamicResourceAllocation", "wants an example driver");
+    (r"\[DRA\] (kubelet|multiple nodes)|DynamicResourceAllocation", "has a group of its own");
 const REGISTRY: Skip = ("running a container with a new image", "pulls from registries of the Internet");
+const HANDLER: Skip =
+    ("RuntimeClass with scheduling", "wants nodes with a runtime handler of the name test-handler");
+const OLD: Skip = (r"with v1beta[12] API", "versions of the API that are off by default");
 const ALPHA: Skip = (r"\[Alpha\]|\[Feature:(GenericWorkload|NodeLogQuery)", "alpha");
 
 /// The groups, in the order in which they run.
@@ -82,7 +85,7 @@ pub(super) const ALL: &[Group] = &[
         // Their driver is reached in the kubelet's folder: with `--nodes 1` alone.
         name: "devices",
         focus: &[r"\[sig-node\] \[DRA\]"],
-        skip: &[CLUSTER, SLOW, FLAKY, OFF, ALPHA, WINDOWS],
+        skip: &[CLUSTER, SLOW, FLAKY, OFF, OLD, ALPHA, WINDOWS],
         serial: false,
     },
     Group {
@@ -94,7 +97,7 @@ pub(super) const ALL: &[Group] = &[
     Group {
         name: "serial",
         focus: &[r"\[sig-node\].*\[Serial\]", r"\[sig-scheduling\].*\[Serial\]"],
-        skip: &[SLOW, FLAKY, FEATURE, WINDOWS, REGISTRY, DEVICES],
+        skip: &[SLOW, FLAKY, FEATURE, WINDOWS, REGISTRY, HANDLER, DEVICES],
         serial: true,
     },
 ];
