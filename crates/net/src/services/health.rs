@@ -2,12 +2,14 @@
 //! the node.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{SharedClock, TaskGroup};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 /// `healthzBindAddress` of a KubeProxyConfiguration.
@@ -51,20 +53,47 @@ pub fn start(clock: SharedClock, tasks: &TaskGroup) {
     }
 }
 
+/// How often a place is tried that is taken: whoever had it may be about to let go of it.
+const ATTEMPTS: u32 = 6;
+/// Between the first two attempts; each later pause is twice as long. Also after a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long somebody may take to say what it asks.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let mut pause = PAUSE;
+    for _ in 1..ATTEMPTS {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(pause).await,
+            done => return done,
+        }
+        pause *= 2;
+    }
+    TcpListener::bind(address).await
+}
+
 /// Answers there for as long as somebody waits for this to end.
 pub(super) async fn serve(address: SocketAddr, answer: Answer) {
-    let listener = match TcpListener::bind(address).await {
+    let listener = match listen(address).await {
         Ok(listener) => listener,
         Err(error) => return tracing::warn!(%address, %error, "how Services are is not told there"),
     };
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::debug!(%address, %error, "a connection could not be taken");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         let answer = answer.clone();
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {
                 std::future::ready(Ok::<_, Infallible>(respond(&request, &answer)))
             });
-            let connection = hyper::server::conn::http1::Builder::new();
+            let mut connection = hyper::server::conn::http1::Builder::new();
+            connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
             if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!(%error, "somebody asked how Services are, and left");
             }
@@ -93,6 +122,18 @@ fn respond<B>(request: &Request<B>, answer: &Answer) -> Response<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_place_that_is_taken_is_tried_again() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let let_go = async {
+            tokio::time::sleep(PAUSE / 2).await;
+            drop(taken);
+        };
+        let (listener, ()) = tokio::join!(listen(address), let_go);
+        assert_eq!(listener.unwrap().local_addr().unwrap(), address);
+    }
 
     #[test]
     fn paths_that_are_known_are_answered() {

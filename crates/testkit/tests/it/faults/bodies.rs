@@ -55,7 +55,7 @@ async fn a_body_that_is_no_such_object_is_refused_and_says_why() {
         (post(JSON, "{"), 400, "the object provided is unrecognized (must be of type ConfigMap)"),
         (post(JSON, &b"{\"metadata\":{\"name\":\"a\"},\"data\":{\"a\":\"\xff\"}}"[..]), 400, "UTF-8"),
         (post(JSON, deep), 400, "exceeded max depth"),
-        (post(PROTOBUF, truncated), 400, "cannot be handled as a ConfigMap"),
+        (post(PROTOBUF, truncated), 400, "unrecognized (must be of type ConfigMap): unexpected EOF"),
         (
             post(PROTOBUF, "{}"),
             400,
