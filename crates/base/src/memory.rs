@@ -24,15 +24,25 @@ impl Pace {
     pub const ANY: Self = Self { least: 1, calm: 0, quiet: Duration::from_secs(5) };
 }
 
-/// One heap for all threads. Each thread of a pool has one of its own otherwise, which keeps what it needed at its
-/// busiest. Only before the first thread starts; for processes that would rather be small than allocate on many
-/// processors at once.
+/// Pieces smaller than this come from the heap, and not each from the system. The allocator's own limit is 128 KiB.
+const PIECE: i32 = 4 << 20;
+/// So much may be free at the heap's end before it shrinks: who gives free memory back once nothing happens need not do
+/// so while something does. The allocator's own limit is 128 KiB.
+const END: i32 = 16 << 20;
+
+/// One heap for all threads, which does not grow and shrink with each request. Each thread of a pool has one of its own
+/// otherwise, which keeps what it needed at its busiest. Only before the first thread starts; for processes that would
+/// rather be small than allocate on many processors at once, and that [`GiveBack`] what is free.
 pub fn one_heap() {
-    // SAFETY: it sets a number in the allocator, and takes no pointer.
     #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "the allocator's settings have no safe interface")]
-    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } == 0 {
-        tracing::debug!("the allocator does not take the number of its heaps");
+    for (setting, value) in
+        [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, PIECE), (libc::M_TRIM_THRESHOLD, END)]
+    {
+        // SAFETY: it sets a number in the allocator, and takes no pointer.
+        #[expect(unsafe_code, reason = "the allocator's settings have no safe interface")]
+        if unsafe { libc::mallopt(setting, value) } == 0 {
+            tracing::debug!(setting, value, "the allocator does not take this");
+        }
     }
 }
 
