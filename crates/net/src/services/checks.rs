@@ -32,7 +32,7 @@ pub fn plan<'o>(
 ) -> BTreeMap<u16, Check> {
     let by_service = by_service(slices);
     let mut checks = BTreeMap::new();
-    for service in services.filter(|service| is_ours(service)) {
+    for service in services.filter(|service| is_ours(service.metadata.labels.as_ref())) {
         let port = service.spec.as_ref().and_then(|spec| spec.health_check_node_port);
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0) else {
             continue;

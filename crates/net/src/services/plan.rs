@@ -72,7 +72,7 @@ pub fn plan<'o>(
 ) -> Tables {
     let by_service = by_service(slices);
     let mut tables = Tables::default();
-    for service in services.filter(|service| is_ours(service)) {
+    for service in services.filter(|service| is_ours(service.metadata.labels.as_ref())) {
         let key = (
             service.metadata.namespace.clone().unwrap_or_default(),
             service.metadata.name.clone().unwrap_or_default(),
@@ -88,7 +88,7 @@ pub(super) fn by_service<'o>(
     slices: impl Iterator<Item = &'o EndpointSlice>,
 ) -> BTreeMap<(String, String), Vec<&'o EndpointSlice>> {
     let mut by_service: BTreeMap<(String, String), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices {
+    for slice in slices.filter(|slice| is_ours(slice.metadata.labels.as_ref())) {
         let labels = slice.metadata.labels.as_ref();
         if let Some(service) = labels.and_then(|labels| labels.get("kubernetes.io/service-name")) {
             let namespace = slice.metadata.namespace.clone().unwrap_or_default();
@@ -98,11 +98,10 @@ pub(super) fn by_service<'o>(
     by_service
 }
 
-/// Whether no other proxy is to look after it (KEP-2447), and nobody at all is not.
-pub(super) fn is_ours(service: &Service) -> bool {
+/// Whether the labels of a Service or a slice leave it to us: no other proxy is to look after it (KEP-2447), nor nobody.
+pub(super) fn is_ours(labels: Option<&BTreeMap<String, String>>) -> bool {
     const NOT_OURS: [&str; 2] =
         ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
-    let labels = service.metadata.labels.as_ref();
     !NOT_OURS.iter().any(|label| labels.is_some_and(|labels| labels.contains_key(*label)))
 }
 
@@ -272,6 +271,15 @@ pub(super) mod tests {
             let mut service = service(serde_json::json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}));
             service.metadata.labels = Some([(label.to_owned(), "other".to_owned())].into());
             assert_eq!(plan([&service].into_iter(), [].into_iter(), &local()), Tables::default(), "{label}");
+            // A slice that has it is as if it were not there.
+            service.metadata.labels = None;
+            let mut slice = slice(serde_json::json!([{"addresses": ["10.244.0.2"], "nodeName": "a"}]));
+            let behind = |slice: &EndpointSlice| {
+                plan([&service].into_iter(), [slice].into_iter(), &local()).endpoints.len()
+            };
+            assert!(behind(&slice) > 0);
+            slice.metadata.labels.as_mut().unwrap().insert(label.to_owned(), "other".to_owned());
+            assert_eq!(behind(&slice), 0, "{label}");
         }
     }
 
