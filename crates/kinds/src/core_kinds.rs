@@ -2,25 +2,15 @@
 
 use schema::{Object, Value};
 
+use crate::columns::{AGE, NAME, age_cell, name as name_cell};
 use crate::content;
 use crate::edit::{self, each, made, text};
 use crate::field::{Errors, Path};
-use crate::meta::{self, Looks, NameRule, age};
+use crate::meta::{self, Looks, NameRule};
 use crate::rules::{Cell, Column, GENERIC, Part, Rules, generic_prepare_update};
 
 const fn column(name: &'static str, ty: &'static str, priority: i32) -> Column {
     Column { name, ty, format: "", priority }
-}
-
-const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
-const AGE: Column = column("Age", "string", 0);
-
-fn name_cell(object: &Object) -> Cell {
-    Cell::Text(object.name().to_owned())
-}
-
-fn age_cell(object: &Object, now: i64) -> Cell {
-    Cell::Text(age(object, now))
 }
 
 /// The rules of `Namespace`.

@@ -44,14 +44,14 @@ const PLAIN: Printed = (&[NAME, column("Created At", "date")], |object, _| {
     vec![name(object), Cell::Text(made)]
 });
 
-const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
-const AGE: Column = text("Age");
+pub(crate) const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
+pub(crate) const AGE: Column = text("Age");
 
-fn name(object: &Object) -> Cell {
+pub(crate) fn name(object: &Object) -> Cell {
     Cell::Text(object.name().to_owned())
 }
 
-fn age_cell(object: &Object, now: i64) -> Cell {
+pub(crate) fn age_cell(object: &Object, now: i64) -> Cell {
     Cell::Text(age(object, now))
 }
 

@@ -4,24 +4,14 @@ mod pem;
 
 use schema::{Object, Type, Value};
 
+use crate::columns::{AGE, NAME, age_cell, name as name_cell};
 use crate::edit::{self, text};
 use crate::field::{Errors, Path};
-use crate::meta::{Looks, age};
+use crate::meta::Looks;
 use crate::rules::{Cell, Column, GENERIC, Part, Rules};
 
 const fn column(name: &'static str) -> Column {
     Column { name, ty: "string", format: "", priority: 0 }
-}
-
-const NAME: Column = Column { name: "Name", ty: "string", format: "name", priority: 0 };
-const AGE: Column = column("Age");
-
-fn name_cell(object: &Object) -> Cell {
-    Cell::Text(object.name().to_owned())
-}
-
-fn age_cell(object: &Object, now: i64) -> Cell {
-    Cell::Text(age(object, now))
 }
 
 /// The most that the data of a config map or a secret may have: 1 MiB.
