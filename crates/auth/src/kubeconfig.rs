@@ -146,13 +146,6 @@ pub fn authority(file: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
 }
 
-/// The file of the authority that the current context's cluster names, if it does.
-pub fn authority_file(file: &str) -> Option<PathBuf> {
-    let cluster = current(file, "cluster").ok()??;
-    let path = cluster.get("certificate-authority")?.as_str().filter(|path| !path.is_empty())?;
-    Some(PathBuf::from(path))
-}
-
 /// The certificate and its key (PEM) that the current context's user shows, if it does: embedded, or in files.
 /// Relative paths are meant from `dir`.
 ///
@@ -274,7 +267,7 @@ mod tests {
         let pem = dir.path().join("kubelet-client-current.pem");
         assert_eq!(certificate(bootstrap, dir.path()).unwrap(), None);
         let written = with_certificate_file(bootstrap, Path::new("/etc/kubernetes"), &pem).unwrap();
-        assert_eq!(authority_file(&written), Some(PathBuf::from("/etc/kubernetes/pki/ca.crt")));
+        assert!(written.contains("certificate-authority: /etc/kubernetes/pki/ca.crt"), "{written}");
         assert!(written.contains("tls-server-name: api") && !written.contains("secret"), "{written}");
         assert_eq!(certificate(&written, dir.path()).unwrap(), None, "not there yet");
         std::fs::write(&pem, "both").unwrap();

@@ -40,3 +40,6 @@ pub use rules::{
 };
 pub use storage::DEFAULT_CLASS;
 pub use table::{Row, Subresource, table};
+
+/// The version of Kubernetes whose API this is.
+pub const KUBERNETES_VERSION: &str = "v1.37.0";

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use auth::kubeconfig::Credential;
-use auth::pki::{CertKey, Serving};
+use auth::pki::{Authorities, CertKey, Serving};
 use base::{SharedClock, SharedRandom, Shutdown, SystemClock, SystemRandom, TaskGroup};
 use kubelet::certificates::Measure;
 use net::cidr::Cidr;
@@ -335,7 +335,7 @@ fn kubelet_config(
         listen: SocketAddr::from((identity.ip, PORT)),
         serving,
         renewals,
-        client_ca_pem: identity.client_ca.clone(),
+        clients: Some(Arc::new(Authorities::of(&identity.client_ca)?)),
         cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],
         cluster_domain: settings.cluster_domain.clone(),
         cgroup_root,

@@ -65,7 +65,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth::pki::Serving;
+use auth::pki::{Authorities, Serving};
 use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::{Bound, Recorder};
 use client::rate::Rate;
@@ -93,9 +93,6 @@ use crate::pods_api::Watched;
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
 
-/// The version of Kubernetes whose kubelet this is.
-pub(crate) const VERSION: &str = "v1.37.0";
-
 /// What a kubelet is told.
 pub struct Config {
     /// The name of its node.
@@ -119,7 +116,7 @@ pub struct Config {
     /// How the renewals of its own certificates go: the one it shows to the API server, and the one it serves with.
     pub renewals: (Option<Arc<Measure>>, Option<Arc<Measure>>),
     /// Whose client certificates that API trusts.
-    pub client_ca_pem: String,
+    pub clients: Option<Arc<Authorities>>,
     /// The cluster's DNS servers.
     pub cluster_dns: Vec<IpAddr>,
     /// Such as `cluster.local`.

@@ -8,8 +8,9 @@ use crate::status::{ApiError, Result};
 
 /// The version that clients see. Knarr's own is the build metadata.
 pub fn version() -> serde_json::Value {
+    let version = format!("{}+knarr{}", kinds::KUBERNETES_VERSION, env!("CARGO_PKG_VERSION"));
     serde_json::json!({
-        "major": "1", "minor": "37", "gitVersion": concat!("v1.37.0+knarr", env!("CARGO_PKG_VERSION")),
+        "major": "1", "minor": "37", "gitVersion": version,
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none", "compiler": "rustc", "platform": "linux/amd64",
         "emulationMajor": "1", "emulationMinor": "37", "minCompatibilityMajor": "1", "minCompatibilityMinor": "36",

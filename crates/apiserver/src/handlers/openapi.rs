@@ -51,7 +51,7 @@ pub fn handle(core: &Core, path: &str) -> Result<Response<Body>> {
         add_paths(resource, &mut paths);
     }
     Ok(body::json(&json!({
-        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.37.0"},
+        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": kinds::KUBERNETES_VERSION},
         "paths": paths, "components": {"schemas": schemas},
     })))
 }

@@ -13,7 +13,6 @@ use crate::core::Core;
 use crate::status::{ApiError, Result};
 
 const TITLE: &str = "Kubernetes";
-const VERSION: &str = "v1.37.0";
 /// The types by which clients ask for protobuf. The answer has the second: the first, older one is no media type.
 const PROTOBUF: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
@@ -48,7 +47,7 @@ pub fn handle(core: &Core, headers: &HeaderMap) -> Result<Response<Body>> {
     let mut definitions = json!(schemas);
     refer(&mut definitions);
     Ok(body::json(&json!({
-        "swagger": "2.0", "info": {"title": TITLE, "version": VERSION}, "paths": {}, "definitions": definitions,
+        "swagger": "2.0", "info": {"title": TITLE, "version": kinds::KUBERNETES_VERSION}, "paths": {}, "definitions": definitions,
     })))
 }
 
@@ -72,7 +71,7 @@ fn refer(value: &mut Value) {
 
 /// A gnostic `openapi.v2.Document`: `swagger` is field 1, `info` field 2 with `title` 1 and `version` 2.
 fn document() -> Vec<u8> {
-    let info = [field(1, TITLE.as_bytes()), field(2, VERSION.as_bytes())].concat();
+    let info = [field(1, TITLE.as_bytes()), field(2, kinds::KUBERNETES_VERSION.as_bytes())].concat();
     [field(1, b"2.0"), field(2, &info)].concat()
 }
 

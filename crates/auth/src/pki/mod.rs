@@ -12,6 +12,7 @@
 //! certificate; what is missing is made, unless something else depends on it. All other certificates are
 //! issued when they are needed and not kept here.
 
+mod authorities;
 mod files;
 mod issue;
 pub mod join;
@@ -32,6 +33,7 @@ use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+pub use self::authorities::Authorities;
 pub use self::files::write_private;
 use self::issue::{Authority, Subject};
 pub use self::issue::{CertificateAuthority, Usage};

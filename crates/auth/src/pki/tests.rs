@@ -202,3 +202,20 @@ fn tls_takes_clients_with_and_without_a_certificate_and_no_strangers() {
     assert!(handshake(server.clone(), client(Some(&forged))).is_err());
     assert!(handshake(server, client_config(stranger.ca_pem(), None).unwrap()).is_err(), "an unknown server");
 }
+
+#[test]
+fn authorities_of_clients_are_replaced_while_a_server_serves() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (pki, next) = (load(dir.path()), load(other.path()));
+    let serving = Arc::new(Serving::with(&pki.apiserver_cert(&names(&["localhost"])).unwrap()).unwrap());
+    let clients = Arc::new(Authorities::of(pki.ca_pem()).unwrap());
+    let server = server_config_by(serving, Some(clients.clone()), &Protection::default()).unwrap();
+    let client =
+        |of: &Pki| client_config(pki.ca_pem(), Some(&of.issue_client("alice", &[], HOUR).unwrap())).unwrap();
+    assert!(handshake(server.clone(), client(&pki)).is_ok());
+    assert!(clients.replace("nothing").is_err());
+    assert!(handshake(server.clone(), client(&pki)).is_ok(), "what cannot be used replaces nothing");
+    clients.replace(next.ca_pem()).unwrap();
+    assert!(handshake(server.clone(), client(&next)).is_ok());
+    assert!(handshake(server, client(&pki)).is_err());
+}

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use rustls::crypto::ring::default_provider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{CertKey, PkiError, Protection, Serving};
+use super::{Authorities, CertKey, PkiError, Protection, Serving};
 
-fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
+pub(super) fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
     for cert in certificates(ca_pem)? {
         roots.add(cert)?;
@@ -43,30 +42,24 @@ pub(super) fn certified(cert: &CertKey) -> Result<CertifiedKey, PkiError> {
 /// Serves with `cert`. A client may show a certificate, which must then be of one of the authorities in
 /// `client_ca_pem`; without any, clients are not asked.
 pub fn server_config(cert: &CertKey, client_ca_pem: Option<&str>) -> Result<Arc<ServerConfig>, PkiError> {
-    server_config_by(Arc::new(Serving::with(cert)?), client_ca_pem, &Protection::default())
+    let authorities = client_ca_pem.map(Authorities::of).transpose()?;
+    server_config_by(Arc::new(Serving::with(cert)?), authorities.map(Arc::new), &Protection::default())
 }
 
-/// The same, with whatever `serving` holds when a client comes, and as `protection` says.
+/// The same, with whatever `serving` and `clients` hold when a client comes, and as `protection` says.
 ///
 /// # Errors
 /// [`PkiError`].
 pub fn server_config_by(
     serving: Arc<Serving>,
-    client_ca_pem: Option<&str>,
+    clients: Option<Arc<Authorities>>,
     protection: &Protection,
 ) -> Result<Arc<ServerConfig>, PkiError> {
-    let provider = Arc::clone(&protection.provider);
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&protection.provider))
         .with_protocol_versions(&protection.versions)?;
-    let builder = match client_ca_pem {
+    let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(pem) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(roots(pem)?, provider).allow_unauthenticated();
-            builder.with_client_cert_verifier(
-                verifier.build().map_err(|e| PkiError::Certificate(e.to_string()))?,
-            )
-        }
+        Some(clients) => builder.with_client_cert_verifier(clients),
     };
     let mut config = builder.with_cert_resolver(serving);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

@@ -112,7 +112,7 @@ impl Default for Gates {
 }
 
 impl Gates {
-    /// What was said, over the defaults. A gate that is named wins over `AllAlpha` and `AllBeta`, which are about those
+    /// What was said, over the defaults. What upstream has anyhow may always be said, and changes nothing. A gate that is named wins over `AllAlpha` and `AllBeta`, which are about those
     /// features that Knarr can have and leave.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl Gates {
                     "cannot set feature gate {name} to {value}, feature is locked to {}",
                     row.default
                 ));
-            } else if !row.acts && row.on != *value {
+            } else if !row.acts && row.on != *value && row.default != *value {
                 let why =
                     if *value { "Knarr does not have the feature" } else { "Knarr always has the feature" };
                 wrong.push(format!("cannot set feature gate {name} to {value}: {why}"));

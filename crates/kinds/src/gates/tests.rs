@@ -52,6 +52,7 @@ fn what_cannot_be_is_refused() {
     let same = "SidecarContainers=true,GenericWorkload=false,PodLevelResources=true";
     assert_eq!(set(same), Ok(Gates::default()));
     assert!(set("PodAndContainerStatsFromCRI=true").is_ok(), "it is so here");
+    assert!(set("PodAndContainerStatsFromCRI=false").is_ok(), "it is so upstream");
 }
 
 #[test]

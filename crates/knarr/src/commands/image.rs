@@ -10,14 +10,40 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Which;
 use super::image_build::Build;
 use crate::cluster::Settings;
+use crate::paths::Paths;
 
 /// `knarr image`
 #[derive(Debug, Args)]
 pub struct Image {
     #[command(flatten)]
     which: Which,
+    /// The socket of a runtime that runs by itself (`knarr runtime`), in place of a cluster's nodes
+    #[arg(long, global = true, value_name = "ENDPOINT")]
+    runtime_endpoint: Option<String>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// One of our runtimes that is to get an image.
+pub(super) struct Target {
+    /// Its node, or its endpoint where it runs by itself.
+    pub name: String,
+    /// Where it serves the CRI.
+    pub socket: PathBuf,
+    /// Where its images are; unknown where it runs by itself.
+    pub root: Option<PathBuf>,
+}
+
+impl Target {
+    fn node(name: &str, paths: &Paths) -> Self {
+        let root = Some(paths.node(name).join("runtime"));
+        Self { name: name.to_owned(), socket: paths.cri_socket(name), root }
+    }
+
+    fn alone(endpoint: &str) -> Self {
+        let socket = endpoint.strip_prefix("unix://").unwrap_or(endpoint).into();
+        Self { name: endpoint.to_owned(), socket, root: None }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,7 +77,7 @@ pub(super) fn spec(image: &str) -> Option<cri::v1::ImageSpec> {
 pub(super) fn said(status: tonic::Status) -> anyhow::Error {
     match status.code() {
         tonic::Code::Unavailable => anyhow::anyhow!(
-            "the node's container runtime does not answer ({}): `knarr status` says whether it runs",
+            "the container runtime does not answer ({}): `knarr status` says whether a node's runs",
             status.message()
         ),
         _ => anyhow::anyhow!("{}", status.message()),
@@ -66,6 +92,15 @@ impl Image {
         {
             return built;
         }
+        if let Some(endpoint) = &self.runtime_endpoint {
+            let target = Target::alone(endpoint);
+            return super::block_on(async {
+                match &self.command {
+                    Command::Build(build) => build.run(&[target]).await,
+                    _ => self.on_runtime(&target.name, endpoint).await,
+                }
+            });
+        }
         let paths = self.which.paths();
         let settings = Settings::load(&paths.settings())?;
         let nodes = super::local_nodes(&paths, settings.as_ref())?;
@@ -77,7 +112,8 @@ impl Image {
         }
         super::block_on(async {
             if let Command::Build(build) = &self.command {
-                return build.run(&paths, &nodes).await;
+                let targets: Vec<_> = nodes.iter().map(|node| Target::node(node, &paths)).collect();
+                return build.run(&targets).await;
             }
             for node in nodes {
                 let external =
@@ -89,15 +125,15 @@ impl Image {
                     (_, Some(endpoint)) => endpoint,
                     (_, None) => paths.cri_socket(&node).display().to_string(),
                 };
-                self.on_node(&node, &runtime).await.with_context(|| format!("on node {node}"))?;
+                self.on_runtime(&node, &runtime).await.with_context(|| format!("on node {node}"))?;
             }
             Ok(())
         })
     }
 
-    async fn on_node(&self, node: &str, runtime: &str) -> Result<()> {
+    async fn on_runtime(&self, node: &str, runtime: &str) -> Result<()> {
         if let Command::Import { file } = &self.command {
-            return import(node, std::path::Path::new(runtime), file).await;
+            return import(node, &Target::alone(runtime).socket, file).await;
         }
         let (_, mut images) = cri::connect(runtime).await?;
         match &self.command {

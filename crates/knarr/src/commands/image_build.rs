@@ -10,9 +10,8 @@ use base::SystemClock;
 use clap::Args;
 use serde_json::Value;
 
-use super::image::{import, said, spec};
+use super::image::{Target, import, said, spec};
 use crate::build::{self, Base, Plan, Request, archive};
-use crate::paths::Paths;
 
 /// `knarr image build`
 #[derive(Debug, Args)]
@@ -100,48 +99,52 @@ impl Build {
         Ok(plan)
     }
 
-    /// Builds once and imports the result into every node.
-    pub async fn run(&self, paths: &Paths, nodes: &[String]) -> Result<()> {
+    /// Builds once and imports the result into every runtime.
+    pub async fn run(&self, targets: &[Target]) -> Result<()> {
         if self.tags.is_empty() {
             bail!("an image on nodes needs a name: give it one with -t, or write an archive with -o");
         }
         let plan = self.plan()?;
         let base = match plan.base() {
-            Some(image) => Some(base_of(image, paths, nodes).await?),
+            Some(image) => Some(base_of(image, targets).await?),
             None => None,
         };
         let built = plan.build(base)?;
         let archive = tempfile::NamedTempFile::new().context("making a temporary file")?;
         archive::for_nodes(&built, &self.tags, archive.as_file()).context("writing the image")?;
-        for node in nodes {
-            import(node, &paths.cri_socket(node), archive.path())
-                .await
-                .with_context(|| format!("on node {node}"))?;
+        for Target { name, socket, .. } in targets {
+            import(name, socket, archive.path()).await.with_context(|| format!("on node {name}"))?;
         }
         Ok(())
     }
 }
 
 /// The base, which every node then has: they take its layers from what they hold.
-async fn base_of(image: &str, paths: &Paths, nodes: &[String]) -> Result<Base> {
-    let mut found: Option<(&String, Value)> = None;
-    for node in nodes {
-        let info = described(image, &paths.cri_socket(node))
-            .await
-            .with_context(|| format!("on node {node}: {image}"))?;
+async fn base_of(image: &str, targets: &[Target]) -> Result<Base> {
+    let mut found: Option<(&Target, Value)> = None;
+    for target in targets {
+        let name = &target.name;
+        let info =
+            described(image, &target.socket).await.with_context(|| format!("on node {name}: {image}"))?;
         match &found {
-            Some((first, have)) if *have != info => bail!(
-                "nodes {first} and {node} have different images under the name {image}: name it by its digest, or pull \
+            Some((Target { name: first, .. }, have)) if *have != info => bail!(
+                "nodes {first} and {name} have different images under the name {image}: name it by its digest, or pull \
                  it again with `knarr image pull {image}`"
             ),
-            _ => found = Some((node, info)),
+            _ => found = Some((target, info)),
         }
     }
-    let (node, mut info) = found.context("there is no node")?;
+    let (target, mut info) = found.context("there is no node")?;
+    let Some(root) = &target.root else {
+        bail!(
+            "{image} is the base, whose layers are looked for where a node keeps them: {} is none",
+            target.name
+        );
+    };
     let mut field = |name| {
         info.get_mut(name).map(Value::take).with_context(|| format!("{image} is described without {name}"))
     };
-    let layers = runtime::ImageStore::open(&paths.node(node).join("runtime"))?.layers();
+    let layers = runtime::ImageStore::open(root)?.layers();
     let chain: Vec<String> = serde_json::from_value(field("chainIDs")?).context("the layers of the base")?;
     let layers = chain.iter().rev().map(|id| layers.join(id).join("fs")).collect();
     Ok(Base { config: field("imageSpec")?, layers })

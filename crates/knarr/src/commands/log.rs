@@ -46,8 +46,14 @@ impl Log {
 pub fn log(level: Option<i32>, format: Option<LogFormat>) -> Log {
     // Our clients say when their server is away, once, and theirs each time.
     let usual = |level: &str| {
-        let clients = if level == "info" { "kube_client=off," } else { "" };
-        EnvFilter::new(format!("{level},{clients}lsm_tree=warn,fjall=warn"))
+        let others = match level {
+            "info" => "kube_client=off,",
+            "debug" => {
+                "h2=info,hyper=info,hyper_util=info,kube_client=info,rustls=info,tonic=info,tower=info,"
+            }
+            _ => "",
+        };
+        EnvFilter::new(format!("{level},{others}lsm_tree=warn,fjall=warn"))
     };
     let chosen = EnvFilter::try_from_env("KNARR_LOG").ok();
     let is_chosen = chosen.is_some();

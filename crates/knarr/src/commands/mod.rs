@@ -91,12 +91,16 @@ enum Command {
     /// Show what this machine lacks to run nodes
     Check(check::Check),
     /// Run an API server by itself (also as kube-apiserver)
+    #[command(display_name = "Kubernetes", version = kinds::KUBERNETES_VERSION)]
     Apiserver(Box<component::apiserver::ApiServer>),
     /// Run a scheduler by itself (also as kube-scheduler)
+    #[command(display_name = "Kubernetes", version = kinds::KUBERNETES_VERSION)]
     Scheduler(component::scheduler::Scheduler),
     /// Run the controllers by themselves (also as kube-controller-manager)
+    #[command(display_name = "Kubernetes", version = kinds::KUBERNETES_VERSION)]
     ControllerManager(Box<component::controller_manager::ControllerManager>),
     /// Run a kubelet by itself (also as kubelet)
+    #[command(display_name = "Kubernetes", version = kinds::KUBERNETES_VERSION)]
     Kubelet(Box<component::kubelet::Kubelet>),
     /// Run a container runtime by itself
     Runtime(component::runtime::Runtime),
@@ -170,7 +174,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn version(output: Output) -> Result<()> {
-    let (own, kubernetes) = (env!("CARGO_PKG_VERSION"), "v1.37");
+    let (own, kubernetes) = (env!("CARGO_PKG_VERSION"), kinds::KUBERNETES_VERSION);
     match output {
         Output::Text => say!("knarr {own} (Kubernetes {kubernetes})"),
         Output::Json => {

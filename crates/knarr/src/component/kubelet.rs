@@ -154,7 +154,7 @@ impl Kubelet {
         let mut names = vec![node_name.clone(), node_ip.to_string()];
         names.extend(second_node_ip.map(|ip| ip.to_string()));
         let (serving, served) = serving(&keeper, fields, names, &client)?;
-        let client_ca_pem = client_ca(fields, &self.kubeconfig)?;
+        let clients = keeper.authorities(&fields.authentication.x509.client_ca_file)?;
         let address: IpAddr =
             fields.address.parse().with_context(|| format!("address {:?}", fields.address))?;
         let dns = fields.cluster_dns.iter().map(|text| {
@@ -178,7 +178,7 @@ impl Kubelet {
             node_ip,
             second_node_ip,
             listen: SocketAddr::from((address, u16::try_from(fields.port)?)),
-            client_ca_pem,
+            clients,
             cluster_dns: dns.collect::<Result<_>>()?,
             cluster_domain: Some(&fields.cluster_domain)
                 .filter(|domain| !domain.is_empty())
@@ -203,21 +203,6 @@ impl Kubelet {
         };
         Ok((config, client))
     }
-}
-
-/// Whose client certificates are trusted: named, or else whose servers are.
-fn client_ca(fields: &ConfigurationFields, kubeconfig: &Path) -> Result<String> {
-    let named = &fields.authentication.x509.client_ca_file;
-    if !named.is_empty() {
-        return read(Path::new(named));
-    }
-    let text = read(kubeconfig)?;
-    if let Some(embedded) = auth::kubeconfig::authority(&text) {
-        return Ok(embedded);
-    }
-    let file = auth::kubeconfig::authority_file(&text)
-        .context("the kubeconfig names no certificate authority: name it with --client-ca-file")?;
-    read(&kubeconfig.parent().unwrap_or(Path::new("/")).join(file))
 }
 
 /// What the kubelet's own API serves with: what is given, what the cluster signs, or what the kubelet signs itself.

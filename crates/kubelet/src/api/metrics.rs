@@ -4,7 +4,7 @@ use super::exposition::{Family, text};
 use super::measures::{ContainerMeasure, PodMeasure, measure, node, number};
 use super::{Refusal, Server};
 use crate::machine::Meminfo;
-use crate::{Shared, VERSION, pods};
+use crate::{Shared, pods};
 
 fn float(number: u64) -> f64 {
     number as f64
@@ -32,7 +32,7 @@ fn own_families(shared: &Shared, pods: &pods::Pods) -> Vec<Family> {
     families.extend(process());
     let mut build =
         Family::new("kubernetes_build_info", "gauge", "The version that is running. The count is always 1.");
-    build.add(&[("git_version", VERSION), ("platform", "linux")], Some(1.0), None);
+    build.add(&[("git_version", kinds::KUBERNETES_VERSION), ("platform", "linux")], Some(1.0), None);
     families.push(build);
     families.push(gates(shared.config.configuration.fields.gates));
     families

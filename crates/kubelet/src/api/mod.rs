@@ -80,8 +80,7 @@ pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
     if !idle.is_empty() {
         tracing::warn!(?idle, "these cipher suites are not offered: they are not safe");
     }
-    let trusted = Some(config.client_ca_pem.as_str());
-    let shared = auth::pki::server_config_by(config.serving.clone(), trusted, &protection)?;
+    let shared = auth::pki::server_config_by(config.serving.clone(), config.clients.clone(), &protection)?;
     let mut own = ServerConfig::clone(&shared);
     own.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(own))

@@ -4,7 +4,7 @@ use http::header;
 use http::{HeaderMap, StatusCode};
 
 use super::Refusal;
-use crate::{Shared, VERSION};
+use crate::Shared;
 
 /// Below the name of a page.
 const WARNING: &str = "Warning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.";
@@ -40,7 +40,7 @@ pub fn status(shared: &Shared) -> String {
     let up = up.as_secs();
     let (hours, minutes, seconds) = (up / 3600, up / 60 % 60, up % 60);
     let started = started.strftime("%a %b %e %H:%M:%S UTC %Y");
-    let version = VERSION.trim_start_matches('v');
+    let version = kinds::KUBERNETES_VERSION.trim_start_matches('v');
     let emulated = version.rsplit_once('.').map_or(version, |(short, _)| short);
     format!(
         "\nkubelet statusz\n{WARNING}\n\nStarted: {started}\nUp: {hours} hr {minutes:02} min {seconds:02} sec\n\

@@ -1,10 +1,12 @@
-//! `tlsCertFile` and `tlsPrivateKeyFile`: served as they are, also after somebody has replaced them.
+//! `tlsCertFile`, `tlsPrivateKeyFile` and `clientCAFile`: used as they are, also after somebody has replaced them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use auth::pki::CertKey;
+use auth::pki::{Authorities, CertKey};
 
 use super::{FileError, Use};
 use crate::changes::Changes;
@@ -38,28 +40,49 @@ impl Given {
 
     /// Has what is in them used, forever; `used` is already. While they do not belong together, `uses` refuses, and
     /// what was used before still is.
-    pub async fn follow(self, mut used: CertKey, uses: Use) {
-        let folder = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
-        let (cert, key) = (Changes::of(&folder(&self.cert)), Changes::of(&folder(&self.key)));
-        loop {
-            match self.read() {
-                Ok(found) if found == used => {}
-                Ok(found) => match uses(&found) {
-                    Ok(()) => {
-                        tracing::info!(file = %self.cert.display(), "the certificate was replaced");
-                        used = found;
-                    }
-                    Err(error) => {
-                        tracing::warn!(file = %self.cert.display(), %error, "the new certificate is not served");
-                    }
-                },
-                Err(error) => tracing::warn!(%error, "the certificate is not read again"),
-            }
-            tokio::select! {
-                () = cert.next() => {}
-                () = key.next() => {}
-                () = tokio::time::sleep(AGAIN) => continue,
-            }
+    pub async fn follow(self, used: CertKey, uses: Use) {
+        follow(&[&self.cert, &self.key], used, || self.read(), uses).await;
+    }
+}
+
+/// Authorities of clients (`clientCAFile`), also after somebody has replaced their file.
+///
+/// # Errors
+/// [`FileError`] when the file cannot be read now.
+pub fn authority(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(|source| FileError::Io { path: path.to_owned(), source })
+}
+
+/// Has what is in a file of authorities trusted, forever; `used` is already.
+pub async fn follow_authority(path: PathBuf, used: String, authorities: Arc<Authorities>) {
+    let uses = |pem: &String| authorities.replace(pem).map_err(|error| error.to_string());
+    follow(&[&path], used, || authority(&path), uses).await;
+}
+
+/// Has what is in files used, forever; `used` is already.
+async fn follow<T: PartialEq>(
+    files: &[&Path],
+    mut used: T,
+    read: impl Fn() -> Result<T, FileError>,
+    uses: impl Fn(&T) -> Result<(), String>,
+) {
+    let folders: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let folders: Vec<Changes> = folders.into_iter().map(Changes::of).collect();
+    let file = files.first().map(|file| file.display().to_string()).unwrap_or_default();
+    loop {
+        match read() {
+            Ok(found) if found == used => {}
+            Ok(found) => match uses(&found) {
+                Ok(()) => {
+                    tracing::info!(file, "certificates were replaced");
+                    used = found;
+                }
+                Err(error) => tracing::warn!(file, %error, "the new certificates are not used"),
+            },
+            Err(error) => tracing::warn!(%error, "certificates are not read again"),
+        }
+        let changes = futures::future::select_all(folders.iter().map(|folder| Box::pin(folder.next())));
+        if tokio::time::timeout(AGAIN, changes).await.is_ok() {
             tokio::time::sleep(SETTLE).await;
         }
     }

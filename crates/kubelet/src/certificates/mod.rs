@@ -11,7 +11,7 @@ mod request;
 mod run;
 
 pub use files::{FileError, Files};
-pub use given::Given;
+pub use given::{Given, authority, follow_authority};
 pub use plan::Wanted;
 pub use request::{RequestError, request};
 pub use run::{Measure, Renewal, Use};

@@ -118,8 +118,8 @@ fn what_is_unknown_or_idle_is_named_and_what_cannot_be_is_an_error() {
         ("logging: {format: xml}\n", "logging.format: Invalid value: \"xml\": Unsupported log format"),
         ("containerLogMaxFiles: 1\n", "invalid configuration: containerLogMaxFiles must be greater than 1"),
         (
-            "memoryThrottlingFactor: 0.5\n",
-            "invalid configuration: memoryThrottlingFactor 0.5 requires MemoryQoS feature gate to be enabled",
+            "memoryThrottlingFactor: 1.5\n",
+            "invalid configuration: memoryThrottlingFactor 1.5 must be greater than 0 and less than or equal to 1.0",
         ),
         ("podLogsDir: /a/../b\n", "pod logs path \"/a/../b\" must be normalized"),
     ] {

@@ -146,13 +146,10 @@ fn choices(f: &Fields, wrong: &mut Vec<String>) {
             f.hairpin_mode
         ));
     }
-    if let Some(factor) = f.memory_throttling_factor {
-        if !(factor > 0.0 && factor <= 1.0) {
-            wrong.push(format!(
-                "memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
-            ));
-        }
-        wrong.push(format!("memoryThrottlingFactor {factor} requires MemoryQoS feature gate to be enabled"));
+    if let Some(factor) = f.memory_throttling_factor.filter(|factor| !(*factor > 0.0 && *factor <= 1.0)) {
+        wrong.push(format!(
+            "memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
+        ));
     }
     if f.memory_reservation_policy == "TieredReservation" {
         wrong.push(

@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::allocatable;
+use crate::Config;
 use crate::eviction::Condition;
 use crate::machine::Machine;
-use crate::{Config, VERSION};
 
 /// The most names of an image that are told, as upstream's.
 const MAX_NAMES: usize = 5;
@@ -183,7 +183,7 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
             container_runtime_version: facts.runtime.clone(),
             kernel_version: machine.kernel_version.clone(),
             kube_proxy_version: String::new(),
-            kubelet_version: VERSION.to_owned(),
+            kubelet_version: kinds::KUBERNETES_VERSION.to_owned(),
             machine_id: machine.machine_id.clone(),
             operating_system: "linux".to_owned(),
             os_image: machine.os_image.clone(),

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use auth::kubeconfig;
-use auth::pki::{CertKey, Holder, Serving, holder, join};
+use auth::pki::{Authorities, CertKey, Holder, Serving, holder, join};
 use base::{SharedClock, SharedRandom, TaskGroup};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use client::reach::watched;
 use client::replace::{Replacer, replaceable};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
-use kubelet::certificates::{Files, Given, Measure, Renewal, Wanted};
+use kubelet::certificates::{Files, Given, Measure, Renewal, Wanted, authority, follow_authority};
 
 /// A certificate that the kubelet signs itself is good that long.
 const SELF_SIGNED: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -207,6 +207,23 @@ impl Keeper<'_> {
         let uses = Box::new(move |cert: &CertKey| target.replace(cert).map_err(|error| error.to_string()));
         self.tasks.spawn(given.follow(served, uses));
         Ok(serving)
+    }
+
+    /// Whose client certificates are trusted (`clientCAFile`), also after the file is replaced; nobody's without it, as
+    /// upstream.
+    ///
+    /// # Errors
+    /// When the file cannot be used now.
+    pub fn authorities(&self, file: &str) -> Result<Option<Arc<Authorities>>> {
+        if file.is_empty() {
+            return Ok(None);
+        }
+        let path = PathBuf::from(file);
+        let trusted = authority(&path)?;
+        let authorities = Authorities::of(&trusted).with_context(|| format!("using {file}"))?;
+        let authorities = Arc::new(authorities);
+        self.tasks.spawn(follow_authority(path, trusted, authorities.clone()));
+        Ok(Some(authorities))
     }
 
     /// A certificate that the kubelet signs itself, as upstream's does: kept, so that who trusts it once may go on.
