@@ -57,6 +57,7 @@ pub use configuration::{
 pub use credentials::{CredentialProviderError, CredentialProviders};
 pub use error::KubeletError;
 pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettingsError};
+pub use node::Cloud;
 pub use shutdown::Paths as ShutdownPaths;
 
 use std::collections::BTreeMap;
@@ -115,7 +116,9 @@ pub struct Config {
     pub serving: Arc<Serving>,
     /// How the renewals of its own certificates go: the one it shows to the API server, and the one it serves with.
     pub renewals: (Option<Arc<Measure>>, Option<Arc<Measure>>),
-    /// Whose client certificates that API trusts.
+    /// Who says where the node is.
+    pub cloud: Cloud,
+    /// Whose client certificates that API trusts; without, nobody's.
     pub clients: Option<Arc<Authorities>>,
     /// The cluster's DNS servers.
     pub cluster_dns: Vec<IpAddr>,

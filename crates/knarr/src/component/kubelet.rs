@@ -2,7 +2,9 @@
 
 mod flags;
 pub mod identity;
+mod lock;
 mod more_flags;
+mod rest_flags;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +21,7 @@ use serde::Serialize;
 
 use self::flags::{Settings, label};
 use self::identity::Keeper;
+use self::lock::Lock;
 use super::read;
 use crate::api;
 use crate::commands::log::Log;
@@ -61,6 +64,15 @@ pub struct Kubelet {
     /// Where these programs are
     #[arg(long)]
     image_credential_provider_bin_dir: Option<PathBuf>,
+    /// Who says where the node is and when pods may run on it: external, or the kubelet itself
+    #[arg(long)]
+    cloud_provider: Option<String>,
+    /// A file that only one kubelet holds; others wait for it
+    #[arg(long)]
+    lock_file: Option<PathBuf>,
+    /// Whether this kubelet ends when another one opens that file
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", requires = "lock_file")]
+    exit_on_lock_contention: Option<bool>,
     /// Labels of the node: key=value,…
     #[arg(long, value_delimiter = ',', value_parser = label)]
     node_labels: Vec<(String, String)>,
@@ -83,6 +95,10 @@ impl Kubelet {
         let (clock, random) = (SystemClock::shared(), SystemRandom::shared());
         let configuration = self.configuration()?;
         follow(&log, &configuration, Some(&self.logging))?;
+        let lock = match &self.lock_file {
+            Some(path) => Some(Lock::acquire(path, self.exit_on_lock_contention == Some(true)).await?),
+            None => None,
+        };
         let flags = self.flags()?;
         let (mut config, client) = self.config(configuration, (clock, random), &tasks).await?;
         (config.flags, config.verbosity) = (flags, Some(log.verbosity));
@@ -91,6 +107,7 @@ impl Kubelet {
         tokio::select! {
             ended = &mut run => ended?,
             ended = super::wait_for_end(&shutdown) => ended?,
+            () = contended(lock.as_ref()) => tracing::info!("another kubelet wants the lock: this one ends"),
         }
         shutdown.trigger();
         tasks.stop().await;
@@ -121,6 +138,10 @@ impl Kubelet {
         let (configuration, warnings) = Configuration::load(files.0, files.1, overlay)?;
         for warning in warnings {
             tracing::warn!("{warning}");
+        }
+        let idle = self.settings.idle();
+        if !idle.is_empty() {
+            tracing::warn!("these flags have no effect here: {}", idle.join(", "));
         }
         if configuration.fields.fail_swap_on && has_swap(&read(Path::new("/proc/swaps"))?) {
             bail!(
@@ -179,6 +200,10 @@ impl Kubelet {
             second_node_ip,
             listen: SocketAddr::from((address, u16::try_from(fields.port)?)),
             clients,
+            cloud: match self.cloud_provider.as_deref() {
+                Some("external") => kubelet::Cloud::External { addressed: !self.node_ip.is_empty() },
+                _ => kubelet::Cloud::None,
+            },
             cluster_dns: dns.collect::<Result<_>>()?,
             cluster_domain: Some(&fields.cluster_domain)
                 .filter(|domain| !domain.is_empty())
@@ -202,6 +227,13 @@ impl Kubelet {
             configuration,
         };
         Ok((config, client))
+    }
+}
+
+async fn contended(lock: Option<&Lock>) {
+    match lock {
+        Some(lock) => lock.contended().await,
+        None => std::future::pending().await,
     }
 }
 

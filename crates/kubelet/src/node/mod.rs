@@ -1,6 +1,7 @@
 //! This node's object: registered, kept true, and renewed.
 
 pub mod allocatable;
+mod cloud;
 pub mod enforce;
 mod events;
 pub mod kernel;
@@ -10,7 +11,8 @@ pub mod process;
 mod startup;
 pub mod view;
 
-use std::collections::BTreeMap;
+pub use cloud::Cloud;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,14 +211,15 @@ impl Reporter {
         // What its administrator asked for is given to a node once; what it is it says whenever it starts.
         let labels = plan::lasting(plan::labels(config));
         let known = node.metadata.labels.clone().unwrap_or_default();
-        if labels.iter().all(|(key, value)| known.get(key) == Some(value)) {
+        let annotations = cloud::annotations(config.cloud, &config.node_ips(), Some(&node));
+        if annotations.is_empty() && labels.iter().all(|(key, value)| known.get(key) == Some(value)) {
             return Ok(node);
         }
-        self.label(name, &labels).await
+        self.describe(name, &serde_json::json!({"labels": labels, "annotations": annotations})).await
     }
 
-    async fn label(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<Node, kube::Error> {
-        let patch = serde_json::json!({"metadata": {"labels": labels}});
+    async fn describe(&self, name: &str, metadata: &serde_json::Value) -> Result<Node, kube::Error> {
+        let patch = serde_json::json!({"metadata": metadata});
         self.api().patch(name, &PatchParams::default(), &Patch::Strategic(&patch)).await
     }
 
@@ -229,7 +232,7 @@ impl Reporter {
         });
         match labels.is_empty() {
             true => Ok(()),
-            false => self.label(name, &labels).await.map(drop),
+            false => self.describe(name, &serde_json::json!({"labels": labels})).await.map(drop),
         }
     }
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use cri::v1 as wire;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    ContainerImage, DaemonEndpoint, Node, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
     NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::allocatable;
+use super::{allocatable, cloud};
 use crate::Config;
 use crate::eviction::Condition;
 use crate::machine::Machine;
@@ -127,10 +127,7 @@ pub fn node(config: &Config, status: NodeStatus) -> Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
             labels: Some(labels(config)),
-            annotations: Some(BTreeMap::from([(
-                "volumes.kubernetes.io/controller-managed-attach-detach".to_owned(),
-                "true".to_owned(),
-            )])),
+            annotations: Some(annotations(config)),
             ..ObjectMeta::default()
         },
         spec: spec(config),
@@ -138,10 +135,18 @@ pub fn node(config: &Config, status: NodeStatus) -> Node {
     }
 }
 
+fn annotations(config: &Config) -> BTreeMap<String, String> {
+    let told = cloud::annotations(config.cloud, &config.node_ips(), None);
+    let told = told.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let attached = "volumes.kubernetes.io/controller-managed-attach-detach";
+    told.chain([(attached.to_owned(), "true".to_owned())]).collect()
+}
+
 /// What a node is given when it is made, and never again: its taints and its name at the cloud.
 fn spec(config: &Config) -> Option<NodeSpec> {
     let fields = &config.configuration.fields;
-    let taints = Some(fields.register_with_taints.clone()).filter(|taints| !taints.is_empty());
+    let taints = fields.register_with_taints.iter().cloned().chain(cloud::taint(config.cloud));
+    let taints = Some(taints.collect::<Vec<_>>()).filter(|taints| !taints.is_empty());
     let provider_id = Some(fields.provider_id.clone()).filter(|id| !id.is_empty());
     (taints.is_some() || provider_id.is_some()).then(|| NodeSpec {
         taints,
@@ -157,16 +162,8 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
     // Reservations were looked at when the kubelet started: `run` refuses what is no quantity.
     let fields = &config.configuration.fields;
     let left = allocatable::allocatable(&capacity, fields, &config.eviction).unwrap_or_default();
-    let address = |type_: &str, address: String| NodeAddress { type_: type_.to_owned(), address };
     NodeStatus {
-        addresses: Some(
-            config
-                .node_ips()
-                .into_iter()
-                .map(|ip| address("InternalIP", ip))
-                .chain([address("Hostname", config.hostname.clone())])
-                .collect(),
-        ),
+        addresses: Some(cloud::addresses(config.cloud, config.node_ips(), &config.hostname, before)),
         allocatable: Some(allocatable::with_devices(&left, &facts.devices, before, |(_, given)| given)),
         capacity: Some(allocatable::with_devices(&capacity, &facts.devices, before, |(all, _)| all)),
         conditions: Some(conditions(facts, before)),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::more_flags::More;
+use super::rest_flags::Rest;
 
 /// Flags that stand for a field of KubeletConfiguration; what is not given leaves the field as it is.
 #[derive(Debug, Args, Serialize)]
@@ -61,7 +62,7 @@ pub struct Settings {
     /// Whether the serving certificate is one that the cluster signs, and is renewed
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     rotate_server_certificates: Option<bool>,
-    /// Whose client certificates that API trusts [default: the kubeconfig's authority]
+    /// Whose client certificates that API trusts [default: nobody's]
     #[arg(long)]
     client_ca_file: Option<String>,
     /// Whether whoever shows nothing is let in as system:anonymous
@@ -163,6 +164,9 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(flatten)]
     more: More,
+    #[command(flatten)]
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 /// `memory.available<100Mi`
@@ -262,8 +266,14 @@ impl Settings {
         let (Some(object), Value::Object(more)) = (value.as_object_mut(), more) else { return Map::new() };
         object.extend(more);
         object.extend(self.more.overlay());
+        merge(object, self.rest.overlay());
         given(object);
         std::mem::take(object)
+    }
+
+    /// The given flags that have no effect.
+    pub fn idle(&self) -> Vec<String> {
+        self.rest.idle()
     }
 
     /// The values of each header, in the order in which they were given.
@@ -273,6 +283,16 @@ impl Settings {
             headers.entry(name).or_default().push(value);
         }
         headers
+    }
+}
+
+/// Sets what `more` has, also deep inside.
+pub fn merge(object: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (name, value) in more {
+        match (object.get_mut(&name), value) {
+            (Some(Value::Object(inner)), Value::Object(more)) => merge(inner, more),
+            (_, value) => drop(object.insert(name, value)),
+        }
     }
 }
 

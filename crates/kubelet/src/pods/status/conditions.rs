@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Maker, has_run};
 use crate::pods::spec::{PodExt, could_restart_all, is_sidecar};
 
+const READY_TO_START: &str = "PodReadyToStartContainers";
+
 type Verdict = (bool, &'static str, String);
 
 impl Maker<'_> {
@@ -16,13 +18,14 @@ impl Maker<'_> {
         main: &[ContainerStatus],
     ) -> Vec<PodCondition> {
         let pod = self.view.pod;
-        let sandbox = self.view.observed.sandbox().is_some_and(|s| pod.host_network() || !s.ips.is_empty());
+        let sandbox = self.view.observed.sandbox().is_some_and(|s| pod.host_network() || !s.ips.is_empty())
+            && self.are_volumes_there();
         let verdict = |status: bool, reason: &'static str, message: String| (status, reason, message);
         let initialized = self.initialized(phase, init, main);
         let ready = containers_ready(pod, phase, init, main);
         let gates = if ready.0 { self.gates() } else { ready.clone() };
         let all = [
-            ("PodReadyToStartContainers", verdict(sandbox, "", String::new())),
+            (READY_TO_START, verdict(sandbox, "", String::new())),
             ("Initialized", initialized),
             ("Ready", gates),
             ("ContainersReady", ready),
@@ -48,6 +51,15 @@ impl Maker<'_> {
             last_transition_time: self.since(name, status).or(Some(Time(self.view.now))),
             observed_generation: self.view.pod.metadata.generation,
         }
+    }
+
+    /// Upstream's kubelet makes the sandbox once volumes are mounted, this one at the same time. After a start of the
+    /// kubelet, nobody has looked yet, but they were there.
+    fn are_volumes_there(&self) -> bool {
+        let before = self.before.and_then(|before| before.conditions.as_deref()).unwrap_or_default();
+        self.view.memory.mounted.is_some()
+            || !self.view.observed.containers.is_empty()
+            || before.iter().any(|known| known.type_ == READY_TO_START && known.status == "True")
     }
 
     /// Since when a condition is what it is, if it was so before.

@@ -268,3 +268,18 @@ fn what_a_pod_asks_for_is_its_worst_time_and_then_what_it_says_itself() {
     assert_eq!(cpu(&one), "2100m");
     assert_eq!(resources::qos(&one), "Burstable");
 }
+
+#[test]
+fn containers_may_start_once_volumes_are_there_and_still_may_for_the_next_kubelet() {
+    let mut node = Node::new(simple("Always"));
+    let first = node.look().actions;
+    first.into_iter().filter(|action| action.job() != Some(Job::Volumes)).for_each(|action| node.act(action));
+    node.look();
+    assert_eq!(node.condition("PodReadyToStartContainers"), "False");
+    node.act(Action::MountVolumes);
+    node.look();
+    assert_eq!(node.condition("PodReadyToStartContainers"), "True");
+    node.memory = Memory::default();
+    node.look();
+    assert_eq!(node.condition("PodReadyToStartContainers"), "True");
+}
