@@ -3,11 +3,12 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "runtime",
     "deviceplugin",
     "pluginregistration",
     "podresources",
+    "podresources_v1alpha1",
     "dra_v1",
     "dra_v1beta1",
     "drahealth",

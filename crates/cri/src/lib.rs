@@ -39,6 +39,8 @@ generated! {
     registration = "pluginregistration/pluginregistration";
     /// Who has which resources of the node (`podresources.v1`).
     pod_resources = "podresources/v1";
+    /// Who has which devices, as it was asked before (`podresources.v1alpha1`).
+    pod_resources_v1alpha1 = "podresources_v1alpha1/v1alpha1";
     /// Drivers of dynamic resources (`dra.v1`).
     dra_v1 = "dra_v1/k8s.io.kubelet.pkg.apis.dra.v1";
     /// Drivers of dynamic resources as they were before (`dra.v1beta1`).

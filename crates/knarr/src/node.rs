@@ -335,6 +335,7 @@ fn kubelet_config(
         listen: SocketAddr::from((identity.ip, PORT)),
         serving,
         renewals,
+        alone: false,
         cloud: kubelet::Cloud::None,
         clients: Some(Arc::new(Authorities::of(&identity.client_ca)?)),
         cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],

@@ -17,6 +17,7 @@
 //! - A pod's object is deleted only after its containers, its sandbox and its volumes are gone.
 //! - An API server that is away stops no container and no restart.
 
+pub mod alone;
 mod api;
 mod begin;
 mod cache;
@@ -116,6 +117,8 @@ pub struct Config {
     pub serving: Arc<Serving>,
     /// How the renewals of its own certificates go: the one it shows to the API server, and the one it serves with.
     pub renewals: (Option<Arc<Measure>>, Option<Arc<Measure>>),
+    /// Whether there is no API server, and the client is [`alone::client`].
+    pub alone: bool,
     /// Who says where the node is.
     pub cloud: Cloud,
     /// Whose client certificates that API trusts; without, nobody's.
@@ -269,10 +272,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let client = counts::requests::counted(client, meter.clone());
     let client = throttle::throttled(client, &config.configuration, &config.clock);
     let runtime = begin::connect(&config, &counts, tasks).await?;
-    let listener = tokio::net::TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| KubeletError::Listen { address: config.listen, source })?;
-    let tls = api::tls(&config)?;
+    let served = api::listen(&config).await?;
     let source = ("kubelet", config.node_name.as_str());
     let bound = Bound::All(begin::event_rate(&config.configuration.fields));
     let recorder = Recorder::new(client.clone(), config.clock.clone(), source, bound, tasks);
@@ -330,8 +330,12 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     tasks.spawn(node::enforce::run(shared.clone(), enforced.map_err(KubeletError::Reserved)?));
     begin::serve_plugins(&shared)?;
     let pods = Pods::new(shared.clone());
-    tasks.spawn(node::run(shared.clone()));
-    tasks.spawn(node::lease::run(shared.clone()));
+    if shared.config.alone {
+        tasks.spawn(alone::tell_pod_cidr(shared.clone()));
+    } else {
+        tasks.spawn(node::run(shared.clone()));
+        tasks.spawn(node::lease::run(shared.clone()));
+    }
     pods.start();
     pod_resources::serve(&shared, pods.clone())?;
     pods_api::serve(&shared, pods.clone())?;
@@ -345,7 +349,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     if let Some(listener) = api::read_only::listen(&shared).await? {
         tasks.spawn(api::read_only::serve(shared.clone(), pods.clone(), listener));
     }
-    tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
+    if let Some((listener, tls)) = served {
+        tasks.spawn(api::serve(shared.clone(), pods, listener, tls));
+    }
     tasks.shutdown().wait().await;
     Ok(())
 }

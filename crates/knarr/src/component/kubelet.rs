@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use self::flags::{Settings, label};
 use self::identity::Keeper;
-use self::lock::Lock;
+use self::lock::{Lock, contended};
 use super::read;
 use crate::api;
 use crate::commands::log::Log;
@@ -34,11 +34,11 @@ pub struct Kubelet {
     #[command(flatten)]
     #[serde(flatten)]
     pub logging: super::Logging,
-    /// How the API server is reached, and as whom
+    /// How the API server is reached, and as whom; without it, the kubelet runs static pods alone
     #[arg(long)]
-    kubeconfig: PathBuf,
+    kubeconfig: Option<PathBuf>,
     /// By which a first client certificate is asked for; --kubeconfig is then written
-    #[arg(long)]
+    #[arg(long, requires = "kubeconfig")]
     bootstrap_kubeconfig: Option<PathBuf>,
     /// Where the node's own certificates are kept [default: pki in --root-dir]
     #[arg(long)]
@@ -171,7 +171,10 @@ impl Kubelet {
         let dir = self.cert_dir.clone().unwrap_or_else(|| self.root_dir.join("pki"));
         let keeper = Keeper { node: &node_name, dir: &dir, clock: &clock, random: &random, tasks };
         let bootstrap = self.bootstrap_kubeconfig.as_deref();
-        let (client, shown) = keeper.client(&self.kubeconfig, bootstrap, fields.rotate_certificates).await?;
+        let (client, shown) = match &self.kubeconfig {
+            Some(path) => keeper.client(path, bootstrap, fields.rotate_certificates).await?,
+            None => (alone(fields)?, None),
+        };
         let mut names = vec![node_name.clone(), node_ip.to_string()];
         names.extend(second_node_ip.map(|ip| ip.to_string()));
         let (serving, served) = serving(&keeper, fields, names, &client)?;
@@ -200,6 +203,7 @@ impl Kubelet {
             second_node_ip,
             listen: SocketAddr::from((address, u16::try_from(fields.port)?)),
             clients,
+            alone: self.kubeconfig.is_none(),
             cloud: match self.cloud_provider.as_deref() {
                 Some("external") => kubelet::Cloud::External { addressed: !self.node_ip.is_empty() },
                 _ => kubelet::Cloud::None,
@@ -230,11 +234,21 @@ impl Kubelet {
     }
 }
 
-async fn contended(lock: Option<&Lock>) {
-    match lock {
-        Some(lock) => lock.contended().await,
-        None => std::future::pending().await,
+/// The client of a kubelet without an API server, which nobody could ask who somebody is and what they may.
+fn alone(fields: &ConfigurationFields) -> Result<kube::Client> {
+    if fields.authentication.webhook.enabled {
+        bail!("no client provided, cannot use webhook authentication: name a --kubeconfig, or turn it off");
     }
+    if fields.authorization.mode != "AlwaysAllow" {
+        bail!("no client provided, cannot use webhook authorization: name a --kubeconfig, or allow always");
+    }
+    if fields.server_tls_bootstrap {
+        bail!(
+            "no client provided, cannot ask for a serving certificate: name a --kubeconfig, or leave it out"
+        );
+    }
+    tracing::info!("no --kubeconfig is named: this kubelet runs static pods alone");
+    Ok(kubelet::alone::client())
 }
 
 /// What the kubelet's own API serves with: what is given, what the cluster signs, or what the kubelet signs itself.

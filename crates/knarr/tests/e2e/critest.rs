@@ -24,7 +24,7 @@ const LEFT_OUT: [(&str, &str); 2] = [
 ];
 
 /// Ends a process, and whatever waits for it.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -56,7 +56,7 @@ fn build(to: &Path) {
 }
 
 /// Gives this thread, and what it starts, a network with one way out, which leads nowhere.
-fn isolate() {
+pub fn isolate() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     for line in [
         "link set lo up",
@@ -112,7 +112,7 @@ fn runtime(folder: &Path, port: &str) -> (Running, PathBuf) {
 }
 
 /// Takes away what a failed test left, so that nothing of it outlives this one.
-fn remove_pods(socket: &Path) {
+pub fn remove_pods(socket: &Path) {
     let work = async {
         let mut client = cri::connect(&format!("unix://{}", socket.display())).await.unwrap().0;
         let all = client.list_pod_sandbox(cri::v1::ListPodSandboxRequest::default()).await.unwrap();

@@ -26,6 +26,7 @@ mod kubectl_create;
 mod kubectl_get;
 mod kubectl_rollout;
 mod kubectl_write;
+mod node_alone;
 mod node_api;
 mod node_claims;
 mod node_claims_waiting;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use cri::device_plugin as wire;
 use cri::pod_resources::pod_resources_lister_client::PodResourcesListerClient;
 use cri::pod_resources::{AllocatableResourcesRequest, ListPodResourcesRequest};
+use cri::pod_resources_v1alpha1::pod_resources_lister_client as before;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -132,7 +133,16 @@ fn told(cluster: &Cluster, runtime: &Runtime) -> String {
         let mut client = PodResourcesListerClient::new(cri::channel(&socket).await.unwrap());
         let all = client.get_allocatable_resources(AllocatableResourcesRequest {}).await.unwrap();
         assert_eq!(all.into_inner().devices.len(), 2);
-        client.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources
+        let pods = client.list(ListPodResourcesRequest {}).await.unwrap().into_inner().pod_resources;
+        let mut client = before::PodResourcesListerClient::new(cri::channel(&socket).await.unwrap());
+        let request = cri::pod_resources_v1alpha1::ListPodResourcesRequest {};
+        let known = client.list(request).await.unwrap().into_inner().pod_resources;
+        let devices = |of: &cri::pod_resources_v1alpha1::PodResources| {
+            of.containers.iter().flat_map(|c| &c.devices).count()
+        };
+        let given: usize = pods.iter().flat_map(|pod| &pod.containers).map(|c| c.devices.len()).sum();
+        assert_eq!(known.iter().map(devices).sum::<usize>(), given, "the older version tells the same");
+        pods
     });
     let lines = pods.iter().flat_map(|pod| {
         pod.containers.iter().flat_map(move |container| {

@@ -72,8 +72,18 @@ pub fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
+/// Listens, and reads what it serves with; nothing where `enableServer` is off.
+pub async fn listen(config: &Config) -> Result<Option<(TcpListener, Arc<ServerConfig>)>, KubeletError> {
+    if !config.configuration.fields.enable_server {
+        return Ok(None);
+    }
+    let failed = |source| KubeletError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    Ok(Some((listener, tls(config)?)))
+}
+
 /// What an upgraded connection needs: HTTP/1.1 only.
-pub fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
+fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
     let fields = &config.configuration.fields;
     let (protection, idle) = auth::pki::Protection::new(&fields.tls_min_version, &fields.tls_cipher_suites)
         .map_err(KubeletError::Tls)?;

@@ -14,7 +14,6 @@ const FIELDS: &[&str] = &[
     "systemCgroups",
     "cgroupsPerQOS",
     "qosReserved",
-    "podCIDR",
     "defaultPodSysctls",
     "volumePluginDir",
     "kernelMemcgNotification",
@@ -26,14 +25,13 @@ const FIELDS: &[&str] = &[
 ];
 
 /// Whose one value is all that there is.
-fn followed() -> [(&'static str, Value, &'static str); 3] {
+fn followed() -> [(&'static str, Value, &'static str); 2] {
     [
         (
             "cgroupDriver",
             json!("cgroupfs"),
             "the kubelet makes pods' cgroups by itself, and asks no systemd for them",
         ),
-        ("enableServer", json!(true), "the kubelet's API is always served"),
         ("enableControllerAttachDetach", json!(true), "volumes are attached by the cluster's controller"),
     ]
 }
@@ -74,17 +72,14 @@ mod tests {
     fn whoever_writes_what_changes_nothing_is_told() {
         assert_eq!(
             told(
-                json!({"cgroupDriver": "systemd", "logging": {"format": "json", "vmodule": []}, "podCIDR": "10.0.0.0/8"})
+                json!({"cgroupDriver": "systemd", "logging": {"format": "json", "vmodule": []}, "volumePluginDir": "/x"})
             ),
             [
-                "/k: these fields have no effect here: podCIDR, logging.vmodule",
+                "/k: these fields have no effect here: volumePluginDir, logging.vmodule",
                 "/k: cgroupDriver stays \"cgroupfs\": the kubelet makes pods' cgroups by itself, and asks no systemd for them",
             ]
         );
-        assert_eq!(
-            told(json!({"cgroupDriver": "cgroupfs", "enableServer": true, "hairpinMode": "none"})),
-            [""; 0]
-        );
+        assert_eq!(told(json!({"cgroupDriver": "cgroupfs", "hairpinMode": "none"})), [""; 0]);
     }
 
     #[test]

@@ -120,6 +120,11 @@ pub struct Fields {
     pub server_tls_bootstrap: bool,
     pub authentication: Authentication,
     pub authorization: Authorization,
+    /// Whether the kubelet's own API is served; the one that anybody may read goes by its port.
+    pub enable_server: bool,
+    /// Of a kubelet without an API server.
+    #[serde(default, rename = "podCIDR")]
+    pub pod_cidr: String,
     #[serde(rename = "registryPullQPS")]
     pub registry_pull_qps: i32,
     pub registry_burst: i32,

@@ -1,6 +1,8 @@
 //! Tells whoever measures a node which devices, processors and memory its containers have for themselves, and what they
 //! have by claims (`podresources/v1`), at `<root>/pod-resources/kubelet.sock`.
 
+mod before;
+
 use std::sync::Arc;
 
 use cri::pod_resources as wire;
@@ -33,10 +35,12 @@ struct Calls {
 /// [`SocketError`].
 pub fn serve(shared: &Arc<Shared>, pods: Pods) -> Result<(), SocketError> {
     let incoming = listen(&shared.config.root_dir.join("pod-resources/kubelet.sock"))?;
+    let before = before::service(shared, pods.clone());
     let calls = Calls { shared: shared.clone(), pods };
     let server = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(MOST_CALLS)
-        .add_service(PodResourcesListerServer::new(calls));
+        .add_service(PodResourcesListerServer::new(calls))
+        .add_service(before);
     let shutdown = shared.tasks.shutdown().clone();
     shared.tasks.spawn(async move {
         let end = async move { shutdown.wait().await };

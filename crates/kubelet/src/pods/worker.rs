@@ -281,7 +281,7 @@ impl Worker {
 
     /// Has a static pod shown by the API server.
     fn mirror(&self, pod: &Arc<Pod>) {
-        if !self.handle.is_static || self.handle.is_removed() {
+        if !self.handle.is_static || self.handle.is_removed() || self.shared.config.alone {
             return;
         }
         let mirror = self.handle.mirror();

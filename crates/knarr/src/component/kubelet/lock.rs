@@ -40,6 +40,14 @@ impl Lock {
     }
 }
 
+/// Until a lock is wanted by another one; never, where there is none.
+pub async fn contended(lock: Option<&Lock>) {
+    match lock {
+        Some(lock) => lock.contended().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// An inotify, read as the stream of bytes that it is.
 fn watch(path: &Path) -> Result<Receiver> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
