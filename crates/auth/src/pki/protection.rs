@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
@@ -47,6 +47,26 @@ fn name(suite: SupportedCipherSuite) -> String {
 }
 
 impl Protection {
+    /// Keys are agreed on in these groups alone, by their numbers (`CurveP256` is 23); none are all. What was named and
+    /// is not offered comes back.
+    ///
+    /// # Errors
+    /// When nothing is left.
+    pub fn with_curves(mut self, curves: &[i32]) -> Result<(Self, Vec<i32>), String> {
+        if curves.is_empty() {
+            return Ok((self, Vec::new()));
+        }
+        let mut provider = CryptoProvider::clone(&self.provider);
+        let number = |group: &&'static dyn SupportedKxGroup| i32::from(u16::from(group.name()));
+        let known: Vec<i32> = provider.kx_groups.iter().map(number).collect();
+        provider.kx_groups.retain(|group| curves.contains(&number(group)));
+        if provider.kx_groups.is_empty() {
+            return Err(format!("none of the curves {curves:?} is offered here: {known:?} are"));
+        }
+        self.provider = Arc::new(provider);
+        Ok((self, curves.iter().copied().filter(|curve| !known.contains(curve)).collect()))
+    }
+
     /// At least this version (`VersionTLS12`; none is the oldest that is safe), and of TLS 1.2 only these suites (none
     /// are all). Those of TLS 1.3 cannot be chosen, as in Go. What was named and is not offered comes back.
     ///
@@ -112,6 +132,17 @@ mod tests {
         assert_eq!(offered("", &["TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]).0.len(), 1);
         // What is left of it is TLS 1.3.
         assert_eq!(offered("", &[old]).1, 1);
+    }
+
+    #[test]
+    fn curves_are_chosen_by_their_numbers() {
+        let chosen = |curves: &[i32]| {
+            let (chosen, idle) = Protection::default().with_curves(curves)?;
+            Ok::<_, String>((chosen.provider.kx_groups.len(), idle))
+        };
+        assert_eq!(chosen(&[]), Ok((3, vec![])));
+        assert_eq!(chosen(&[24, 25, 4588]), Ok((1, vec![25, 4588])));
+        assert!(chosen(&[25]).is_err(), "nobody could connect");
     }
 
     #[test]

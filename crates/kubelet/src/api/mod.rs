@@ -90,6 +90,11 @@ fn tls(config: &Config) -> Result<Arc<ServerConfig>, KubeletError> {
     if !idle.is_empty() {
         tracing::warn!(?idle, "these cipher suites are not offered: they are not safe");
     }
+    let (protection, idle) =
+        protection.with_curves(&fields.tls_curve_preferences).map_err(KubeletError::Tls)?;
+    if !idle.is_empty() {
+        tracing::warn!(?idle, "these curves are not offered here");
+    }
     let shared = auth::pki::server_config_by(config.serving.clone(), config.clients.clone(), &protection)?;
     let mut own = ServerConfig::clone(&shared);
     own.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 /// Whatever is written in them.
 const FIELDS: &[&str] = &[
-    "tlsCurvePreferences",
     "enableContentionProfiling",
     "volumeStatsAggPeriod",
     "kubeletCgroups",
@@ -39,11 +38,19 @@ fn followed() -> [(&'static str, Value, &'static str); 2] {
 /// Parts of `logging`.
 const LOGGING: [&str; 2] = ["vmodule", "options"];
 
+/// Whether a value says what upstream has anyhow: whoever writes down what a kubelet told of itself asks for nothing.
+fn is_usual(name: &str, value: &Value) -> bool {
+    let field = super::fields::FIELDS.iter().find(|field| field.name == name);
+    let default = field.and_then(|field| serde_json::from_str::<Value>(field.default).ok());
+    let nothing = [json!(""), json!(false), json!([]), json!({}), Value::Null];
+    default.map_or_else(|| nothing.contains(value), |default| default == *value)
+}
+
 /// Says so.
 pub fn tell(object: &Map<String, Value>, path: &Path, warnings: &mut Vec<String>) {
     let path = path.display();
-    let mut idle: Vec<String> =
-        FIELDS.iter().filter(|name| object.contains_key(**name)).map(|name| (*name).to_owned()).collect();
+    let asks = |name: &&&str| object.get(**name).is_some_and(|value| !is_usual(name, value));
+    let mut idle: Vec<String> = FIELDS.iter().filter(asks).map(|name| (*name).to_owned()).collect();
     let parts = object.get("logging").and_then(Value::as_object);
     let parts =
         parts.into_iter().flat_map(|logging| LOGGING.iter().filter(|name| logging.contains_key(**name)));
@@ -79,7 +86,12 @@ mod tests {
                 "/k: cgroupDriver stays \"cgroupfs\": the kubelet makes pods' cgroups by itself, and asks no systemd for them",
             ]
         );
-        assert_eq!(told(json!({"cgroupDriver": "cgroupfs", "hairpinMode": "none"})), [""; 0]);
+        assert_eq!(
+            told(
+                json!({"cgroupDriver": "cgroupfs", "hairpinMode": "none", "cgroupsPerQOS": true, "kubeletCgroups": ""})
+            ),
+            [""; 0]
+        );
     }
 
     #[test]

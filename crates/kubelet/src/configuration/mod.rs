@@ -111,6 +111,8 @@ pub struct Fields {
     #[serde(default)]
     pub tls_min_version: String,
     #[serde(default)]
+    pub tls_curve_preferences: Vec<i32>,
+    #[serde(default)]
     pub tls_cert_file: String,
     #[serde(default)]
     pub tls_private_key_file: String,
