@@ -336,6 +336,7 @@ fn kubelet_config(
         serving,
         renewals,
         alone: false,
+        home: None,
         cloud: kubelet::Cloud::None,
         clients: Some(Arc::new(Authorities::of(&identity.client_ca)?)),
         cluster_dns: vec![IpAddr::V4(settings.cluster_dns)],

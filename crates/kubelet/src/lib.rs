@@ -119,6 +119,8 @@ pub struct Config {
     pub renewals: (Option<Arc<Measure>>, Option<Arc<Measure>>),
     /// Whether there is no API server, and the client is [`alone::client`].
     pub alone: bool,
+    /// The home of its user, beneath which credentials of registries may be; `None` where that is nobody's business.
+    pub home: Option<PathBuf>,
     /// Who says where the node is.
     pub cloud: Cloud,
     /// Whose client certificates that API trusts; without, nobody's.
@@ -229,6 +231,8 @@ pub(crate) struct Shared {
     pub claims: Arc<Claims>,
     /// Who wants to know what happens to pods.
     pub watched: Watched,
+    /// What was used when the summary was asked for last.
+    pub rates: api::Rates,
     /// Whose logs grow fast.
     pub grown: Grown,
     pub tasks: TaskGroup,
@@ -313,6 +317,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         exclusive,
         claims,
         watched: Watched::default(),
+        rates: api::Rates::default(),
         grown: Grown::new(),
         pulls,
         pulling,

@@ -202,7 +202,7 @@ fn on_all_processors(component: impl Future<Output = Result<()>>) -> Result<()> 
 }
 
 #[expect(clippy::disallowed_methods, reason = "configuration is read once, here")]
-fn home() -> Option<PathBuf> {
+pub(crate) fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
 }
 

@@ -204,6 +204,7 @@ impl Kubelet {
             listen: SocketAddr::from((address, u16::try_from(fields.port)?)),
             clients,
             alone: self.kubeconfig.is_none(),
+            home: crate::commands::home(),
             cloud: match self.cloud_provider.as_deref() {
                 Some("external") => kubelet::Cloud::External { addressed: !self.node_ip.is_empty() },
                 _ => kubelet::Cloud::None,

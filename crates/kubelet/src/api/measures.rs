@@ -142,6 +142,8 @@ pub struct NodeMeasure {
     pub cpu: Option<u64>,
     pub working_set: Option<u64>,
     pub rss: Option<u64>,
+    /// Whether the node is the whole machine.
+    pub is_machine: bool,
 }
 
 /// Of the whole machine, or, for a node that is only a part of it, of its pods.
@@ -153,6 +155,7 @@ pub fn node(shared: &Shared, pods: &[PodMeasure]) -> std::io::Result<NodeMeasure
             cpu: sum(PodMeasure::cpu),
             working_set: sum(PodMeasure::working_set),
             rss: None,
+            is_machine: false,
         });
     }
     let (stat, meminfo) = (std::fs::read_to_string("/proc/stat")?, Meminfo::read()?);
@@ -163,6 +166,7 @@ pub fn node(shared: &Shared, pods: &[PodMeasure]) -> std::io::Result<NodeMeasure
             .zip(meminfo.bytes("MemAvailable"))
             .map(|(all, free)| all.saturating_sub(free)),
         rss: meminfo.bytes("AnonPages"),
+        is_machine: true,
     })
 }
 

@@ -18,8 +18,11 @@ pub mod read_only;
 mod readings;
 mod stats;
 mod streams;
+mod system;
 mod traffic;
 mod zpages;
+
+pub use system::Rates;
 
 pub use health::serve as serve_health;
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Volume;
 use serde_json::{Map, Value, json};
 
 use super::measures::{ContainerMeasure, Disk, PodMeasure, disk, disk_of, measure, node, number};
-use super::{Refusal, Server};
+use super::{Refusal, Server, system};
 use crate::Shared;
 use crate::eviction::pods_group;
 use crate::machine::Tasks;
@@ -51,15 +51,36 @@ fn whole(
     // Nobody counts huge pages as used, and nothing else fits into them.
     let huge: u64 = shared.machine.huge_pages.iter().map(|(_, bytes)| bytes).sum();
     let available = used.working_set.map(|used| memory.saturating_sub(used).saturating_sub(huge));
+    let at = i64::try_from(shared.config.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+    let rate = |whose, total: Option<u64>| shared.rates.since(whose, at, total?);
+    let [faults, major] = match used.is_machine {
+        true => system::page_faults().map(|count| count.and_then(|count| i64::try_from(count).ok())),
+        false => shared.cgroups.page_faults(&pods_group(shared))?,
+    };
+    let pressed = |resource| if used.is_machine { system::pressure(resource) } else { Value::Null };
     let mut node = json!({
         "nodeName": shared.config.node_name,
         "startTime": started(),
-        "cpu": {"time": now, "usageCoreNanoSeconds": used.cpu},
+        "cpu": {"time": now, "usageNanoCores": rate("node", used.cpu), "usageCoreNanoSeconds": used.cpu,
+                "psi": pressed("cpu")},
         "memory": {"time": now, "availableBytes": available, "usageBytes": used.working_set,
-                   "workingSetBytes": used.working_set, "rssBytes": resident},
+                   "workingSetBytes": used.working_set, "rssBytes": resident, "pageFaults": faults,
+                   "majorPageFaults": major, "psi": pressed("memory")},
     });
     if let Value::Object(node) = &mut node {
-        node.insert("systemContainers".to_owned(), json!([all_pods(shared, pods, &now)?]));
+        let booted = system::booted().unwrap_or_default();
+        let of_process = |name, pid: &str| {
+            let process = system::Process::read(pid, booted)?;
+            let since = time_of(i64::try_from(process.started).ok()?.saturating_mul(1_000_000_000));
+            Some(process.told((name, rate(name, Some(process.cpu))), since, &now))
+        };
+        let runtime = system::server_of(&shared.config.cri_endpoint);
+        let parts = [
+            of_process("kubelet", "self"),
+            runtime.and_then(|pid| of_process("runtime", &pid)),
+            Some(all_pods(shared, pods, &now, rate)?),
+        ];
+        node.insert("systemContainers".to_owned(), parts.into_iter().flatten().collect());
     }
     if let (false, Value::Object(node)) = (only_cpu_and_memory, &mut node) {
         node.insert("fs".to_owned(), fs(disk(&shared.config.root_dir), &now));
@@ -67,6 +88,11 @@ fn whole(
         let runtime = json!({"imageFs": of(images), "containerFs": of(containers)});
         node.insert("runtime".to_owned(), runtime);
         node.insert("rlimit".to_owned(), rlimit(&now));
+        node.insert("network".to_owned(), system::network(&now));
+        if used.is_machine {
+            node.insert("io".to_owned(), json!({"time": now, "psi": system::pressure("io")}));
+            node.insert("swap".to_owned(), system::swap(&now));
+        }
     }
     let context = Context { shared, now: &now, layers: containers, brief: only_cpu_and_memory };
     let pods: Vec<Value> = pods.iter().map(|pod| context.pod(pod)).collect();
@@ -76,7 +102,12 @@ fn whole(
 }
 
 /// What all pods use together, as upstream tells it beside the services of the system.
-fn all_pods(shared: &Shared, pods: &[PodMeasure], now: &str) -> std::io::Result<Value> {
+fn all_pods(
+    shared: &Shared,
+    pods: &[PodMeasure],
+    now: &str,
+    rate: impl Fn(&'static str, Option<u64>) -> Option<u64>,
+) -> std::io::Result<Value> {
     let group = pods_group(shared);
     let (limit, used) = (shared.cgroups.memory_limit(&group)?, shared.cgroups.working_set(&group)?);
     let cpu: u64 = pods.iter().filter_map(PodMeasure::cpu).sum();
@@ -84,7 +115,7 @@ fn all_pods(shared: &Shared, pods: &[PodMeasure], now: &str) -> std::io::Result<
     Ok(json!({
         "name": "pods",
         "startTime": started(),
-        "cpu": {"time": now, "usageCoreNanoSeconds": cpu},
+        "cpu": {"time": now, "usageNanoCores": rate("pods", Some(cpu)), "usageCoreNanoSeconds": cpu},
         "memory": {"time": now, "usageBytes": shared.cgroups.memory_usage(&group)?, "workingSetBytes": used,
                    "rssBytes": shared.cgroups.resident(&group)?, "pageFaults": faults, "majorPageFaults": major,
                    "availableBytes": limit.zip(used).map(|(limit, used)| (limit - used).max(0))},
@@ -117,8 +148,7 @@ fn time_of(nanoseconds: i64) -> Value {
 
 /// When the machine started.
 fn started() -> Value {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<i64>().ok());
+    let seconds = system::booted().and_then(|seconds| i64::try_from(seconds).ok());
     seconds.map_or(Value::Null, |seconds| time_of(seconds.saturating_mul(1_000_000_000)))
 }
 

@@ -19,8 +19,8 @@ impl Cgroups {
     /// When the file is there and cannot be read.
     pub fn page_faults(&self, group: &str) -> io::Result<[Option<i64>; 2]> {
         Ok([
-            self.memory_stat(group, "total_pgfault", "pgfault")?,
-            self.memory_stat(group, "total_pgmajfault", "pgmajfault")?,
+            self.memory_stat(group, "pgfault", "pgfault")?,
+            self.memory_stat(group, "pgmajfault", "pgmajfault")?,
         ])
     }
 

@@ -4,6 +4,7 @@
 //! `config` reads which there are, `matching` says whom an image concerns (pure), `run` asks and remembers.
 
 mod config;
+pub mod files;
 pub mod matching;
 mod run;
 

@@ -24,7 +24,7 @@ pub mod env;
 mod env_file;
 mod fields;
 mod follow;
-mod images;
+pub(crate) mod images;
 mod jobs;
 pub mod ledger;
 pub mod means;

@@ -16,6 +16,7 @@ use super::pull_records::Source;
 use super::spec::PodExt;
 use crate::Shared;
 use crate::counts::table;
+use crate::credentials::files;
 
 /// Sees to it that a container's image is there.
 pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> Result<(), Failed> {
@@ -96,6 +97,8 @@ async fn ensure(
     if policy == "Always" || !may_use && policy != "Never" {
         let more = shared.providers.credentials(&shared.client, pod, image).await;
         known.extend(more.into_iter().map(|(auth, asked)| (asked.map(Source::from), auth)));
+        let own = files::read(&shared.config.root_dir, shared.config.home.as_deref());
+        known.extend(credentials(image, own.as_slice()).into_iter().map(|(auth, _)| (None, auth)));
         may_use = usable(&known);
     }
     let decision = decide(policy, may_use);
