@@ -50,10 +50,10 @@ struct Namespace {
 
 /// A place that is to be the same in the other namespace.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
-    path: PathBuf,
+pub struct Place {
+    pub path: PathBuf,
     /// With what is mounted below it.
-    whole: bool,
+    pub whole: bool,
 }
 
 /// Goes to the namespace behind `path`, with what the bundle's specification names. Where a container is to see mounts
@@ -124,16 +124,16 @@ fn go(namespace: &Path, places: &[Place]) -> io::Result<()> {
     attached
 }
 
-fn check(result: i64) -> io::Result<i64> {
+pub fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn text(path: &Path) -> io::Result<CString> {
+pub fn text(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
 /// A copy of what is seen at a place, mounted nowhere yet.
-fn copy(place: &Place) -> io::Result<OwnedFd> {
+pub fn copy(place: &Place) -> io::Result<OwnedFd> {
     let path = text(&place.path)?;
     // Nothing is mounted below a file, but to look for it takes time.
     let recursive = if place.whole && !place.path.is_file() { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
@@ -144,7 +144,7 @@ fn copy(place: &Place) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
+pub fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
     let at = text(at)?;
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS;
     // SAFETY: both paths end with a NUL.

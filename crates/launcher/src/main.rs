@@ -14,6 +14,7 @@ mod create;
 mod exec;
 mod lean;
 mod link;
+mod over;
 mod process;
 mod program;
 mod words;
@@ -26,6 +27,9 @@ use words::Words;
 
 fn main() -> ExitCode {
     link::restore_sigpipe();
+    if std::env::args().nth(1).as_deref() == Some("over") {
+        return hook(over::run(std::env::args().skip(2)));
+    }
     let link = Link::inherited();
     // Without a pipe to spare, errors stay short.
     let words = Words::listen().ok();
@@ -43,6 +47,17 @@ fn main() -> ExitCode {
                 Some(words) => words.explain(text),
                 None => text,
             });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends as a hook does; what it says comes to whoever runs it.
+fn hook(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mounting over a place of the container: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -149,9 +149,10 @@ pub fn mounts(edits: &[Edits]) -> impl Iterator<Item = Value> + '_ {
     })
 }
 
-/// The hooks by their moment, in the specification's words.
-pub fn hooks(edits: &[Edits]) -> Value {
+/// The hooks by their moment, in the specification's words; `first` goes before others that make the container.
+pub fn hooks(edits: &[Edits], first: Option<Value>) -> Value {
     let mut hooks = serde_json::Map::new();
+    hooks.extend(first.map(|first| ("createContainer".to_owned(), json!([first]))));
     for hook in edits.iter().flat_map(|edits| &edits.hooks) {
         let mut value = json!({"path": hook.path, "args": hook.args, "env": hook.env});
         if let Some(timeout) = hook.timeout {
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(node.applied(found.clone()), (Device { uid: 7, ..found }, "rw".to_owned()));
         let mounts: Vec<_> = mounts(&edits).collect();
         assert_eq!(mounts[0]["options"], json!(["ro", "rbind"]));
-        assert_eq!(hooks(&edits)["createContainer"][0]["path"], "/bin/x");
+        assert_eq!(hooks(&edits, None)["createContainer"][0]["path"], "/bin/x");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod capabilities;
 pub mod cdi;
 mod masks;
 pub mod mounts;
+mod over;
 mod resources;
 pub mod seccomp;
 mod user;
@@ -138,6 +139,8 @@ pub struct Surroundings {
     pub edits: Vec<cdi::Edits>,
     /// An empty folder, and those that it hides.
     pub hidden: (PathBuf, Vec<String>),
+    /// The launcher, where it starts the container by itself.
+    pub launcher: Option<PathBuf>,
 }
 
 /// What was decided.
@@ -202,12 +205,13 @@ pub fn plan(
     let mut mounts = mounts::plan(pod, config, &context, machine, around)?;
     mounts.extend(cdi::mounts(&around.edits));
     mounts.extend(masks.mounts);
+    let over = over::plan(&mut mounts, around);
     let spec = json!({
         "ociVersion": "1.0.2",
         "process": process,
         "root": {"path": around.rootfs, "readonly": context.readonly_rootfs},
         "mounts": mounts,
-        "hooks": cdi::hooks(&around.edits),
+        "hooks": cdi::hooks(&around.edits, over),
         "annotations": annotations(pod, config, &around.id),
         "linux": linux,
     });

@@ -25,6 +25,12 @@ pub fn propagation(config: &ContainerConfig) -> &'static str {
     }
 }
 
+/// The container's own `/dev`.
+pub fn dev() -> Value {
+    let options = ["nosuid", "strictatime", "mode=755", "size=65536k"];
+    json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": options})
+}
+
 fn file_systems(
     context: &LinuxContainerSecurityContext,
     machine: &Machine,
@@ -36,7 +42,7 @@ fn file_systems(
     let sys = ["nosuid", "noexec", "nodev", mode];
     let mut list = vec![
         mount("/proc", "proc", "proc", &hidden),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        dev(),
         mount(
             "/dev/pts",
             "devpts",

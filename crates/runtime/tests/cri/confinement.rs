@@ -135,6 +135,60 @@ async fn what_a_container_sees_twice_is_not_mounted_on_the_machine() {
     node.finish().await;
 }
 
+/// As drivers of storage and devices have the machine's: whoever makes a container's devices must not make them there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dev_that_a_pod_brings_stays_as_it_is() {
+    use nix::mount::{MsFlags, mount, umount};
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+    let mut node = Node::new().await;
+    let pod = node.run_pod(node.pod("dev")).await;
+    let dev = node.folder.path().join("dev");
+    for folder in ["pts", "shm", "mqueue"] {
+        std::fs::create_dir_all(dev.join(folder)).unwrap();
+    }
+    for file in ["ptmx", "mark", "shm/theirs"] {
+        std::fs::write(dev.join(file), "").unwrap();
+    }
+    mknod(&dev.join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
+    std::os::unix::fs::symlink("/proc/self/fd", dev.join("fd")).unwrap();
+    let nothing: Option<&str> = None;
+    mount(Some(&dev), &dev, nothing, MsFlags::MS_BIND, nothing).unwrap();
+    mount(nothing, &dev, nothing, MsFlags::MS_SHARED, nothing).unwrap();
+    let listed = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&dev).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listed();
+    let script = "ls /dev; grep -c ' /dev/pts devpts ' /proc/mounts; ls /dev/shm; touch /dev/made && rm /dev/made && echo written";
+    for (name, propagation, readonly, expected) in [
+        ("private", MountPropagation::PropagationPrivate, true, "1"),
+        ("slave", MountPropagation::PropagationHostToContainer, false, "1\nwritten"),
+        ("shared", MountPropagation::PropagationBidirectional, true, "0\ntheirs"),
+    ] {
+        let mut config = Node::shell(name, "sleep 100");
+        context(&mut config).privileged = true;
+        config.mounts = vec![Mount {
+            container_path: "/dev".into(),
+            host_path: dev.display().to_string(),
+            propagation: propagation as i32,
+            readonly,
+            ..Mount::default()
+        }];
+        let id = node.run(&pod, config).await;
+        let seen = node.output(&id, &format!("{{ {script}; }} 2>/dev/null; true")).await;
+        assert_eq!(seen, format!("fd\nmark\nmqueue\nnull\nptmx\npts\nshm\n{expected}"), "{name}");
+    }
+    node.remove_pod(&pod).await;
+    let left: Vec<_> = node.mounts().into_iter().filter(|path| path.starts_with(&dev)).collect();
+    let after = listed();
+    while umount(&dev).is_ok() {}
+    assert_eq!((left, after), (vec![dev], before));
+    node.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_set_changed_and_enforced() {
     let mut node = Node::new().await;

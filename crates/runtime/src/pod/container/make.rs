@@ -245,6 +245,7 @@ fn decide(
         devices,
         edits,
         hidden: hidden(core, sandbox, context)?,
+        launcher: program(core, sandbox).is_none().then(|| core.programs.launcher.clone()),
     };
     let planned = plan::plan(&sandbox.config, config, &image_config, &core.machine, &around)?;
     let cwd = planned.spec.pointer("/process/cwd").and_then(|cwd| cwd.as_str()).unwrap_or("/");
