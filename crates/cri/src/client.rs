@@ -1,7 +1,9 @@
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 
 use hyper_util::rt::TokioIo;
-use tonic::transport::{Channel, Endpoint};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use crate::v1::image_service_client::ImageServiceClient;
@@ -48,18 +50,28 @@ pub async fn connect(endpoint: &str) -> Result<(RuntimeClient, ImageClient), Con
 /// The connection alone, for services beside the CRI on the same socket.
 pub async fn channel(endpoint: &str) -> Result<Channel, ConnectError> {
     let path = match endpoint.strip_prefix("unix://") {
-        Some(path) => PathBuf::from(path),
-        None if endpoint.starts_with('/') => PathBuf::from(endpoint),
+        Some(path) => Path::new(path),
+        None if endpoint.starts_with('/') => Path::new(endpoint),
         None => return Err(ConnectError::NotUnix(endpoint.to_owned())),
     };
-    let shown = path.display().to_string();
-    Endpoint::from_static("http://localhost")
-        .connect_with_connector(service_fn(move |_| {
-            let path = path.clone();
-            async move { crate::reach::reach(&path).await.map(TokioIo::new) }
-        }))
-        .await
-        .map_err(|source| ConnectError::Connect { path: shown, source })
+    let connected = Endpoint::from_static("http://localhost").connect_with_connector(connector(path)).await;
+    connected.map_err(|source| ConnectError::Connect { path: path.display().to_string(), source })
+}
+
+/// A connection that is made, and made again, when something is asked: whoever is to answer need not be there yet.
+pub fn later(socket: &Path) -> Channel {
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector(socket))
+}
+
+fn connector(
+    path: &Path,
+) -> impl tower::Service<Uri, Response = TokioIo<UnixStream>, Error = io::Error, Future: Send> + Send + 'static
+{
+    let path = path.to_owned();
+    service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { crate::reach::reach(&path).await.map(TokioIo::new) }
+    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod lenient;
 mod reach;
 mod reference;
 
-pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect};
+pub use client::{ConnectError, ImageClient, RuntimeClient, channel, connect, later};
 pub use lenient::{Lenient, incoming};
 pub use reach::reach;
 pub use reference::{Reference, ReferenceError};

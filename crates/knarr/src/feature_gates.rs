@@ -44,8 +44,12 @@ impl FeatureGates {
     /// # Errors
     /// What cannot be.
     pub fn gates(&self) -> Result<Gates> {
-        match Gates::new(&self.said()?) {
-            Ok(gates) => Ok(gates),
+        let said = self.said()?;
+        match Gates::new(&said) {
+            Ok(gates) => {
+                Gates::kept(&said).iter().for_each(|kept| tracing::warn!("{kept}"));
+                Ok(gates)
+            }
             Err(wrong) => bail!("--feature-gates: {}", wrong.join(", ")),
         }
     }

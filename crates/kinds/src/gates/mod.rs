@@ -112,7 +112,7 @@ impl Default for Gates {
 }
 
 impl Gates {
-    /// What was said, over the defaults. What upstream has anyhow may always be said, and changes nothing. A gate that is named wins over `AllAlpha` and `AllBeta`, which are about those
+    /// What was said, over the defaults. A gate that is named wins over `AllAlpha` and `AllBeta`, which are about those
     /// features that Knarr can have and leave.
     ///
     /// # Errors
@@ -128,10 +128,9 @@ impl Gates {
                     "cannot set feature gate {name} to {value}, feature is locked to {}",
                     row.default
                 ));
-            } else if !row.acts && row.on != *value && row.default != *value {
-                let why =
-                    if *value { "Knarr does not have the feature" } else { "Knarr always has the feature" };
-                wrong.push(format!("cannot set feature gate {name} to {value}: {why}"));
+            } else if *value && !row.acts && !row.on {
+                wrong
+                    .push(format!("cannot set feature gate {name} to true: Knarr does not have the feature"));
             }
         }
         if !wrong.is_empty() {
@@ -153,6 +152,15 @@ impl Gates {
         gates.all_alpha = all(ALPHA).unwrap_or_default();
         gates.all_beta = all(BETA).unwrap_or_default();
         Ok(gates)
+    }
+
+    /// Features that stay although somebody turned them off, in a sentence each; those that upstream has off, too, are
+    /// only said to be what they are there.
+    pub fn kept(said: &BTreeMap<String, bool>) -> Vec<String> {
+        let kept = rows().filter(|row| {
+            !row.acts && row.on && row.default && !row.locked && said.get(row.name) == Some(&false)
+        });
+        kept.map(|row| format!("feature gate {} stays on: Knarr always has the feature", row.name)).collect()
     }
 
     fn set(&mut self, gate: Gate, value: bool) {

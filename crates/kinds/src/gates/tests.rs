@@ -44,7 +44,6 @@ fn what_cannot_be_is_refused() {
         refused("SidecarContainers=false,GenericWorkload=true,PodLevelResources=false"),
         [
             "cannot set feature gate GenericWorkload to true: Knarr does not have the feature",
-            "cannot set feature gate PodLevelResources to false: Knarr always has the feature",
             "cannot set feature gate SidecarContainers to false, feature is locked to true",
         ]
     );
@@ -53,6 +52,9 @@ fn what_cannot_be_is_refused() {
     assert_eq!(set(same), Ok(Gates::default()));
     assert!(set("PodAndContainerStatsFromCRI=true").is_ok(), "it is so here");
     assert!(set("PodAndContainerStatsFromCRI=false").is_ok(), "it is so upstream");
+    let off = parse("PodAndContainerStatsFromCRI=false,PodLevelResources=false,AllBeta=false").unwrap();
+    assert_eq!(Gates::new(&off), Ok(set("AllBeta=false").unwrap()));
+    assert_eq!(Gates::kept(&off), ["feature gate PodLevelResources stays on: Knarr always has the feature"]);
 }
 
 #[test]

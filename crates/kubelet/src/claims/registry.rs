@@ -98,8 +98,8 @@ impl Handler for Registered {
 
     async fn register(&self, name: &str, endpoint: &Path, versions: &[String]) -> Result<(), String> {
         let service = choose(versions)?;
-        let channel = cri::channel(&format!("unix://{}", endpoint.display())).await;
-        let channel = channel.map_err(|error| error.to_string())?;
+        // It may begin to serve only once it is registered.
+        let channel = cri::later(endpoint);
         let driver = Driver::new(channel.clone(), service == SERVICES[0]);
         let watch = tokio::spawn(watch(self.0.clone(), name.to_owned(), endpoint.to_owned()));
         let health = tokio::spawn(health::listen(self.0.clone(), name.to_owned(), channel));

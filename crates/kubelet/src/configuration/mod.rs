@@ -457,7 +457,9 @@ impl Configuration {
         }
         complete(&mut value);
         thresholds(&mut value);
-        Ok((Self::of(value, named)?, warnings))
+        let read = Self::of(value, named)?;
+        warnings.extend(Gates::kept(&read.fields.feature_gates));
+        Ok((read, warnings))
     }
 
     fn of(mut value: Map<String, Value>, named: BTreeSet<String>) -> Result<Self, ConfigurationError> {
