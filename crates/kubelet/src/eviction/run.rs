@@ -161,7 +161,10 @@ async fn free(shared: &Shared, pods: &Pods, disks: Disks, threshold: &Threshold)
         }
     }
     if free.images {
-        let awaited = |handle: Arc<Handle>| handle.memory.lock().images.values().cloned().collect::<Vec<_>>();
+        let awaited = |handle: Arc<Handle>| {
+            let memory = handle.memory.lock();
+            memory.images.values().map(|fetched| fetched.reference.clone()).collect::<Vec<_>>()
+        };
         let awaited = pods.list().into_iter().flat_map(awaited).collect();
         collect::images::free_all(shared, &awaited).await;
     }

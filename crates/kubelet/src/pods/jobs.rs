@@ -105,15 +105,17 @@ pub fn tell(shared: &Shared, handle: &Handle, pod: &Pod, action: &Action) {
     let Action::TellBackOff { container, failed_at } = action else { return };
     let mut memory = handle.memory.lock();
     memory.told.insert(container.clone(), *failed_at);
-    let crashed = memory.pauses.contains_key(container)
-        && !memory.failures.contains_key(&super::memory::Job::Image(container.clone()));
+    let specified = pod.container(container);
+    let unpulled = specified.as_deref().and_then(|specified| memory.unpulled(pod, specified));
+    let image = unpulled.map(|(image, _)| image.to_owned());
+    let crashed = memory.pauses.contains_key(container) && image.is_none();
     drop(memory);
     let about = pod.reference(Some(container));
     if crashed {
         let message = format!("Back-off restarting failed container {container} in pod {}", pod.described());
         shared.recorder.warning(about, "BackOff", message);
     } else {
-        let image = pod.container(container).and_then(|c| c.image.clone()).unwrap_or_default();
+        let image = image.unwrap_or_default();
         shared.recorder.normal(about, "BackOff", format!("Back-off pulling image {image:?}"));
     }
 }

@@ -11,6 +11,7 @@ use kube::Api;
 use super::Handle;
 use super::images::{Decision, credentials, decide};
 use super::jobs::{Failed, call, failed, sandbox_config};
+use super::memory::Fetched;
 use super::pull_rate::EXCEEDED;
 use super::pull_records::Source;
 use super::spec::PodExt;
@@ -24,9 +25,14 @@ pub async fn image(shared: &Shared, handle: &Handle, pod: &Pod, name: &str) -> R
     let image = container.image.as_deref().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
     let begun = shared.config.clock.monotonic();
-    let reference = ensure(shared, handle, pod, name, image, policy).await?;
+    let ensured = ensure(shared, handle, pod, name, image, policy).await;
     let mut memory = handle.memory.lock();
-    memory.images.insert(name.to_owned(), reference);
+    match &ensured {
+        Ok(_) => memory.unfetched.remove(name),
+        Err(_) => memory.unfetched.insert(name.to_owned(), image.to_owned()),
+    };
+    let reference = ensured?;
+    memory.images.insert(name.to_owned(), Fetched { image: image.to_owned(), reference });
     let first = memory.pulled.map_or(begun, |(first, _)| first.min(begun));
     memory.pulled = Some((first, shared.config.clock.monotonic()));
     Ok(())

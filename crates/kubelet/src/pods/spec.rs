@@ -30,6 +30,8 @@ pub trait PodExt {
     fn ephemeral_containers(&self) -> &[EphemeralContainer];
     /// Any of its containers, of whichever kind.
     fn container(&self, name: &str) -> Option<Cow<'_, Container>>;
+    /// The images that a container mounts.
+    fn mounted_images<'p>(&'p self, container: &'p Container) -> impl Iterator<Item = &'p str>;
     /// What kind of container it is, as metrics name it: `container`, `init_container` or `ephemeral_container`.
     fn kind_of(&self, container: &str) -> &'static str;
     fn host_network(&self) -> bool;
@@ -93,6 +95,14 @@ impl PodExt for Pod {
         lasting
             .map(Cow::Borrowed)
             .or_else(|| ephemeral().map(|container| Cow::Owned(as_container(container))))
+    }
+
+    fn mounted_images<'p>(&'p self, container: &'p Container) -> impl Iterator<Item = &'p str> {
+        let volumes = self.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        let is_mounted =
+            |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+        let mounted = volumes.iter().filter(move |volume| is_mounted(&volume.name));
+        mounted.filter_map(|volume| volume.image.as_ref()?.reference.as_deref())
     }
 
     fn kind_of(&self, container: &str) -> &'static str {

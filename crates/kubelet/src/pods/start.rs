@@ -192,7 +192,7 @@ async fn prepare(
     mounts.extend(files.map_err(|error| format!("writing the container's own files: {error}"))?);
     let mut devices = needs.devices;
     devices.extend(shared.volumes.devices(pod, container).map_err(|error| error.to_string())?);
-    let image_ref = handle.memory.lock().images.get(&container.name).cloned().unwrap_or_default();
+    let image_ref = handle.memory.lock().fetched(container).unwrap_or_default().to_owned();
     let image = shared.runtime.image(&image_ref).await.map_err(|status| status.message().to_owned())?;
     let image_user =
         image.map_or((None, String::new()), |image| (image.uid.map(|uid| uid.value), image.username));

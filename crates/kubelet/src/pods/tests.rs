@@ -20,7 +20,7 @@ use super::dns;
 use super::env::{self, Sources};
 use super::fields::Surroundings;
 use super::images::{Decision, credentials, decide};
-use super::memory::{CrashPause, Health, Job, Memory, Outcome};
+use super::memory::{CrashPause, Fetched, Health, Job, Memory, Outcome};
 use super::observed::{Instance, Observed, Sandbox, State};
 use super::plan::{Action, Plan, View, plan};
 use super::resources;
@@ -73,6 +73,7 @@ impl Node {
 
     fn look(&mut self) -> Plan {
         self.memory.note_exits(&self.observed, self.now);
+        self.memory.note_images(&self.pod);
         let view = View {
             pod: &self.pod,
             removed: self.removed,
@@ -143,9 +144,13 @@ impl Node {
             }
             Action::EnsureImage { container } if self.broken.contains(&container) => {
                 failure = Some(("ErrImagePull".to_owned(), "no such image".to_owned()));
+                let image = self.pod.container(&container).unwrap().image.clone().unwrap_or_default();
+                self.memory.unfetched.insert(container, image);
             }
             Action::EnsureImage { container } => {
-                drop(self.memory.images.insert(container, "sha256:1".to_owned()))
+                let image = self.pod.container(&container).unwrap().image.clone().unwrap_or_default();
+                let reference = "sha256:1".to_owned();
+                self.memory.images.insert(container, Fetched { image, reference });
             }
             Action::Start { container, sandbox, restarts, crashed } => {
                 self.memory.images.remove(&container);

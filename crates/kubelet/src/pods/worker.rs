@@ -116,7 +116,7 @@ impl Worker {
         let pod = self.handle.pod();
         let before = std::mem::replace(&mut *self.handle.observed.lock(), observed.clone());
         self.note_ends(&pod, &before, &observed);
-        self.forget_gone(&observed);
+        self.forget_gone(&pod, &observed);
         let pod = self.allocate(&pod, &observed);
         self.inherit(&pod, &observed);
         let decided = self.decide(&pod, &observed, as_of);
@@ -227,10 +227,11 @@ impl Worker {
         decided
     }
 
-    fn forget_gone(&mut self, observed: &Observed) {
+    fn forget_gone(&mut self, pod: &Pod, observed: &Observed) {
         let now = self.now();
         let mut memory = self.handle.memory.lock();
         memory.note_exits(observed, now);
+        memory.note_images(pod);
         let runs = |id: &String| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
         memory.kills.retain(|id, _| runs(id));
         memory.prepared.retain(runs);

@@ -48,7 +48,7 @@ impl Planner<'_> {
 
     /// Images are fetched while init containers run, so that what comes next starts at once.
     fn prefetch(&mut self, container: &Container) {
-        if !self.view.memory.images.contains_key(&container.name)
+        if self.view.memory.fetched(container).is_none()
             && container.image_pull_policy.as_deref() != Some("Always")
         {
             let job = Job::Image(container.name.clone());

@@ -36,13 +36,11 @@ impl Planner<'_> {
         if memory.running.contains(&job) {
             return;
         }
-        if !memory.images.contains_key(name) {
+        let fetched = memory.fetched(container).is_some();
+        if !fetched {
             self.act(Action::EnsureImage { container: name.clone() });
         }
-        let (Some(sandbox), true, Some(_)) = (sandbox, memory.images.contains_key(name), memory.mounted)
-        else {
-            return;
-        };
+        let (Some(sandbox), true, Some(_)) = (sandbox, fetched, memory.mounted) else { return };
         if self.is_cramped() {
             return;
         }
@@ -92,12 +90,15 @@ impl Planner<'_> {
     /// Says why a container does not run yet.
     fn explain(&mut self, container: &Container, latest: Option<&Instance>) {
         let (memory, now) = (self.view.memory, self.view.now);
-        if let Some(failure) = memory.failures.get(&Job::Start(container.name.clone())) {
+        let unpulled = memory.unpulled(self.view.pod, container);
+        if let Some(failure) = memory.failures.get(&Job::Start(container.name.clone()))
+            && failure.reason != "ErrImagePull"
+        {
             self.wake(Some(failure.retry_at).filter(|at| *at > now));
             let (reason, message) = (failure.reason.clone(), failure.message.clone());
             return self.wait(container, &reason, Some(message));
         }
-        if let Some(failure) = memory.failures.get(&Job::Image(container.name.clone())) {
+        if let Some((image, failure)) = unpulled {
             let shown_until = failure.at.checked_add(SHOW_PULL_ERROR).unwrap_or(failure.at);
             let (reason, message, at) = (failure.reason.clone(), failure.message.clone(), failure.at);
             if reason != "ErrImagePull" || now < shown_until {
@@ -109,7 +110,6 @@ impl Planner<'_> {
                     .actions
                     .push(Action::TellBackOff { container: container.name.clone(), failed_at: at });
             }
-            let image = container.image.as_deref().unwrap_or_default();
             let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
             return self.wait(container, "ImagePullBackOff", Some(message));
         }

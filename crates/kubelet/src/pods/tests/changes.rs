@@ -283,3 +283,35 @@ fn containers_may_start_once_volumes_are_there_and_still_may_for_the_next_kubele
     node.look();
     assert_eq!(node.condition("PodReadyToStartContainers"), "True");
 }
+
+#[test]
+fn an_image_that_changes_before_its_container_starts_is_fetched_anew() {
+    let with = |image: &str| {
+        let object = json!({"initContainers": [{"name": "i", "image": "x"}],
+                            "containers": [{"name": "c", "image": image}]});
+        pod(object)
+    };
+    let mut node = Node::new(with("old"));
+    node.settle();
+    assert_eq!((node.state("i").as_str(), node.memory.images["c"].image.as_str()), ("running", "old"));
+    node.pod.spec = with("new").spec;
+    node.exit("i", 0);
+    let next: Vec<_> = node.look().actions.iter().filter_map(Action::job).collect();
+    assert_eq!(next, [Job::Image("c".to_owned())], "and no start");
+    node.settle();
+    assert_eq!(node.state("c"), "running");
+}
+
+#[test]
+fn another_image_is_pulled_at_once_whatever_became_of_the_first() {
+    let mut node = Node::new(simple("Always"));
+    node.broken.push("c".to_owned());
+    node.settle();
+    node.pass(1);
+    assert!(node.look().actions.is_empty(), "it backs off");
+    node.broken.clear();
+    let containers = node.pod.spec.as_mut().map(|spec| &mut spec.containers).unwrap();
+    containers[0].image = Some("other".to_owned());
+    node.settle();
+    assert_eq!(node.state("c"), "running");
+}
