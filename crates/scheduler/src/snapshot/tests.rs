@@ -1,0 +1,43 @@
+use super::*;
+
+fn node(labels: serde_json::Value) -> Arc<NodeView> {
+    let node = serde_json::json!({"metadata": {"name": "a", "labels": labels}, "status": {
+        "allocatable": {"cpu": "2"}, "images": [{"names": ["x:1", "x@sha256:1"], "sizeBytes": 7}]}});
+    Arc::new(serde_json::from_value(node).unwrap())
+}
+
+#[test]
+fn pods_come_and_go() {
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(node(serde_json::json!({})));
+    let pod = serde_json::json!({"metadata": {"uid": "p"}, "spec": {"nodeName": "a",
+        "containers": [{"resources": {"requests": {"cpu": "500m"}}}]}});
+    let pod: Arc<PodView> = Arc::new(serde_json::from_value(pod).unwrap());
+    snapshot.set_pod(pod.clone());
+    snapshot.set_pod(pod.clone());
+    let info = snapshot.node("a").unwrap();
+    assert_eq!((info.used["cpu"], info.weight), (500, [500, 200 << 20]));
+    assert_eq!(
+        info.crowds(),
+        [Crowd { kin: snapshot.kin().get(&Kin::of(&pod)).unwrap(), all: 1, ending: 0 }]
+    );
+    snapshot.remove_pod("p");
+    let info = snapshot.node("a").unwrap();
+    assert_eq!((info.used["cpu"], info.weight, info.crowds().len()), (0, [0, 0], 0));
+    assert_eq!(snapshot.kin().get(&Kin::of(&pod)), None);
+}
+
+#[test]
+fn labels_and_images_of_nodes_have_numbers() {
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(node(serde_json::json!({"zone": "1", "disk": "ssd"})));
+    let (zone, disk) = (snapshot.key("zone").unwrap(), snapshot.key("disk").unwrap());
+    let info = snapshot.node("a").unwrap();
+    assert!(info.pair(zone).is_some() && info.pair(disk).is_some() && info.pair(zone) != info.pair(disk));
+    let (image, size, nodes) = snapshot.image("x:1").unwrap();
+    assert_eq!((info.has_image(image), size, nodes), (true, 7, 1));
+    snapshot.set_node(node(serde_json::json!({"zone": "2"})));
+    assert_eq!((snapshot.key("disk"), snapshot.pairs()), (None, 3));
+    snapshot.remove_node("a");
+    assert_eq!((snapshot.key("zone"), snapshot.image("x:1"), snapshot.len()), (None, None, 0));
+}
