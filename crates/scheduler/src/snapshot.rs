@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub use kin::{Bond, Kin, preferred_apart, preferred_near, required_apart, required_near};
 pub use node::{Crowd, NodeInfo};
 pub use numbers::Numbers;
-pub use requests::{Amounts, requests, weight};
+pub use requests::{Amounts, requests, weight_of_new};
 
 use crate::view::{NodeView, PodView};
 
@@ -45,6 +45,8 @@ pub struct Snapshot {
     no_labels: Labels,
     /// Pods for which others make way, by UID.
     nominated: BTreeMap<String, Arc<PodView>>,
+    /// The same, by node.
+    awaited: HashMap<String, Vec<Arc<PodView>>>,
     /// How many volumes of pods name a claim, by its key.
     claimed: HashMap<String, usize>,
 }
@@ -239,24 +241,32 @@ impl Snapshot {
 
     /// Others make way for a pod, on the node that its status names.
     pub fn nominate(&mut self, pod: Arc<PodView>) {
+        self.renounce(&pod.metadata.uid);
+        self.awaited.entry(pod.status.nominated_node_name.clone()).or_default().push(pod.clone());
         self.nominated.insert(pod.metadata.uid.clone(), pod);
     }
 
     /// Nobody makes way for it any more.
     pub fn renounce(&mut self, uid: &str) {
-        self.nominated.remove(uid);
+        let Some(pod) = self.nominated.remove(uid) else { return };
+        let node = &pod.status.nominated_node_name;
+        if let Some(pods) = self.awaited.get_mut(node) {
+            pods.retain(|pod| pod.metadata.uid != uid);
+            if pods.is_empty() {
+                self.awaited.remove(node);
+            }
+        }
     }
 
     /// Pods for which others make way on a node.
-    pub fn nominated<'s>(&'s self, node: &'s str) -> impl Iterator<Item = &'s Arc<PodView>> {
-        self.nominated.values().filter(move |pod| pod.status.nominated_node_name == node)
+    pub fn nominated(&self, node: &str) -> impl Iterator<Item = &Arc<PodView>> {
+        self.awaited.get(node).into_iter().flatten()
     }
 
     /// Pods that wait for this node and matter no less than `pod`: it is not to take what was freed for them.
     pub fn kept_for(&self, node: &str, pod: &PodView) -> Vec<Arc<PodView>> {
-        let others = self.nominated.values().filter(|other| {
-            other.status.nominated_node_name == node
-                && other.metadata.uid != pod.metadata.uid
+        let others = self.nominated(node).filter(|other| {
+            other.metadata.uid != pod.metadata.uid
                 && other.spec.priority >= pod.spec.priority
                 && !self.is_placed(&other.metadata.uid)
         });

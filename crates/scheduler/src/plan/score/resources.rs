@@ -1,7 +1,7 @@
 //! How much is left, and how evenly processor and memory are used.
 
 use crate::plan::Candidate;
-use crate::snapshot::{NodeInfo, weight};
+use crate::snapshot::{NodeInfo, weight_of_new};
 
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 
@@ -11,7 +11,7 @@ fn allocatable(info: &NodeInfo) -> [i64; 2] {
 
 /// The more there is left, the better (`LeastAllocated`).
 pub(super) fn least_allocated(candidate: &Candidate<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let needed = weight(candidate.pod, &candidate.needs);
+    let needed = weight_of_new(candidate.pod, &candidate.needs);
     let of = |info: &&NodeInfo| {
         let (mut sum, mut count) = (0, 0);
         for ((has, used), needed) in allocatable(info).into_iter().zip(info.weight).zip(needed) {

@@ -33,6 +33,8 @@ fn what_a_pod_asks_for_as_a_whole_counts_instead() {
     let pod = pod(spec, serde_json::json!({}));
     assert_eq!(needed(&pod), (2010, 1 << 30));
     assert!(!requests(&pod).contains_key("example.com/odd"));
+    assert_eq!(weight(&pod, &requests(&pod)), [2010, 1 << 30]);
+    assert_eq!(weight_of_new(&pod, &requests(&pod)), [110, 1 << 30]);
 }
 
 #[test]
