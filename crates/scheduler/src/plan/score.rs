@@ -90,3 +90,6 @@ fn normalized(mut scores: Vec<i64>) -> Vec<i64> {
     }
     scores
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 
+mod order;
 mod speed;
 
 fn cluster(nodes: &[serde_json::Value]) -> Snapshot {

@@ -39,13 +39,18 @@ fn raise(total: &mut Amounts, least: &Amounts) {
     }
 }
 
+/// Whether the node can never give what a resize wants.
+fn is_impossible(pod: &PodView) -> bool {
+    let mut resizing = pod.status.conditions.iter().filter(|noted| noted.kind == "PodResizePending");
+    resizing.next().is_some_and(|noted| noted.reason == "Infeasible")
+}
+
 /// What counts while a resize is under way: the most of what is wanted, promised and in use; what is wanted does not
 /// count where the node can never give it.
 fn effective(pod: &PodView, wanted: &Amounts, actual: &Resources, promised: &Amounts) -> Amounts {
     let mut most = amounts(&actual.requests);
     raise(&mut most, promised);
-    let mut resizing = pod.status.conditions.iter().filter(|noted| noted.kind == "PodResizePending");
-    if resizing.next().is_none_or(|noted| noted.reason != "Infeasible") {
+    if !is_impossible(pod) {
         raise(&mut most, wanted);
     }
     most
@@ -123,7 +128,7 @@ pub fn weight(pod: &PodView, needs: &Amounts) -> [i64; 2] {
         LITTLE.iter().any(|(name, _)| !container.resources.requests.contains_key(*name))
     };
     let complete = !pod.spec.containers.iter().chain(&pod.spec.init_containers).any(lacks);
-    if complete {
+    if complete && !is_impossible(pod) {
         return of(needs);
     }
     let missing = LITTLE.iter().filter(|(name, _)| !as_a_whole || !needs.contains_key(*name));

@@ -58,3 +58,15 @@ fn who_asks_for_nothing_counts_as_a_little() {
     let pod = pod(spec, serde_json::json!({}));
     assert_eq!(weight(&pod, &requests(&pod)), [100, 400 << 20]);
 }
+
+#[test]
+fn a_resize_that_cannot_be_leaves_out_what_the_node_does_not_promise() {
+    let spec = serde_json::json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]});
+    let status = serde_json::json!({
+        "conditions": [{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}],
+        "containerStatuses": [{"name": "c", "allocatedResources": {"cpu": "200m"},
+            "resources": {"requests": {"cpu": "100m"}}}],
+    });
+    let pod = pod(spec, status);
+    assert_eq!(weight(&pod, &requests(&pod)), [200, 200 << 20]);
+}
