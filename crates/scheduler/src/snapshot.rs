@@ -30,7 +30,9 @@ struct Place {
 /// All nodes.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    nodes: BTreeMap<String, NodeInfo>,
+    nodes: Vec<NodeInfo>,
+    /// Where in the list they are, by name.
+    at: HashMap<String, usize>,
     /// How many of them are more than a name that pods know.
     known: usize,
     placed: HashMap<String, Place>,
@@ -60,7 +62,14 @@ pub fn named(pod: &PodView) -> impl Iterator<Item = String> {
 impl Snapshot {
     /// All nodes that are known.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes.values().filter(|info| info.node.is_some())
+        self.nodes.iter().filter(|info| info.node.is_some())
+    }
+
+    /// The same, beginning somewhere.
+    pub fn nodes_from(&self, first: u64) -> impl Iterator<Item = &NodeInfo> {
+        let first = first.checked_rem(self.nodes.len() as u64).unwrap_or_default();
+        let (before, after) = self.nodes.split_at(usize::try_from(first).unwrap_or_default());
+        after.iter().chain(before).filter(|info| info.node.is_some())
     }
 
     /// How many nodes are known.
@@ -75,7 +84,29 @@ impl Snapshot {
 
     /// A node by name.
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
-        self.nodes.get(name).filter(|info| info.node.is_some())
+        self.at.get(name).and_then(|at| self.nodes.get(*at)).filter(|info| info.node.is_some())
+    }
+
+    fn info(&mut self, name: &str) -> Option<&mut NodeInfo> {
+        self.at.get(name).and_then(|at| self.nodes.get_mut(*at))
+    }
+
+    /// As [`Self::info`]; makes room for it where it is new.
+    fn entry(&mut self, name: &str) -> Option<&mut NodeInfo> {
+        if !self.at.contains_key(name) {
+            self.at.insert(name.to_owned(), self.nodes.len());
+            self.nodes.push(NodeInfo { name: name.to_owned(), ..NodeInfo::default() });
+        }
+        self.info(name)
+    }
+
+    /// The last one of the list takes its place.
+    fn drop_entry(&mut self, name: &str) {
+        let Some(at) = self.at.remove(name) else { return };
+        self.nodes.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.at.insert(moved.name.clone(), at);
+        }
     }
 
     /// The number of a label's key, if a node has it.
@@ -121,14 +152,14 @@ impl Snapshot {
 
     /// A node came or changed.
     pub fn set_node(&mut self, node: Arc<NodeView>) {
-        let info = self.nodes.entry(node.metadata.name.clone()).or_default();
+        let Some(info) = self.entry(&node.metadata.name) else { return };
         let old = info.node.replace(node.clone());
-        if old.is_none() {
-            self.known += 1;
-        }
         let old = old.as_deref();
         if old.is_none_or(|old| old.status.allocatable != node.status.allocatable) {
             info.allocatable = requests::amounts(&node.status.allocatable);
+        }
+        if old.is_none() {
+            self.known += 1;
         }
         let labelled = old.is_none_or(|old| old.metadata.labels != node.metadata.labels);
         let stocked = old.is_none_or(|old| old.status.images != node.status.images);
@@ -142,13 +173,14 @@ impl Snapshot {
 
     /// A node is gone; its pods may be told of later.
     pub fn remove_node(&mut self, name: &str) {
-        let Some(info) = self.nodes.get_mut(name) else { return };
-        if info.node.take().is_some() {
+        let Some(info) = self.info(name) else { return };
+        let (was_known, is_empty) = (info.node.take().is_some(), info.pods.is_empty());
+        let (pairs, images) = (std::mem::take(&mut info.pairs), std::mem::take(&mut info.images));
+        if was_known {
             self.known -= 1;
         }
-        let (pairs, images) = (std::mem::take(&mut info.pairs), std::mem::take(&mut info.images));
-        if info.pods.is_empty() {
-            self.nodes.remove(name);
+        if is_empty {
+            self.drop_entry(name);
         }
         self.forget(&pairs, &images);
     }
@@ -160,7 +192,7 @@ impl Snapshot {
             (key, pairs.take((key, value.clone())))
         });
         let numbers: Vec<(u32, u32)> = numbers.collect();
-        let Some(info) = self.nodes.get_mut(&node.metadata.name) else { return };
+        let Some(info) = self.info(&node.metadata.name) else { return };
         let old = std::mem::replace(&mut info.pairs, numbers);
         self.forget(&old, &[]);
     }
@@ -179,7 +211,7 @@ impl Snapshot {
             }
         }
         numbers.sort_unstable();
-        let Some(info) = self.nodes.get_mut(&node.metadata.name) else { return };
+        let Some(info) = self.info(&node.metadata.name) else { return };
         let old = std::mem::replace(&mut info.images, numbers);
         self.forget(&[], &old);
     }
@@ -207,13 +239,13 @@ impl Snapshot {
         let kin = self.kin.take(Kin::of(&pod));
         let bond = Bond::of(&pod).map(|bond| self.bonds.take(bond));
         named(&pod).for_each(|claim| *self.claimed.entry(claim).or_default() += 1);
-        let info = self.nodes.entry(node.clone()).or_default();
+        let Some(info) = self.entry(&node) else { return };
         info.gather(kin, pod.metadata.deletion_timestamp.is_some(), 1);
         if let Some(bond) = bond {
             info.bind(bond, 1);
         }
+        info.put(pod.clone());
         self.placed.insert(pod.metadata.uid.clone(), Place { node, kin, bond });
-        info.put(pod);
     }
 
     /// A pod is gone, or was not bound after all.
@@ -223,12 +255,15 @@ impl Snapshot {
         if let Some(bond) = bond {
             self.bonds.release(bond);
         }
-        let Some(info) = self.nodes.get_mut(&node) else { return };
+        let Some(info) = self.info(&node) else { return };
         if let Some(bond) = bond {
             info.bind(bond, -1);
         }
         let Some(pod) = info.take(uid) else { return };
         info.gather(kin, pod.metadata.deletion_timestamp.is_some(), -1);
+        if info.node.is_none() && info.pods.is_empty() {
+            self.drop_entry(&node);
+        }
         for claim in named(&pod) {
             if let Some(count) = self.claimed.get_mut(&claim) {
                 *count -= 1;

@@ -253,16 +253,19 @@ impl Refused {
     }
 }
 
-/// The nodes that are asked, in their order: all, beginning somewhere, or those that the pod names.
-fn asked<'s>(snapshot: &'s Snapshot, only: &Named<'_>, tie: u64) -> Vec<&'s NodeInfo> {
+/// The nodes that are asked, in their order: all, beginning somewhere, or those that the pod names. How many they are.
+fn asked<'s>(
+    snapshot: &'s Snapshot,
+    only: &'s Named<'_>,
+    tie: u64,
+) -> (usize, Box<dyn Iterator<Item = &'s NodeInfo> + 's>) {
     match only {
-        Named::Only(names) => names.iter().filter_map(|name| snapshot.node(name)).collect(),
-        Named::Nothing => Vec::new(),
-        Named::Any => {
-            let first = tie.checked_rem(snapshot.len() as u64).unwrap_or_default();
-            let first = usize::try_from(first).unwrap_or_default();
-            snapshot.nodes().skip(first).chain(snapshot.nodes().take(first)).collect()
+        Named::Only(names) => {
+            let known = || names.iter().filter_map(|name| snapshot.node(name));
+            (known().count(), Box::new(known()))
         }
+        Named::Nothing => (0, Box::new(std::iter::empty())),
+        Named::Any => (snapshot.len(), Box::new(snapshot.nodes_from(tie))),
     }
 }
 
@@ -287,9 +290,9 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, wants: Wants<'_>, tie: u64) -> 
     let mut refused = Refused::default();
     let mut feasible: Vec<&NodeInfo> = Vec::new();
     let mut given: BTreeMap<String, Offer> = BTreeMap::new();
-    let nodes = asked(snapshot, &only, tie);
-    let enough = enough(nodes.len());
-    for node in &nodes {
+    let (count, nodes) = asked(snapshot, &only, tie);
+    let enough = enough(count);
+    for node in nodes {
         if feasible.len() >= enough {
             break;
         }
@@ -319,8 +322,8 @@ pub fn place(snapshot: &Snapshot, pod: &PodView, wants: Wants<'_>, tie: u64) -> 
         let offer = given.remove(&node.metadata.name).unwrap_or_default();
         return Placement { blocking, crowded, ..Placement::on(node, offer, wants) };
     }
-    if nodes.len() < total {
-        reasons.insert("node(s) didn't satisfy plugin(s) [NodeAffinity]".to_owned(), total - nodes.len());
+    if count < total {
+        reasons.insert("node(s) didn't satisfy plugin(s) [NodeAffinity]".to_owned(), total - count);
     }
     let relief = match needs {
         _ if total == 0 => Relief::Unasked,

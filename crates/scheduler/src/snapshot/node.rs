@@ -20,6 +20,7 @@ pub struct Crowd {
 /// A node with what is on it.
 #[derive(Debug, Clone, Default)]
 pub struct NodeInfo {
+    pub(super) name: String,
     /// The node; `None` while only its pods are known.
     pub node: Option<Arc<NodeView>>,
     /// What its pods may use.

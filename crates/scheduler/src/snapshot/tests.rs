@@ -41,3 +41,25 @@ fn labels_and_images_of_nodes_have_numbers() {
     snapshot.remove_node("a");
     assert_eq!((snapshot.key("zone"), snapshot.image("x:1"), snapshot.len()), (None, None, 0));
 }
+
+#[test]
+fn nodes_come_and_go_before_and_after_their_pods() {
+    let mut snapshot = Snapshot::default();
+    let known = |snapshot: &Snapshot| -> Vec<String> {
+        snapshot.nodes_from(1).map(|info| info.node.as_ref().unwrap().metadata.name.clone()).collect()
+    };
+    let pod = serde_json::json!({"metadata": {"uid": "p"}, "spec": {"nodeName": "c"}});
+    snapshot.set_pod(Arc::new(serde_json::from_value(pod).unwrap()));
+    for name in ["a", "b", "c"] {
+        let node = serde_json::json!({"metadata": {"name": name}});
+        snapshot.set_node(Arc::new(serde_json::from_value(node).unwrap()));
+    }
+    assert_eq!((known(&snapshot), snapshot.len()), (vec!["a".into(), "b".into(), "c".into()], 3));
+    snapshot.remove_node("c");
+    snapshot.remove_node("a");
+    assert_eq!((known(&snapshot), snapshot.node("c").is_some()), (vec!["b".to_owned()], false));
+    snapshot.remove_pod("p");
+    assert!(snapshot.node("b").is_some() && snapshot.nodes.len() == 1);
+    snapshot.remove_node("b");
+    assert!(snapshot.is_empty() && snapshot.nodes.is_empty() && snapshot.at.is_empty());
+}

@@ -113,10 +113,10 @@ fn soft_rules_weigh_domains() {
     put(&mut snapshot, &["a1", "a2", "a2"]);
     let soft = pod("p", rule(ZONE, 1, "ScheduleAnyway", serde_json::json!({})));
     // 3 × ln 4 = 4.16 in zone a, nothing in b; a node without a zone is worth nothing.
-    assert_eq!(scored(&snapshot, &soft, None), Some(vec![0, 0, 0, 100]));
+    assert_eq!(scored(&snapshot, &soft, None), Some(vec![0, 0, 100, 0]));
     let soft = pod("p", rule(HOSTNAME, 1, "ScheduleAnyway", serde_json::json!({})));
     // 1 × ln 6 = 1.79 and 2 × ln 6 = 3.58.
-    assert_eq!(scored(&snapshot, &soft, None), Some(vec![100, 50, 0, 100]));
+    assert_eq!(scored(&snapshot, &soft, None), Some(vec![50, 0, 100, 100]));
     assert_eq!(scored(&snapshot, &hard(serde_json::json!({})), None), None);
 }
 
@@ -129,7 +129,7 @@ fn pods_of_a_service_spread_by_default() {
     assert_eq!(scored(&snapshot, &plain, Some(&Alike::default())), None);
     let alike = Alike { labels: [("app".to_owned(), "x".to_owned())].into(), selector: None };
     // a1: 2 ln 5 + 2 + 2 ln 5 + 4 = 12.4; b1: 6; C1, which has no zone: 2.
-    assert_eq!(scored(&snapshot, &plain, Some(&alike)), Some(vec![100, 16, 66]));
+    assert_eq!(scored(&snapshot, &plain, Some(&alike)), Some(vec![16, 66, 100]));
     let mut chosen = cluster(&["a1", "b1"]);
     put(&mut chosen, &["a1"]);
     let wants = Wants { alike: Some(&alike), ..Wants::default() };
