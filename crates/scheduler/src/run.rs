@@ -6,7 +6,7 @@ mod lonely;
 mod make_way;
 mod volumes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use base::{SharedClock, SharedRandom, TaskGroup};
@@ -51,7 +51,7 @@ struct Scheduler {
     stalled: Mutex<BTreeSet<String>>,
     groups: OnceLock<Groups>,
     /// Pods that others keep from having a node.
-    lonely: Mutex<BTreeSet<String>>,
+    lonely: Mutex<BTreeMap<String, Arc<PodView>>>,
 }
 
 /// Runs the scheduler until the group stops. Leadership is the caller's.

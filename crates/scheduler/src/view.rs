@@ -16,7 +16,7 @@ pub use group::{NamespaceView, Owner, ServiceSpec, ServiceView, SetSpec, SetView
 pub use resize::ContainerStatus;
 pub use volume::{
     AttachmentView, CapacityView, ClaimRef, ClaimView, ClassView, CsiNodeView, DriverView, PodVolume,
-    VolumeMeta, VolumeView,
+    PodVolumes, VolumeMeta, VolumeView,
 };
 
 /// Metadata.
@@ -98,8 +98,7 @@ pub struct PodSpec {
     /// Its claims of dynamic resources.
     pub resource_claims: Vec<PodResourceClaim>,
     /// Its volumes for which claims stand.
-    #[serde(deserialize_with = "volume::claimed")]
-    pub volumes: Vec<PodVolume>,
+    pub volumes: PodVolumes,
 }
 
 /// A gate that holds a pod back.

@@ -133,6 +133,14 @@ impl Neighbours {
     }
 }
 
+/// Whether a pod has a rule about another one that it must keep.
+pub(super) fn concerns(pod: &PodView, other: &PodView, snapshot: &Snapshot) -> bool {
+    let kin = Kin::of(other);
+    let affinity = pod.spec.affinity.as_ref();
+    let mut terms = required_near(affinity).iter().chain(required_apart(affinity));
+    terms.any(|term| covers(term, &pod.metadata.namespace, &kin, snapshot))
+}
+
 /// How much pods like each other on each of these nodes, 0 to 100.
 pub(super) fn scores(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec<i64> {
     let counts = liking(pod, snapshot).counted(snapshot);

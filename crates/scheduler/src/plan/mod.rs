@@ -225,6 +225,11 @@ fn enough(nodes: usize) -> usize {
     (nodes * percent / 100).max(ALWAYS)
 }
 
+/// Whether a pod that has no node because of others may have one when this one comes or changes.
+pub fn concerns(pod: &PodView, other: &PodView, snapshot: &Snapshot) -> bool {
+    affinity::concerns(pod, other, snapshot) || spread::concerns(pod, other)
+}
+
 /// Chooses a node for a pod without claims.
 pub fn decide(snapshot: &Snapshot, pod: &PodView, tie: u64) -> Decision {
     place(snapshot, pod, Wants::default(), tie).decision

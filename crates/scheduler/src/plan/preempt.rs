@@ -100,8 +100,13 @@ pub fn search(
     if let Some(why) = ineligible(snapshot, pod, crowded) {
         return Preemption::Nobody { why: format!("preemption: {why}"), renounced: false };
     }
-    let candidate = Candidate::new(pod, wants, snapshot);
-    let mut site = Site { candidate, wants, snapshot, node: NodeInfo::default() };
+    let site = || Site {
+        candidate: Candidate::new(pod, wants, snapshot),
+        wants,
+        snapshot,
+        node: NodeInfo::default(),
+    };
+    let mut site = (!crowded.is_empty()).then(site);
     let enough = (crowded.len() * PERCENT / 100).max(LEAST);
     let first =
         usize::try_from(tie.checked_rem(crowded.len() as u64).unwrap_or_default()).unwrap_or_default();
@@ -111,6 +116,7 @@ pub fn search(
         if offers.len() >= enough && offers.iter().any(|offer| offer.violations == 0) {
             break;
         }
+        let Some(site) = &mut site else { break };
         match site.search(node, budgets) {
             Ok(offer) => offers.push(offer),
             Err(why) => {

@@ -27,7 +27,14 @@ enum Selection<'p> {
     Alike(&'p Alike),
 }
 
-impl Selection<'_> {
+impl<'p> Selection<'p> {
+    fn of(pod: &'p PodView, rule: &'p TopologySpreadConstraint) -> Self {
+        let labels = &pod.metadata.labels;
+        let keys = rule.match_label_keys.iter().flatten();
+        let keys = keys.filter_map(|key| Some((key.as_str(), labels.get(key)?.as_str()))).collect();
+        Self::Own(rule.label_selector.as_ref(), keys)
+    }
+
     fn includes(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
         match self {
             Self::Own(selected, keys) => {
@@ -68,10 +75,7 @@ struct Rule<'p> {
 
 impl<'p> Rule<'p> {
     fn new(pod: &'p PodView, rule: &'p TopologySpreadConstraint, snapshot: &Snapshot) -> Self {
-        let labels = &pod.metadata.labels;
-        let keys = rule.match_label_keys.iter().flatten();
-        let keys = keys.filter_map(|key| Some((key.as_str(), labels.get(key)?.as_str()))).collect();
-        let selection = Selection::Own(rule.label_selector.as_ref(), keys);
+        let selection = Selection::of(pod, rule);
         Self {
             least_domains: usize::try_from(rule.min_domains.unwrap_or(1)).unwrap_or_default(),
             any_node: rule.node_affinity_policy.as_deref() == Some("Ignore"),
@@ -129,6 +133,15 @@ fn own<'p>(pod: &'p PodView, unsatisfiable: &str, snapshot: &Snapshot) -> Vec<Ru
     let all = pod.spec.topology_spread_constraints.iter();
     let of_kind = all.filter(|rule| rule.when_unsatisfiable == unsatisfiable);
     of_kind.map(|rule| Rule::new(pod, rule, snapshot)).collect()
+}
+
+/// Whether a pod has a rule that counts another one and must be kept.
+pub(super) fn concerns(pod: &PodView, other: &PodView) -> bool {
+    let hard =
+        pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule");
+    let mut selections = hard.map(|rule| Selection::of(pod, rule));
+    pod.metadata.namespace == other.metadata.namespace
+        && selections.any(|selection| selection.includes(&other.metadata.labels))
 }
 
 #[cfg(test)]

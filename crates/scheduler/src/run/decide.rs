@@ -95,7 +95,7 @@ impl Scheduler {
             (_, Some(Preemption::Nobody { renounced: true, .. })) => snapshot.renounce(&pod.metadata.uid),
             _ => {}
         }
-        self.remember(pod.metadata.key(), &verdict);
+        self.remember(pod, &verdict);
         drop(snapshot);
         self.looked(pod, &verdict);
         verdict

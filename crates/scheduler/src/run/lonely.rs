@@ -4,30 +4,32 @@ use std::sync::Arc;
 
 use client::Change;
 
+use super::Scheduler;
 use super::decide::Verdict;
-use super::{Scheduler, is_ours};
-use crate::plan::Decision;
+use crate::plan::{Decision, concerns};
+use crate::snapshot::Snapshot;
 use crate::view::{NamespaceView, PodView};
 
 impl Scheduler {
     /// A pod was decided about. The caller still holds the snapshot, so that no change is missed.
-    pub(super) fn remember(&self, key: String, verdict: &Verdict) {
+    pub(super) fn remember(&self, pod: &Arc<PodView>, verdict: &Verdict) {
         let waits = verdict.by_others && matches!(verdict.decision, Decision::Unschedulable(..));
         match waits {
-            true => self.lonely.lock().insert(key),
-            false => self.lonely.lock().remove(&key),
+            true => self.lonely.lock().insert(pod.metadata.key(), pod.clone()),
+            false => self.lonely.lock().remove(&pod.metadata.key()),
         };
     }
 
     /// A pod has a node now, or its labels are others than before: that may help those that look for company.
-    pub(super) fn heard_of_pod(&self, old: Option<&Arc<PodView>>, new: &PodView) {
+    pub(super) fn heard_of_pod(&self, old: Option<&Arc<PodView>>, new: &Arc<PodView>) {
         let is_news = old.is_none_or(|old| {
             old.spec.node_name != new.spec.node_name
                 || old.metadata.labels != new.metadata.labels
                 || old.metadata.deletion_timestamp.is_some() != new.metadata.deletion_timestamp.is_some()
         });
         if is_news && new.takes_room() {
-            self.wake_lonely();
+            let seen: Vec<&Arc<PodView>> = old.into_iter().chain([new]).collect();
+            self.wake_lonely(|snapshot, pod| seen.iter().any(|seen| concerns(pod, seen, snapshot)));
         }
     }
 
@@ -42,19 +44,24 @@ impl Scheduler {
             }
             Change::Removed { key, .. } => self.snapshot.lock().remove_namespace(key),
         }
-        self.wake_lonely();
+        self.wake_lonely(|_, _| true);
     }
 
-    fn wake_lonely(&self) {
-        let Some(pods) = self.pods.get() else { return };
-        let keys = {
-            let mut lonely = self.lonely.lock();
-            if lonely.is_empty() {
-                return;
+    /// Those try again whom it may help; they are lonely no more until they have been decided about again.
+    fn wake_lonely(&self, may_help: impl Fn(&Snapshot, &PodView) -> bool) {
+        if self.lonely.lock().is_empty() {
+            return;
+        }
+        let snapshot = self.snapshot.lock();
+        let mut woken = Vec::new();
+        self.lonely.lock().retain(|key, pod| {
+            let wakes = may_help(&snapshot, pod);
+            if wakes {
+                woken.push(key.clone());
             }
-            lonely.retain(|key| pods.get(key).is_some_and(|pod| is_ours(&pod)));
-            lonely.clone()
-        };
-        keys.iter().for_each(|key| self.queue.retry(key));
+            !wakes
+        });
+        drop(snapshot);
+        woken.iter().for_each(|key| self.queue.retry(key));
     }
 }

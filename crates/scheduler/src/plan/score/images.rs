@@ -18,7 +18,8 @@ fn tagged(image: &str) -> String {
 pub(super) fn there(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec<i64> {
     let containers = pod.spec.init_containers.iter().chain(&pod.spec.containers);
     let count = i64::try_from(pod.spec.init_containers.len() + pod.spec.containers.len()).unwrap_or(1);
-    let known = containers.filter_map(|container| snapshot.image(&tagged(&container.image)));
+    let named = containers.map(|container| &container.image).chain(&pod.spec.volumes.images);
+    let known = named.filter_map(|image| snapshot.image(&tagged(image)));
     let worth = |(image, size, having): (u32, i64, usize)| {
         let part = having as f64 / snapshot.len() as f64;
         (image, (size as f64 * part) as i64)

@@ -82,6 +82,10 @@ fn images_count_by_how_many_nodes_have_them() {
     assert_eq!(of(&["x"]), [23, 0]);
     assert_eq!(of(&["x", "y:1"]), [36, 24]);
     assert_eq!(of(&["z"]), [0, 0]);
+    let volumes =
+        serde_json::json!([{"name": "v", "image": {"reference": "y:1"}}, {"name": "w", "emptyDir": {}}]);
+    let mounted = pod("p", serde_json::json!({"containers": [{"image": "z"}], "volumes": volumes}));
+    assert_eq!(said(&snapshot, &mounted, "ImageLocality"), [48, 48]);
 }
 
 #[test]
