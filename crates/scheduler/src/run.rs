@@ -136,6 +136,11 @@ fn is_ours(pod: &PodView) -> bool {
         && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
 }
 
+/// Whether a pod without a node has changed in a way that may get it one.
+fn is_other(old: &PodView, new: &PodView) -> bool {
+    old.metadata.generation != new.metadata.generation || old.metadata.labels != new.metadata.labels
+}
+
 /// The claims that a pod means, as far as it knows them: `NAMESPACE/NAME`.
 fn meant(pod: &PodView) -> impl Iterator<Item = String> {
     let made =
@@ -188,6 +193,9 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodVi
                     scheduler.claimants.set(key, new.volume_claims());
                 }
                 scheduler.enqueue(key, new);
+                if old.is_some_and(|old| is_other(old, new)) {
+                    scheduler.queue.retry(key);
+                }
                 return;
             }
             scheduler.leaves(key, &new.metadata.uid);

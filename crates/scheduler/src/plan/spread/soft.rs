@@ -96,19 +96,18 @@ fn count_all<'p>(
     if !rules.iter().any(is_counted) {
         return rules;
     }
+    let keys: Vec<Option<u32>> = rules.iter().map(|counted| counted.rule.key).collect();
+    let is_left_out =
+        |info: &NodeInfo| needs_all && keys.iter().any(|key| key.and_then(|key| info.pair(key)).is_none());
     for info in snapshot.nodes() {
         let Some(node) = info.node.as_deref() else { continue };
-        if needs_all && rules.iter().any(|counted| counted.rule.domain(info).is_none()) {
-            continue;
-        }
         for counted in rules.iter_mut().filter(|counted| is_counted(counted)) {
-            let Some(domain) = counted.rule.domain(info) else { continue };
-            let Some(count) = counted.domains.get_mut(domain as usize).filter(|count| **count != NOWHERE)
-            else {
-                continue;
-            };
-            if counted.rule.concerns(pod, node) {
-                *count += counted.rule.count(info);
+            let more = counted.rule.count(info);
+            let domain = (more > 0).then(|| counted.rule.domain(info)).flatten();
+            let domain = domain.filter(|_| !is_left_out(info) && counted.rule.concerns(pod, node));
+            let count = domain.and_then(|domain| counted.domains.get_mut(domain as usize));
+            if let Some(count) = count.filter(|count| **count != NOWHERE) {
+                *count += more;
             }
         }
     }

@@ -27,7 +27,11 @@ fn of(app: usize, uid: usize, more: &serde_json::Value) -> PodView {
     pod
 }
 
-fn decisions(name: &str, more: &serde_json::Value, count: usize) {
+fn decisions(name: &str, more: &serde_json::Value, service: Option<&str>, count: usize) {
+    let alike = Alike {
+        labels: service.map(|app| ("app".to_owned(), app.to_owned())).into_iter().collect(),
+        ..Alike::default()
+    };
     let mut snapshot = large();
     for uid in 0..PODS {
         let mut pod = of(uid % 20, uid, more);
@@ -40,7 +44,8 @@ fn decisions(name: &str, more: &serde_json::Value, count: usize) {
     for at in 0..count {
         let pod = of(at % 20, PODS + at, more);
         let tie = (at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        if let Decision::Node(node) = decide(&snapshot, &pod, tie) {
+        let wants = Wants { alike: Some(&alike), ..Wants::default() };
+        if let Decision::Node(node) = crate::plan::place(&snapshot, &pod, wants, tie).decision {
             placed += 1;
             let mut pod = pod;
             pod.spec.node_name = node;
@@ -59,11 +64,12 @@ fn decisions(name: &str, more: &serde_json::Value, count: usize) {
 #[ignore = "measures"]
 fn decisions_in_a_second() {
     let selector = serde_json::json!({"matchLabels": {"app": "a1"}});
-    decisions("basic", &serde_json::json!({}), 200);
+    decisions("basic", &serde_json::json!({}), None, 200);
+    decisions("of a service", &serde_json::json!({}), Some("a1"), 50);
     let preferred = serde_json::json!({"affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}}]}}});
-    decisions("preferred anti-affinity", &preferred, 20);
+    decisions("preferred anti-affinity", &preferred, None, 50);
     let spread = serde_json::json!({"topologySpreadConstraints": [{"maxSkew": 100000, "topologyKey": "topology.kubernetes.io/zone",
         "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector}]});
-    decisions("spread", &spread, 2);
+    decisions("spread", &spread, None, 50);
 }

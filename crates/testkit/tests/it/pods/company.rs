@@ -1,4 +1,4 @@
-//! Pods that want others on their node get one as soon as those are there.
+//! Pods that no node takes get one as soon as something has changed that helps them.
 
 use serde_json::{Value, json};
 use testkit::Cluster;
@@ -14,11 +14,15 @@ async fn lonely(client: &kube::Client, name: &str, app: &str, namespaces: Value)
         "namespaceSelector": namespaces});
     let near = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
     let _ = Call::post(PODS, &pod(name, json!({"affinity": near}))).send(client).await.expect(201);
+    refused(client, name, "didn't match pod affinity rules").await;
+}
+
+async fn refused(client: &kube::Client, name: &str, why: &str) {
     until("the pod to be refused", || async {
         let found = Call::get(format!("{PODS}/{name}")).send(client).await.expect(200).json();
         let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let refused = conditions.iter().find(|noted| noted["reason"] == "Unschedulable")?;
-        refused["message"].as_str().filter(|why| why.contains("didn't match pod affinity rules")).map(|_| ())
+        refused["message"].as_str().filter(|told| told.contains(why)).map(|_| ())
     })
     .await;
 }
@@ -31,9 +35,7 @@ async fn placed(client: &kube::Client, name: &str) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pod_goes_to_its_company_once_that_is_there() {
-    let cluster = Cluster::whole().await;
+async fn ready(cluster: &Cluster) {
     let client = &cluster.admin();
     let _ = SimulatedNode::join(client, "n", cluster.clock().now()).await;
     until("the namespace's account", || async {
@@ -46,6 +48,13 @@ async fn a_pod_goes_to_its_company_once_that_is_there() {
         node["spec"]["taints"].is_null().then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_goes_to_its_company_once_that_is_there() {
+    let cluster = Cluster::whole().await;
+    let client = &cluster.admin();
+    ready(&cluster).await;
     lonely(client, "near", "x", json!({})).await;
     lonely(client, "elsewhere", "x", json!({"matchLabels": {"team": "t"}})).await;
     let mut company = pod("x", json!({}));
@@ -58,4 +67,21 @@ async fn a_pod_goes_to_its_company_once_that_is_there() {
     let labels = json!({"metadata": {"labels": {"team": "t"}}});
     let _ = Call::patch("/api/v1/namespaces/default", &labels).send(client).await.expect(200);
     placed(client, "elsewhere").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_is_tried_again_when_it_bears_more() {
+    let cluster = Cluster::whole().await;
+    let client = &cluster.admin();
+    ready(&cluster).await;
+    let tainted = json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    let _ = Call::patch("/api/v1/nodes/n", &tainted).send(client).await.expect(200);
+    let _ = Call::post(PODS, &pod("p", json!({}))).send(client).await.expect(201);
+    refused(client, "p", "1 node(s) had untolerated taint(s)").await;
+    let found = Call::get(format!("{PODS}/p")).send(client).await.expect(200).json();
+    let mut bears = found["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+    bears.push(json!({"key": "k", "operator": "Exists"}));
+    let patch = json!({"spec": {"tolerations": bears}});
+    let _ = Call::patch(format!("{PODS}/p"), &patch).send(client).await.expect(200);
+    placed(client, "p").await;
 }
