@@ -231,6 +231,9 @@ impl Snapshot {
 
     /// A pod is on a node, or (assumed) is about to be.
     pub fn set_pod(&mut self, pod: Arc<PodView>) {
+        if self.replaced(&pod) {
+            return;
+        }
         self.remove_pod(&pod.metadata.uid);
         if !pod.takes_room() {
             return;
@@ -246,6 +249,20 @@ impl Snapshot {
         }
         info.put(pod.clone());
         self.placed.insert(pod.metadata.uid.clone(), Place { node, kin, bond });
+    }
+
+    /// Most that is told of a pod changes nothing that is counted: then it only takes its old copy's place.
+    fn replaced(&mut self, pod: &Arc<PodView>) -> bool {
+        let uid = &pod.metadata.uid;
+        let is_there =
+            pod.takes_room() && self.placed.get(uid).is_some_and(|place| place.node == pod.spec.node_name);
+        let info = if is_there { self.info(&pod.spec.node_name) } else { None };
+        let Some(old) = info.and_then(|info| info.pods.get_mut(uid)) else { return false };
+        let is_same = node::counts_as(old, pod);
+        if is_same {
+            *old = pod.clone();
+        }
+        is_same
     }
 
     /// A pod is gone, or was not bound after all.

@@ -110,7 +110,7 @@ pub struct Gate {
 }
 
 /// A container.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Its name.
@@ -134,7 +134,7 @@ pub struct Resources {
 }
 
 /// A port.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Port {
     /// On the node; 0 for none.
@@ -171,7 +171,7 @@ pub struct PodStatus {
 }
 
 /// Something that was noted of a pod.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Condition {
     /// Of what kind.

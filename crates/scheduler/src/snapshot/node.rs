@@ -106,3 +106,19 @@ impl NodeInfo {
         self.bonds.retain(|(_, count)| *count > 0);
     }
 }
+
+/// Whether a pod on a node counts as it did before. What cannot change of it is not compared.
+pub(super) fn counts_as(old: &PodView, new: &PodView) -> bool {
+    let is_ending = |pod: &PodView| pod.metadata.deletion_timestamp.is_some();
+    is_ending(old) == is_ending(new)
+        && old.metadata.labels == new.metadata.labels
+        && old.spec.containers == new.spec.containers
+        && old.spec.init_containers == new.spec.init_containers
+        && old.spec.resources == new.spec.resources
+        && old.spec.affinity == new.spec.affinity
+        && old.status.conditions == new.status.conditions
+        && old.status.container_statuses == new.status.container_statuses
+        && old.status.init_container_statuses == new.status.init_container_statuses
+        && old.status.resources == new.status.resources
+        && old.status.allocated_resources == new.status.allocated_resources
+}

@@ -21,6 +21,16 @@ fn pods_come_and_go() {
         info.crowds(),
         [Crowd { kin: snapshot.kin().get(&Kin::of(&pod)).unwrap(), all: 1, ending: 0 }]
     );
+    let mut other = (*pod).clone();
+    other.status.start_time = Some("2026-01-01T00:00:00Z".to_owned());
+    snapshot.set_pod(Arc::new(other.clone()));
+    let info = snapshot.node("a").unwrap();
+    assert_eq!((info.used["cpu"], info.pods["p"].status.start_time.is_some()), (500, true));
+    other.metadata.deletion_timestamp = other.status.start_time.clone();
+    other.spec.containers[0].resources.requests.insert("cpu".to_owned(), "1".to_owned());
+    snapshot.set_pod(Arc::new(other));
+    let info = snapshot.node("a").unwrap();
+    assert_eq!((info.used["cpu"], info.crowds()[0].ending), (1000, 1));
     snapshot.remove_pod("p");
     let info = snapshot.node("a").unwrap();
     assert_eq!((info.used["cpu"], info.weight, info.crowds().len()), (0, [0, 0], 0));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{PodStatus, Resources};
 
 /// What is known of a container.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     /// Its name.
