@@ -4,6 +4,7 @@
 //! client of the API server and knows nothing of how nodes run pods.
 
 mod claims;
+mod groups;
 pub mod plan;
 pub mod queue;
 mod run;

@@ -2,10 +2,11 @@
 
 mod apply;
 mod decide;
+mod lonely;
 mod make_way;
 mod volumes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use base::{SharedClock, SharedRandom, TaskGroup};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::claims::{Claims, News};
+use crate::groups::Groups;
 use crate::queue::Queue;
 use crate::snapshot::Snapshot;
 use crate::view::{BudgetView, NodeView, PodView};
@@ -47,6 +49,9 @@ struct Scheduler {
     claimants: Index,
     /// Those of them that volumes keep from having one.
     stalled: Mutex<BTreeSet<String>>,
+    groups: OnceLock<Groups>,
+    /// Pods that others keep from having a node.
+    lonely: Mutex<BTreeMap<String, Arc<PodView>>>,
 }
 
 /// Runs the scheduler until the group stops. Leadership is the caller's.
@@ -67,6 +72,8 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
         volumes: OnceLock::new(),
         claimants: Index::default(),
         stalled: Mutex::default(),
+        groups: OnceLock::new(),
+        lonely: Mutex::default(),
     });
     let heard = scheduler.clone();
     let claims =
@@ -76,6 +83,9 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
     let heard = Arc::new(move |claim: Option<&str>| heard.heard_of_volumes(claim));
     let volumes = Volumes::follow(&client, scheduler.clock.clone(), heard, tasks);
     let _ = scheduler.volumes.set(volumes);
+    let heard = scheduler.clone();
+    let groups = Groups::follow(&client, move |change| heard.heard_of_namespace(change), tasks);
+    let _ = scheduler.groups.set(groups);
     let budgets = Resource::all("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
     let budgets: Informer<BudgetView> = Informer::new(client, budgets);
     let budgets = budgets.start(tasks);
@@ -86,6 +96,9 @@ pub async fn run(client: kube::Client, clock: SharedClock, random: SharedRandom,
     nodes.synced().await;
     pods.synced().await;
     budgets.synced().await;
+    if let Some(groups) = scheduler.groups.get() {
+        groups.synced().await;
+    }
     if let Some(volumes) = scheduler.volumes.get() {
         volumes.synced().await;
     }
@@ -121,6 +134,11 @@ fn is_ours(pod: &PodView) -> bool {
         && pod.metadata.deletion_timestamp.is_none()
         && pod.spec.scheduler_name == NAME
         && !matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
+}
+
+/// Whether a pod without a node has changed in a way that may get it one.
+fn is_other(old: &PodView, new: &PodView) -> bool {
+    old.metadata.generation != new.metadata.generation || old.metadata.labels != new.metadata.labels
 }
 
 /// The claims that a pod means, as far as it knows them: `NAMESPACE/NAME`.
@@ -175,11 +193,15 @@ fn follow_pods(scheduler: &Arc<Scheduler>, tasks: &TaskGroup) -> Reflector<PodVi
                     scheduler.claimants.set(key, new.volume_claims());
                 }
                 scheduler.enqueue(key, new);
+                if old.is_some_and(|old| is_other(old, new)) {
+                    scheduler.queue.retry(key);
+                }
                 return;
             }
             scheduler.leaves(key, &new.metadata.uid);
             let had_room = old.is_some_and(|old| old.takes_room());
             scheduler.snapshot.lock().set_pod((*new).clone());
+            scheduler.heard_of_pod(*old, new);
             if had_room && !new.takes_room() {
                 scheduler.queue.retry_parked();
             }
@@ -224,6 +246,7 @@ impl Scheduler {
         self.waiting.remove(key);
         self.claimants.remove(key);
         self.stalled.lock().remove(key);
+        self.lonely.lock().remove(key);
         self.gated.lock().remove(key);
     }
 

@@ -1,271 +1,340 @@
 //! What the scheduler knows of nodes and the pods on them, kept up to date by increments.
+//!
+//! Labels of nodes, kinds of pods and rules about other pods have numbers, so that a decision counts in plain lists.
+
+mod kin;
+mod node;
+mod numbers;
+mod requests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::PodAffinityTerm;
-use schema::quantity::Quantity;
+pub use kin::{Bond, Kin, preferred_apart, preferred_near, required_apart, required_near};
+pub use node::{Crowd, NodeInfo};
+pub use numbers::Numbers;
+pub use requests::{Amounts, requests, weight_of_new};
 
-use crate::view::{Container, NodeView, PodView};
+use crate::view::{NodeView, PodView};
 
-/// Amounts by resource: processor in thousandths, everything else in units.
-pub type Amounts = BTreeMap<String, i64>;
+type Labels = BTreeMap<String, String>;
 
-/// A node with what is on it.
-#[derive(Debug, Clone, Default)]
-pub struct NodeInfo {
-    /// The node; `None` while only its pods are known.
-    pub node: Option<Arc<NodeView>>,
-    /// What its pods may use.
-    pub allocatable: Amounts,
-    /// What its pods use.
-    pub used: Amounts,
-    /// The pods, by UID.
-    pub pods: HashMap<String, Arc<PodView>>,
-    /// How many of them are alike, by [`likeness`].
-    alike: HashMap<u64, i64>,
-}
-
-impl NodeInfo {
-    /// How many pods here have this likeness.
-    pub fn alike(&self, likeness: u64) -> i64 {
-        self.alike.get(&likeness).copied().unwrap_or_default()
-    }
-}
-
-/// Equal for pods of one namespace with equal labels; `None` for pods without labels, which are like no others.
-pub fn likeness(pod: &PodView) -> Option<u64> {
-    if pod.metadata.labels.is_empty() {
-        return None;
-    }
-    let mut hasher = DefaultHasher::new();
-    (&pod.metadata.namespace, &pod.metadata.labels).hash(&mut hasher);
-    Some(hasher.finish())
-}
-
-/// The terms by which a pod keeps others away.
-pub fn repels(pod: &PodView) -> &[PodAffinityTerm] {
-    pod.spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
-        .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.as_deref())
-        .unwrap_or_default()
+/// Where a pod was counted.
+#[derive(Debug)]
+struct Place {
+    node: String,
+    kin: u32,
+    bond: Option<u32>,
 }
 
 /// All nodes.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    nodes: BTreeMap<String, NodeInfo>,
-    placed: HashMap<String, String>,
-    /// Pods that keep others away, by UID.
-    repelling: BTreeMap<String, Arc<PodView>>,
+    nodes: Vec<NodeInfo>,
+    /// Where in the list they are, by name.
+    at: HashMap<String, usize>,
+    /// How many of them are more than a name that pods know.
+    known: usize,
+    placed: HashMap<String, Place>,
+    keys: Numbers<String>,
+    pairs: Numbers<(u32, String)>,
+    images: Numbers<String>,
+    /// Sizes of images, by number.
+    sizes: HashMap<u32, i64>,
+    kin: Numbers<Kin>,
+    bonds: Numbers<Bond>,
+    namespaces: HashMap<String, Labels>,
+    no_labels: Labels,
     /// Pods for which others make way, by UID.
     nominated: BTreeMap<String, Arc<PodView>>,
+    /// The same, by node.
+    awaited: HashMap<String, Vec<Arc<PodView>>>,
     /// How many volumes of pods name a claim, by its key.
     claimed: HashMap<String, usize>,
 }
 
 /// Claims that a pod's volumes name, by key.
-fn named(pod: &PodView) -> impl Iterator<Item = String> {
+pub fn named(pod: &PodView) -> impl Iterator<Item = String> {
     let names = pod.spec.volumes.iter().filter_map(|volume| volume.claim.as_ref());
     names.map(|name| format!("{}/{name}", pod.metadata.namespace))
-}
-
-fn amount(resource: &str, text: &str) -> i64 {
-    let Ok(quantity) = text.parse::<Quantity>() else { return 0 };
-    if resource == "cpu" { quantity.milli() } else { quantity.value() }
-}
-
-fn amounts(map: &BTreeMap<String, String>) -> Amounts {
-    map.iter().map(|(name, text)| (name.clone(), amount(name, text))).collect()
-}
-
-fn add(total: &mut Amounts, more: &Amounts, sign: i64) {
-    for (name, value) in more {
-        *total.entry(name.clone()).or_default() += sign * value;
-    }
-}
-
-fn raise(total: &mut Amounts, least: &Amounts) {
-    for (name, value) in least {
-        let entry = total.entry(name.clone()).or_default();
-        *entry = (*entry).max(*value);
-    }
-}
-
-/// What a pod needs: the sum of its containers and sidecars, or more while an init container runs; plus overhead
-/// (`component-helpers/resource.PodRequests`, KEP-753).
-pub fn requests(pod: &PodView) -> Amounts {
-    let of = |container: &Container| amounts(&container.resources.requests);
-    let mut total = Amounts::new();
-    pod.spec.containers.iter().for_each(|container| add(&mut total, &of(container), 1));
-    let (mut sidecars, mut peak) = (Amounts::new(), Amounts::new());
-    for container in &pod.spec.init_containers {
-        let mut needed = sidecars.clone();
-        add(&mut needed, &of(container), 1);
-        raise(&mut peak, &needed);
-        if container.restart_policy == "Always" {
-            sidecars = needed;
-        }
-    }
-    add(&mut total, &sidecars, 1);
-    raise(&mut total, &peak);
-    add(&mut total, &amounts(&pod.spec.overhead), 1);
-    total
 }
 
 impl Snapshot {
     /// All nodes that are known.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes.values().filter(|info| info.node.is_some())
+        self.nodes.iter().filter(|info| info.node.is_some())
     }
 
-    /// Pods that keep others away.
-    pub fn repelling(&self) -> impl Iterator<Item = &Arc<PodView>> {
-        self.repelling.values()
+    /// The same, beginning somewhere.
+    pub fn nodes_from(&self, first: u64) -> impl Iterator<Item = &NodeInfo> {
+        let first = first.checked_rem(self.nodes.len() as u64).unwrap_or_default();
+        let (before, after) = self.nodes.split_at(usize::try_from(first).unwrap_or_default());
+        after.iter().chain(before).filter(|info| info.node.is_some())
+    }
+
+    /// How many nodes are known.
+    pub fn len(&self) -> usize {
+        self.known
+    }
+
+    /// Whether no node is known.
+    pub fn is_empty(&self) -> bool {
+        self.known == 0
     }
 
     /// A node by name.
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
-        self.nodes.get(name).filter(|info| info.node.is_some())
+        self.at.get(name).and_then(|at| self.nodes.get(*at)).filter(|info| info.node.is_some())
+    }
+
+    fn info(&mut self, name: &str) -> Option<&mut NodeInfo> {
+        self.at.get(name).and_then(|at| self.nodes.get_mut(*at))
+    }
+
+    /// As [`Self::info`]; makes room for it where it is new.
+    fn entry(&mut self, name: &str) -> Option<&mut NodeInfo> {
+        if !self.at.contains_key(name) {
+            self.at.insert(name.to_owned(), self.nodes.len());
+            self.nodes.push(NodeInfo { name: name.to_owned(), ..NodeInfo::default() });
+        }
+        self.info(name)
+    }
+
+    /// The last one of the list takes its place.
+    fn drop_entry(&mut self, name: &str) {
+        let Some(at) = self.at.remove(name) else { return };
+        self.nodes.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.at.insert(moved.name.clone(), at);
+        }
+    }
+
+    /// The number of a label's key, if a node has it.
+    pub fn key(&self, key: &str) -> Option<u32> {
+        self.keys.get(&key.to_owned())
+    }
+
+    /// So long must a list be to have a place for each label of nodes.
+    pub fn pairs(&self) -> usize {
+        self.pairs.places()
+    }
+
+    /// Pods that selectors cannot tell apart.
+    pub fn kin(&self) -> &Numbers<Kin> {
+        &self.kin
+    }
+
+    /// Rules that pods have about others.
+    pub fn bonds(&self) -> &Numbers<Bond> {
+        &self.bonds
+    }
+
+    /// Labels of a namespace.
+    pub fn namespace(&self, name: &str) -> &BTreeMap<String, String> {
+        self.namespaces.get(name).unwrap_or(&self.no_labels)
+    }
+
+    /// An image that a node has: its number, its size, and how many nodes have it.
+    pub fn image(&self, name: &str) -> Option<(u32, i64, usize)> {
+        let image = self.images.get(&name.to_owned())?;
+        Some((image, self.sizes.get(&image).copied()?, self.images.users(image)))
+    }
+
+    /// A namespace has these labels now.
+    pub fn set_namespace(&mut self, name: &str, labels: BTreeMap<String, String>) {
+        self.namespaces.insert(name.to_owned(), labels);
+    }
+
+    /// A namespace is gone.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
     }
 
     /// A node came or changed.
     pub fn set_node(&mut self, node: Arc<NodeView>) {
-        let info = self.nodes.entry(node.metadata.name.clone()).or_default();
-        info.allocatable = amounts(&node.status.allocatable);
-        info.node = Some(node);
+        let Some(info) = self.entry(&node.metadata.name) else { return };
+        let old = info.node.replace(node.clone());
+        let old = old.as_deref();
+        if old.is_none_or(|old| old.status.allocatable != node.status.allocatable) {
+            info.allocatable = requests::amounts(&node.status.allocatable);
+        }
+        if old.is_none() {
+            self.known += 1;
+        }
+        let labelled = old.is_none_or(|old| old.metadata.labels != node.metadata.labels);
+        let stocked = old.is_none_or(|old| old.status.images != node.status.images);
+        if labelled {
+            self.label(&node);
+        }
+        if stocked {
+            self.stock(&node);
+        }
     }
 
     /// A node is gone; its pods may be told of later.
     pub fn remove_node(&mut self, name: &str) {
-        if let Some(info) = self.nodes.get_mut(name) {
-            info.node = None;
-            if info.pods.is_empty() {
-                self.nodes.remove(name);
+        let Some(info) = self.info(name) else { return };
+        let (was_known, is_empty) = (info.node.take().is_some(), info.pods.is_empty());
+        let (pairs, images) = (std::mem::take(&mut info.pairs), std::mem::take(&mut info.images));
+        if was_known {
+            self.known -= 1;
+        }
+        if is_empty {
+            self.drop_entry(name);
+        }
+        self.forget(&pairs, &images);
+    }
+
+    fn label(&mut self, node: &NodeView) {
+        let (keys, pairs) = (&mut self.keys, &mut self.pairs);
+        let numbers = node.metadata.labels.iter().map(|(key, value)| {
+            let key = keys.take(key.clone());
+            (key, pairs.take((key, value.clone())))
+        });
+        let numbers: Vec<(u32, u32)> = numbers.collect();
+        let Some(info) = self.info(&node.metadata.name) else { return };
+        let old = std::mem::replace(&mut info.pairs, numbers);
+        self.forget(&old, &[]);
+    }
+
+    fn stock(&mut self, node: &NodeView) {
+        let mut numbers = Vec::new();
+        for image in &node.status.images {
+            for name in &image.names {
+                let number = self.images.take(name.clone());
+                if numbers.contains(&number) {
+                    self.images.release(number);
+                    continue;
+                }
+                self.sizes.entry(number).or_insert(image.size_bytes);
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        let Some(info) = self.info(&node.metadata.name) else { return };
+        let old = std::mem::replace(&mut info.images, numbers);
+        self.forget(&[], &old);
+    }
+
+    fn forget(&mut self, pairs: &[(u32, u32)], images: &[u32]) {
+        for &(key, pair) in pairs {
+            self.keys.release(key);
+            self.pairs.release(pair);
+        }
+        for &image in images {
+            self.images.release(image);
+            if self.images.users(image) == 0 {
+                self.sizes.remove(&image);
             }
         }
     }
 
     /// A pod is on a node, or (assumed) is about to be.
     pub fn set_pod(&mut self, pod: Arc<PodView>) {
+        if self.replaced(&pod) {
+            return;
+        }
         self.remove_pod(&pod.metadata.uid);
         if !pod.takes_room() {
             return;
         }
-        let info = self.nodes.entry(pod.spec.node_name.clone()).or_default();
-        add(&mut info.used, &requests(&pod), 1);
-        if let Some(likeness) = likeness(&pod) {
-            *info.alike.entry(likeness).or_default() += 1;
-        }
-        if !repels(&pod).is_empty() {
-            self.repelling.insert(pod.metadata.uid.clone(), pod.clone());
-        }
+        let node = pod.spec.node_name.clone();
+        let kin = self.kin.take(Kin::of(&pod));
+        let bond = Bond::of(&pod).map(|bond| self.bonds.take(bond));
         named(&pod).for_each(|claim| *self.claimed.entry(claim).or_default() += 1);
-        self.placed.insert(pod.metadata.uid.clone(), pod.spec.node_name.clone());
-        info.pods.insert(pod.metadata.uid.clone(), pod);
+        let Some(info) = self.entry(&node) else { return };
+        info.gather(kin, pod.metadata.deletion_timestamp.is_some(), 1);
+        if let Some(bond) = bond {
+            info.bind(bond, 1);
+        }
+        info.put(pod.clone());
+        self.placed.insert(pod.metadata.uid.clone(), Place { node, kin, bond });
+    }
+
+    /// Most that is told of a pod changes nothing that is counted: then it only takes its old copy's place.
+    fn replaced(&mut self, pod: &Arc<PodView>) -> bool {
+        let uid = &pod.metadata.uid;
+        let is_there =
+            pod.takes_room() && self.placed.get(uid).is_some_and(|place| place.node == pod.spec.node_name);
+        let info = if is_there { self.info(&pod.spec.node_name) } else { None };
+        let Some(old) = info.and_then(|info| info.pods.get_mut(uid)) else { return false };
+        let is_same = node::counts_as(old, pod);
+        if is_same {
+            *old = pod.clone();
+        }
+        is_same
+    }
+
+    /// A pod is gone, or was not bound after all.
+    pub fn remove_pod(&mut self, uid: &str) {
+        let Some(Place { node, kin, bond }) = self.placed.remove(uid) else { return };
+        self.kin.release(kin);
+        if let Some(bond) = bond {
+            self.bonds.release(bond);
+        }
+        let Some(info) = self.info(&node) else { return };
+        if let Some(bond) = bond {
+            info.bind(bond, -1);
+        }
+        let Some(pod) = info.take(uid) else { return };
+        info.gather(kin, pod.metadata.deletion_timestamp.is_some(), -1);
+        if info.node.is_none() && info.pods.is_empty() {
+            self.drop_entry(&node);
+        }
+        for claim in named(&pod) {
+            if let Some(count) = self.claimed.get_mut(&claim) {
+                *count -= 1;
+                if *count == 0 {
+                    self.claimed.remove(&claim);
+                }
+            }
+        }
     }
 
     /// Others make way for a pod, on the node that its status names.
     pub fn nominate(&mut self, pod: Arc<PodView>) {
+        self.renounce(&pod.metadata.uid);
+        self.awaited.entry(pod.status.nominated_node_name.clone()).or_default().push(pod.clone());
         self.nominated.insert(pod.metadata.uid.clone(), pod);
     }
 
     /// Nobody makes way for it any more.
     pub fn renounce(&mut self, uid: &str) {
-        self.nominated.remove(uid);
+        let Some(pod) = self.nominated.remove(uid) else { return };
+        let node = &pod.status.nominated_node_name;
+        if let Some(pods) = self.awaited.get_mut(node) {
+            pods.retain(|pod| pod.metadata.uid != uid);
+            if pods.is_empty() {
+                self.awaited.remove(node);
+            }
+        }
     }
 
     /// Pods for which others make way on a node.
-    pub fn nominated<'s>(&'s self, node: &'s str) -> impl Iterator<Item = &'s Arc<PodView>> {
-        self.nominated.values().filter(move |pod| pod.status.nominated_node_name == node)
+    pub fn nominated(&self, node: &str) -> impl Iterator<Item = &Arc<PodView>> {
+        self.awaited.get(node).into_iter().flatten()
     }
 
-    /// Counts pods that wait for their node as if they were on it, if they matter no less than `pod`: it is not to take
-    /// what was freed for them. Whom [`Self::remove_pod`] has to take away afterwards.
-    pub fn keep_room(&mut self, pod: &PodView) -> Vec<String> {
-        let others = self.nominated.values().filter(|other| {
+    /// Pods that wait for this node and matter no less than `pod`: it is not to take what was freed for them.
+    pub fn kept_for(&self, node: &str, pod: &PodView) -> Vec<Arc<PodView>> {
+        let others = self.nominated(node).filter(|other| {
             other.metadata.uid != pod.metadata.uid
                 && other.spec.priority >= pod.spec.priority
                 && !self.is_placed(&other.metadata.uid)
         });
-        let others: Vec<PodView> = others.map(|other| (**other).clone()).collect();
-        let counted = others.iter().map(|other| other.metadata.uid.clone()).collect();
-        for mut other in others {
-            other.spec.node_name.clone_from(&other.status.nominated_node_name);
-            self.set_pod(Arc::new(other));
-        }
-        counted
+        others.cloned().collect()
     }
 
-    /// Whether a pod on a node names a claim.
-    pub fn is_claimed(&self, claim: &str) -> bool {
-        self.claimed.contains_key(claim)
+    /// How many volumes of pods on nodes name a claim.
+    pub fn claims(&self, claim: &str) -> usize {
+        self.claimed.get(claim).copied().unwrap_or_default()
     }
 
     /// Whether a pod is on a node, or about to be.
     pub fn is_placed(&self, uid: &str) -> bool {
         self.placed.contains_key(uid)
     }
-
-    /// A pod is gone, or was not bound after all.
-    pub fn remove_pod(&mut self, uid: &str) {
-        self.repelling.remove(uid);
-        let Some(info) = self.placed.remove(uid).and_then(|node| self.nodes.get_mut(&node)) else { return };
-        if let Some(pod) = info.pods.remove(uid) {
-            for claim in named(&pod) {
-                if let Some(count) = self.claimed.get_mut(&claim) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.claimed.remove(&claim);
-                    }
-                }
-            }
-            add(&mut info.used, &requests(&pod), -1);
-            if let Some(likeness) = likeness(&pod)
-                && let Some(count) = info.alike.get_mut(&likeness)
-            {
-                *count -= 1;
-                if *count <= 0 {
-                    info.alike.remove(&likeness);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pod_needs_the_larger_of_its_containers_and_its_init_containers() {
-        let pod: PodView = serde_json::from_value(serde_json::json!({"spec": {
-            "containers": [{"resources": {"requests": {"cpu": "100m", "memory": "1Gi"}}}],
-            "initContainers": [
-                {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
-                {"resources": {"requests": {"cpu": "1"}}},
-            ],
-        }}))
-        .unwrap();
-        let needed = requests(&pod);
-        assert_eq!((needed["cpu"], needed["memory"]), (1050, 1 << 30));
-    }
-
-    #[test]
-    fn pods_come_and_go() {
-        let mut snapshot = Snapshot::default();
-        let node = serde_json::json!({"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "2"}}});
-        snapshot.set_node(Arc::new(serde_json::from_value(node).unwrap()));
-        let pod = serde_json::json!({"metadata": {"uid": "p"}, "spec": {"nodeName": "a",
-            "containers": [{"resources": {"requests": {"cpu": "500m"}}}]}});
-        let pod: Arc<PodView> = Arc::new(serde_json::from_value(pod).unwrap());
-        snapshot.set_pod(pod.clone());
-        snapshot.set_pod(pod);
-        assert_eq!(snapshot.node("a").unwrap().used["cpu"], 500);
-        snapshot.remove_pod("p");
-        assert_eq!(snapshot.node("a").unwrap().used["cpu"], 0);
-    }
-}
+mod tests;

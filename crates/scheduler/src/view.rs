@@ -1,5 +1,7 @@
 //! The few fields of pods and nodes that scheduling looks at.
 
+mod group;
+mod resize;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -10,9 +12,11 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
+pub use group::{NamespaceView, Owner, ServiceSpec, ServiceView, SetSpec, SetView};
+pub use resize::ContainerStatus;
 pub use volume::{
     AttachmentView, CapacityView, ClaimRef, ClaimView, ClassView, CsiNodeView, DriverView, PodVolume,
-    VolumeMeta, VolumeView,
+    PodVolumes, VolumeMeta, VolumeView,
 };
 
 /// Metadata.
@@ -31,6 +35,9 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     /// Set while it is being deleted.
     pub deletion_timestamp: Option<String>,
+    /// Who looks after it.
+    #[serde(rename = "ownerReferences", deserialize_with = "group::controller")]
+    pub controller: Option<Owner>,
 }
 
 impl Meta {
@@ -80,6 +87,8 @@ pub struct PodSpec {
     pub containers: Vec<Container>,
     /// Containers that run before.
     pub init_containers: Vec<Container>,
+    /// What it needs as a whole.
+    pub resources: Option<Resources>,
     /// What it costs beside its containers.
     pub overhead: BTreeMap<String, String>,
     /// What holds it back.
@@ -89,8 +98,7 @@ pub struct PodSpec {
     /// Its claims of dynamic resources.
     pub resource_claims: Vec<PodResourceClaim>,
     /// Its volumes for which claims stand.
-    #[serde(deserialize_with = "volume::claimed")]
-    pub volumes: Vec<PodVolume>,
+    pub volumes: PodVolumes,
 }
 
 /// A gate that holds a pod back.
@@ -102,7 +110,7 @@ pub struct Gate {
 }
 
 /// A container.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Its name.
@@ -126,7 +134,7 @@ pub struct Resources {
 }
 
 /// A port.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Port {
     /// On the node; 0 for none.
@@ -152,10 +160,18 @@ pub struct PodStatus {
     pub start_time: Option<String>,
     /// What was noted of it.
     pub conditions: Vec<Condition>,
+    /// What is known of its containers.
+    pub container_statuses: Vec<ContainerStatus>,
+    /// What is known of those that run before.
+    pub init_container_statuses: Vec<ContainerStatus>,
+    /// What it has as a whole.
+    pub resources: Option<Resources>,
+    /// What its node has promised it as a whole.
+    pub allocated_resources: BTreeMap<String, String>,
 }
 
 /// Something that was noted of a pod.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Condition {
     /// Of what kind.
@@ -237,7 +253,7 @@ pub struct NodeStatus {
 }
 
 /// An image on a node.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Image {
     /// Its names.

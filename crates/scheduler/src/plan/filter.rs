@@ -1,11 +1,10 @@
 //! What rules a node out, in upstream's words and order.
 
-use k8s_openapi::api::core::v1::{PodAffinityTerm, Taint};
+use k8s_openapi::api::core::v1::Taint;
 use kinds::matching::{selects, tolerates};
-use kinds::selector;
 
 use super::{Candidate, site, volumes};
-use crate::snapshot::{NodeInfo, Snapshot, repels};
+use crate::snapshot::NodeInfo;
 use crate::view::{NodeView, PodView, Port};
 
 /// Why a pod cannot go to a node.
@@ -17,22 +16,24 @@ pub(super) struct Against {
     pub lasts: bool,
     /// Whether it is for the pod's volumes.
     pub by_volumes: bool,
+    /// Whether other pods could help by being there.
+    pub by_others: bool,
 }
 
 impl Against {
     /// It lasts, whoever makes way.
     pub fn lasting(reason: impl Into<String>) -> Self {
-        Self { reasons: vec![reason.into()], lasts: true, by_volumes: false }
+        Self { reasons: vec![reason.into()], lasts: true, by_volumes: false, by_others: false }
     }
 
     /// Others could make way.
-    fn passing(reason: impl Into<String>) -> Self {
-        Self { reasons: vec![reason.into()], lasts: false, by_volumes: false }
+    pub fn passing(reason: impl Into<String>) -> Self {
+        Self { reasons: vec![reason.into()], lasts: false, by_volumes: false, by_others: false }
     }
 }
 
 /// Why the candidate cannot go to a node; `None` when it can.
-pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Snapshot) -> Option<Against> {
+pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo) -> Option<Against> {
     let node = info.node.as_deref()?;
     let one = |why: &str| Some(Against::lasting(format!("node(s) {why}")));
     let pod = candidate.pod;
@@ -42,9 +43,8 @@ pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Sna
     if !pod.spec.node_name.is_empty() && pod.spec.node_name != node.metadata.name {
         return one("didn't match the requested node name");
     }
-    if let Some(taint) = untolerated(pod, node) {
-        let value = taint.value.as_deref().unwrap_or_default();
-        return one(&format!("had untolerated taint(s) {{{}: {value}}}", taint.key));
+    if untolerated(pod, node).is_some() {
+        return one("had untolerated taint(s)");
     }
     if !fits_affinity(pod, node) {
         return one("didn't match Pod's node affinity/selector");
@@ -58,7 +58,8 @@ pub(super) fn against(candidate: &Candidate<'_>, info: &NodeInfo, snapshot: &Sna
     if let Some(against) = without_volumes(candidate, node, info) {
         return Some(against);
     }
-    spread(pod, node, snapshot).or_else(|| neighbours(candidate, node, snapshot))
+    let others = candidate.spread.against(info).or_else(|| candidate.neighbours.against(info));
+    others.map(|against| Against { by_others: true, ..against })
 }
 
 fn tolerates_unschedulable(pod: &PodView) -> bool {
@@ -70,7 +71,8 @@ fn tolerates_unschedulable(pod: &PodView) -> bool {
     pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, &taint))
 }
 
-fn untolerated<'n>(pod: &PodView, node: &'n NodeView) -> Option<&'n Taint> {
+/// A taint of a node that the pod does not bear.
+pub(super) fn untolerated<'n>(pod: &PodView, node: &'n NodeView) -> Option<&'n Taint> {
     node.spec
         .taints
         .iter()
@@ -78,7 +80,8 @@ fn untolerated<'n>(pod: &PodView, node: &'n NodeView) -> Option<&'n Taint> {
         .find(|taint| !pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
 }
 
-fn fits_affinity(pod: &PodView, node: &NodeView) -> bool {
+/// Whether a node is one of those that the pod asks for.
+pub(super) fn fits_affinity(pod: &PodView, node: &NodeView) -> bool {
     let labels = &node.metadata.labels;
     if !pod.spec.node_selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
         return false;
@@ -92,11 +95,13 @@ fn fits_affinity(pod: &PodView, node: &NodeView) -> bool {
 }
 
 fn host_ports(pod: &PodView) -> impl Iterator<Item = &Port> {
-    pod.spec.containers.iter().flat_map(|container| &container.ports).filter(|port| port.host_port > 0)
+    let sidecars = pod.spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
+    let containers = sidecars.chain(&pod.spec.containers);
+    containers.flat_map(|container| &container.ports).filter(|port| port.host_port > 0)
 }
 
 fn ports_taken(pod: &PodView, info: &NodeInfo) -> bool {
-    let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
+    let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
     let clash = |a: &Port, b: &Port| {
         a.host_port == b.host_port
             && a.protocol == b.protocol
@@ -123,13 +128,13 @@ fn missing(candidate: &Candidate<'_>, info: &NodeInfo) -> Option<Against> {
             lasts |= needed > has;
         }
     }
-    (!short.is_empty()).then_some(Against { reasons: short, lasts, by_volumes: false })
+    (!short.is_empty()).then_some(Against { reasons: short, lasts, by_volumes: false, by_others: false })
 }
 
 fn without_volumes(candidate: &Candidate<'_>, node: &NodeView, info: &NodeInfo) -> Option<Against> {
     let wanted = candidate.volumes?;
     let passing = |why| Some(Against { by_volumes: true, ..Against::passing(why) });
-    if candidate.in_use {
+    if candidate.clashes > 0 {
         return passing(volumes::IN_USE);
     }
     if volumes::is_too_much(wanted, &node.metadata.name, info) {
@@ -138,107 +143,5 @@ fn without_volumes(candidate: &Candidate<'_>, node: &NodeView, info: &NodeInfo) 
     let found = volumes::on_node(wanted, site(node)).map(drop);
     let found = found.and_then(|()| volumes::in_zones(wanted, site(node)).map_err(|why| vec![why]));
     let reasons = found.err()?.into_iter().map(str::to_owned).collect();
-    Some(Against { reasons, lasts: true, by_volumes: true })
-}
-
-/// How many pods a spread constraint counts in each domain.
-pub(super) fn domains(
-    snapshot: &Snapshot,
-    key: &str,
-    counts: impl Fn(&PodView) -> bool,
-) -> std::collections::BTreeMap<String, i64> {
-    let mut domains = std::collections::BTreeMap::new();
-    for info in snapshot.nodes() {
-        let Some(domain) = info.node.as_ref().and_then(|node| node.metadata.labels.get(key)) else {
-            continue;
-        };
-        let here =
-            info.pods.values().filter(|pod| pod.metadata.deletion_timestamp.is_none() && counts(pod)).count();
-        *domains.entry(domain.clone()).or_default() += i64::try_from(here).unwrap_or_default();
-    }
-    domains
-}
-
-fn spread(pod: &PodView, node: &NodeView, snapshot: &Snapshot) -> Option<Against> {
-    let hard =
-        pod.spec.topology_spread_constraints.iter().filter(|rule| rule.when_unsatisfiable == "DoNotSchedule");
-    for rule in hard {
-        let Some(domain) = node.metadata.labels.get(&rule.topology_key) else {
-            let why = "node(s) didn't match pod topology spread constraints (missing required label)";
-            return Some(Against::lasting(why));
-        };
-        let selected = |other: &PodView| {
-            other.metadata.namespace == pod.metadata.namespace
-                && selector::matches(rule.label_selector.as_ref(), &other.metadata.labels)
-        };
-        let domains = domains(snapshot, &rule.topology_key, selected);
-        let least = domains.values().copied().min().unwrap_or_default();
-        let own = i64::from(selector::matches(rule.label_selector.as_ref(), &pod.metadata.labels));
-        let here = domains.get(domain).copied().unwrap_or_default();
-        if here + own - least > i64::from(rule.max_skew) {
-            return Some(Against::passing("node(s) didn't match pod topology spread constraints"));
-        }
-    }
-    None
-}
-
-fn in_scope(term: &PodAffinityTerm, owner: &PodView, other: &PodView) -> bool {
-    let named = term.namespaces.as_deref().unwrap_or_default();
-    let namespace = match named.is_empty() && term.namespace_selector.is_none() {
-        true => other.metadata.namespace == owner.metadata.namespace,
-        false => {
-            named.contains(&other.metadata.namespace)
-                || term.namespace_selector.as_ref().is_some_and(|s| *s == Default::default())
-        }
-    };
-    namespace && selector::matches(term.label_selector.as_ref(), &other.metadata.labels)
-}
-
-fn is_near(term: &PodAffinityTerm, owner: &PodView, node: &NodeView, snapshot: &Snapshot) -> bool {
-    let Some(domain) = node.metadata.labels.get(&term.topology_key) else { return false };
-    snapshot.nodes().any(|info| {
-        info.node.as_ref().and_then(|node| node.metadata.labels.get(&term.topology_key)) == Some(domain)
-            && info.pods.values().any(|other| in_scope(term, owner, other))
-    })
-}
-
-/// Where pods that are there keep this one away: key and value of the labels of such nodes.
-pub(super) fn repelled(pod: &PodView, snapshot: &Snapshot) -> Vec<(String, String)> {
-    let mut domains = Vec::new();
-    for other in snapshot.repelling() {
-        let at = snapshot.node(&other.spec.node_name).and_then(|info| info.node.as_ref());
-        let Some(labels) = at.map(|node| &node.metadata.labels) else { continue };
-        for term in repels(other).iter().filter(|term| in_scope(term, other, pod)) {
-            if let Some(value) = labels.get(&term.topology_key) {
-                domains.push((term.topology_key.clone(), value.clone()));
-            }
-        }
-    }
-    domains.sort_unstable();
-    domains.dedup();
-    domains
-}
-
-fn neighbours(candidate: &Candidate<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<Against> {
-    let pod = candidate.pod;
-    let affinity = pod.spec.affinity.as_ref();
-    let wanted = affinity
-        .and_then(|affinity| affinity.pod_affinity.as_ref())
-        .and_then(|rules| rules.required_during_scheduling_ignored_during_execution.as_deref())
-        .unwrap_or_default();
-    for term in wanted {
-        // The first of a group that wants to be together has nobody to be with yet.
-        let alone = in_scope(term, pod, pod)
-            && !snapshot.nodes().any(|info| info.pods.values().any(|other| in_scope(term, pod, other)));
-        let labelled = node.metadata.labels.contains_key(&term.topology_key);
-        let first = alone && labelled;
-        if !first && !is_near(term, pod, node, snapshot) {
-            return Some(Against::lasting("node(s) didn't match pod affinity rules"));
-        }
-    }
-    if repels(pod).iter().any(|term| is_near(term, pod, node, snapshot)) {
-        return Some(Against::passing("node(s) didn't match pod anti-affinity rules"));
-    }
-    let repelled = candidate.repelled.iter().any(|(key, value)| node.metadata.labels.get(key) == Some(value));
-    repelled.then(|| Against::passing("node(s) didn't satisfy existing pods anti-affinity rules"))
+    Some(Against { reasons, lasts: true, by_volumes: true, by_others: false })
 }

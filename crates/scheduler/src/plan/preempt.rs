@@ -1,5 +1,5 @@
-//! Who has to make way for a pod that no node takes (upstream's `DefaultPreemption`). While it looks, it takes pods out
-//! of the snapshot and puts them back: the snapshot is afterwards what it was. No clock, no I/O.
+//! Who has to make way for a pod that no node takes (upstream's `DefaultPreemption`). It looks at copies of nodes, from
+//! which it takes pods. No clock, no I/O.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use kinds::selector;
 
 use super::filter::Against;
 use super::{Candidate, Wants, Word, ask, unschedulable};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeInfo, Snapshot};
 use crate::view::{BudgetView, PodView};
 
 /// So many nodes at least are looked at, if there are so many; and so many in a hundred.
@@ -91,7 +91,7 @@ fn ineligible(snapshot: &Snapshot, pod: &PodView, crowded: &[String]) -> Option<
 /// Looks for pods that can make way on the nodes of these names, the only ones on which that would help. `tie` says
 /// where to begin.
 pub fn search(
-    snapshot: &mut Snapshot,
+    snapshot: &Snapshot,
     pod: &PodView,
     wants: Wants<'_>,
     (crowded, budgets): (&[String], &[Arc<BudgetView>]),
@@ -100,6 +100,13 @@ pub fn search(
     if let Some(why) = ineligible(snapshot, pod, crowded) {
         return Preemption::Nobody { why: format!("preemption: {why}"), renounced: false };
     }
+    let site = || Site {
+        candidate: Candidate::new(pod, wants, snapshot),
+        wants,
+        snapshot,
+        node: NodeInfo::default(),
+    };
+    let mut site = (!crowded.is_empty()).then(site);
     let enough = (crowded.len() * PERCENT / 100).max(LEAST);
     let first =
         usize::try_from(tie.checked_rem(crowded.len() as u64).unwrap_or_default()).unwrap_or_default();
@@ -109,7 +116,8 @@ pub fn search(
         if offers.len() >= enough && offers.iter().any(|offer| offer.violations == 0) {
             break;
         }
-        match on_node(snapshot, pod, wants, node, budgets) {
+        let Some(site) = &mut site else { break };
+        match site.search(node, budgets) {
             Ok(offer) => offers.push(offer),
             Err(why) => {
                 told += 1;
@@ -120,7 +128,7 @@ pub fn search(
     if let Some(Offered { node, victims, .. }) = best(offers) {
         return Preemption::Victims { node, victims };
     }
-    let total = snapshot.nodes().count();
+    let total = snapshot.len();
     if total > told {
         reasons.insert("Preemption is not helpful for scheduling".to_owned(), total - told);
     }
@@ -130,70 +138,84 @@ pub fn search(
     }
 }
 
-/// Who would have to leave one node: as few as possible, and nobody whom a budget protects if that can be.
-///
-/// # Errors
-/// Why it would not help if all left that may be told to.
-fn on_node(
-    snapshot: &mut Snapshot,
-    pod: &PodView,
-    wants: Wants<'_>,
-    node: &str,
-    budgets: &[Arc<BudgetView>],
-) -> Result<Offered, Vec<String>> {
-    let here = snapshot.node(node).into_iter().flat_map(|info| info.pods.values());
-    let mut less: Vec<Arc<PodView>> =
-        here.filter(|other| other.spec.priority < pod.spec.priority).cloned().collect();
-    if less.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
-    }
-    less.sort_by(by_importance);
-    less.iter().for_each(|other| snapshot.remove_pod(&other.metadata.uid));
-    let found = match against(snapshot, pod, wants, node) {
-        Some(why) => Err(why),
-        None => Ok(reprieve(snapshot, pod, wants, node, protected(&less, budgets))),
-    };
-    less.into_iter().for_each(|other| snapshot.set_pod(other));
-    let (mut victims, violations) = found?;
-    victims.sort_by(by_importance);
-    match victims.is_empty() {
-        true => Err(vec![format!("expected at least one victim pod on node {node:?}")]),
-        false => Ok(Offered { node: node.to_owned(), victims, violations }),
-    }
+/// A node as it would be without some of its pods.
+struct Site<'p> {
+    candidate: Candidate<'p>,
+    wants: Wants<'p>,
+    snapshot: &'p Snapshot,
+    node: NodeInfo,
 }
 
-/// Lets all stay that can, the most important first, and those that budgets protect before the others. Who cannot, and
-/// how many of them are protected.
-fn reprieve(
-    snapshot: &mut Snapshot,
-    pod: &PodView,
-    wants: Wants<'_>,
-    node: &str,
-    (protected, others): (Vec<Arc<PodView>>, Vec<Arc<PodView>>),
-) -> (Vec<Arc<PodView>>, usize) {
-    let mut victims = Vec::new();
-    let mut stay = |pods: Vec<Arc<PodView>>, victims: &mut Vec<Arc<PodView>>| {
-        for other in pods {
-            snapshot.set_pod(other.clone());
-            if against(snapshot, pod, wants, node).is_some() {
-                snapshot.remove_pod(&other.metadata.uid);
-                victims.push(other);
+impl Site<'_> {
+    /// Who would have to leave one node: as few as possible, and nobody whom a budget protects if that can be.
+    ///
+    /// # Errors
+    /// Why it would not help if all left that may be told to.
+    fn search(&mut self, name: &str, budgets: &[Arc<BudgetView>]) -> Result<Offered, Vec<String>> {
+        self.node = self.snapshot.node(name).cloned().unwrap_or_default();
+        let priority = self.candidate.pod.spec.priority;
+        let here = self.node.pods.values();
+        let mut less: Vec<Arc<PodView>> =
+            here.filter(|other| other.spec.priority < priority).cloned().collect();
+        if less.is_empty() {
+            return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
+        }
+        less.sort_by(by_importance);
+        less.iter().for_each(|other| self.leave(other));
+        let found = match self.against() {
+            Some(why) => Err(why),
+            None => Ok(self.reprieve(protected(&less, budgets))),
+        };
+        // What the candidate counts is again what it was.
+        for other in less.iter().filter(|other| !self.node.pods.contains_key(&other.metadata.uid)) {
+            self.candidate.change(other, &self.node, 1, self.snapshot);
+        }
+        let (mut victims, violations) = found?;
+        victims.sort_by(by_importance);
+        match victims.is_empty() {
+            true => Err(vec![format!("expected at least one victim pod on node {name:?}")]),
+            false => Ok(Offered { node: name.to_owned(), victims, violations }),
+        }
+    }
+
+    fn leave(&mut self, other: &PodView) {
+        self.node.take(&other.metadata.uid);
+        self.candidate.change(other, &self.node, -1, self.snapshot);
+    }
+
+    fn come_back(&mut self, other: &Arc<PodView>) {
+        self.node.put(other.clone());
+        self.candidate.change(other, &self.node, 1, self.snapshot);
+    }
+
+    /// Lets all stay that can, the most important first, and those that budgets protect before the others. Who cannot,
+    /// and how many of them are protected.
+    fn reprieve(
+        &mut self,
+        (protected, others): (Vec<Arc<PodView>>, Vec<Arc<PodView>>),
+    ) -> (Vec<Arc<PodView>>, usize) {
+        let mut victims = Vec::new();
+        let mut violations = 0;
+        for (pods, are_protected) in [(protected, true), (others, false)] {
+            for other in pods {
+                self.come_back(&other);
+                if self.against().is_some() {
+                    self.leave(&other);
+                    victims.push(other);
+                    violations += usize::from(are_protected);
+                }
             }
         }
-    };
-    stay(protected, &mut victims);
-    let violations = victims.len();
-    stay(others, &mut victims);
-    (victims, violations)
-}
+        (victims, violations)
+    }
 
-/// Why a node does not take the pod as things are; `None` when it does.
-fn against(snapshot: &Snapshot, pod: &PodView, wants: Wants<'_>, node: &str) -> Option<Vec<String>> {
-    let Some(info) = snapshot.node(node) else { return Some(Vec::new()) };
-    match ask(&Candidate::new(pod, wants, snapshot), wants, info, snapshot) {
-        Word::Fits(_) => None,
-        Word::Against(Against { reasons, .. }) => Some(reasons),
-        Word::Unequipped(why) | Word::Failed(why) => Some(vec![why]),
+    /// Why the node does not take the pod as things are; `None` when it does.
+    fn against(&mut self) -> Option<Vec<String>> {
+        match ask(&mut self.candidate, self.wants, &self.node, self.snapshot) {
+            Word::Fits(_) => None,
+            Word::Against(Against { reasons, .. }) => Some(reasons),
+            Word::Unequipped(why) | Word::Failed(why) => Some(vec![why]),
+        }
     }
 }
 

@@ -1,15 +1,56 @@
-//! How good a node is: each rule gives 0 to 100, weighted as upstream weighs it.
+//! How good a node is: each rule gives 0 to 100, weighted as upstream's default profile weighs it.
 
-use kinds::matching::{selects, tolerates};
-use kinds::selector;
+mod images;
+mod nodes;
+mod resources;
 
-use super::{Candidate, filter};
-use crate::snapshot::{NodeInfo, Snapshot, likeness};
-use crate::view::PodView;
+use super::{Candidate, affinity, spread};
+use crate::snapshot::{NodeInfo, Snapshot};
 
-/// Upstream counts a container without requests as this much, so that such pods are spread as well.
-const DEFAULT_CPU: i64 = 100;
-const DEFAULT_MEMORY: i64 = 200 << 20;
+/// What each rule says of each node, before weights.
+#[derive(Debug, Default)]
+pub(super) struct Scores {
+    rules: Vec<(&'static str, i64, Vec<i64>)>,
+}
+
+impl Scores {
+    /// Of nodes that are all possible.
+    pub fn of(candidate: &Candidate<'_>, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Self {
+        let pod = candidate.pod;
+        let mut scores = Self::default();
+        let mut add = |name, weight, of: Vec<i64>| scores.rules.push((name, weight, of));
+        add("TaintToleration", 3, nodes::untainted(pod, nodes));
+        add("NodeAffinity", 2, nodes::preferred(pod, nodes));
+        add("NodeResourcesFit", 1, resources::least_allocated(candidate, nodes));
+        add(
+            "PodTopologySpread",
+            2,
+            spread::scores(pod, candidate.alike, nodes, snapshot).unwrap_or_default(),
+        );
+        add("InterPodAffinity", 2, affinity::scores(pod, nodes, snapshot));
+        add("DynamicResources", 2, nodes.iter().map(|info| equipped(candidate, info)).collect());
+        add("NodeResourcesBalancedAllocation", 1, resources::balanced(candidate, nodes));
+        add("ImageLocality", 1, images::there(pod, nodes, snapshot));
+        scores
+    }
+
+    /// The weighted sum of each node.
+    pub fn totals(&self, nodes: usize) -> Vec<i64> {
+        let mut totals = vec![0; nodes];
+        for (_, weight, scores) in &self.rules {
+            totals.iter_mut().zip(scores).for_each(|(total, score)| *total += weight * score);
+        }
+        totals
+    }
+
+    /// What each rule says of one node, weighted.
+    fn shown(&self, at: usize) -> Vec<(&'static str, i64)> {
+        let of = |(name, weight, scores): &(&'static str, i64, Vec<i64>)| {
+            (*name, weight * scores.get(at).copied().unwrap_or_default())
+        };
+        self.rules.iter().map(of).collect()
+    }
+}
 
 /// The best of the nodes that are possible.
 pub(super) fn best<'n>(
@@ -21,93 +62,19 @@ pub(super) fn best<'n>(
     if let [only] = nodes {
         return Some(only);
     }
-    let spread = spread_scores(candidate.pod, nodes, snapshot);
-    let scored: Vec<(i64, &NodeInfo)> = nodes
-        .iter()
-        .zip(spread)
-        .map(|(info, spread)| {
-            let (least, balance) = resources(candidate, info);
-            let score = least
-                + balance
-                + locality(candidate.pod, info)
-                + 2 * spread
-                + 2 * preferred(candidate.pod, info)
-                + 3 * untainted(candidate.pod, info)
-                + 2 * equipped(candidate, info);
-            (score, *info)
-        })
-        .collect();
-    let top = scored.iter().map(|(score, _)| *score).max()?;
+    let scores = Scores::of(candidate, nodes, snapshot);
+    let totals = scores.totals(nodes.len());
+    if tracing::enabled!(tracing::Level::TRACE) {
+        for (at, node) in nodes.iter().enumerate().filter_map(|(at, info)| Some((at, info.node.as_ref()?))) {
+            let (pod, node, scores) = (candidate.pod.metadata.key(), &node.metadata.name, scores.shown(at));
+            tracing::trace!(pod, node, ?scores, "scored");
+        }
+    }
+    let top = totals.iter().copied().max()?;
     let equal: Vec<&NodeInfo> =
-        scored.iter().filter(|(score, _)| *score == top).map(|(_, info)| *info).collect();
+        nodes.iter().zip(&totals).filter(|(_, total)| **total == top).map(|(info, _)| *info).collect();
     let at = usize::try_from(tie.checked_rem(equal.len() as u64)?).ok()?;
     equal.get(at).copied()
-}
-
-/// How much is left, and how evenly processor and memory are used.
-fn resources(candidate: &Candidate<'_>, info: &NodeInfo) -> (i64, i64) {
-    let count = i64::try_from(candidate.pod.spec.containers.len()).unwrap_or_default();
-    let share = |resource: &str, default: i64| {
-        let has = info.allocatable.get(resource).copied().unwrap_or_default();
-        let used = info.used.get(resource).copied().unwrap_or_default();
-        let needed = match candidate.needs.get(resource).copied().unwrap_or_default() {
-            0 => default * count,
-            needed => needed,
-        };
-        let crowd = i64::try_from(info.pods.len()).unwrap_or_default() * default;
-        if has == 0 { 1.0 } else { ((used.max(crowd) + needed) as f64 / has as f64).min(1.0) }
-    };
-    let (cpu, memory) = (share("cpu", DEFAULT_CPU), share("memory", DEFAULT_MEMORY));
-    let least = ((1.0 - cpu) + (1.0 - memory)) * 50.0;
-    let balance = (1.0 - (cpu - memory).abs() / 2.0) * 100.0;
-    (least as i64, balance as i64)
-}
-
-/// Images that need not be fetched: nothing below 23 MiB counts, everything above 1,000 MiB the same.
-fn locality(pod: &PodView, info: &NodeInfo) -> i64 {
-    const LEAST: i64 = 23 << 20;
-    const MOST: i64 = 1000 << 20;
-    let Some(node) = &info.node else { return 0 };
-    let known = |image: &str| {
-        let tagged = if image.rsplit('/').next().is_some_and(|name| name.contains(':')) {
-            image.to_owned()
-        } else {
-            format!("{image}:latest")
-        };
-        let found = node.status.images.iter().find(|there| {
-            there.names.iter().any(|name| *name == tagged || name.ends_with(&format!("/{tagged}")))
-        });
-        found.map_or(0, |image| image.size_bytes)
-    };
-    let total: i64 = pod.spec.containers.iter().map(|container| known(&container.image)).sum();
-    (total.clamp(LEAST, MOST) - LEAST) * 100 / (MOST - LEAST)
-}
-
-fn preferred(pod: &PodView, info: &NodeInfo) -> i64 {
-    let Some(node) = &info.node else { return 0 };
-    let affinity = pod.spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let terms =
-        affinity.and_then(|rules| rules.preferred_during_scheduling_ignored_during_execution.as_deref());
-    let terms = terms.unwrap_or_default();
-    let all: i64 = terms.iter().map(|term| i64::from(term.weight)).sum();
-    let met: i64 = terms
-        .iter()
-        .filter(|term| selects(&term.preference, &node.metadata.name, &node.metadata.labels))
-        .map(|term| i64::from(term.weight))
-        .sum();
-    if all == 0 { 0 } else { met * 100 / all }
-}
-
-fn untainted(pod: &PodView, info: &NodeInfo) -> i64 {
-    let Some(node) = &info.node else { return 0 };
-    let disliked = node
-        .spec
-        .taints
-        .iter()
-        .filter(|taint| taint.effect == "PreferNoSchedule")
-        .filter(|taint| !pod.spec.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
-        .count();
-    100 - 50 * i64::try_from(disliked).unwrap_or(2).min(2)
 }
 
 fn equipped(candidate: &Candidate<'_>, info: &NodeInfo) -> i64 {
@@ -115,40 +82,14 @@ fn equipped(candidate: &Candidate<'_>, info: &NodeInfo) -> i64 {
     candidate.equipped.get(name).copied().unwrap_or_default()
 }
 
-/// Pods with the same labels are kept apart: by the pod's own soft constraints, or by default over nodes.
-fn spread_scores(pod: &PodView, nodes: &[&NodeInfo], snapshot: &Snapshot) -> Vec<i64> {
-    let soft: Vec<_> = pod
-        .spec
-        .topology_spread_constraints
-        .iter()
-        .filter(|rule| rule.when_unsatisfiable == "ScheduleAnyway")
-        .collect();
-    if soft.is_empty() {
-        let likeness = likeness(pod);
-        return rank(nodes.iter().map(|info| likeness.map_or(0, |likeness| info.alike(likeness))).collect());
+/// The largest becomes 100 (`DefaultNormalizeScore`).
+fn normalized(mut scores: Vec<i64>) -> Vec<i64> {
+    let most = scores.iter().copied().max().unwrap_or_default();
+    if most > 0 {
+        scores.iter_mut().for_each(|score| *score = 100 * *score / most);
     }
-    let counts: Vec<i64> = nodes
-        .iter()
-        .map(|info| {
-            let Some(node) = &info.node else { return 0 };
-            soft.iter()
-                .map(|rule| {
-                    let selected = |other: &PodView| {
-                        other.metadata.namespace == pod.metadata.namespace
-                            && selector::matches(rule.label_selector.as_ref(), &other.metadata.labels)
-                    };
-                    let domains = filter::domains(snapshot, &rule.topology_key, selected);
-                    let domain = node.metadata.labels.get(&rule.topology_key);
-                    domain.and_then(|domain| domains.get(domain)).copied().unwrap_or_default()
-                })
-                .sum()
-        })
-        .collect();
-    rank(counts)
+    scores
 }
 
-/// The fewer there are, the better.
-fn rank(counts: Vec<i64>) -> Vec<i64> {
-    let most = counts.iter().copied().max().unwrap_or_default();
-    counts.into_iter().map(|count| if most == 0 { 100 } else { (most - count) * 100 / most }).collect()
-}
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,9 @@ use std::sync::Arc;
 
 use super::*;
 
+mod order;
+mod speed;
+
 fn cluster(nodes: &[serde_json::Value]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for node in nodes {
@@ -49,7 +52,7 @@ fn what_is_in_the_way_is_told_in_upstreams_words() {
     let mut tainted = node("b", "4");
     tainted["spec"] = serde_json::json!({"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]});
     let snapshot = cluster(&[node("a", "1"), tainted]);
-    let why = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s) {k: v}.";
+    let why = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s).";
     assert_eq!(decide(&snapshot, &pod("p", asks("2")), 0), refused(why));
     let nowhere = "no nodes available to schedule pods";
     let refused = Decision::Unschedulable(nowhere.to_owned(), Relief::Unasked);

@@ -32,19 +32,22 @@ pub struct Verdict {
     pub volumes: Found,
     /// Whether volumes are among the reasons against it.
     pub by_volumes: bool,
+    /// Whether other pods could help by being there.
+    pub by_others: bool,
 }
 
 impl Verdict {
     fn of(decision: Decision) -> Self {
         let (blocking, claims, volumes) = (Vec::new(), Vec::new(), Found::default());
         let (stale, extra, preemption) = (None, None, None);
-        Self { decision, blocking, claims, stale, extra, preemption, volumes, by_volumes: false }
+        let (by_volumes, by_others) = (false, false);
+        Self { decision, blocking, claims, stale, extra, preemption, volumes, by_volumes, by_others }
     }
 }
 
 /// No node can do, in upstream's words.
-fn nowhere(snapshot: &mut Snapshot, pod: &PodView, why: &str) -> Verdict {
-    let total = snapshot.nodes().count();
+fn nowhere(snapshot: &Snapshot, pod: &PodView, why: &str) -> Verdict {
+    let total = snapshot.len();
     if total == 0 {
         let why = "no nodes available to schedule pods".to_owned();
         return Verdict::of(Decision::Unschedulable(why, Relief::Unasked));
@@ -56,7 +59,7 @@ fn nowhere(snapshot: &mut Snapshot, pod: &PodView, why: &str) -> Verdict {
 
 /// Who makes way for a pod that was not placed.
 fn preemption(
-    snapshot: &mut Snapshot,
+    snapshot: &Snapshot,
     (pod, wants): (&PodView, Wants<'_>),
     placement: &Placement,
     budgets: &[Arc<BudgetView>],
@@ -75,9 +78,7 @@ impl Scheduler {
     pub fn decide(&self, pod: &Arc<PodView>) -> Verdict {
         self.look_out(pod);
         let mut snapshot = self.snapshot.lock();
-        let counted = snapshot.keep_room(pod);
-        let mut verdict = self.judge(&mut snapshot, pod);
-        counted.iter().for_each(|uid| snapshot.remove_pod(uid));
+        let mut verdict = self.judge(&snapshot, pod);
         match (&verdict.decision, &verdict.preemption) {
             (Decision::Node(node), _) => {
                 let mut assumed = (**pod).clone();
@@ -94,12 +95,13 @@ impl Scheduler {
             (_, Some(Preemption::Nobody { renounced: true, .. })) => snapshot.renounce(&pod.metadata.uid),
             _ => {}
         }
+        self.remember(pod, &verdict);
         drop(snapshot);
         self.looked(pod, &verdict);
         verdict
     }
 
-    fn judge(&self, snapshot: &mut Snapshot, pod: &Arc<PodView>) -> Verdict {
+    fn judge(&self, snapshot: &Snapshot, pod: &Arc<PodView>) -> Verdict {
         let wanted = match self.wanted(pod) {
             Ok(wanted) => wanted,
             Err(Hindrance::Failed(why)) => return Verdict::of(Decision::Failed(why)),
@@ -107,7 +109,8 @@ impl Scheduler {
                 return Verdict { by_volumes: true, ..nowhere(snapshot, pod, &why) };
             }
         };
-        let wants = Wants { devices: None, volumes: wanted.as_ref() };
+        let alike = self.groups.get().map(|groups| groups.alike(pod));
+        let wants = Wants { devices: None, volumes: wanted.as_ref(), alike: alike.as_ref() };
         let needs = requests(pod);
         let has_claims = !pod.spec.resource_claims.is_empty();
         let known = self.claims.get();
@@ -118,12 +121,12 @@ impl Scheduler {
         }
     }
 
-    fn without_claims(&self, snapshot: &mut Snapshot, pod: &PodView, wants: Wants<'_>) -> Verdict {
+    fn without_claims(&self, snapshot: &Snapshot, pod: &PodView, wants: Wants<'_>) -> Verdict {
         let tie = self.random.below(u64::MAX);
         let placement = place(snapshot, pod, wants, tie);
         let preemption = preemption(snapshot, (pod, wants), &placement, &self.budgets(), tie);
-        let Placement { decision, volumes, by_volumes, .. } = placement;
-        Verdict { preemption, volumes, by_volumes, ..Verdict::of(decision) }
+        let Placement { decision, volumes, by_volumes, by_others, .. } = placement;
+        Verdict { preemption, volumes, by_volumes, by_others, ..Verdict::of(decision) }
     }
 
     /// How many of which pods may be disrupted.
@@ -135,7 +138,7 @@ impl Scheduler {
     fn with_claims(
         &self,
         known: &Claims,
-        snapshot: &mut Snapshot,
+        snapshot: &Snapshot,
         pod: &Arc<PodView>,
         wants: Wants<'_>,
     ) -> Verdict {
@@ -157,10 +160,10 @@ impl Scheduler {
         let stuck = ready::stuck(&claims, self.clock.now(), PATIENCE);
         let needs = Needs { world, claims, special, stuck };
         let tie = self.random.below(u64::MAX);
-        let wants = Wants { devices: Some(&needs), volumes: wants.volumes };
+        let wants = Wants { devices: Some(&needs), ..wants };
         let placement = place(snapshot, pod, wants, tie);
         let preemption = preemption(snapshot, (pod, wants), &placement, &self.budgets(), tie);
-        let Placement { decision, offer, volumes, by_volumes, blocking, .. } = placement;
+        let Placement { decision, offer, volumes, by_volumes, by_others, blocking, .. } = placement;
         let Needs { claims, special, .. } = needs;
         let Offer { devices, extended } = offer;
         let stale = special.as_ref().filter(|special| special.is_made()).map(|special| special.claim.clone());
@@ -172,6 +175,6 @@ impl Scheduler {
             let all = claims.iter().map(|claim| &**claim).chain(extra.iter().map(|extra| &extra.claim));
             known.reserve(all, devices, &self.random);
         }
-        Verdict { decision, blocking, claims, stale, extra, preemption, volumes, by_volumes }
+        Verdict { decision, blocking, claims, stale, extra, preemption, volumes, by_volumes, by_others }
     }
 }

@@ -20,30 +20,56 @@ pub struct PodVolume {
     pub claim: Option<String>,
 }
 
-/// Keeps of a pod's volumes those for which claims stand.
-pub(super) fn claimed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodVolume>, D::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Any {
-        name: String,
-        persistent_volume_claim: Option<Named>,
-        ephemeral: Option<Present>,
+/// A pod's volumes: those for which claims stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodVolumes {
+    claimed: Vec<PodVolume>,
+    /// Images that are volumes.
+    pub images: Vec<String>,
+}
+
+impl std::ops::Deref for PodVolumes {
+    type Target = [PodVolume];
+
+    fn deref(&self) -> &[PodVolume] {
+        &self.claimed
     }
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Named {
-        claim_name: String,
+}
+
+impl<'de> Deserialize<'de> for PodVolumes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Any {
+            name: String,
+            persistent_volume_claim: Option<Named>,
+            ephemeral: Option<Present>,
+            image: Option<Image>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Named {
+            claim_name: String,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Present {}
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Image {
+            reference: String,
+        }
+        let all: Vec<Any> = Deserialize::deserialize(deserializer)?;
+        let mut volumes = Self::default();
+        for Any { name, persistent_volume_claim, ephemeral, image } in all {
+            let claim = persistent_volume_claim.map(|named| named.claim_name);
+            if claim.is_some() || ephemeral.is_some() {
+                volumes.claimed.push(PodVolume { name, claim });
+            }
+            volumes.images.extend(image.map(|image| image.reference));
+        }
+        Ok(volumes)
     }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Present {}
-    let all: Vec<Any> = Deserialize::deserialize(deserializer)?;
-    let of = |any: Any| match (any.persistent_volume_claim, any.ephemeral) {
-        (Some(named), _) => Some(PodVolume { name: any.name, claim: Some(named.claim_name) }),
-        (None, Some(Present {})) => Some(PodVolume { name: any.name, claim: None }),
-        (None, None) => None,
-    };
-    Ok(all.into_iter().filter_map(of).collect())
 }
 
 impl PodView {

@@ -137,7 +137,7 @@ fn missing(name: &str) -> Hindrance {
 fn claims(pod: &PodView, storage: &impl Storage) -> Result<Vec<Arc<ClaimView>>, Hindrance> {
     let stop = |why: String| Err(Hindrance::Unschedulable(why));
     let mut claims: Vec<Arc<ClaimView>> = Vec::new();
-    for volume in &pod.spec.volumes {
+    for volume in pod.spec.volumes.iter() {
         let (name, is_own) = pod.claim_of(volume);
         let Some(claim) = storage.claim(&format!("{}/{name}", pod.metadata.namespace)) else {
             return Err(match is_own {

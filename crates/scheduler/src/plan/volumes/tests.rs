@@ -177,7 +177,7 @@ fn cluster(nodes: &[Value]) -> Snapshot {
 
 fn decision(snapshot: &Snapshot, world: &World, pod: &PodView) -> (Decision, bool, usize) {
     let wanted = wanted(pod, world).unwrap();
-    let placement = place(snapshot, pod, Wants { devices: None, volumes: wanted.as_ref() }, 0);
+    let placement = place(snapshot, pod, Wants { volumes: wanted.as_ref(), ..Wants::default() }, 0);
     (placement.decision, placement.by_volumes, placement.crowded.len())
 }
 
@@ -228,9 +228,9 @@ fn a_claim_for_one_pod_is_for_one_pod() {
     // Who matters more may have it.
     important.spec.priority = 1;
     let wanted = wanted(&important, &world).unwrap();
-    let wants = Wants { devices: None, volumes: wanted.as_ref() };
+    let wants = Wants { volumes: wanted.as_ref(), ..Wants::default() };
     let crowded = place(&snapshot, &important, wants, 0).crowded;
-    let found = crate::plan::preempt::search(&mut snapshot, &important, wants, (&crowded, &[]), 0);
+    let found = crate::plan::preempt::search(&snapshot, &important, wants, (&crowded, &[]), 0);
     let crate::plan::preempt::Preemption::Victims { node, victims } = found else { panic!("{found:?}") };
     assert_eq!((node.as_str(), victims[0].metadata.uid.as_str()), ("a", "other"));
     snapshot.remove_pod("other");

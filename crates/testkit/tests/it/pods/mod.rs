@@ -3,6 +3,7 @@
 mod admission;
 mod answers;
 mod changes;
+mod company;
 mod disruption;
 mod garbage;
 mod proxied;

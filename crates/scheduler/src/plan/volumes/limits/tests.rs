@@ -37,7 +37,7 @@ fn cluster(claims: &[&str]) -> Snapshot {
 fn decision(world: &World, there: &[&str], claims: &[&str]) -> Decision {
     let pod = pod(claims);
     let wanted = wanted(&pod, world).unwrap();
-    place(&cluster(there), &pod, Wants { devices: None, volumes: wanted.as_ref() }, 0).decision
+    place(&cluster(there), &pod, Wants { volumes: wanted.as_ref(), ..Wants::default() }, 0).decision
 }
 
 #[test]
@@ -63,11 +63,11 @@ fn a_node_takes_only_so_many_volumes_of_a_driver() {
 
 #[test]
 fn pods_with_volumes_make_way() {
-    let (world, mut snapshot, mut important) = (world(), cluster(&["x"]), pod(&["y"]));
+    let (world, snapshot, mut important) = (world(), cluster(&["x"]), pod(&["y"]));
     important.spec.priority = 1;
     let wanted = wanted(&important, &world).unwrap();
-    let wants = Wants { devices: None, volumes: wanted.as_ref() };
+    let wants = Wants { volumes: wanted.as_ref(), ..Wants::default() };
     let crowded = place(&snapshot, &important, wants, 0).crowded;
-    let found = preempt::search(&mut snapshot, &important, wants, (&crowded, &[]), 0);
+    let found = preempt::search(&snapshot, &important, wants, (&crowded, &[]), 0);
     assert!(matches!(found, Preemption::Victims { .. }), "{found:?}");
 }
