@@ -9,7 +9,7 @@ use super::config;
 use super::memory::CrashPause;
 use super::memory::Job;
 use super::plan::Action;
-use super::spec::PodExt;
+use super::spec::{PodExt, crash_key};
 use super::{Handle, dns, pulling, resizing, resources, start, stopping};
 use crate::Shared;
 use crate::cgroups::Limits;
@@ -54,10 +54,10 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             }
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
-            if *crashed {
-                let (before, now) = (memory.pauses.get(container).copied(), shared.config.clock.now());
+            if *crashed && let Some(key) = pod.container(container).map(|of| crash_key(&of)) {
+                let (before, now) = (memory.pauses.get(&key).copied(), shared.config.clock.now());
                 let pause = CrashPause::next(before, now, shared.config.configuration.fields.crash_pauses());
-                memory.pauses.insert(container.clone(), pause);
+                memory.pauses.insert(key, pause);
             }
             result
         }
@@ -105,7 +105,8 @@ pub fn tell(shared: &Shared, handle: &Handle, pod: &Pod, action: &Action) {
     let Action::TellBackOff { container, failed_at } = action else { return };
     let mut memory = handle.memory.lock();
     memory.told.insert(container.clone(), *failed_at);
-    let crashed = memory.pauses.contains_key(container)
+    let key = pod.container(container).map(|of| crash_key(&of));
+    let crashed = key.is_some_and(|key| memory.pauses.contains_key(&key))
         && !memory.failures.contains_key(&super::memory::Job::Image(container.clone()));
     drop(memory);
     let about = pod.reference(Some(container));

@@ -153,7 +153,7 @@ pub struct Memory {
     pub mounted: Option<Option<Timestamp>>,
     /// The images of containers that are about to start, by container.
     pub images: BTreeMap<String, String>,
-    /// By container.
+    /// By the [key](super::spec::crash_key) of a container.
     pub pauses: BTreeMap<String, CrashPause>,
     /// By container.
     pub health: BTreeMap<String, Health>,
