@@ -35,6 +35,7 @@ use client::events::{Bound, Recorder};
 use context::{Context, Queues, Settings, start_informers};
 use device_taints::DeviceTaints;
 use disruption::run::Disruptions;
+use endpoints::run::AllEndpoints;
 use node_lifecycle::run::NodeLifecycle;
 use pod_gc::run::PodGc;
 use replicaset::run::ReplicaSets;
@@ -69,11 +70,12 @@ pub async fn run(
     let nodes = NodeLifecycle::new(context.clone(), &queues);
     let pod_gc = PodGc::new(context.clone());
     let disruptions = Disruptions::new(context.clone());
+    let endpoints = AllEndpoints::new(context.clone());
     tokio::join!(
         queues.replica_sets.run(5, |key| sets.reconcile(key)),
         queues.deployments.run(5, |key| deployment::run::reconcile(&context, key)),
         queues.services.run(5, |key| endpointslice::run::reconcile(&context, key)),
-        queues.endpoints.run(5, |key| endpoints::run::reconcile(&context, key)),
+        queues.endpoints.run(5, |key| endpoints.reconcile(key)),
         queues.namespaces.run(4, |key| namespace::run::reconcile(&context, key)),
         queues.accounts.run(2, |key| accounts::reconcile(&context, key)),
         queues.node_cidrs.run(1, |key| node_ipam::reconcile(&context, key)),

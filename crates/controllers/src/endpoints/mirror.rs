@@ -9,6 +9,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
+use super::plan::elects;
 use super::subsets::{Pair, pack, unpack};
 use crate::endpointslice::plan::{MANAGED_BY, Plan, SERVICE};
 
@@ -27,10 +28,9 @@ fn is_mirrored(service: Option<&Service>, endpoints: &Endpoints) -> bool {
     };
     let selects = service.and_then(|service| service.spec.as_ref()).map(|spec| spec.selector.is_some());
     let unwanted = has(&endpoints.metadata.labels, "endpointslice.kubernetes.io/skip-mirror");
-    let elects = has(&endpoints.metadata.annotations, "control-plane.alpha.kubernetes.io/leader");
     selects == Some(false)
         && unwanted.as_deref() != Some("true")
-        && elects.is_none()
+        && !elects(endpoints)
         && endpoints.metadata.deletion_timestamp.is_none()
 }
 

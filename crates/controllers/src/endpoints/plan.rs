@@ -69,6 +69,12 @@ pub fn is_own(endpoints: &Endpoints) -> bool {
     labels.and_then(|labels| labels.get(MANAGED_BY.0)).is_some_and(|by| by == MANAGED_BY.1)
 }
 
+/// Whether a component keeps its leader's name in them.
+pub fn elects(endpoints: &Endpoints) -> bool {
+    const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+    endpoints.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(LEADER))
+}
+
 /// Whether they say the same, in whatever order, and whichever version of a pod they name.
 fn same(old: Option<&[EndpointSubset]>, new: Option<&[EndpointSubset]>) -> bool {
     let form = |subsets: Option<&[EndpointSubset]>| {

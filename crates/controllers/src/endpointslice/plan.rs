@@ -31,6 +31,9 @@ pub struct Plan {
     pub delete: Vec<String>,
 }
 
+/// Says that a Service has no address of its own; a Service's own label of that name says nothing.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
 /// The ports of endpoints.
 pub type Ports = Vec<EndpointPort>;
 
@@ -98,9 +101,8 @@ fn place(
     let same = |slice: &EndpointSlice| {
         slice.endpoints == wanted.endpoints
             && slice.ports == wanted.ports
-            && wanted.metadata.labels.iter().flatten().all(|(key, value)| {
-                slice.metadata.labels.as_ref().and_then(|labels| labels.get(key)) == Some(value)
-            })
+            // One that the Service has lost goes: it may say that the slice is another proxy's.
+            && slice.metadata.labels == wanted.metadata.labels
     };
     if let Some(at) = free.iter().position(|slice| same(slice)) {
         free.remove(at);
@@ -129,8 +131,9 @@ fn slice(service: &Service, ports: &Ports, endpoints: Vec<Endpoint>) -> Endpoint
     let name = service.metadata.name.clone().unwrap_or_default();
     labels.insert(SERVICE.to_owned(), name.clone());
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    labels.remove(HEADLESS);
     if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
-        labels.insert("service.kubernetes.io/headless".to_owned(), String::new());
+        labels.insert(HEADLESS.to_owned(), String::new());
     }
     EndpointSlice {
         metadata: ObjectMeta {
@@ -274,6 +277,22 @@ mod tests {
         let more = [pod("10.0.0.1", "True"), pod("10.0.0.2", "True")];
         let changed = plan(&service(80.into()), &more, &have);
         assert_eq!((changed.update.len(), changed.create.len(), changed.delete.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn slices_have_the_labels_of_their_service_and_lose_them_with_it() {
+        let pods = [pod("10.0.0.1", "True")];
+        let mut labelled = service(80.into());
+        let theirs = ["service.kubernetes.io/service-proxy-name", HEADLESS]
+            .map(|key| (key.to_owned(), "x".to_owned()));
+        labelled.metadata.labels = Some(theirs.into());
+        let mut made = plan(&labelled, &pods, &[]).create.remove(0);
+        let keys: Vec<_> = made.metadata.labels.iter().flatten().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, [MANAGED_BY, SERVICE, "service.kubernetes.io/service-proxy-name"]);
+        made.metadata.name = Some("web-x".to_owned());
+        let changed = plan(&service(80.into()), &pods, &[Arc::new(made)]);
+        assert_eq!((changed.update.len(), changed.create.len(), changed.delete.len()), (1, 0, 0));
+        assert_eq!(changed.update[0].metadata.labels.as_ref().map(BTreeMap::len), Some(2));
     }
 
     #[test]

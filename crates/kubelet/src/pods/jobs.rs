@@ -9,7 +9,7 @@ use super::config;
 use super::memory::CrashPause;
 use super::memory::Job;
 use super::plan::Action;
-use super::spec::PodExt;
+use super::spec::{PodExt, crash_key};
 use super::{Handle, dns, pulling, resizing, resources, start, stopping};
 use crate::Shared;
 use crate::cgroups::Limits;
@@ -54,10 +54,10 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             }
             let mut memory = handle.memory.lock();
             memory.images.remove(container);
-            if *crashed {
-                let (before, now) = (memory.pauses.get(container).copied(), shared.config.clock.now());
+            if *crashed && let Some(key) = pod.container(container).map(|of| crash_key(&of)) {
+                let (before, now) = (memory.pauses.get(&key).copied(), shared.config.clock.now());
                 let pause = CrashPause::next(before, now, shared.config.configuration.fields.crash_pauses());
-                memory.pauses.insert(container.clone(), pause);
+                memory.pauses.insert(key, pause);
             }
             result
         }
@@ -108,7 +108,8 @@ pub fn tell(shared: &Shared, handle: &Handle, pod: &Pod, action: &Action) {
     let specified = pod.container(container);
     let unpulled = specified.as_deref().and_then(|specified| memory.unpulled(pod, specified));
     let image = unpulled.map(|(image, _)| image.to_owned());
-    let crashed = memory.pauses.contains_key(container) && image.is_none();
+    let key = specified.as_deref().map(crash_key);
+    let crashed = key.is_some_and(|key| memory.pauses.contains_key(&key)) && image.is_none();
     drop(memory);
     let about = pod.reference(Some(container));
     if crashed {

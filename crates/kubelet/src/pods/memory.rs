@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Container, PodCondition, PodStatus};
 
+use super::fetched::Fetched;
 use super::observed::{Observed, State};
 use super::resize::Resize;
-use super::spec::PodExt;
 
 /// The first pause between two attempts, and the longest.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
@@ -156,7 +156,7 @@ pub struct Memory {
     pub images: BTreeMap<String, Fetched>,
     /// The images that could not be fetched, by container.
     pub unfetched: BTreeMap<String, String>,
-    /// By container.
+    /// By the [key](super::spec::crash_key) of a container.
     pub pauses: BTreeMap<String, CrashPause>,
     /// By container.
     pub health: BTreeMap<String, Health>,
@@ -195,36 +195,7 @@ pub struct Memory {
     pub ended: u64,
 }
 
-/// An image that is there for a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// As the container named it: it may name another one by now.
-    pub image: String,
-    /// As the runtime knows it.
-    pub reference: String,
-}
-
 impl Memory {
-    /// The reference of the image that a container names, if it is there for it.
-    pub fn fetched(&self, container: &Container) -> Option<&str> {
-        let wanted = container.image.as_deref().unwrap_or_default();
-        let found = self.images.get(&container.name).filter(|fetched| fetched.image == wanted);
-        found.map(|fetched| fetched.reference.as_str())
-    }
-
-    /// Why the image of a container, or one that it mounts, was not pulled, with that image's name.
-    pub fn unpulled<'m>(&'m self, pod: &'m Pod, container: &'m Container) -> Option<(&'m str, &'m Failure)> {
-        let of = |job: Job| self.failures.get(&job);
-        let name = || container.name.clone();
-        let own =
-            of(Job::Image(name())).map(|failure| (container.image.as_deref().unwrap_or_default(), failure));
-        let mounted = || {
-            let failure = of(Job::Start(name())).filter(|failure| failure.reason == "ErrImagePull")?;
-            Some((pod.mounted_images(container).next()?, failure))
-        };
-        own.or_else(mounted)
-    }
-
     /// Whether a job may start now. If a failure forbids it, until when.
     pub fn may(&self, job: &Job, now: Timestamp) -> Result<(), Option<Timestamp>> {
         if self.running.contains(job) {
@@ -248,18 +219,6 @@ impl Memory {
         let pause = pause(job, count);
         let retry_at = now.checked_add(pause).unwrap_or(now);
         self.failures.insert(job.clone(), Failure { reason, message, at: now, retry_at, count });
-    }
-
-    /// A container that names another image by now has not failed to get that one.
-    pub fn note_images(&mut self, pod: &Pod) {
-        let failures = &mut self.failures;
-        self.unfetched.retain(|name, image| {
-            let stays = pod.container(name).is_some_and(|c| c.image.as_deref() == Some(image));
-            if !stays {
-                failures.remove(&Job::Image(name.clone()));
-            }
-            stays
-        });
     }
 
     /// What failed after `since` may be tried again at once: whoever it was asked of is back.

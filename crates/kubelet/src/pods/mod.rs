@@ -22,6 +22,7 @@ mod config;
 mod dns;
 pub mod env;
 mod env_file;
+mod fetched;
 mod fields;
 mod follow;
 pub(crate) mod images;

@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::Api;
 
 use super::Handle;
+use super::fetched::Fetched;
 use super::images::{Decision, credentials, decide};
 use super::jobs::{Failed, call, failed, sandbox_config};
-use super::memory::Fetched;
 use super::pull_rate::EXCEEDED;
 use super::pull_records::Source;
 use super::spec::PodExt;

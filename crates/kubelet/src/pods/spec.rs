@@ -278,6 +278,11 @@ pub fn hash(container: &Container) -> String {
     format!("{hash:x}")
 }
 
+/// Under what a container's pauses after crashes are kept: one whose image or resources are changed is tried at once.
+pub fn crash_key(container: &Container) -> String {
+    json!([container.name, container.image, container.resources]).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,13 +18,14 @@ use serde_json::json;
 use super::config::{self, NodeConfig, Prepared};
 use super::dns;
 use super::env::{self, Sources};
+use super::fetched::Fetched;
 use super::fields::Surroundings;
 use super::images::{Decision, credentials, decide};
-use super::memory::{CrashPause, Fetched, Health, Job, Memory, Outcome};
+use super::memory::{CrashPause, Health, Job, Memory, Outcome};
 use super::observed::{Instance, Observed, Sandbox, State};
 use super::plan::{Action, Plan, View, plan};
 use super::resources;
-use super::spec::PodExt;
+use super::spec::{PodExt, crash_key};
 use super::status::{NodeFacts, generate};
 
 fn pod(spec: serde_json::Value) -> Pod {
@@ -156,9 +157,10 @@ impl Node {
                 self.memory.images.remove(&container);
                 if crashed {
                     let pauses = (Duration::from_secs(10), Duration::from_secs(300));
-                    let before = self.memory.pauses.get(&container).copied();
+                    let key = crash_key(&self.pod.container(&container).unwrap());
+                    let before = self.memory.pauses.get(&key).copied();
                     let pause = CrashPause::next(before, self.now, pauses);
-                    self.memory.pauses.insert(container.clone(), pause);
+                    self.memory.pauses.insert(key, pause);
                 }
                 let at = self.nanos();
                 let instance = Instance {

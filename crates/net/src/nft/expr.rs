@@ -63,11 +63,21 @@ impl Expressions {
 
     /// Goes on only if the destination is an address of this machine.
     pub fn to_this_machine(self) -> Self {
-        const ADDRESS_TYPE: u32 = 3;
         const OF_DESTINATION: u32 = 2;
+        self.of_this_machine(OF_DESTINATION)
+    }
+
+    /// Goes on only if the source is an address of this machine.
+    pub fn from_this_machine(self) -> Self {
+        const OF_SOURCE: u32 = 1;
+        self.of_this_machine(OF_SOURCE)
+    }
+
+    fn of_this_machine(self, end: u32) -> Self {
+        const ADDRESS_TYPE: u32 = 3;
         const LOCAL: u32 = 2;
         let asked = self.add("fib", |a| {
-            a.number(1, R0).number(2, ADDRESS_TYPE).number(3, OF_DESTINATION);
+            a.number(1, R0).number(2, ADDRESS_TYPE).number(3, end);
         });
         asked.compare(R0, false, &LOCAL.to_ne_bytes())
     }
@@ -183,10 +193,11 @@ impl Expressions {
         })
     }
 
-    /// A number below `modulus`, by chance, in host order.
-    pub fn random(self, modulus: u32, to: u32) -> Self {
+    /// One of `count` numbers from `first` on, by chance, in host order.
+    pub fn random(self, first: u32, count: u32, to: u32) -> Self {
+        const RANDOM: u32 = 1;
         self.add("numgen", |a| {
-            a.number(1, to).number(2, modulus).number(3, 1);
+            a.number(1, to).number(2, count).number(3, RANDOM).number(4, first);
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{Tables, affinity_chain, chain};
+use super::plan::{NEAR, Tables, affinity_chain, chain};
 use super::stale::Moved;
 use crate::conntrack;
 use crate::nft::expr::{Expressions, R0, R1, R2, R3};
@@ -88,12 +88,15 @@ impl Table {
             },
         );
         batch.map("aff-svcs", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
+        batch.map("near", MapSpec { key_type: service, key_len: 12, data: verdicts, dynamic: None });
         batch.map("refused", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
+        batch.map("dropped", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
         batch.map("addresses", MapSpec { key_type: IPV4, key_len: 4, ..MapSpec::default() });
         batch.map("kept", MapSpec { key_type: service, key_len: 12, ..MapSpec::default() });
         batch.map("hairpins", MapSpec { key_type: concat(&[IPV4, IPV4]), key_len: 8, ..MapSpec::default() });
         self.chains(&mut batch);
-        wanted.sizes.iter().for_each(|&(count, sticky)| size_chain(&mut batch, count, sticky));
+        wanted.sizes.iter().for_each(|&size| size_chain(&mut batch, size, false));
+        wanted.near_sizes.iter().for_each(|&size| size_chain(&mut batch, size, true));
         wanted.times.iter().for_each(|&seconds| time_chain(&mut batch, seconds));
         let list = |set: &BTreeSet<Element>| set.iter().cloned().collect::<Vec<_>>();
         for (map, set) in maps(wanted) {
@@ -105,12 +108,17 @@ impl Table {
     fn chains(&self, batch: &mut Batch) {
         let nat = |number, priority| Some(Hook { number, priority, kind: "nat" });
         let filter = |number| Some(Hook { number, priority: 0, kind: "filter" });
-        for (name, number) in [("prerouting", 0), ("output", 3)] {
+        let (base, bits) = self.cluster;
+        let of_pods = Expressions::new().source(R0).within(R0, base, bits, false);
+        // What this node itself sends is of the cluster as well.
+        for (name, number, near) in [("prerouting", 0, of_pods), ("output", 3, Expressions::new())] {
             batch.chain(name, nat(number, -100));
+            batch.rule(name, &service_key(near).lookup("near", Some(0)));
             batch.rule(name, &service_key(Expressions::new()).lookup("svc-ips", Some(0)));
         }
         for (name, number) in [("filter-input", 1), ("filter-forward", 2), ("filter-output", 3)] {
             batch.chain(name, filter(number));
+            batch.rule(name, &service_key(Expressions::new()).lookup("dropped", None).drop());
             let address = || Expressions::new().destination(R0).protocol(R1);
             for (set, key) in [("refused", service_key(Expressions::new())), ("addresses", address())] {
                 // A reset always arrives, while of the other answer the kernel sends few: a client would wait.
@@ -126,13 +134,14 @@ impl Table {
             .original_destination_port(R2);
         batch.rule("affinity", &original.lookup("aff-svcs", Some(0)));
         batch.chain("postrouting", nat(4, 100));
-        let (base, bits) = self.cluster;
         // What goes back to whence it came, or came from outside, must return through this node: from one of its own
         // pods it does so anyhow.
         batch.rule(
             "postrouting",
             &Expressions::new().translated().source(R0).destination(R1).lookup("hairpins", None).masquerade(),
         );
+        // A node's own calls may come from an address that is the Service's, at which no answer would arrive.
+        batch.rule("postrouting", &Expressions::new().translated().from_this_machine().masquerade());
         let kept = Expressions::new()
             .translated()
             .original_destination(R0)
@@ -154,9 +163,8 @@ impl Table {
 
     fn difference(&self, now: &Tables, wanted: &Tables) -> Batch {
         let mut batch = Batch::new(&self.name);
-        for &(count, sticky) in wanted.sizes.difference(&now.sizes) {
-            size_chain(&mut batch, count, sticky);
-        }
+        wanted.sizes.difference(&now.sizes).for_each(|&size| size_chain(&mut batch, size, false));
+        wanted.near_sizes.difference(&now.near_sizes).for_each(|&size| size_chain(&mut batch, size, true));
         for &seconds in wanted.times.difference(&now.times) {
             time_chain(&mut batch, seconds);
         }
@@ -179,11 +187,13 @@ fn forget(moved: &Moved) {
     }
 }
 
-fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 7] {
+fn maps(tables: &Tables) -> [(&'static str, &BTreeSet<Element>); 9] {
     [
         ("svc-ips", &tables.services),
         ("endpoints", &tables.endpoints),
+        ("near", &tables.near),
         ("refused", &tables.refused),
+        ("dropped", &tables.dropped),
         ("addresses", &tables.addresses),
         ("aff-svcs", &tables.sticky),
         ("kept", &tables.kept),
@@ -196,14 +206,15 @@ fn service_key(expressions: Expressions) -> Expressions {
 }
 
 /// The chain for a number of endpoints. Chains that are no longer needed stay: they are few, and may be again.
-fn size_chain(batch: &mut Batch, count: u32, sticky: bool) {
-    let name = chain(count, sticky);
+fn size_chain(batch: &mut Batch, (count, sticky): (u32, bool), near: bool) {
+    let name = chain(count, sticky, near);
     batch.chain(&name, None);
     if sticky {
         let known = Expressions::new().source(R0).destination(R1).protocol(R2).destination_port(R3);
         batch.rule(&name, &known.lookup("affinity", Some(R0)).translate());
     }
-    let chosen = service_key(Expressions::new()).random(count, R3).lookup("endpoints", Some(R0));
+    let first = if near { NEAR } else { 0 };
+    let chosen = service_key(Expressions::new()).random(first, count, R3).lookup("endpoints", Some(R0));
     batch.rule(&name, &chosen.translate());
 }
 

@@ -8,5 +8,6 @@ pub mod apply;
 pub mod checks;
 pub mod health;
 pub mod plan;
+mod policy;
 pub mod run;
 pub mod stale;

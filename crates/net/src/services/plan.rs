@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use super::policy::{Behind, End, Leads};
 use crate::nft::{Element, Verdict};
 
 /// The contents of the maps, and which chains they need.
@@ -15,20 +16,28 @@ pub struct Tables {
     pub services: BTreeSet<Element>,
     /// The same and a slot: the endpoint.
     pub endpoints: BTreeSet<Element>,
+    /// For clients of the cluster, where they are led elsewhere than those from outside.
+    pub near: BTreeSet<Element>,
     /// Services without endpoints: refused.
     pub refused: BTreeSet<Element>,
+    /// Those that have some, but none for whom comes here.
+    pub dropped: BTreeSet<Element>,
     /// The Services' own addresses: whatever port of them nothing else knows is refused, too.
     pub addresses: BTreeSet<Element>,
     /// Services that keep a client with its endpoint: on to the chain for their time.
     pub sticky: BTreeSet<Element>,
-    /// Node ports that lead to this node's endpoints alone: these see who the client is.
+    /// Ports that lead to this node's endpoints alone: these see who the client is.
     pub kept: BTreeSet<Element>,
     /// Pairs of an endpoint with itself: such packets must be masqueraded to come back.
     pub hairpins: BTreeSet<Element>,
     /// Numbers of endpoints that occur, without and with affinity.
     pub sizes: BTreeSet<(u32, bool)>,
+    /// The same for clients of the cluster, where they are led elsewhere.
+    pub near_sizes: BTreeSet<(u32, bool)>,
     /// Seconds of affinity that occur.
     pub times: BTreeSet<u32>,
+    /// Ports for datagrams, and all who answer whoever is led to them already.
+    pub datagrams: BTreeMap<End, BTreeSet<End>>,
 }
 
 /// What is particular to this node.
@@ -40,9 +49,13 @@ pub struct Local {
     pub addresses: Vec<Ipv4Addr>,
 }
 
+const UDP: u8 = 17;
+/// Where the slots begin of those to whom only clients of the cluster are led: no Service has so many endpoints.
+pub(super) const NEAR: u32 = 1 << 20;
+
 fn protocol(name: Option<&str>) -> u8 {
     match name {
-        Some("UDP") => 17,
+        Some("UDP") => UDP,
         Some("SCTP") => 132,
         _ => 6,
     }
@@ -60,7 +73,7 @@ fn key(ip: Ipv4Addr, protocol: u8, port: u16) -> Vec<u8> {
 /// One port of one Service, with those who stand behind it.
 struct Target {
     protocol: u8,
-    endpoints: Vec<(Ipv4Addr, u16)>,
+    behind: Behind,
     affinity: Option<u32>,
 }
 
@@ -118,81 +131,71 @@ fn one(service: &Service, slices: &[&EndpointSlice], local: &Local, tables: &mut
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(10800)
     });
-    let only_local = |policy: Option<&str>| policy == Some("Local");
+    let inside = Leads::inside(spec.internal_traffic_policy.as_deref());
+    let outside = Leads::outside(spec.external_traffic_policy.as_deref());
     for port in spec.ports.iter().flatten() {
         let name = port.name.as_deref().unwrap_or_default();
-        let protocol = protocol(port.protocol.as_deref());
-        let inside = Target {
-            protocol,
-            endpoints: endpoints(slices, name, only_local(spec.internal_traffic_policy.as_deref()), local),
-            affinity,
-        };
+        let behind = Behind::of(slices, name, local);
+        let target = Target { protocol: protocol(port.protocol.as_deref()), behind, affinity };
         let Ok(number) = u16::try_from(port.port) else { continue };
-        let mut addresses = vec![cluster_ip];
-        addresses.extend(spec.external_ips.iter().flatten().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
-        for ip in addresses {
-            add(tables, ip, number, &inside);
+        add(tables, (cluster_ip, number), &target, inside);
+        for ip in spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()) {
+            add(tables, (ip, number), &target, outside);
         }
-        let Some(node_port) =
-            port.node_port.and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0)
-        else {
-            continue;
-        };
-        let is_local = only_local(spec.external_traffic_policy.as_deref());
-        let outside = Target { endpoints: endpoints(slices, name, is_local, local), ..inside };
+        let node_port = port.node_port.and_then(|port| u16::try_from(port).ok());
+        let Some(node_port) = node_port.filter(|&port| port > 0) else { continue };
         for &ip in &local.addresses {
-            add(tables, ip, node_port, &outside);
-            if is_local {
-                tables.kept.insert(Element { key: key(ip, protocol, node_port), value: Verdict::None });
-            }
+            add(tables, (ip, node_port), &target, outside);
         }
     }
 }
 
-/// The endpoints of a port that take traffic: those that are ready, or, if none is, those that still serve while
-/// they end (KEP-1669).
-fn endpoints(slices: &[&EndpointSlice], name: &str, only_local: bool, local: &Local) -> Vec<(Ipv4Addr, u16)> {
-    let (mut ready, mut ending) = (BTreeSet::new(), BTreeSet::new());
-    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
-        let port = slice.ports.iter().flatten().find(|port| port.name.as_deref().unwrap_or_default() == name);
-        let Some(port) = port.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else {
-            continue;
-        };
-        for endpoint in slice.endpoints.iter().flatten() {
-            if only_local && endpoint.node_name.as_deref() != Some(&local.node) {
-                continue;
-            }
-            let conditions = endpoint.conditions.clone().unwrap_or_default();
-            let Some(ip) = endpoint.addresses.first().and_then(|ip| ip.parse().ok()) else { continue };
-            if conditions.ready.unwrap_or(true) {
-                ready.insert((ip, port));
-            } else if conditions.serving == Some(true) && conditions.terminating == Some(true) {
-                ending.insert((ip, port));
-            }
-        }
+fn add(tables: &mut Tables, front: End, target: &Target, leads: Leads) {
+    let key = key(front.0, target.protocol, front.1);
+    let Behind { everywhere, here, serving } = &target.behind;
+    if target.protocol == UDP {
+        tables.datagrams.insert(front, serving.clone());
     }
-    let chosen = if ready.is_empty() { ending } else { ready };
-    chosen.into_iter().collect()
-}
-
-fn add(tables: &mut Tables, ip: Ipv4Addr, port: u16, target: &Target) {
-    let key = key(ip, target.protocol, port);
-    let count = u32::try_from(target.endpoints.len()).unwrap_or(u32::MAX);
-    if count == 0 {
+    let is_outside = leads == Leads::HereFromOutside;
+    if is_outside {
+        tables.kept.insert(Element { key: key.clone(), value: Verdict::None });
+    }
+    let led_to = if leads == Leads::Everywhere { everywhere } else { here };
+    if everywhere.is_empty() {
         tables.refused.insert(Element { key, value: Verdict::None });
         return;
     }
-    let sticky = target.affinity.is_some();
-    tables.sizes.insert((count, sticky));
-    tables.services.insert(Element { key: key.clone(), value: Verdict::Goto(chain(count, sticky)) });
-    if let Some(seconds) = target.affinity {
-        tables.times.insert(seconds);
-        tables.sticky.insert(Element { key: key.clone(), value: Verdict::Goto(affinity_chain(seconds)) });
+    if led_to.is_empty() {
+        tables.dropped.insert(Element { key: key.clone(), value: Verdict::None });
+    } else {
+        lead(tables, &key, led_to, target.affinity, false);
     }
-    for (slot, (ip, port)) in target.endpoints.iter().enumerate() {
-        let mut slotted = key.clone();
+    if is_outside && led_to != everywhere {
+        lead(tables, &key, everywhere, target.affinity, true);
+    }
+}
+
+fn lead(tables: &mut Tables, key: &[u8], ends: &[End], affinity: Option<u32>, near: bool) {
+    let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
+    let sticky = affinity.is_some();
+    let goto = Element { key: key.to_vec(), value: Verdict::Goto(chain(count, sticky, near)) };
+    let first = if near {
+        tables.near_sizes.insert((count, sticky));
+        tables.near.insert(goto);
+        NEAR
+    } else {
+        tables.sizes.insert((count, sticky));
+        tables.services.insert(goto);
+        0
+    };
+    if let Some(seconds) = affinity {
+        tables.times.insert(seconds);
+        tables.sticky.insert(Element { key: key.to_vec(), value: Verdict::Goto(affinity_chain(seconds)) });
+    }
+    for (slot, (ip, port)) in (first..).zip(ends) {
+        let mut slotted = key.to_vec();
         // The slot is compared with a number in host order.
-        slotted.extend_from_slice(&u32::try_from(slot).unwrap_or(u32::MAX).to_ne_bytes());
+        slotted.extend_from_slice(&slot.to_ne_bytes());
         let mut value = ip.octets().to_vec();
         value.extend_from_slice(&port.to_be_bytes());
         value.extend_from_slice(&[0, 0]);
@@ -201,9 +204,10 @@ fn add(tables: &mut Tables, ip: Ipv4Addr, port: u16, target: &Target) {
     }
 }
 
-/// The chain for a number of endpoints.
-pub fn chain(count: u32, sticky: bool) -> String {
-    format!("{}{count}", if sticky { 'a' } else { 'n' })
+/// The chain for a number of endpoints; `near`: of those to whom only clients of the cluster are led.
+pub fn chain(count: u32, sticky: bool, near: bool) -> String {
+    let near = if near { "near-" } else { "" };
+    format!("{near}{}{count}", if sticky { 'a' } else { 'n' })
 }
 
 /// The chain that remembers a client for so many seconds.
@@ -295,7 +299,8 @@ pub(super) mod tests {
         let tables = |policy| plan([&spec(policy)].into_iter(), [&slice].into_iter(), &local());
         let (here, everywhere) = (tables("Local"), tables("Cluster"));
         assert_eq!((here.kept.len(), everywhere.kept.len()), (1, 0));
-        assert_eq!((here.endpoints.len(), everywhere.endpoints.len()), (3, 4));
+        assert_eq!((here.near.len(), everywhere.near.len()), (1, 0));
+        assert_eq!((here.endpoints.len(), everywhere.endpoints.len()), (5, 4));
     }
 
     #[test]

@@ -4,40 +4,28 @@
 //! came in another's place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::plan::Tables;
 use crate::conntrack::Flow;
-use crate::nft::{Element, Verdict};
 
-type End = (IpAddr, u16);
+type Port = (IpAddr, u16);
 
-/// The ports of Services that changed, each with those who stand behind it now.
+/// The ports of Services at which clients may be led to somebody who is gone, each with all who still answer.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Moved(BTreeMap<End, BTreeSet<End>>);
+pub struct Moved(BTreeMap<Port, BTreeSet<Port>>);
 
 impl Moved {
-    /// What differs; all there is, where nothing is known of before.
+    /// Those that somebody left, and those that nobody was behind before: clients were led nowhere. Where somebody only
+    /// comes, and where nobody is now or no Service, nothing can be led better.
     pub fn between(before: Option<&Tables>, now: &Tables) -> Self {
-        let nothing = Tables::default();
-        let before = before.unwrap_or(&nothing);
-        let sets = [
-            (&before.services, &now.services),
-            (&before.endpoints, &now.endpoints),
-            (&before.refused, &now.refused),
-        ];
-        let changed = sets.into_iter().flat_map(|(old, new)| old.symmetric_difference(new));
-        let mut moved: BTreeMap<End, BTreeSet<End>> =
-            changed.filter_map(port).map(|port| (port, BTreeSet::new())).collect();
-        for element in &now.endpoints {
-            let Verdict::Data(to) = &element.value else { continue };
-            if let (Some(behind), Some(to)) =
-                (port(element).and_then(|port| moved.get_mut(&port)), end(to, 4))
-            {
-                behind.insert(to);
-            }
-        }
-        Self(moved)
+        let of = |&(ip, port): &(_, u16)| (IpAddr::V4(ip), port);
+        let moved = now.datagrams.iter().filter(|(front, serving)| {
+            let before = before.and_then(|before| before.datagrams.get(front));
+            let has_lost_none = before.is_some_and(|before| !before.is_empty() && before.is_subset(serving));
+            !serving.is_empty() && !has_lost_none
+        });
+        Self(moved.map(|(front, serving)| (of(front), serving.iter().map(of).collect())).collect())
     }
 
     /// Whether nothing did.
@@ -49,18 +37,6 @@ impl Moved {
     pub fn is_stale(&self, flow: &Flow) -> bool {
         self.0.get(&flow.to).is_some_and(|behind| !behind.contains(&flow.led_to))
     }
-}
-
-/// The port of a Service that an element is about, if it is for datagrams.
-fn port(element: &Element) -> Option<End> {
-    const UDP: u8 = 17;
-    (element.key.get(4) == Some(&UDP)).then(|| end(&element.key, 8))?
-}
-
-/// The address at the beginning, and the port that far behind.
-fn end(bytes: &[u8], port: usize) -> Option<End> {
-    let ip = Ipv4Addr::from(*bytes.first_chunk::<4>()?);
-    Some((ip.into(), u16::from_be_bytes(*bytes.get(port..)?.first_chunk()?)))
 }
 
 #[cfg(test)]
@@ -91,15 +67,40 @@ mod tests {
         assert!(!moved.is_stale(&elsewhere));
         // Nobody was behind it, and datagrams went nowhere.
         assert!(Moved::between(Some(&tables("UDP", &[])), &one).is_stale(&flow("10.96.0.9")));
-        // The Service is gone.
-        assert!(Moved::between(Some(&one), &Tables::default()).is_stale(&flow("10.244.0.3")));
     }
 
     #[test]
     fn what_stays_and_streams_move_nothing() {
         let one = tables("UDP", &["10.244.0.3"]);
-        assert!(Moved::between(Some(&one), &one).is_empty());
+        let (both, nobody) = (tables("UDP", &["10.244.0.2", "10.244.0.3"]), tables("UDP", &[]));
+        for now in [&one, &both, &nobody, &Tables::default()] {
+            assert!(Moved::between(Some(&one), now).is_empty(), "{:?}", now.datagrams);
+        }
         assert!(!Moved::between(None, &one).is_empty());
         assert!(Moved::between(None, &tables("TCP", &["10.244.0.3"])).is_empty());
+    }
+
+    #[test]
+    fn who_answers_still_keeps_its_clients_whatever_the_policy() {
+        let ending = serde_json::json!({"ready": false, "serving": true, "terminating": true});
+        let slice = |conditions| {
+            slice_of(
+                "UDP",
+                serde_json::json!([{"addresses": ["10.244.0.2"], "conditions": conditions},
+                {"addresses": ["10.244.0.3"]}]),
+            )
+        };
+        let planned = |policy: &str, slice| {
+            let service =
+                service(serde_json::json!({"clusterIP": "10.96.0.9", "internalTrafficPolicy": policy,
+                "ports": [{"port": 53, "protocol": "UDP"}]}));
+            super::super::plan::plan([&service].into_iter(), [&slice].into_iter(), &local())
+        };
+        let before = planned("Cluster", slice(serde_json::json!({})));
+        for policy in ["Cluster", "Local"] {
+            assert!(Moved::between(Some(&before), &planned(policy, slice(ending.clone()))).is_empty());
+        }
+        let gone = planned("Cluster", slice(serde_json::json!({"ready": false, "serving": false})));
+        assert!(Moved::between(Some(&before), &gone).is_stale(&flow("10.244.0.2")));
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod at_once;
+mod endpoints;
 mod faults;
 mod gates;
 mod leader;

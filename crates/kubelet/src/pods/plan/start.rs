@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::{Action, Planner, go_duration};
 use crate::pods::memory::Job;
 use crate::pods::observed::{Instance, State};
-use crate::pods::spec::PodExt;
+use crate::pods::spec::{PodExt, crash_key};
 
 /// How long an image's error is shown as such before it is shown as a back-off.
 const SHOW_PULL_ERROR: SignedDuration = SignedDuration::from_secs(2);
@@ -63,7 +63,7 @@ impl Planner<'_> {
 
     /// Whether a container that exited has to wait before it starts again.
     fn is_paused(&mut self, container: &Container, latest: &Instance) -> bool {
-        let Some(pause) = self.view.memory.pauses.get(&container.name) else { return false };
+        let Some(pause) = self.view.memory.pauses.get(&crash_key(container)) else { return false };
         // What the runtime says of when it ended is by a clock that may have been set since, either way.
         let Some(finished) = self.view.memory.exits.get(&latest.id).copied() else { return false };
         let Ok(until) = finished.checked_add(pause.pause) else { return false };

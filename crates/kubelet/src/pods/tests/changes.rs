@@ -315,3 +315,29 @@ fn another_image_is_pulled_at_once_whatever_became_of_the_first() {
     node.settle();
     assert_eq!(node.state("c"), "running");
 }
+
+#[test]
+fn a_container_in_a_back_off_starts_at_once_when_its_image_or_resources_change() {
+    for changed in [json!({"image": "other"}), json!({"resources": {"requests": {"cpu": "2m"}}})] {
+        let mut node = Node::new(simple("Always"));
+        node.settle();
+        for _ in 0..2 {
+            node.exit("c", 1);
+            node.settle();
+        }
+        assert_eq!(node.state("c"), "CrashLoopBackOff");
+        let container = &mut node.pod.spec.as_mut().unwrap().containers[0];
+        let mut now = serde_json::to_value(&*container).unwrap();
+        now.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        *container = serde_json::from_value(now).unwrap();
+        node.settle();
+        assert_eq!(node.state("c"), "running", "{changed}");
+        // The next pause is a first one.
+        node.exit("c", 1);
+        node.settle();
+        assert_eq!(node.state("c"), "CrashLoopBackOff", "{changed}");
+        node.pass(11);
+        node.settle();
+        assert_eq!(node.state("c"), "running", "{changed}");
+    }
+}

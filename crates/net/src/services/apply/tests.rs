@@ -44,6 +44,9 @@ fn alone(test: impl FnOnce() + Send + 'static) {
             links.up("lo").await.unwrap();
             links.address("lo", Ipv4Addr::new(172, 31, 0, 1), 32).await.unwrap();
             links.route_link(Ipv4Addr::new(10, 96, 0, 0), 16, "lo").await.unwrap();
+            // What is masqueraded gets an address that others could answer to, of whatever link.
+            links.bridge("others").await.unwrap();
+            links.address("others", Ipv4Addr::new(172, 31, 1, 1), 24).await.unwrap();
         });
         test();
     })
@@ -130,6 +133,34 @@ fn a_refused_transaction_changes_nothing_and_is_written_anew() {
         assert_eq!(listed(), before);
         table.apply(&tables(&[2000])).unwrap();
         assert_ne!(listed(), before);
+        table.remove().unwrap();
+    });
+}
+
+#[test]
+fn those_of_other_nodes_answer_a_nodes_own_calls_and_silence_the_others() {
+    alone(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut service, slices) = objects(&[listener.local_addr().unwrap().port()]);
+        // Nobody is on this node.
+        let spec = service.spec.as_mut().unwrap();
+        spec.internal_traffic_policy = Some("Local".to_owned());
+        spec.external_traffic_policy = Some("Local".to_owned());
+        spec.ports.as_mut().unwrap()[0].node_port = Some(30080);
+        let local = Local { node: "a".to_owned(), addresses: vec![Ipv4Addr::new(172, 31, 0, 1)] };
+        let mut table = Table::open("knarr", (u32::from(Ipv4Addr::new(10, 244, 0, 0)), 16)).unwrap();
+        table.apply(&plan([&service].into_iter(), slices.iter(), &local)).unwrap();
+        let text = listed();
+        for expected in
+            ["vmap @near", "numgen random mod 1 offset 1048576", "fib saddr type local masquerade"]
+        {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+        let node_port = std::net::SocketAddr::from(([172, 31, 0, 1], 30080));
+        drop(TcpStream::connect_timeout(&node_port, Duration::from_secs(3)).unwrap());
+        let address = std::net::SocketAddr::from(([10, 96, 0, 9], 80));
+        let error = TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
         table.remove().unwrap();
     });
 }
