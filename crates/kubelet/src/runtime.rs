@@ -363,6 +363,16 @@ impl Runtime {
         Ok(self.runtime.clone().get_container_events(wire::GetEventsRequest {}).await?.into_inner())
     }
 
+    /// What the runtime measures of its pods by itself: what each metric means, and all of them.
+    pub async fn metrics(&self) -> Answer<(Vec<wire::MetricDescriptor>, Vec<wire::PodSandboxMetrics>)> {
+        let (mut runtime, mut other) = (self.runtime.clone(), self.runtime.clone());
+        let (descriptors, metrics) = tokio::try_join!(
+            runtime.list_metric_descriptors(self.request(wire::ListMetricDescriptorsRequest {})),
+            other.list_pod_sandbox_metrics(self.request(wire::ListPodSandboxMetricsRequest {})),
+        )?;
+        Ok((descriptors.into_inner().descriptors, metrics.into_inner().pod_metrics))
+    }
+
     /// What containers use.
     pub async fn stats(&self) -> Answer<Vec<wire::ContainerStats>> {
         let message = wire::ListContainerStatsRequest { filter: None };

@@ -56,7 +56,8 @@ impl Site {
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nenableServer: false\n\
              address: 127.0.0.1\nreadOnlyPort: {PORT}\nstaticPodPath: {dir}/manifests\npodCIDR: 10.99.7.0/24\n\
              containerRuntimeEndpoint: unix://{}\npodLogsDir: {dir}/logs\ncgroupRoot: /{cgroup}\n\
-             failCgroupV1: false\nfailSwapOn: false\nhealthzPort: 0\n{more}",
+             failCgroupV1: false\nfailSwapOn: false\nhealthzPort: 0\nimageGCHighThresholdPercent: 100\n\
+             evictionHard: {{memory.available: 10Mi}}\n{more}",
             self.socket.display()
         );
         fs::write(self.path("kubelet.yaml"), text).unwrap();

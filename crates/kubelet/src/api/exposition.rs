@@ -64,6 +64,11 @@ impl Family {
     }
 }
 
+/// A label's value between quotation marks.
+pub fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 /// The text of all families that have samples.
 pub fn text(families: &[Family]) -> String {
     let mut out = String::new();
@@ -76,8 +81,7 @@ pub fn text(families: &[Family]) -> String {
             out.push_str(sample.suffix);
             for (index, (name, value)) in sample.labels.iter().enumerate() {
                 let open = if index == 0 { '{' } else { ',' };
-                let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                let _ = write!(out, "{open}{name}=\"{value}\"");
+                let _ = write!(out, "{open}{name}=\"{}\"", escaped(value));
             }
             if !sample.labels.is_empty() {
                 out.push('}');

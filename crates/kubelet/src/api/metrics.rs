@@ -2,7 +2,7 @@
 
 use super::exposition::{Family, text};
 use super::measures::{ContainerMeasure, PodMeasure, measure, node, number};
-use super::{Refusal, Server};
+use super::{Refusal, Server, relayed};
 use crate::machine::Meminfo;
 use crate::{Shared, pods};
 
@@ -141,6 +141,11 @@ fn resource_families(pods: &[PodMeasure]) -> Vec<Family> {
     );
     let mut pod_memory =
         Family::new("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
+    let mut pod_swap = Family::new(
+        "pod_swap_usage_bytes",
+        "gauge",
+        "Current amount of the pod swap usage in bytes. Reported only on non-windows systems",
+    );
     for pod in pods {
         let (namespace, name) = pod.key();
         for container in &pod.containers {
@@ -155,8 +160,10 @@ fn resource_families(pods: &[PodMeasure]) -> Vec<Family> {
         let labels = [("namespace", namespace), ("pod", name)];
         pod_cpu.add(&labels, pod.cpu().map(seconds), millis(pod.at()));
         pod_memory.add(&labels, pod.working_set().map(float), millis(pod.at()));
+        let swapped = pod.sum(|c| number(c.stats.swap.as_ref()?.swap_usage_bytes.as_ref()));
+        pod_swap.add(&labels, swapped.map(float), millis(pod.at()));
     }
-    vec![cpu, memory, start, swap, pod_cpu, pod_memory]
+    vec![cpu, memory, start, swap, pod_cpu, pod_memory, pod_swap]
 }
 
 fn started(container: &ContainerMeasure) -> Option<f64> {
@@ -177,11 +184,18 @@ pub async fn cadvisor(server: &Server) -> String {
     let help = "Amount of memory installed on the machine.";
     families
         .push(Family::new("machine_memory_bytes", "gauge", help).single(Some(float(machine.memory)), None));
+    let mut relayed = relayed::read(&shared.runtime).await;
+    // What the runtime measures by itself it knows better, and more of; but the CRI's numbers have no fractions.
+    let has_fractions = |name: &str| name.contains("_seconds");
+    relayed.retain(|name, _| !has_fractions(name) || families.iter().all(|family| family.name != name));
+    families.retain(|family| !relayed.contains_key(family.name));
     families.sort_by_key(|family| family.name);
     let failed = if measured.is_err() { 1.0 } else { 0.0 };
     let help = "1 if there was an error while getting container metrics, 0 otherwise";
     families.insert(0, Family::new("container_scrape_error", "gauge", help).single(Some(failed), None));
-    text(&families)
+    let mut out = text(&families);
+    relayed.values().for_each(|family| out.push_str(family));
+    out
 }
 
 fn cadvisor_families(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {

@@ -16,6 +16,7 @@ mod ports;
 mod query;
 pub mod read_only;
 mod readings;
+mod relayed;
 mod stats;
 mod streams;
 mod system;

@@ -83,12 +83,12 @@ fn drop_ins_are_read_in_order_and_paths_from_where_the_file_is() {
 #[test]
 fn what_is_unknown_or_idle_is_named_and_what_cannot_be_is_an_error() {
     let (_, warnings) =
-        merge(&["maxpods: 3\nauthentication: {webhook: {on: true}}\npodCIDR: 10.0.0.0/8\n"]).unwrap();
+        merge(&["maxpods: 3\nauthentication: {webhook: {on: true}}\nvolumePluginDir: /x\n"]).unwrap();
     assert_eq!(
         warnings,
         [
             "/etc/kubernetes/k.yaml: strict decoding error: unknown field \"authentication.webhook.on\", unknown field \"maxpods\": ignored",
-            "/etc/kubernetes/k.yaml: these fields have no effect here: podCIDR",
+            "/etc/kubernetes/k.yaml: these fields have no effect here: volumePluginDir",
         ]
     );
     for (text, message) in [

@@ -2,6 +2,7 @@
 //! whether it forgot to. One that tells nothing is asked for everything each second, as upstream's kubelet does.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -43,6 +44,34 @@ impl Tells {
     }
 }
 
+/// A runtime's events. Many runtimes answer that they will tell only with the first of them.
+enum Events {
+    Closed,
+    Asked(Pin<Box<dyn Future<Output = Result<Streaming<wire::ContainerEventResponse>, Status>> + Send>>),
+    Open(Box<Streaming<wire::ContainerEventResponse>>),
+}
+
+/// What is heard of them.
+enum Told {
+    /// The runtime will tell.
+    Open,
+    Event(Box<wire::ContainerEventResponse>),
+}
+
+impl Events {
+    /// The next that is heard; nothing once the stream has ended. What was begun goes on if nobody waits for it.
+    async fn next(&mut self) -> Result<Option<Told>, Status> {
+        match self {
+            Self::Closed => Ok(None),
+            Self::Asked(answer) => {
+                *self = Self::Open(Box::new(answer.await?));
+                Ok(Some(Told::Open))
+            }
+            Self::Open(stream) => Ok(stream.message().await?.map(|event| Told::Event(Box::new(event)))),
+        }
+    }
+}
+
 impl Pods {
     /// Follows for ever, once the API has told which pods there are.
     pub(super) async fn follow_runtime(self, reflector: Reflector<Pod>) {
@@ -54,7 +83,7 @@ impl Pods {
         let mut last = None;
         self.relist(&mut known, &mut last).await;
         let mut swept = false;
-        let (mut events, mut tells) = (None, Tells::Unknown);
+        let (mut events, mut tells) = (Events::Closed, Tells::Unknown);
         let mut lost = None;
         loop {
             if !swept && self.knows_statics() {
@@ -62,46 +91,49 @@ impl Pods {
                 let is_known = |uid: &str| self.handles.lock().contains_key(uid) || known.contains_key(uid);
                 orphans::sweep(&self.shared, is_known);
             }
-            if events.is_none() && tells != Tells::Never {
-                let answer = self.ask_for_events().await;
-                tells = tells.asked(answer.as_ref().map(drop));
-                events = answer.ok();
-                if let (Some(_), Some(since)) = (&events, lost) {
-                    lost = None;
-                    self.retry_since(since);
-                }
+            if matches!(events, Events::Closed) && tells != Tells::Never {
+                events = self.ask_for_events();
             }
             if !self.relist(&mut known, &mut last).await {
                 tells = Tells::Unknown;
             }
             let until = tokio::time::Instant::now() + RELIST;
-            while let Some(stream) = events.as_mut() {
-                match tokio::time::timeout_at(until, stream.message()).await {
-                    Ok(Ok(Some(event))) => self.told(&event),
+            while !matches!(events, Events::Closed) {
+                match tokio::time::timeout_at(until, events.next()).await {
+                    Ok(Ok(Some(Told::Event(event)))) => self.told(&event),
+                    Ok(Ok(Some(Told::Open))) => {
+                        tells = tells.asked(Ok(()));
+                        if let Some(since) = lost.take() {
+                            self.retry_since(since);
+                        }
+                    }
                     Ok(Ok(None)) => {
-                        events = None;
+                        events = Events::Closed;
                         lost.get_or_insert_with(|| self.shared.config.clock.now());
                     }
                     // Some say only now that they do not know how.
                     Ok(Err(status)) => {
                         tells = tells.asked(Err(&status));
-                        events = None;
+                        events = Events::Closed;
                         lost.get_or_insert_with(|| self.shared.config.clock.now());
                     }
                     Err(_) => break,
                 }
             }
-            if events.is_none() {
+            if matches!(events, Events::Closed) {
                 tokio::time::sleep(if tells == Tells::Yes { AGAIN } else { RELIST_WITHOUT_EVENTS }).await;
             }
         }
     }
 
-    async fn ask_for_events(&self) -> Result<Streaming<wire::ContainerEventResponse>, Status> {
-        let answer = self.shared.runtime.events().await;
-        let row = if answer.is_ok() { &table::EVENTS_CONNECTED } else { &table::EVENTS_REFUSED };
-        self.shared.counts.count(row, &[]);
-        answer
+    fn ask_for_events(&self) -> Events {
+        let shared = self.shared.clone();
+        Events::Asked(Box::pin(async move {
+            let answer = shared.runtime.events().await;
+            let row = if answer.is_ok() { &table::EVENTS_CONNECTED } else { &table::EVENTS_REFUSED };
+            shared.counts.count(row, &[]);
+            answer
+        }))
     }
 
     fn told(&self, event: &wire::ContainerEventResponse) {
@@ -218,5 +250,16 @@ mod tests {
         let known = by_pod(vec![sandbox("s", "a", 1), sandbox("r", "a", 0)], vec![own, stranger]);
         let states = vec![("c".to_owned(), 11), ("r".to_owned(), 0), ("s".to_owned(), 1)];
         assert_eq!(known, Known::from([("a".to_owned(), states)]));
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_has_nothing_to_tell_yet_holds_up_nobody() {
+        let (send, answer) = tokio::sync::oneshot::channel::<Status>();
+        let mut events = Events::Asked(Box::pin(async move { Err(answer.await.unwrap()) }));
+        let soon = Duration::from_millis(1);
+        assert!(tokio::time::timeout(soon, events.next()).await.is_err());
+        assert!(matches!(events, Events::Asked(_)), "it is still asked");
+        send.send(Status::unimplemented("no events")).unwrap();
+        assert!(events.next().await.is_err_and(|status| status.code() == Code::Unimplemented));
     }
 }
