@@ -89,7 +89,15 @@ fn node_api_tells_of_pods_and_what_they_use() {
                 "node_memory_working_set_bytes",
             ],
         ),
-        ("metrics/cadvisor", &[used, "container_scrape_error 0"]),
+        (
+            "metrics/cadvisor",
+            &[
+                used,
+                "container_scrape_error 0",
+                "container_threads{container=\"c\"",
+                "container_memory_cache{",
+            ],
+        ),
     ] {
         let answer = get(path).unwrap();
         for word in words {

@@ -43,7 +43,9 @@ fn families(
         });
         // Writing to a string does not fail.
         let _ = write!(family, "{}", metric.name);
-        for (index, (key, value)) in descriptor.label_keys.iter().zip(&metric.label_values).enumerate() {
+        let mut labels: Vec<_> = descriptor.label_keys.iter().zip(&metric.label_values).collect();
+        labels.sort();
+        for (index, (key, value)) in labels.into_iter().enumerate() {
             let open = if index == 0 { '{' } else { ',' };
             let _ = write!(family, "{open}{key}=\"{}\"", escaped(value));
         }
@@ -86,7 +88,7 @@ mod tests {
             container_metrics: vec![container],
         };
         let told = families(&[descriptor], &[pod]);
-        let labels = r#"{pod="web",image="a\"b"}"#;
+        let labels = r#"{image="a\"b",pod="web"}"#;
         let wanted = format!(
             "# HELP container_threads Threads\n# TYPE container_threads gauge\n\
              container_threads{labels} 4 1700000000123\ncontainer_threads{labels} 3 1700000000123\n"

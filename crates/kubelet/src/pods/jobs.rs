@@ -61,7 +61,7 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             }
             result
         }
-        Action::Kill { id, container, grace, why } => {
+        Action::Kill { id, container, grace, why, .. } => {
             stopping::kill(shared, handle, pod, (id, container), *grace, why).await
         }
         Action::PreStop { id, container, grace, why } => {

@@ -166,6 +166,8 @@ pub struct Memory {
     pub exits: BTreeMap<String, Timestamp>,
     /// The containers that are being killed, by id: with which grace period.
     pub kills: BTreeMap<String, i64>,
+    /// Containers, by id, that were ended because the pod says something else of them now.
+    pub replaced: BTreeSet<String>,
     /// The containers that were told to stop before it is their turn, by id: their hooks have run, or do.
     pub prepared: BTreeSet<String>,
     /// It was told that the pod was active for too long.

@@ -180,7 +180,10 @@ impl Node {
             Action::Kill { id, grace, .. } if self.deaf.contains(&id) => {
                 self.memory.kills.insert(id, grace);
             }
-            Action::Kill { id, .. } => self.exit_id(&id, 137),
+            Action::Kill { id, replaces, .. } => {
+                self.memory.replaced.extend(replaces.then(|| id.clone()));
+                self.exit_id(&id, if replaces { 0 } else { 137 });
+            }
             Action::PreStop { id, .. } => {
                 self.memory.prepared.insert(id);
             }
@@ -409,7 +412,8 @@ fn deletion_kills_tells_removes_and_then_deletes() {
                 id: "c0".into(),
                 container: "c".into(),
                 grace: 7,
-                why: "Stopping container c".into()
+                why: "Stopping container c".into(),
+                replaces: false,
             },
             Action::StopSandbox { id: "s0".into() },
             Action::RemoveSandbox { id: "s0".into() },
@@ -485,7 +489,8 @@ fn probes_decide_on_readiness_and_life() {
         id: "c0".into(),
         container: "c".into(),
         grace: 30,
-        why: "Container c failed liveness probe, will be restarted".into()
+        why: "Container c failed liveness probe, will be restarted".into(),
+        replaces: false,
     }));
     assert_eq!((node.restarts(), node.condition("Ready")), (1, "False"));
 }

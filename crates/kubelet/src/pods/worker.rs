@@ -234,6 +234,7 @@ impl Worker {
         memory.note_images(pod);
         let runs = |id: &String| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
         memory.kills.retain(|id, _| runs(id));
+        memory.replaced.retain(|id| observed.containers.iter().any(|c| c.id == *id));
         memory.prepared.retain(runs);
         self.probers.retain(|id, prober| {
             let runs = observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
@@ -301,7 +302,10 @@ impl Worker {
             let mut memory = self.handle.memory.lock();
             memory.running.insert(job.clone());
             match &action {
-                Some(Action::Kill { id, grace, .. }) => drop(memory.kills.insert(id.clone(), *grace)),
+                Some(Action::Kill { id, grace, replaces, .. }) => {
+                    memory.kills.insert(id.clone(), *grace);
+                    memory.replaced.extend(replaces.then(|| id.clone()));
+                }
                 Some(Action::PreStop { id, .. }) => drop(memory.prepared.insert(id.clone())),
                 _ => {}
             }

@@ -129,8 +129,9 @@ impl Planner<'_> {
         match self.view.observed.latest(&container.name) {
             Some(latest) if latest.state == State::Running => self.check(container, latest),
             Some(latest)
-                if latest.state == State::Exited && !restarts(self.view.pod, container, latest.exit_code) => {
-            }
+                if latest.state == State::Exited
+                    && !restarts(self.view.pod, container, latest.exit_code)
+                    && !self.view.memory.replaced.contains(&latest.id) => {}
             latest => self.start(container, latest, sandbox),
         }
     }
@@ -138,19 +139,21 @@ impl Planner<'_> {
     /// Kills a running container that is unhealthy or is not what the pod says any more.
     fn check(&mut self, container: &Container, instance: &Instance) {
         let health = self.view.memory.health.get(&container.name).filter(|health| health.id == instance.id);
-        let why = match health.and_then(|health| health.unhealthy) {
+        let changed = !instance.hash.is_empty() && instance.hash != hash(container);
+        let unhealthy = health.and_then(|health| health.unhealthy);
+        let why = match unhealthy {
             Some(probe) => format!("Container {} failed {probe} probe, will be restarted", container.name),
-            None if !instance.hash.is_empty() && instance.hash != hash(container) => {
+            None if changed => {
                 format!("Container {} definition changed, will be restarted", container.name)
             }
             None => return,
         };
-        let probe = match health.and_then(|health| health.unhealthy) {
+        let probe = match unhealthy {
             Some("liveness") => container.liveness_probe.as_ref(),
             Some("startup") => container.startup_probe.as_ref(),
             _ => None,
         };
         let grace = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        self.kill(instance, grace.unwrap_or_else(|| self.view.pod.grace()), why);
+        self.kill_for(instance, grace.unwrap_or_else(|| self.view.pod.grace()), why, changed);
     }
 }

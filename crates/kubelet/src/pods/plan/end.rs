@@ -53,6 +53,7 @@ impl Planner<'_> {
                 latest.state == State::Exited
                     && wanted(latest.exit_code)
                     && !restarts(pod, container, latest.exit_code)
+                    && !self.view.memory.replaced.contains(&latest.id)
             })
         };
         let init_failed = pod

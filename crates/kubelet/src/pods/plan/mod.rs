@@ -57,6 +57,8 @@ pub enum Action {
         container: String,
         grace: i64,
         why: String,
+        /// Whether it makes way for what the pod says now: then it starts again, whatever its policy.
+        replaces: bool,
     },
     /// Tell a container that it is to stop, and run its hook, before it is its turn.
     PreStop {
@@ -190,11 +192,17 @@ impl Planner<'_> {
     }
 
     fn kill(&mut self, instance: &Instance, grace: i64, why: String) {
+        self.kill_for(instance, grace, why, false);
+    }
+
+    /// The same; with `replaces`, it starts again as the pod says now.
+    fn kill_for(&mut self, instance: &Instance, grace: i64, why: String, replaces: bool) {
         // A kill that is under way is repeated only when there is less time now.
         if self.view.memory.kills.get(&instance.id).is_some_and(|given| *given <= grace) {
             return;
         }
-        self.act(Action::Kill { id: instance.id.clone(), container: instance.name.clone(), grace, why });
+        let (id, container) = (instance.id.clone(), instance.name.clone());
+        self.act(Action::Kill { id, container, grace, why, replaces });
     }
 }
 

@@ -120,8 +120,13 @@ impl Maker<'_> {
         if self.plan.failed.is_some() {
             return if self.plan.over { "Failed" } else { pod_phase_now(pod.phase()) }.to_owned();
         }
-        // Whoever ends now does so for the others' sake.
-        if self.plan.restarting_all {
+        // Whoever ends now does so for the others' sake, or to begin anew.
+        let is_replaced = |name: &str| {
+            let latest = self.view.observed.latest(name);
+            latest.is_some_and(|latest| self.view.memory.replaced.contains(&latest.id))
+        };
+        let is_over = pod.is_deleting() || self.view.removed;
+        if self.plan.restarting_all || !is_over && pod.containers().iter().any(|c| is_replaced(&c.name)) {
             let known = self.before.and_then(|before| before.phase.as_deref());
             return pod_phase_now(known.unwrap_or_default()).to_owned();
         }

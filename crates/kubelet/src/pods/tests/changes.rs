@@ -341,3 +341,22 @@ fn a_container_in_a_back_off_starts_at_once_when_its_image_or_resources_change()
         assert_eq!(node.state("c"), "running", "{changed}");
     }
 }
+
+#[test]
+fn a_container_starts_anew_with_its_new_image_whatever_its_policy() {
+    for policy in ["Never", "OnFailure", "Always"] {
+        let mut node = Node::new(simple(policy));
+        node.settle();
+        node.pod.spec.as_mut().unwrap().containers[0].image = Some("other".to_owned());
+        let ended = node.look();
+        ended.actions.into_iter().for_each(|action| node.act(action));
+        node.look();
+        assert_eq!(node.phase(), "Running", "{policy}: it is not over");
+        node.settle();
+        assert_eq!((node.state("c").as_str(), node.restarts()), ("running", 1), "{policy}");
+        // What it comes to by itself is for good.
+        node.exit("c", 0);
+        node.settle();
+        assert_eq!(node.phase(), if policy == "Always" { "Running" } else { "Succeeded" }, "{policy}");
+    }
+}
