@@ -347,6 +347,7 @@ fn a_container_starts_anew_with_its_new_image_whatever_its_policy() {
     for policy in ["Never", "OnFailure", "Always"] {
         let mut node = Node::new(simple(policy));
         node.settle();
+        node.observed.containers[0].hash = "of the first image".to_owned();
         node.pod.spec.as_mut().unwrap().containers[0].image = Some("other".to_owned());
         let ended = node.look();
         ended.actions.into_iter().for_each(|action| node.act(action));
