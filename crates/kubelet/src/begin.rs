@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use base::TaskGroup;
 use client::rate::Rate;
+use cri::v1::CgroupDriver;
 use tokio::sync::Semaphore;
 
-use crate::cgroups::Cgroups;
+use crate::cgroups::{Cgroups, Units};
 use crate::configuration::{Fields, Verify};
 use crate::counts::Counts;
 use crate::machine::Machine;
@@ -41,15 +42,38 @@ pub fn prepare_kernel(config: &Config) -> Result<(), KubeletError> {
 }
 
 /// The machine's cgroups, if the configuration is for such. Version 1 is refused only by whoever says so in so many
-/// words: here it is a version as good as the other.
-pub fn cgroups(configuration: &Configuration) -> Result<Cgroups, KubeletError> {
+/// words: here it is a version as good as the other. They are made by whom the runtime wants them from.
+pub async fn cgroups(config: &Config, runtime: &Runtime) -> Result<Cgroups, KubeletError> {
+    let configuration = &config.configuration;
     let fields = &configuration.fields;
     let found = Cgroups::detect(means::period(fields))
         .map_err(|source| KubeletError::Machine { path: "/proc/self/mountinfo", source })?;
-    match refused(configuration, found.version()) {
-        Some(why) => Err(KubeletError::Kernel(why.to_owned())),
-        None => Ok(found),
+    if let Some(why) = refused(configuration, found.version()) {
+        return Err(KubeletError::Kernel(why.to_owned()));
     }
+    let told = loop {
+        match runtime.cgroup_driver().await {
+            Ok(told) => break told,
+            Err(status) => {
+                tracing::debug!(%status, "the container runtime does not tell who makes cgroups yet");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    if !by_systemd(told, &fields.cgroup_driver) {
+        return Ok(found);
+    }
+    let units = Units::find(&config.shutdown.bus, found.version() == 2).await;
+    Ok(found.by(units.map_err(|error| KubeletError::Systemd(error.to_string()))?))
+}
+
+/// Whether systemd makes cgroups: what the runtime says counts more than what is configured.
+fn by_systemd(told: Option<CgroupDriver>, configured: &str) -> bool {
+    let told = told.map(|driver| if driver == CgroupDriver::Systemd { "systemd" } else { "cgroupfs" });
+    if let Some(told) = told.filter(|told| *told != configured) {
+        tracing::info!(told, configured, "the container runtime says who makes cgroups");
+    }
+    told.unwrap_or(configured) == "systemd"
 }
 
 fn refused(configuration: &Configuration, version: u8) -> Option<&'static str> {
@@ -164,6 +188,13 @@ mod tests {
         assert!(!refused("maxPods: 5", 1) && !refused("failCgroupV1: true", 2));
         assert!(refused("failCgroupV1: true", 1) && refused("singleProcessOOMKill: false", 1));
         assert!(!refused("failCgroupV1: false", 1) && !refused("singleProcessOOMKill: true", 1));
+    }
+
+    #[test]
+    fn the_runtime_says_who_makes_cgroups() {
+        let (systemd, ours) = (Some(CgroupDriver::Systemd), Some(CgroupDriver::Cgroupfs));
+        assert!(by_systemd(systemd, "cgroupfs") && by_systemd(None, "systemd"));
+        assert!(!by_systemd(ours, "systemd") && !by_systemd(None, "cgroupfs"));
     }
 
     #[test]

@@ -2,13 +2,21 @@
 //!
 //! Containers' own groups below are the runtime's. It knows nothing of pods; whoever calls says which group and what
 //! it may use. Version 1, hybrid and version 2 are all found by where they are mounted.
+//!
+//! A group is named as Kubernetes names it, `/kubepods/burstable/pod…`; where a runtime wants systemd to make groups, its
+//! place is another one (`names`), and systemd is asked first (`units`).
 
+mod names;
 mod stat;
+mod units;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use units::Units;
 
 /// What a group may use. What is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub struct Cgroups {
     split: Vec<(Vec<String>, PathBuf)>,
     /// The period in which quotas hold, in microseconds.
     period: i64,
+    /// Who makes them, if it is not us.
+    units: Option<Units>,
 }
 
 /// What a quota of [`PERIOD`] is in another one.
@@ -61,6 +71,33 @@ impl Cgroups {
     /// When the mount table cannot be read.
     pub fn detect(period: i64) -> io::Result<Self> {
         Ok(Self { period, ..Self::parse(&fs::read_to_string("/proc/self/mountinfo")?) })
+    }
+
+    /// The same, where systemd makes them.
+    #[must_use]
+    pub fn by(self, units: Units) -> Self {
+        Self { units: Some(units), ..self }
+    }
+
+    /// Whether systemd makes them.
+    pub fn has_units(&self) -> bool {
+        self.units.is_some()
+    }
+
+    /// Where a group is, below each hierarchy's root.
+    pub fn place<'a>(&self, group: &'a str) -> Cow<'a, str> {
+        match self.units {
+            Some(_) => names::slices(group).into(),
+            None => group.into(),
+        }
+    }
+
+    /// The group that a configuration names: by its path, or by its slice where there are slices.
+    pub fn named<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match self.units {
+            Some(_) => names::group(name).into(),
+            None => name.into(),
+        }
     }
 
     fn parse(mountinfo: &str) -> Self {
@@ -89,9 +126,18 @@ impl Cgroups {
     /// Makes a group in every hierarchy, and says what it may use.
     ///
     /// # Errors
-    /// With the path of the file that refused.
-    pub fn make(&self, group: &str, limits: &Limits) -> io::Result<()> {
-        let inside = group.trim_start_matches('/');
+    /// With the path of the file that refused, or what systemd says.
+    pub async fn make(&self, group: &str, limits: &Limits) -> io::Result<()> {
+        if let Some(units) = &self.units {
+            units.start(&names::unit(group), limits).await?;
+        }
+        // systemd knows some of the controllers, and rounds.
+        self.make_folders(group, limits)
+    }
+
+    fn make_folders(&self, group: &str, limits: &Limits) -> io::Result<()> {
+        let place = self.place(group);
+        let inside = place.trim_start_matches('/');
         match &self.unified {
             Some(root) => descend(root, inside)?,
             None => {
@@ -101,12 +147,13 @@ impl Cgroups {
                 }
             }
         }
-        self.apply(group, limits)
+        self.write(group, limits)
     }
 
     /// Whether a group is there in every hierarchy in which [`Self::make`] makes it.
     pub fn exists(&self, group: &str) -> bool {
-        let inside = group.trim_start_matches('/');
+        let place = self.place(group);
+        let inside = place.trim_start_matches('/');
         let split = self.split.iter().filter(|(names, _)| !names.is_empty()).map(|(_, root)| root);
         self.unified.iter().chain(split).all(|root| root.join(inside).is_dir())
     }
@@ -114,8 +161,15 @@ impl Cgroups {
     /// Changes what a group may use. A controller that the machine lacks limits nothing.
     ///
     /// # Errors
-    /// With the path of the file that refused.
-    pub fn apply(&self, group: &str, limits: &Limits) -> io::Result<()> {
+    /// With the path of the file that refused, or what systemd says.
+    pub async fn apply(&self, group: &str, limits: &Limits) -> io::Result<()> {
+        if let Some(units) = &self.units {
+            units.set(&names::unit(group), limits).await?;
+        }
+        self.write(group, limits)
+    }
+
+    fn write(&self, group: &str, limits: &Limits) -> io::Result<()> {
         for (controller, file, value) in writes(limits, self.unified.is_some(), self.period) {
             let Some(folder) = self.folder(controller, group) else { continue };
             let path = folder.join(&file);
@@ -187,11 +241,15 @@ impl Cgroups {
     /// Removes a group and all below it, in every hierarchy. What is not there is no error.
     ///
     /// # Errors
-    /// When processes are still in it.
-    pub fn remove(&self, group: &str) -> io::Result<()> {
-        let inside = group.trim_start_matches('/');
+    /// When processes are still in it, or what systemd says.
+    pub async fn remove(&self, group: &str) -> io::Result<()> {
+        let place = self.place(group);
+        let inside = place.trim_start_matches('/');
         if inside.is_empty() {
             return Ok(());
+        }
+        if let Some(units) = &self.units {
+            units.stop(&names::unit(group)).await?;
         }
         let mut roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
         roots.try_for_each(|root| remove_tree(&root.join(inside)))
@@ -200,16 +258,21 @@ impl Cgroups {
     /// The uids of the pods that have groups below one of `parents`.
     pub fn pods(&self, parents: &[String]) -> Vec<String> {
         let roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
-        let folders =
-            roots.flat_map(|root| parents.iter().map(|parent| root.join(parent.trim_start_matches('/'))));
+        let inside = |parent: &String| self.place(parent).trim_start_matches('/').to_owned();
+        let folders = roots.flat_map(|root| parents.iter().map(move |parent| root.join(inside(parent))));
         // A hierarchy that was never used has no such folder.
         let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| name.strip_prefix("pod").map(str::to_owned)).collect()
+        let uid = |name: String| match self.units {
+            Some(_) => names::pod_of(&name),
+            None => name.strip_prefix("pod").map(str::to_owned),
+        };
+        names.filter_map(uid).collect()
     }
 
     fn folder(&self, controller: &str, group: &str) -> Option<PathBuf> {
-        let inside = group.trim_start_matches('/');
+        let place = self.place(group);
+        let inside = place.trim_start_matches('/');
         let of_split = || {
             let found = self.split.iter().find(|(names, _)| names.iter().any(|name| name == controller));
             found.map(|(_, root)| root)

@@ -50,6 +50,9 @@ pub enum KubeletError {
     /// The configuration and the machine's kernel do not fit each other.
     #[error("{0}")]
     Kernel(String),
+    /// Somebody wants cgroups to be made by systemd.
+    #[error("systemd is to make pods' cgroups, and does not answer: {0}")]
+    Systemd(String),
     /// The CRI endpoint cannot be right.
     #[error(transparent)]
     Runtime(#[from] cri::ConnectError),

@@ -20,6 +20,7 @@
 pub mod alone;
 mod api;
 mod begin;
+mod bus;
 mod cache;
 pub mod certificates;
 mod cgroups;
@@ -240,9 +241,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Changes control groups, and counts how long that takes.
-    pub fn cgroups<T>(&self, operation: &str, change: impl FnOnce(&Cgroups) -> T) -> T {
+    pub async fn cgroups<T>(&self, operation: &str, change: impl Future<Output = T>) -> T {
         let begun = self.config.clock.monotonic();
-        let done = change(&self.cgroups);
+        let done = change.await;
         let took = self.config.clock.monotonic().saturating_sub(begun);
         self.counts.took(&counts::table::CGROUPS, &[operation], took);
         done
@@ -298,7 +299,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         let root = &config.root_dir;
         Claims::load(root, client.clone(), &config.node_name, meter, tasks)?
     };
-    let cgroups = begin::cgroups(&config.configuration)?;
+    let cgroups = begin::cgroups(&config, &runtime).await?;
     let means = Means::new(&machine, &config.configuration.fields, cgroups.version() == 2);
     let shared = Arc::new(Shared {
         began,
@@ -333,6 +334,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let fields = &shared.config.configuration.fields;
     let enforced = node::enforce::plan(&shared.machine, fields, &shared.config.cgroup_root);
     tasks.spawn(node::enforce::run(shared.clone(), enforced.map_err(KubeletError::Reserved)?));
+    tasks.spawn(node::classes::run(shared.clone()));
     begin::serve_plugins(&shared)?;
     let pods = Pods::new(shared.clone());
     if shared.config.alone {

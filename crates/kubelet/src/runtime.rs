@@ -132,6 +132,17 @@ impl Runtime {
         }
     }
 
+    /// Who makes the cgroups of its containers; `None` from one that is too old to say.
+    pub async fn cgroup_driver(&self) -> Answer<Option<wire::CgroupDriver>> {
+        let mut runtime = self.runtime.clone();
+        let asked = runtime.runtime_config(self.request(wire::RuntimeConfigRequest {}));
+        match self.measured("runtime_config", asked).await {
+            Ok(answer) => Ok(answer.into_inner().linux.map(|linux| linux.cgroup_driver())),
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
     /// Its conditions.
     pub async fn status(&self) -> Answer<wire::StatusResponse> {
         Ok(self

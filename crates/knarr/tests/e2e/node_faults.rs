@@ -61,6 +61,7 @@ fn node_outlives_what_is_done_to_it() {
     cluster.k("apply -f faults.yaml");
     cluster.k("wait --for=condition=Ready pod/kept --timeout=30s");
     given_up(&cluster, &node);
+    classed(&cluster);
     robbed(&cluster);
     bombed(&cluster);
     flooded(&cluster);
@@ -86,6 +87,39 @@ fn given_up(cluster: &Cluster, node: &str) {
     let since = Instant::now();
     cluster.until("the node to say that it is there", || ready("KubeletReady"));
     assert!(since.elapsed() < Duration::from_secs(10), "it took {:?}", since.elapsed());
+}
+
+/// Pods that ask for some of the processor have that together before pods that ask for none.
+fn classed(cluster: &Cluster) {
+    let pod = |name: &str, requests: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, \
+             containers: [{{name: c, image: docker.io/library/busybox:test, command: [sleep, '3600'], \
+             resources: {{requests: {requests}}}}}]}}}}"
+        ));
+        cluster.k(&format!("wait --for=condition=Ready pod/{name} --timeout=30s"));
+    };
+    let of_class = |pod: &str| {
+        let parents = groups(cluster, pod).into_iter().filter_map(|group| Some(group.parent()?.to_owned()));
+        let parents: Vec<PathBuf> = parents.collect();
+        let mut files = parents.iter().flat_map(|group| [group.join("cpu.shares"), group.join("cpu.weight")]);
+        files.find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default().trim().to_owned()
+    };
+    pod("third", "{cpu: 250m}");
+    pod("half", "{cpu: 500m}");
+    pod("nothing", "{}");
+    // As shares of version 1, or as weights of version 2.
+    let either = |pod: &str, shares: &str, weight: &str| {
+        cluster.until("the class's part of the processor", || {
+            let told = of_class(pod);
+            told == shares || told == weight
+        });
+    };
+    either("third", "768", "30");
+    either("nothing", "2", "1");
+    cluster.k("delete pod half");
+    either("third", "256", "10");
+    cluster.k("delete pod third nothing");
 }
 
 /// Somebody removes a pod's cgroup while nothing runs in it: the next container has the pod's limits again.

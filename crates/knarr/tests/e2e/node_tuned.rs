@@ -46,7 +46,7 @@ fn node_is_tuned_by_its_configuration() {
         let lines: Vec<serde_json::Value> =
             log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         assert!(lines.iter().any(|line| line["msg"].is_string() && line["ts"].is_f64()), "{log}");
-        assert!(log.contains("cgroupDriver stays"), "whoever asks for what there is not is told: {log}");
+        assert!(log.contains("the container runtime says who makes cgroups"), "{log}");
     }
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
 }

@@ -223,7 +223,7 @@ fn cadvisor_families(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
     let mut families = Vec::new();
     for pod in pods {
         let (namespace, name) = pod.key();
-        let group = pods::cgroup(shared, &pod.pod);
+        let group = pods::place(shared, &pod.pod);
         for container in &pod.containers {
             let id = container
                 .stats
@@ -231,7 +231,7 @@ fn cadvisor_families(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
                 .as_ref()
                 .map(|attributes| attributes.id.as_str())
                 .unwrap_or_default();
-            let path = format!("{group}/{id}");
+            let path = format!("{group}/{}", container_place(shared, id));
             let image =
                 container.instance.as_ref().map(|instance| instance.image.as_str()).unwrap_or_default();
             let labels = [
@@ -294,7 +294,7 @@ fn network(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
     for pod in pods {
         let Some(usage) = pod.sandbox.as_ref().and_then(|sandbox| sandbox.network.as_ref()) else { continue };
         let (namespace, name) = pod.key();
-        let group = pods::cgroup(shared, &pod.pod);
+        let group = pods::place(shared, &pod.pod);
         for interface in usage.default_interface.iter().chain(&usage.interfaces) {
             let labels = [
                 ("container", ""),
@@ -313,6 +313,15 @@ fn network(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
         }
     }
     families.into()
+}
+
+/// What a container's cgroup is called below its pod's.
+fn container_place(shared: &Shared, id: &str) -> String {
+    match shared.runtime.name.as_str() {
+        "containerd" if shared.cgroups.has_units() => format!("cri-containerd-{id}.scope"),
+        "cri-o" if shared.cgroups.has_units() => format!("crio-{id}.scope"),
+        _ => id.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -81,11 +81,13 @@ fn what_a_group_uses_and_may_use_is_read_from_either_version() {
     ] {
         fs::write(group.join(file), text).unwrap();
     }
-    let two = Cgroups { unified: Some(dir.path().to_owned()), split: Vec::new(), period: PERIOD };
+    let two =
+        Cgroups { unified: Some(dir.path().to_owned()), split: Vec::new(), period: PERIOD, units: None };
     let one = Cgroups {
         unified: None,
         split: vec![(vec!["memory".to_owned()], dir.path().to_owned())],
         period: PERIOD,
+        units: None,
     };
     let of = |cgroups: &Cgroups, group: &str| {
         (cgroups.working_set(group).unwrap(), cgroups.memory_limit(group).unwrap())
@@ -97,18 +99,19 @@ fn what_a_group_uses_and_may_use_is_read_from_either_version() {
     assert_eq!(of(&one, "/kubepods").1, None);
 }
 
-#[test]
-fn a_group_is_removed_with_all_below_it() {
+#[tokio::test]
+async fn a_group_is_removed_with_all_below_it() {
     let dir = tempfile::tempdir().unwrap();
     let cgroups = Cgroups {
         unified: None,
         split: vec![(vec!["memory".to_owned()], dir.path().to_owned())],
         period: PERIOD,
+        units: None,
     };
     fs::create_dir_all(dir.path().join("kubepods/pod1/c")).unwrap();
     assert!(cgroups.exists("/kubepods/pod1"));
-    cgroups.remove("/kubepods/pod1").unwrap();
-    cgroups.remove("/kubepods/pod1").unwrap();
+    cgroups.remove("/kubepods/pod1").await.unwrap();
+    cgroups.remove("/kubepods/pod1").await.unwrap();
     assert!(!cgroups.exists("/kubepods/pod1"));
     assert!(dir.path().join("kubepods").exists());
     assert!(!dir.path().join("kubepods/pod1").exists());

@@ -24,15 +24,8 @@ const FIELDS: &[&str] = &[
 ];
 
 /// Whose one value is all that there is.
-fn followed() -> [(&'static str, Value, &'static str); 2] {
-    [
-        (
-            "cgroupDriver",
-            json!("cgroupfs"),
-            "the kubelet makes pods' cgroups by itself, and asks no systemd for them",
-        ),
-        ("enableControllerAttachDetach", json!(true), "volumes are attached by the cluster's controller"),
-    ]
+fn followed() -> [(&'static str, Value, &'static str); 1] {
+    [("enableControllerAttachDetach", json!(true), "volumes are attached by the cluster's controller")]
 }
 
 /// Parts of `logging`.
@@ -79,11 +72,11 @@ mod tests {
     fn whoever_writes_what_changes_nothing_is_told() {
         assert_eq!(
             told(
-                json!({"cgroupDriver": "systemd", "logging": {"format": "json", "vmodule": []}, "volumePluginDir": "/x"})
+                json!({"enableControllerAttachDetach": false, "logging": {"format": "json", "vmodule": []}, "volumePluginDir": "/x"})
             ),
             [
                 "/k: these fields have no effect here: volumePluginDir, logging.vmodule",
-                "/k: cgroupDriver stays \"cgroupfs\": the kubelet makes pods' cgroups by itself, and asks no systemd for them",
+                "/k: enableControllerAttachDetach stays true: volumes are attached by the cluster's controller",
             ]
         );
         assert_eq!(

@@ -161,6 +161,8 @@ pub struct Fields {
     pub system_cgroups: String,
     #[serde(default)]
     pub cgroup_root: String,
+    /// Who makes cgroups, unless the runtime says who: `cgroupfs` or `systemd`.
+    pub cgroup_driver: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
     /// Whether the kernel kills one process of a container whose memory is short; not known: by the version of cgroups.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{allocatable, reference};
+use super::{allocatable, classes, reference};
 use crate::Shared;
 use crate::cgroups::Limits;
 use crate::configuration::Fields;
@@ -68,7 +68,13 @@ pub fn plan(machine: &Machine, fields: &Fields, root: &str) -> Result<Vec<Enforc
 /// Sets the limits, and tries again what the kernel refuses.
 pub async fn run(shared: Arc<Shared>, mut enforced: Vec<Enforced>) {
     while !enforced.is_empty() {
-        enforced.retain(|entry| !set(&shared, entry));
+        let mut left = Vec::new();
+        for entry in enforced {
+            if !set(&shared, &entry).await {
+                left.push(entry);
+            }
+        }
+        enforced = left;
         if !enforced.is_empty() {
             tokio::time::sleep(AGAIN).await;
         }
@@ -77,21 +83,25 @@ pub async fn run(shared: Arc<Shared>, mut enforced: Vec<Enforced>) {
 
 /// Limits all pods together again, should somebody have removed their group while it was empty: the next pod would bring
 /// one without limits.
-pub fn restore(shared: &Shared) {
+pub async fn restore(shared: &Shared) {
     if shared.cgroups.exists(&pods_group(shared)) {
-        return;
+        return classes::restore(shared).await;
     }
     let planned = plan(&shared.machine, &shared.config.configuration.fields, &shared.config.cgroup_root);
     // Reservations that make no sense have kept the kubelet from starting.
     for entry in planned.unwrap_or_default().iter().filter(|entry| entry.is_pods) {
-        set(shared, entry);
+        set(shared, entry).await;
     }
+    classes::restore(shared).await;
 }
 
-fn set(shared: &Shared, Enforced { group, limits, is_pods }: &Enforced) -> bool {
+async fn set(shared: &Shared, Enforced { group, limits, is_pods }: &Enforced) -> bool {
     let done = match is_pods {
-        true => shared.cgroups("create", |cgroups| cgroups.make(group, limits)),
-        false => shared.cgroups("update", |cgroups| cgroups.apply(group, limits)),
+        true => shared.cgroups("create", shared.cgroups.make(group, limits)).await,
+        false => {
+            let group = shared.cgroups.named(group);
+            shared.cgroups("update", shared.cgroups.apply(&group, limits)).await
+        }
     };
     match done {
         Ok(()) => {

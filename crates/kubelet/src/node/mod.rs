@@ -1,6 +1,7 @@
 //! This node's object: registered, kept true, and renewed.
 
 pub mod allocatable;
+pub mod classes;
 mod cloud;
 pub mod enforce;
 mod events;

@@ -25,7 +25,8 @@ pub struct NodeConfig<'a> {
     pub resolv_conf: Option<&'a str>,
     /// The node's addresses.
     pub ips: Vec<String>,
-    pub cgroup_root: &'a str,
+    /// Where the pod's cgroup is.
+    pub cgroup_parent: String,
     pub log_directory: String,
 }
 
@@ -106,7 +107,7 @@ pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandb
         labels,
         annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
         linux: Some(wire::LinuxPodSandboxConfig {
-            cgroup_parent: resources::cgroup_parent(node.cgroup_root, pod),
+            cgroup_parent: node.cgroup_parent.clone(),
             security_context: Some(sandbox_security(pod)),
             sysctls: pod
                 .security()

@@ -89,7 +89,7 @@ impl Pods {
             if !swept && self.knows_statics() {
                 swept = true;
                 let is_known = |uid: &str| self.handles.lock().contains_key(uid) || known.contains_key(uid);
-                orphans::sweep(&self.shared, is_known);
+                orphans::sweep(&self.shared, is_known).await;
             }
             if matches!(events, Events::Closed) && tells != Tells::Never {
                 events = self.ask_for_events();

@@ -148,7 +148,10 @@ pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<cri::v
         cluster_domain: &options.cluster_domain,
         resolv_conf: resolv_conf.as_deref(),
         ips: options.node_ips(),
-        cgroup_root: &options.cgroup_root,
+        cgroup_parent: shared
+            .cgroups
+            .place(&resources::cgroup_parent(&options.cgroup_root, pod))
+            .into_owned(),
         log_directory: directory.display().to_string(),
     };
     Ok(config::sandbox(pod, attempt, &node))
@@ -201,15 +204,15 @@ async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed>
 ///
 /// # Errors
 /// With the path of the file that refused.
-pub fn make_group(shared: &Shared, pod: &Pod) -> std::io::Result<()> {
-    enforce::restore(shared);
+pub async fn make_group(shared: &Shared, pod: &Pod) -> std::io::Result<()> {
+    enforce::restore(shared).await;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     let most = shared.config.configuration.fields.pod_pids_limit;
     let mut limits = Limits { pids: Some(most).filter(|most| *most > 0), ..shared.means.pod(pod) };
     if shared.exclusive.has_cpus(pod) {
         limits.cpu_quota = Some(-1);
     }
-    shared.cgroups("create", |cgroups| cgroups.make(&group, &limits))
+    shared.cgroups("create", shared.cgroups.make(&group, &limits)).await
 }
 
 async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
@@ -241,7 +244,7 @@ async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Fa
     }
     let logs = &config.log_directory;
     std::fs::create_dir_all(logs).map_err(|error| refuse(format!("making {logs}: {error}")))?;
-    make_group(shared, pod).map_err(|error| refuse(error.to_string()))?;
+    make_group(shared, pod).await.map_err(|error| refuse(error.to_string()))?;
     failpoint::hit("kubelet.sandbox.cgroup_made");
     let begun = shared.config.clock.monotonic();
     let made = shared.runtime.run_sandbox(config, &handler).await;
@@ -259,7 +262,7 @@ async fn give_back(shared: &Shared, pod: &Pod, logs: bool) -> Result<(), Failed>
     let given_back = shared.claims.unprepare(pod.uid()).await;
     given_back.map_err(|error| failed("FailedCleanup", error.to_string()))?;
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
-    let removed = shared.cgroups("destroy", |cgroups| cgroups.remove(&group));
+    let removed = shared.cgroups("destroy", shared.cgroups.remove(&group)).await;
     removed.map_err(|error| failed("FailedCleanup", error.to_string()))?;
     failpoint::hit("kubelet.cleanup.cgroup_removed");
     shared.volumes.remove_pod(pod.uid()).map_err(|error| failed("FailedCleanup", error.to_string()))?;

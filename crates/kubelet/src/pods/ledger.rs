@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::admission::fit::{self, Failure};
 use super::admission::node::Verdict;
@@ -14,6 +15,8 @@ pub struct Ledger {
     /// What the node can give; the processor in thousandths.
     capacity: BTreeMap<String, i64>,
     taken: Mutex<HashMap<String, Demand>>,
+    /// What pods of the class Burstable ask of the processor, in thousandths.
+    burstable: watch::Sender<i64>,
     /// One critical pod at a time takes the place of others, so that two do not count on the same room.
     pub replacing: tokio::sync::Mutex<()>,
 }
@@ -31,7 +34,12 @@ pub struct Shortage {
 impl Ledger {
     /// Of a node that can give so much.
     pub fn new(capacity: BTreeMap<String, i64>) -> Self {
-        Self { capacity, taken: Mutex::default(), replacing: tokio::sync::Mutex::default() }
+        Self {
+            capacity,
+            taken: Mutex::default(),
+            burstable: watch::Sender::new(0),
+            replacing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// What the node can give to all.
@@ -41,7 +49,21 @@ impl Ledger {
 
     /// Notes what a pod has, whatever the node can give.
     pub fn note(&self, uid: &str, demand: Demand) {
-        self.taken.lock().insert(uid.to_owned(), demand);
+        let mut taken = self.taken.lock();
+        taken.insert(uid.to_owned(), demand);
+        self.tell(&taken);
+    }
+
+    /// What pods of the class Burstable ask of the processor, in thousandths, whenever it changes.
+    pub fn burstable(&self) -> watch::Receiver<i64> {
+        self.burstable.subscribe()
+    }
+
+    fn tell(&self, taken: &HashMap<String, Demand>) {
+        let asked =
+            taken.values().filter(|demand| demand.class == "Burstable").map(|demand| demand.of("cpu"));
+        let asked = asked.sum();
+        self.burstable.send_if_modified(|known| std::mem::replace(known, asked) != asked);
     }
 
     /// Gives a new pod what it asks for. `more` are resources of which the node's object tells alone, and `verdict` is
@@ -70,6 +92,7 @@ impl Ledger {
             return Err(failures);
         }
         taken.insert(uid.to_owned(), demand.clone());
+        self.tell(&taken);
         Ok(())
     }
 
@@ -107,12 +130,16 @@ impl Ledger {
             return Err(Shortage { hopeless: false, kind: "", message: failure.refusal().message });
         }
         taken.insert(uid.to_owned(), demand);
+        self.tell(&taken);
         Ok(())
     }
 
     /// Forgets a pod that is gone or over.
     pub fn release(&self, uid: &str) {
-        self.taken.lock().remove(uid);
+        let mut taken = self.taken.lock();
+        if taken.remove(uid).is_some() {
+            self.tell(&taken);
+        }
     }
 }
 
@@ -121,7 +148,11 @@ mod tests {
     use super::*;
 
     fn cpu(milli: i64) -> Demand {
-        Demand { amounts: BTreeMap::from([("cpu".to_owned(), milli)]), ports: Vec::new() }
+        Demand {
+            amounts: BTreeMap::from([("cpu".to_owned(), milli)]),
+            class: "Burstable",
+            ..Demand::default()
+        }
     }
 
     fn admit(ledger: &Ledger, uid: &str, demand: &Demand) -> Result<(), Vec<String>> {
@@ -160,5 +191,22 @@ mod tests {
         assert_eq!(ledger.admit("b", &wants, &more, &fine).unwrap_err().len(), 2, "what is known counts");
         let gone = ledger.candidates(vec![("a".to_owned(), "Burstable"), ("x".to_owned(), "Burstable")]);
         assert_eq!((gone.len(), gone[0].demand.of("cpu")), (1, 500));
+    }
+
+    #[test]
+    fn it_is_told_what_burstable_pods_ask_for() {
+        let ledger = Ledger::new(BTreeMap::from([("cpu".to_owned(), 1000), ("pods".to_owned(), 9)]));
+        let mut told = ledger.burstable();
+        let mut next = || told.has_changed().unwrap().then(|| *told.borrow_and_update());
+        assert_eq!(next(), None);
+        ledger.admit("a", &cpu(300), &BTreeMap::new(), &Verdict::default()).unwrap();
+        ledger.note("g", Demand { class: "Guaranteed", ..cpu(100) });
+        assert_eq!(next(), Some(300));
+        ledger.exchange("a", cpu(400)).unwrap();
+        assert_eq!(next(), Some(400));
+        ledger.release("g");
+        assert_eq!(next(), None, "nothing changed for them");
+        ledger.release("a");
+        assert_eq!(next(), Some(0));
     }
 }

@@ -483,10 +483,17 @@ impl Pods {
 pub use fields::FieldError;
 pub use jobs::log_directory;
 pub use noted::priority_bucket;
-pub use resources::{has_own_resources, page_size, pod_limits as limits, pod_requests as requests, qos};
+pub use resources::{
+    class_groups, has_own_resources, page_size, pod_limits as limits, pod_requests as requests, qos,
+};
 pub use start::pod_ips as start_ips;
 
 /// The cgroup of a pod.
 pub fn cgroup(shared: &Shared, pod: &Pod) -> String {
     resources::cgroup_parent(&shared.config.cgroup_root, pod)
+}
+
+/// Where that is.
+pub fn place(shared: &Shared, pod: &Pod) -> String {
+    shared.cgroups.place(&cgroup(shared, pod)).into_owned()
 }

@@ -39,7 +39,7 @@ async fn try_clear(shared: &Shared, uid: &str) -> Result<(), tonic::Status> {
         runtime.remove_sandbox(&sandbox.id).await?;
     }
     failpoint::hit("kubelet.orphan.removed");
-    for error in leftovers(shared, uid) {
+    for error in leftovers(shared, uid).await {
         tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
     }
     Ok(())
@@ -47,7 +47,7 @@ async fn try_clear(shared: &Shared, uid: &str) -> Result<(), tonic::Status> {
 
 /// Removes what is left of pods that neither the API server nor the runtime knows: a kubelet may have ended between
 /// the last sandbox and the last file. Done once, at the start.
-pub fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
+pub async fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
     shared.exclusive.retain(&is_known);
     shared.claims.retain(&is_known);
     let mut found = BTreeSet::new();
@@ -70,7 +70,7 @@ pub fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
     let (mut cleaned, mut failed) = (0_u32, 0_u32);
     for uid in found.iter().filter(|uid| !uid.is_empty() && !is_known(uid)) {
         tracing::info!(uid, "removing what is left of a pod that is not known any more");
-        let errors = leftovers(shared, uid);
+        let errors = leftovers(shared, uid).await;
         for error in &errors {
             tracing::warn!(uid, %error, "something of an orphaned pod is not removed");
         }
@@ -81,14 +81,14 @@ pub fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
 }
 
 /// Removes files, logs and cgroups of a pod of which no more than its uid is known. What could not be removed.
-fn leftovers(shared: &Shared, uid: &str) -> Vec<std::io::Error> {
+async fn leftovers(shared: &Shared, uid: &str) -> Vec<std::io::Error> {
     let mut failures = Vec::new();
     failures.extend(shared.volumes.remove_pod(uid).err());
     shared.users.release(uid);
     shared.exclusive.release(uid);
     shared.claims.release(uid);
     for group in resources::cgroups_of(&shared.config.cgroup_root, uid) {
-        failures.extend(shared.cgroups("destroy", |cgroups| cgroups.remove(&group)).err());
+        failures.extend(shared.cgroups("destroy", shared.cgroups.remove(&group)).await.err());
     }
     match std::fs::read_dir(&shared.config.log_dir) {
         Ok(entries) => {

@@ -44,9 +44,8 @@ async fn give(
     check_usage(shared, &group, &limits).map_err(&wrong)?;
     // While containers change, neither what they had nor what they get may be refused by the pod's own limit.
     let open = Limits { cpu_quota: Some(-1), memory: Some(-1), ..limits.clone() };
-    let apply = |limits: &Limits| shared.cgroups("update", |cgroups| cgroups.apply(&group, limits));
     // It may be gone, should nothing run and somebody have removed it.
-    let made = shared.cgroups("update", |cgroups| cgroups.make(&group, &open));
+    let made = shared.cgroups("update", shared.cgroups.make(&group, &open)).await;
     made.map_err(|error| wrong(error.to_string()))?;
     for (id, name) in containers {
         let Some(container) = pod.container(name) else { continue };
@@ -64,7 +63,9 @@ async fn give(
         .update_sandbox(sandbox, resources::pod(pod))
         .await
         .map_err(|status| wrong(status.message().to_owned()))?;
-    apply(&shared.means.pod(pod)).map_err(|error| wrong(error.to_string()))?;
+    let given = shared.means.pod(pod);
+    let applied = shared.cgroups("update", shared.cgroups.apply(&group, &given)).await;
+    applied.map_err(|error| wrong(error.to_string()))?;
     handle.memory.lock().resize.group = Some(limits);
     Ok(())
 }

@@ -83,6 +83,14 @@ pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
     format!("{}/kubepods/{class}pod{}", root.trim_end_matches('/'), pod.uid())
 }
 
+/// The groups of the two classes that share what others leave of the processor, and what they may use: pods of the class
+/// Burstable ask for so many millicores together.
+pub fn class_groups(root: &str, burstable: i64) -> [(String, Limits); 2] {
+    let [_, first, last] = cgroup_roots(root);
+    [(first, shares(burstable)), (last, MIN_SHARES)]
+        .map(|(group, shares)| (group, Limits { cpu_shares: Some(shares), ..Limits::default() }))
+}
+
 /// The cgroups below which pods are, by class.
 pub fn cgroup_roots(root: &str) -> [String; 3] {
     ["", "/burstable", "/besteffort"].map(|class| format!("{}/kubepods{class}", root.trim_end_matches('/')))

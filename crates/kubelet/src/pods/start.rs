@@ -105,7 +105,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     if !shared.cgroups.exists(&group) {
         tracing::warn!(pod = %pod.described(), group, "the pod's cgroup is gone and is made again");
-        make_group(shared, pod).map_err(|error| refuse("CreateContainerError", error.to_string()))?;
+        make_group(shared, pod).await.map_err(|error| refuse("CreateContainerError", error.to_string()))?;
     }
     let placed =
         config.linux.as_ref().and_then(|linux| linux.resources.as_ref()).map(|r| r.cpuset_cpus.clone());

@@ -570,6 +570,9 @@ fn resources_become_cgroup_settings() {
         (resources::shares(0), resources::shares(500), resources::quota(5), resources::quota(0)),
         (2, 512, 1000, 0)
     );
+    let classes = resources::class_groups("/r", 1500).map(|(group, limits)| (group, limits.cpu_shares));
+    let wanted = [("/r/kubepods/burstable", 1536), ("/r/kubepods/besteffort", 2)];
+    assert_eq!(classes, wanted.map(|(group, shares)| (group.to_owned(), Some(shares))));
 }
 
 fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
@@ -580,7 +583,7 @@ fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
             "# old\nnameserver 9.9.9.9\nsearch example.com\nsearch . example.org.\noptions ndots:1 rotate ndots:3\n",
         ),
         ips: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
-        cgroup_root: "/",
+        cgroup_parent: "/kubepods/podu".to_owned(),
         log_directory: "/logs".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::bus::{Bus, BusError, Kind, Message, Value};
+use crate::bus::{Bus, BusError, Kind, Message, Value};
 
 const SERVICE: &str = "org.freedesktop.login1";
 const OBJECT: &str = "/org/freedesktop/login1";

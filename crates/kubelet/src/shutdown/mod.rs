@@ -1,10 +1,9 @@
 //! Graceful node shutdown (KEP-2000, KEP-2712): the machine's shutdown is held back until pods have ended, those of the
 //! lowest priority first. The node says that it is not ready, and takes no more pods.
 //!
-//! `plan` says who ends when (pure), `logind` holds the shutdown back, `bus` carries its messages, `run` acts. Where
+//! `plan` says who ends when (pure), `logind` holds the shutdown back, `run` acts. Where
 //! there is no logind, that is said once, and pods end with the machine.
 
-mod bus;
 mod logind;
 mod plan;
 mod run;

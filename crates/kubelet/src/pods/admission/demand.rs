@@ -13,6 +13,8 @@ use crate::pods::spec::{PodExt, is_sidecar};
 pub struct Demand {
     pub amounts: BTreeMap<String, i64>,
     pub ports: Vec<HostPort>,
+    /// Its class of quality of service.
+    pub class: &'static str,
 }
 
 /// A port of the host: address, protocol, number.
@@ -55,5 +57,5 @@ pub fn demand(pod: &Pod) -> Demand {
             port: port.host_port.filter(|port| *port > 0)?,
         })
     });
-    Demand { amounts, ports: ports.collect() }
+    Demand { amounts, ports: ports.collect(), class: resources::qos(pod) }
 }

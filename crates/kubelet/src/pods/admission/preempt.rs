@@ -90,7 +90,7 @@ mod tests {
     fn pod(uid: &str, qos: &'static str, cpu: i64, memory: i64) -> Candidate {
         let amounts = [("cpu", cpu), ("memory", memory), ("pods", 1)];
         let amounts: BTreeMap<String, i64> = amounts.map(|(name, amount)| (name.to_owned(), amount)).into();
-        Candidate { uid: uid.to_owned(), qos, demand: Demand { amounts, ports: Vec::new() } }
+        Candidate { uid: uid.to_owned(), qos, demand: Demand { amounts, ..Demand::default() } }
     }
 
     fn short(list: &[(&str, i64)]) -> Vec<Short> {

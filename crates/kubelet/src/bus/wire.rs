@@ -6,6 +6,11 @@ const LARGEST: usize = 1 << 20;
 /// Bytes that say how long a message is.
 pub const HEAD: usize = 16;
 
+/// The type of [`Value::Properties`].
+const PROPERTIES: &str = "a(sv)";
+/// The type of [`Value::NoUnits`].
+const UNITS: &str = "a(sa(sv))";
+
 /// Why bytes are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -31,21 +36,27 @@ pub enum Value {
     /// The place of a file descriptor among those of its message.
     Fd(u32),
     Variant(Box<Value>),
+    /// Names and values: `a(sv)`.
+    Properties(Vec<(String, Value)>),
+    /// No further units beside one that is started: `a(sa(sv))`.
+    NoUnits,
 }
 
 impl Value {
-    fn signature(&self) -> char {
+    fn signature(&self) -> &'static str {
         match self {
-            Self::Byte(_) => 'y',
-            Self::Bool(_) => 'b',
-            Self::Int32(_) => 'i',
-            Self::Uint32(_) => 'u',
-            Self::Uint64(_) => 't',
-            Self::Text(_) => 's',
-            Self::Path(_) => 'o',
-            Self::Signature(_) => 'g',
-            Self::Fd(_) => 'h',
-            Self::Variant(_) => 'v',
+            Self::Byte(_) => "y",
+            Self::Bool(_) => "b",
+            Self::Int32(_) => "i",
+            Self::Uint32(_) => "u",
+            Self::Uint64(_) => "t",
+            Self::Text(_) => "s",
+            Self::Path(_) => "o",
+            Self::Signature(_) => "g",
+            Self::Fd(_) => "h",
+            Self::Variant(_) => "v",
+            Self::Properties(_) => PROPERTIES,
+            Self::NoUnits => UNITS,
         }
     }
 }
@@ -123,6 +134,20 @@ impl Writer {
         self.0.push(0);
     }
 
+    /// An array of structs, which begin at multiples of 8: its length is known afterwards, and does not count what is
+    /// left empty before the first.
+    fn structs(&mut self, write: impl FnOnce(&mut Self)) {
+        self.uint(0);
+        let length_at = self.0.len() - 4;
+        self.align(8);
+        let begin = self.0.len();
+        write(self);
+        let length = u32::try_from(self.0.len() - begin).unwrap_or(u32::MAX);
+        if let Some(place) = self.0.get_mut(length_at..length_at + 4) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+    }
+
     fn value(&mut self, value: &Value) {
         match value {
             Value::Byte(byte) => self.0.push(*byte),
@@ -136,9 +161,17 @@ impl Writer {
             Value::Text(text) | Value::Path(text) => self.text(text),
             Value::Signature(text) => self.short(text),
             Value::Variant(inner) => {
-                self.short(&inner.signature().to_string());
+                self.short(inner.signature());
                 self.value(inner);
             }
+            Value::Properties(all) => self.structs(|writer| {
+                for (name, value) in all {
+                    writer.align(8);
+                    writer.text(name);
+                    writer.value(&Value::Variant(Box::new(value.clone())));
+                }
+            }),
+            Value::NoUnits => self.structs(|_| {}),
         }
     }
 }
@@ -165,18 +198,13 @@ pub fn encode(message: &Message) -> Vec<u8> {
     let mut out = Writer(vec![b'l', message.kind as u8, 0, 1]);
     out.uint(u32::try_from(body.0.len()).unwrap_or(u32::MAX));
     out.uint(message.serial);
-    // The array's length is known afterwards; its elements are structs, which begin at multiples of 8.
-    out.uint(0);
-    let begin = out.0.len();
-    for (code, value) in fields.into_iter().flatten() {
-        out.align(8);
-        out.0.push(code);
-        out.value(&Value::Variant(Box::new(value)));
-    }
-    let length = u32::try_from(out.0.len() - begin).unwrap_or(u32::MAX);
-    if let Some(place) = out.0.get_mut(12..16) {
-        place.copy_from_slice(&length.to_le_bytes());
-    }
+    out.structs(|out| {
+        for (code, value) in fields.into_iter().flatten() {
+            out.align(8);
+            out.0.push(code);
+            out.value(&Value::Variant(Box::new(value)));
+        }
+    });
     out.align(8);
     out.0.extend(body.0);
     out.0
@@ -230,6 +258,44 @@ impl<'a> Reader<'a> {
     fn short(&mut self) -> Result<String, WireError> {
         let length = usize::from(self.byte()?);
         self.words(length)
+    }
+
+    /// Values of the types that a signature names.
+    fn body(&mut self, signature: &str) -> Result<Vec<Value>, WireError> {
+        let (mut rest, mut values) = (signature, Vec::new());
+        while let Some(of) = rest.chars().next() {
+            let (value, taken) = if rest.starts_with(PROPERTIES) {
+                (self.properties()?, PROPERTIES.len())
+            } else if rest.starts_with(UNITS) {
+                let length = self.array()?;
+                self.take(length)?;
+                (Value::NoUnits, UNITS.len())
+            } else {
+                (self.value(of, 0)?, of.len_utf8())
+            };
+            values.push(value);
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        Ok(values)
+    }
+
+    /// How many bytes an array of structs has, which begins then.
+    fn array(&mut self) -> Result<usize, WireError> {
+        let length = usize::try_from(self.uint()?).map_err(|_| WireError::Short)?;
+        self.align(8);
+        Ok(length)
+    }
+
+    fn properties(&mut self) -> Result<Value, WireError> {
+        let end = self.array()?.saturating_add(self.at);
+        let mut all = Vec::new();
+        while self.at < end {
+            self.align(8);
+            let name = self.text()?;
+            let Value::Variant(value) = self.value('v', 0)? else { return Err(WireError::Short) };
+            all.push((name, *value));
+        }
+        Ok(Value::Properties(all))
     }
 
     fn value(&mut self, of: char, depth: u8) -> Result<Value, WireError> {
@@ -310,7 +376,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
         }
     }
     reader.align(8);
-    let body: Result<Vec<Value>, WireError> = signature.chars().map(|of| reader.value(of, 0)).collect();
+    let body = reader.body(&signature);
     match body {
         Ok(body) => message.body = body,
         Err(WireError::Form(_)) => {}
@@ -320,57 +386,4 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inhibit() -> Message {
-        Message {
-            path: "/org/freedesktop/login1".to_owned(),
-            interface: "org.freedesktop.login1.Manager".to_owned(),
-            member: "Inhibit".to_owned(),
-            destination: "org.freedesktop.login1".to_owned(),
-            body: vec![
-                Value::Text("shutdown".to_owned()),
-                Value::Variant(Box::new(Value::Uint64(5))),
-                Value::Bool(true),
-                Value::Int32(-1),
-            ],
-            ..Message::new(Kind::Call, 7)
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let bytes = encode(&inhibit());
-        assert_eq!(length(&bytes[..HEAD]), Ok(bytes.len()));
-        assert_eq!(decode(&bytes), Ok(inhibit()));
-        for end in 0..bytes.len() {
-            assert!(decode(&bytes[..end]).is_err(), "{end} of {} bytes", bytes.len());
-        }
-    }
-
-    #[test]
-    fn a_message_has_the_bytes_of_the_specification() {
-        let hello = Message {
-            path: "/a".to_owned(),
-            member: "Hello".to_owned(),
-            body: vec![Value::Text("hi".to_owned())],
-            ..Message::new(Kind::Call, 1)
-        };
-        let mut wanted = b"l\x01\x00\x01\x07\x00\x00\x00\x01\x00\x00\x00\x27\x00\x00\x00".to_vec();
-        wanted.extend(b"\x01\x01o\x00\x02\x00\x00\x00/a\x00\x00\x00\x00\x00\x00");
-        wanted.extend(b"\x03\x01s\x00\x05\x00\x00\x00Hello\x00\x00\x00");
-        wanted.extend(b"\x08\x01g\x00\x01s\x00\x00");
-        wanted.extend(b"\x02\x00\x00\x00hi\x00");
-        assert_eq!(encode(&hello), wanted);
-    }
-
-    #[test]
-    fn a_body_of_other_types_is_left_out_and_a_huge_message_refused() {
-        let mut bytes = encode(&Message { body: vec![Value::Byte(1)], ..Message::new(Kind::Signal, 1) });
-        let place = bytes.windows(4).position(|part| part == b"\x01y\x00\x00").unwrap();
-        bytes[place + 1] = b'a';
-        assert_eq!(decode(&bytes).unwrap().body, []);
-        assert!(length(b"l\x01\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff").is_err());
-    }
-}
+mod tests;

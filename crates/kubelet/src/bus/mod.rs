@@ -1,8 +1,11 @@
-//! A small client of a message bus (D-Bus), as far as logind needs one: calls, answers with file descriptors, signals.
+//! A small client of a message bus (D-Bus), as far as logind and systemd need one: calls, answers with file descriptors,
+//! signals.
 //!
-//! Why not a library: the one that is well kept, zbus, brings forty crates and code that runs at build time, for
-//! six messages of which none is ever in haste.
+//! Why not a library: the one that is well kept, zbus, brings forty crates and code that runs at build time, for a
+//! dozen messages.
 
+#[cfg(test)]
+pub mod daemon;
 mod wire;
 
 use std::collections::VecDeque;
@@ -18,7 +21,7 @@ use tokio::net::UnixStream;
 
 pub use wire::{Kind, Message, Value, WireError};
 
-/// How long an answer is waited for: logind is a few milliseconds away, or hangs.
+/// How long an answer is waited for: whoever is asked is a few milliseconds away, or hangs.
 const PATIENCE: Duration = Duration::from_secs(25);
 /// No line of the handshake is longer.
 const LONGEST_LINE: usize = 1024;
