@@ -1,6 +1,7 @@
 //! Follows the folder of manifests: at once by inotify, and now and then in any case.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,13 @@ impl Folder {
     fn look(&mut self, shared: &Shared, pods: &Pods) {
         let found = match read(shared, &self.path) {
             Ok(found) => found,
+            // As upstream: whoever removes the only file, or the folder, wants nothing to run.
+            Err(ManifestError::Read { source, .. })
+                if source.kind() == ErrorKind::NotFound && !self.path.exists() =>
+            {
+                tracing::warn!(path = %self.path.display(), "there are no manifests of static pods");
+                BTreeMap::new()
+            }
             // What cannot be read is not empty: everything goes on as it was.
             Err(error) => return tracing::warn!(%error, "the folder of manifests cannot be read"),
         };
