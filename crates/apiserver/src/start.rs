@@ -196,8 +196,12 @@ fn follow(core: &Arc<Core>, revision: u64) {
     let feeder = core.feeder.clone();
     let shutdown = core.tasks.shutdown().clone();
     let memory = GiveBack::default();
-    let freed = core.feeder.clone();
-    memory.clone().run(&core.tasks, PACE, move || freed.forget_frames());
+    let (freed, store) = (core.feeder.clone(), core.store.clone());
+    memory.clone().run(&core.tasks, PACE, move || {
+        freed.forget_frames();
+        let store = store.clone();
+        async move { store.rest().await }
+    });
     core.tasks.spawn(async move {
         if let Err(error) = feeder.run(revision, &memory, shutdown.clone()).await {
             // Reads would grow stale from here on: it is better to stop and be started anew.

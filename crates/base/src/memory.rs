@@ -71,12 +71,15 @@ impl GiveBack {
     /// As a task of `tasks`.
     pub fn start(tasks: &TaskGroup, pace: Pace) -> Self {
         let one = Self::default();
-        one.clone().run(tasks, pace, || {});
+        one.clone().run(tasks, pace, || async {});
         one
     }
 
     /// As a task of `tasks`, at this pace; `free` lets go of what was kept for a busy time.
-    pub fn run(self, tasks: &TaskGroup, pace: Pace, free: impl Fn() + Send + 'static) {
+    pub fn run<F>(self, tasks: &TaskGroup, pace: Pace, free: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
         tasks.spawn(async move {
             let mut given = 0;
             loop {
@@ -92,7 +95,7 @@ impl GiveBack {
                     continue;
                 }
                 given = self.times();
-                free();
+                free().await;
                 // It takes milliseconds, more in a large process.
                 if tokio::task::spawn_blocking(give_back).await.is_err() {
                     return;
@@ -124,6 +127,7 @@ mod tests {
         let count = freed.clone();
         memory.clone().run(&tasks, Pace { least: 10, calm: 2, quiet: Duration::from_secs(5) }, move || {
             count.fetch_add(1, Ordering::Relaxed);
+            async {}
         });
         let busy = async |times: usize, seconds: u64| {
             (0..times).for_each(|_| memory.busy());

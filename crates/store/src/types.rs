@@ -259,6 +259,9 @@ pub trait Store: Send + Sync + 'static {
     /// Bytes on disk, as far as the back end knows.
     async fn size(&self) -> Result<u64>;
 
+    /// Lets go of memory that was wanted for a busy time. What was acknowledged is as durable before as afterwards.
+    async fn rest(&self) {}
+
     /// Makes everything durable and lets go of files and connections.
     async fn close(&self) -> Result<()>;
 }

@@ -372,6 +372,13 @@ impl Store for Embedded {
         tables.db.disk_space().map_err(|e| tables.error("measuring", e))
     }
 
+    async fn rest(&self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(error) = blocking(move || shared.tables()?.rest()).await {
+            tracing::debug!(%error, "what was written last stays in memory");
+        }
+    }
+
     async fn close(&self) -> Result<()> {
         let threads = std::mem::take(&mut *self.threads.lock());
         let (shared, requests) = (Arc::clone(&self.shared), self.requests.clone());

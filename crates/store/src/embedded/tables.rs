@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::config::PinningPolicy;
@@ -21,6 +22,9 @@ pub(super) const SCRUBBED: &str = "scrubbed";
 const MIB: u64 = 1 << 20;
 /// What opening reads again at most, about; the engine takes no less.
 const JOURNAL_BYTES: u64 = 64 * MIB;
+/// How long tables may take to be written before nobody waits for them any more.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Every table of the store. Dropping it closes the database, then gives the directory's lock up.
 pub(super) struct Tables {
@@ -65,6 +69,20 @@ impl Tables {
 
     fn corrupt(&self, what: impl std::fmt::Display) -> StoreError {
         self.error("reading", format!("the row of {what} is damaged: restore a backup"))
+    }
+
+    /// Writes what was written last, and is in memory beside the journal, into tables of its own, and waits for that.
+    pub fn rest(&self) -> Result<()> {
+        let large = [&self.data, &self.current, &self.log];
+        for keyspace in large {
+            keyspace.rotate_memtable().map_err(|e| self.error("writing", e))?;
+        }
+        let since = Instant::now();
+        while large.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) && since.elapsed() < PATIENCE
+        {
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// The newest durable state.

@@ -34,6 +34,30 @@ async fn a_reopened_store_has_its_past_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_store_that_rests_has_what_it_had_in_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::open(dir.path());
+    let value = "x".repeat(2048);
+    for number in 0..500 {
+        store.commit(vec![put(format!("/{number:03}"), Expect::Absent, value.clone())]).await.unwrap();
+    }
+    // Compressed they are a few kilobytes, and not there before.
+    let before = store.size().await.unwrap();
+    store.rest().await;
+    assert!(store.size().await.unwrap() > before, "{before}");
+    let all = async |store: &Embedded| {
+        store.range(&KeyRange::prefix("/"), RangeOptions::default()).await.unwrap().count
+    };
+    assert_eq!(all(&store).await, 500);
+    store.commit(vec![put("/more", Expect::Absent, "1")]).await.unwrap();
+    assert_eq!(store.get(b"/000", Some(2)).await.unwrap().1.unwrap().value, value);
+    store.rest().await;
+    store.close().await.unwrap();
+    store.rest().await;
+    assert_eq!(all(&crate::open(dir.path())).await, 501);
+}
+
+#[tokio::test]
 async fn a_second_open_says_which_directory_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let _store = crate::open(dir.path());
