@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cri::v1::{ContainerMetrics, Metric, MetricDescriptor, MetricType, PodSandboxMetrics, UInt64Value};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::pod::{Container, Core, Sandbox};
 use crate::stats::Memory;
@@ -212,13 +213,20 @@ fn resources(values: &mut Values, core: &Core, container: &Container) {
     }
     let wanted = container.resources();
     let positive = |number: i64| Some(u64::try_from(number).unwrap_or(0));
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
+    let limit = |bytes: i64| positive(bytes).map(|bytes| whole_pages(bytes, page.unwrap_or(1)));
     let period = if wanted.cpu_period > 0 { wanted.cpu_period } else { 100_000 };
     values.add("container_spec_cpu_period", &[], positive(period));
     values.add("container_spec_cpu_shares", &[], positive(wanted.cpu_shares.max(2)));
-    values.add("container_spec_memory_limit_bytes", &[], positive(wanted.memory_limit_in_bytes));
-    values.add("container_spec_memory_swap_limit_bytes", &[], positive(wanted.memory_swap_limit_in_bytes));
+    values.add("container_spec_memory_limit_bytes", &[], limit(wanted.memory_limit_in_bytes));
+    values.add("container_spec_memory_swap_limit_bytes", &[], limit(wanted.memory_swap_limit_in_bytes));
     values.add("container_threads", &[], usage.pids);
     values.add("container_threads_max", &[], Some(detail.pids_limit.unwrap_or(0)));
+}
+
+/// What the kernel makes of a limit in bytes: it counts memory in pages, and leaves out what does not fill one.
+fn whole_pages(bytes: u64, page: u64) -> u64 {
+    bytes - bytes.checked_rem(page).unwrap_or(0)
 }
 
 /// What the container's processes have open. One that ends meanwhile is not counted.
@@ -260,6 +268,14 @@ fn storage(values: &mut Values, core: &Core, memory: &Memory, container: &Arc<Co
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_memory_is_told_in_whole_pages() {
+        assert_eq!(whole_pages(80_000_000, 4096), 79_998_976);
+        assert_eq!(whole_pages(80_000_000, 65_536), 79_953_920);
+        assert_eq!(whole_pages(64 << 20, 4096), 64 << 20);
+        assert_eq!(whole_pages(0, 4096), 0, "none is none");
+    }
 
     #[test]
     fn values_have_as_many_labels_as_their_descriptor() {
