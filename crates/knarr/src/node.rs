@@ -328,6 +328,7 @@ fn kubelet_config(
         node_name: node.clone(),
         root_dir: dir.join("kubelet"),
         log_dir,
+        container_links: dir.join("containers"),
         cri_endpoint,
         node_ip: IpAddr::V4(identity.ip),
         second_node_ip: identity.ip_v6.map(IpAddr::V6),

@@ -104,6 +104,8 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Where containers' logs are, as upstream's `/var/log/pods`.
     pub log_dir: PathBuf,
+    /// Where links to these are, as upstream's `/var/log/containers`.
+    pub container_links: PathBuf,
     /// Such as `unix:///run/knarr/cri.sock`.
     pub cri_endpoint: String,
     /// The node's address.
@@ -264,7 +266,9 @@ impl Shared {
 /// [`KubeletError`], when it cannot start.
 pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Result<(), KubeletError> {
     let pods_dir = config.root_dir.join("pods");
-    for path in [&pods_dir, &config.log_dir].into_iter().chain(&config.static_pod_dir) {
+    for path in
+        [&pods_dir, &config.log_dir, &config.container_links].into_iter().chain(&config.static_pod_dir)
+    {
         std::fs::create_dir_all(path)
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }

@@ -198,6 +198,7 @@ impl Kubelet {
             node_name,
             root_dir: self.root_dir,
             log_dir: fields.pod_logs_dir.clone(),
+            container_links: "/var/log/containers".into(),
             cri_endpoint: fields.container_runtime_endpoint.clone(),
             node_ip,
             second_node_ip,

@@ -1,5 +1,7 @@
 //! Carries out what was decided. Each job can be done again; what it comes to, the next look at the runtime shows.
 
+use std::path::Path;
+
 use base::failpoint;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
@@ -13,6 +15,7 @@ use super::spec::{PodExt, crash_key};
 use super::{Handle, dns, pulling, resizing, resources, start, stopping};
 use crate::Shared;
 use crate::cgroups::Limits;
+use crate::collect::logs::{self, links};
 use crate::counts::table;
 use crate::node::enforce;
 use crate::statics;
@@ -68,7 +71,7 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
             stopping::pre_stop(shared, handle, pod, (id, container), *grace, why).await;
             Ok(())
         }
-        Action::RemoveContainer { id } => remove(shared, id).await.map_err(call("FailedRemove")),
+        Action::RemoveContainer { id } => remove(shared, pod, id).await.map_err(call("FailedRemove")),
         Action::Resize { containers, sandbox } => {
             resizing::resize(shared, handle, pod, containers, sandbox).await
         }
@@ -91,10 +94,20 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
 
 /// Removes a container that does not run. A kubelet before this one may have asked for its start, which is carried out
 /// only now: then it stays, and the next look shows it.
-async fn remove(shared: &Shared, id: &str) -> Result<(), tonic::Status> {
+async fn remove(shared: &Shared, pod: &Pod, id: &str) -> Result<(), tonic::Status> {
     match shared.runtime.container_status(id).await {
         Ok(status) if status.state == cri::v1::ContainerState::ContainerRunning as i32 => Ok(()),
-        Ok(_) => shared.runtime.remove_container(id).await,
+        Ok(status) => {
+            // A log that outlives its container would be nobody's until the pod goes.
+            let name = status.metadata.as_ref().map(|metadata| metadata.name.as_str()).unwrap_or_default();
+            let removed =
+                links::remove(shared, pod, name, id).and_then(|()| match status.log_path.as_str() {
+                    "" => Ok(()),
+                    path => logs::forget(Path::new(path)),
+                });
+            removed.map_err(|error| tonic::Status::internal(format!("removing the log: {error}")))?;
+            shared.runtime.remove_container(id).await
+        }
         Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
         Err(status) => Err(status),
     }
@@ -271,6 +284,8 @@ async fn give_back(shared: &Shared, pod: &Pod, logs: bool) -> Result<(), Failed>
     if !logs {
         return Ok(());
     }
+    links::remove_all(&shared.config.container_links, pod.uid(), &links::beginning(pod))
+        .map_err(|error| failed("FailedCleanup", error.to_string()))?;
     match std::fs::remove_dir_all(log_directory(shared, pod)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(failed("FailedCleanup", error.to_string()))

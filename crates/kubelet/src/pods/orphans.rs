@@ -8,6 +8,7 @@ use futures::future::join_all;
 use super::observed::{Cache, GRACE, POD_UID, State, observe};
 use super::resources;
 use crate::Shared;
+use crate::collect::logs::links;
 use crate::counts::table;
 
 /// Ends and removes all that the runtime has of a pod. What fails is tried again at the next look.
@@ -67,6 +68,7 @@ pub async fn sweep(shared: &Shared, is_known: impl Fn(&str) -> bool) {
         }
     }
     found.extend(shared.cgroups.pods(&resources::cgroup_roots(&shared.config.cgroup_root)));
+    links::sweep(&shared.config.container_links);
     let (mut cleaned, mut failed) = (0_u32, 0_u32);
     for uid in found.iter().filter(|uid| !uid.is_empty() && !is_known(uid)) {
         tracing::info!(uid, "removing what is left of a pod that is not known any more");
@@ -90,6 +92,7 @@ async fn leftovers(shared: &Shared, uid: &str) -> Vec<std::io::Error> {
     for group in resources::cgroups_of(&shared.config.cgroup_root, uid) {
         failures.extend(shared.cgroups("destroy", shared.cgroups.remove(&group)).await.err());
     }
+    failures.extend(links::remove_all(&shared.config.container_links, uid, "").err());
     match std::fs::read_dir(&shared.config.log_dir) {
         Ok(entries) => {
             for entry in entries.filter_map(Result::ok) {

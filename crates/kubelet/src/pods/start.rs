@@ -20,6 +20,7 @@ use super::observed::State;
 use super::spec::PodExt;
 use super::{pulling, resources, stopping};
 use crate::Shared;
+use crate::collect::logs::links;
 use crate::counts::table;
 use crate::probes::hooks;
 
@@ -128,6 +129,7 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
         }
         return Err(refuse("RunContainerError", status.message().to_owned()));
     }
+    links::make(shared, pod, &container.name, &id, attempt.restarts);
     shared.exclusive.started(&id, placed.as_deref().unwrap_or_default());
     let given = resources::given_in(pod, container);
     handle.memory.lock().resize.actuated.insert(id.clone(), given);

@@ -74,6 +74,19 @@ pub fn retain(path: &Path, keep: usize) -> io::Result<()> {
     })
 }
 
+/// Removes a log, and all that was of it.
+///
+/// # Errors
+/// When one of the files cannot be removed.
+pub fn forget(path: &Path) -> io::Result<()> {
+    match list(path) {
+        Ok((old, half)) => old.iter().chain(&half).try_for_each(|path| remove(path))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    remove(path)
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

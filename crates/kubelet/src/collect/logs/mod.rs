@@ -6,6 +6,7 @@
 
 mod files;
 pub mod grown;
+pub mod links;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use base::failpoint;
 use tokio::task::JoinHandle;
 
-pub use files::{follows, is_compressed};
+pub use files::{follows, forget, is_compressed};
 
 use crate::Shared;
 use crate::pods::observed::State;
