@@ -62,6 +62,7 @@ fn node_outlives_what_is_done_to_it() {
     cluster.k("wait --for=condition=Ready pod/kept --timeout=30s");
     given_up(&cluster, &node);
     classed(&cluster);
+    linked(&cluster);
     robbed(&cluster);
     bombed(&cluster);
     flooded(&cluster);
@@ -120,6 +121,24 @@ fn classed(cluster: &Cluster) {
     cluster.k("delete pod half");
     either("third", "256", "10");
     cluster.k("delete pod third nothing");
+}
+
+/// Whoever collects logs finds each container's by a name that says whose it is, as long as there is the pod.
+fn linked(cluster: &Cluster) {
+    if crate::upstream::wanted().is_some() {
+        return;
+    }
+    let links = cluster.node_dir(1).join("containers");
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&links).unwrap().filter_map(Result::ok);
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    let id = cluster.k("get pod kept -o jsonpath={.status.containerStatuses[0].containerID}");
+    let name = format!("kept_default_c-{}.log", id.rsplit('/').next().unwrap());
+    let log = fs::read_link(links.join(&name)).unwrap_or_else(|_| panic!("{name} among {:?}", names()));
+    assert!(log.ends_with("c/0.log") && log.exists(), "{}", log.display());
+    let of_deleted = |name: &String| name.starts_with("half_default_") || name.starts_with("third_default_");
+    cluster.until("links of pods that are gone to go", || !names().iter().any(of_deleted));
 }
 
 /// Somebody removes a pod's cgroup while nothing runs in it: the next container has the pod's limits again.
