@@ -38,7 +38,9 @@ pub fn make(shared: &Shared, pod: &Pod, container: &str, id: &str, restarts: u32
     if !log.exists() {
         return;
     }
-    if let Err(error) = std::os::unix::fs::symlink(&log, &link) {
+    // Somebody may have removed the folder.
+    let made = fs::create_dir_all(&shared.config.container_links);
+    if let Err(error) = made.and_then(|()| std::os::unix::fs::symlink(&log, &link)) {
         tracing::warn!(link = %link.display(), %error, "no link leads to a container's log");
     }
 }
@@ -49,9 +51,16 @@ pub fn make(shared: &Shared, pod: &Pod, container: &str, id: &str, restarts: u32
 /// When it is there and cannot be removed.
 pub fn remove(shared: &Shared, pod: &Pod, container: &str, id: &str) -> io::Result<()> {
     let link = shared.config.container_links.join(name(pod.name(), pod.namespace(), container, id));
-    match fs::remove_file(link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    gone(fs::remove_file(link))?;
+    Ok(())
+}
+
+/// What is not there any more is no error: no pod stays for the sake of a link that somebody else has removed.
+fn gone<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -65,7 +74,8 @@ pub fn remove_all(folder: &Path, uid: &str, beginning: &str) -> io::Result<()> {
         let folder = log.parent().and_then(Path::parent).and_then(Path::file_name);
         folder.is_some_and(|name| name.to_string_lossy().ends_with(&of_pod))
     };
-    for entry in fs::read_dir(folder)? {
+    let Some(entries) = gone(fs::read_dir(folder))? else { return Ok(()) };
+    for entry in entries {
         let entry = entry?;
         if !entry.file_name().as_bytes().starts_with(beginning.as_bytes()) {
             continue;
@@ -74,7 +84,7 @@ pub fn remove_all(folder: &Path, uid: &str, beginning: &str) -> io::Result<()> {
         // What is no link is somebody else's.
         let Ok(log) = fs::read_link(&path) else { continue };
         if is_of_pod(&log) {
-            fs::remove_file(&path)?;
+            gone(fs::remove_file(&path))?;
         }
     }
     Ok(())
@@ -128,5 +138,7 @@ mod tests {
         fs::remove_dir_all(logs.join("n_q_uid-2")).unwrap();
         sweep(&links);
         assert_eq!(left(), ["file.log", "n_r_uid-3.log"]);
+        fs::remove_dir_all(&links).unwrap();
+        remove_all(&links, "uid-3", "").unwrap();
     }
 }
