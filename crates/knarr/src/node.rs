@@ -305,7 +305,7 @@ fn kubelet_config(
 ) -> Result<kubelet::Config> {
     let node = &identity.name;
     let dir = paths.node(node);
-    let (log_dir, manifests) = (dir.join("logs"), dir.join("manifests"));
+    let (log_dir, manifests) = (dir.join("log/pods"), dir.join("manifests"));
     let own_runtime = || format!("unix://{}", paths.cri_socket(node).display());
     let cri_endpoint = settings.runtime_endpoint_of(node).unwrap_or_else(own_runtime);
     let cgroup_root = settings.cgroup(node);
@@ -328,7 +328,8 @@ fn kubelet_config(
         node_name: node.clone(),
         root_dir: dir.join("kubelet"),
         log_dir,
-        container_links: dir.join("containers"),
+        container_links: dir.join("log/containers"),
+        owns_logs: true,
         cri_endpoint,
         node_ip: IpAddr::V4(identity.ip),
         second_node_ip: identity.ip_v6.map(IpAddr::V6),

@@ -16,7 +16,7 @@ use crate::counts::Counts;
 use crate::machine::Machine;
 use crate::node::kernel;
 use crate::pods::{Pods, means, userns};
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, RuntimeError};
 use crate::{Config, Configuration, KubeletError, Shared, claims, devices, node, plugins};
 
 /// What `eventRecordQPS` and `eventBurst` come to in a client of upstream's where they are 0.
@@ -51,16 +51,7 @@ pub async fn cgroups(config: &Config, runtime: &Runtime) -> Result<Cgroups, Kube
     if let Some(why) = refused(configuration, found.version()) {
         return Err(KubeletError::Kernel(why.to_owned()));
     }
-    let told = loop {
-        match runtime.cgroup_driver().await {
-            Ok(told) => break told,
-            Err(status) => {
-                tracing::debug!(%status, "the container runtime does not tell who makes cgroups yet");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
-    if !by_systemd(told, &fields.cgroup_driver) {
+    if !by_systemd(runtime.cgroup_driver, &fields.cgroup_driver) {
         return Ok(found);
     }
     let units = Units::find(&config.shutdown.bus, found.version() == 2).await;
@@ -146,6 +137,10 @@ pub fn given(machine: &Machine, config: &Config) -> Result<node::allocatable::Am
     node::allocatable::allocatable(&capacity, fields, &config.eviction).map_err(KubeletError::Reserved)
 }
 
+/// How often a runtime is tried that does not answer yet, and how long it is waited for before that is told again.
+const TRY: Duration = Duration::from_millis(20);
+const TELL: Duration = Duration::from_secs(10);
+
 /// The runtime may start after the kubelet: it is waited for, but a wrong endpoint is an error at once.
 pub async fn connect(
     config: &Config,
@@ -155,14 +150,19 @@ pub async fn connect(
     let images = &config.configuration.fields.image_service_endpoint;
     let images = Some(images.as_str()).filter(|endpoint| !endpoint.is_empty());
     let patience = (&config.clock, config.configuration.fields.runtime_request_timeout);
+    let mut told = config.clock.monotonic();
     loop {
         match Runtime::connect(&config.cri_endpoint, images, counts, patience).await {
             Ok(runtime) => return Ok(runtime),
-            Err(error @ cri::ConnectError::NotUnix(_)) => return Err(error.into()),
+            Err(error @ RuntimeError::Connect(cri::ConnectError::NotUnix(_))) => return Err(error.into()),
             Err(error) => {
-                tracing::debug!(%error, "the container runtime does not answer yet");
+                let now = config.clock.monotonic();
+                if now.saturating_sub(told) >= TELL {
+                    told = now;
+                    tracing::warn!(%error, "the container runtime is waited for");
+                }
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(20)) => {}
+                    () = tokio::time::sleep(TRY) => {}
                     () = tasks.shutdown().wait() => return Err(error.into()),
                 }
             }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::claims::ClaimsError;
 use crate::exclusive::ExclusiveError;
 use crate::pods::userns::UsersError;
+use crate::runtime::RuntimeError;
 use crate::socket::SocketError;
 /// Why a kubelet does not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +54,9 @@ pub enum KubeletError {
     /// Somebody wants cgroups to be made by systemd.
     #[error("systemd is to make pods' cgroups, and does not answer: {0}")]
     Systemd(String),
-    /// The CRI endpoint cannot be right.
+    /// The container runtime cannot be used.
     #[error(transparent)]
-    Runtime(#[from] cri::ConnectError),
+    Runtime(#[from] RuntimeError),
     /// The certificate of the HTTPS API cannot be used.
     #[error("the kubelet's serving certificate: {0}")]
     Certificate(#[from] auth::pki::PkiError),

@@ -94,7 +94,7 @@ use crate::pods::pull_records::Records;
 use crate::pods::userns::Users;
 use crate::pods_api::Watched;
 use crate::runtime::Runtime;
-use crate::volumes::Volumes;
+use crate::volumes::{OwnLogs, Volumes};
 
 /// What a kubelet is told.
 pub struct Config {
@@ -106,6 +106,8 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// Where links to these are, as upstream's `/var/log/containers`.
     pub container_links: PathBuf,
+    /// Whether both are folders of the node that its pods see as the machine's: `pods` and `containers` in one folder.
+    pub owns_logs: bool,
     /// Such as `unix:///run/knarr/cri.sock`.
     pub cri_endpoint: String,
     /// The node's address.
@@ -297,7 +299,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
     let fields = &config.configuration.fields;
     let how = (runtime.recursive_read_only, fields.sync_frequency, fields.gates);
-    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), how);
+    let own_logs = config.owns_logs.then(|| OwnLogs::new(&config.log_dir, &config.container_links));
+    let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), how, own_logs);
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;
     let claims = {
         let root = &config.root_dir;

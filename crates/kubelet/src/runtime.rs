@@ -21,6 +21,22 @@ const PLACES_AGE: Duration = Duration::from_secs(300);
 /// The mount points of images and of containers' own layers, as far as they are told.
 type Places = (Option<String>, Option<String>);
 
+/// Why a runtime cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error(transparent)]
+    Connect(#[from] cri::ConnectError),
+    /// It does not say something without which pods might be refused that it could run.
+    #[error("the container runtime does not tell {what}: {status}")]
+    Silent { what: &'static str, status: Box<Status> },
+}
+
+impl RuntimeError {
+    fn silent(what: &'static str) -> impl Fn(Status) -> Self {
+        move |status| Self::Silent { what, status: Box::new(status) }
+    }
+}
+
 /// Both halves of a runtime.
 #[derive(Clone)]
 pub struct Runtime {
@@ -36,6 +52,8 @@ pub struct Runtime {
     pub supplemental_groups: bool,
     /// The handlers whose pods may have users of their own; the empty name is the default's.
     pub user_namespaces: BTreeSet<String>,
+    /// Who makes the cgroups of its containers; `None` of one that is too old to say.
+    pub cgroup_driver: Option<wire::CgroupDriver>,
     /// How often it was asked, for the metrics.
     counts: Arc<Counts>,
     clock: SharedClock,
@@ -52,61 +70,56 @@ fn within<T>(message: T, limit: Duration) -> tonic::Request<T> {
 type Answer<T> = Result<T, Status>;
 
 impl Runtime {
-    /// Connects and asks for its name. Its images may be somebody else's. What does not take long by its nature has
-    /// `limit` (`runtimeRequestTimeout`).
+    /// Connects, and asks who it is and what it can do. Its images may be somebody else's. What does not take long by its
+    /// nature has `limit` (`runtimeRequestTimeout`).
+    ///
+    /// # Errors
+    /// When it is not there, or does not answer.
     pub async fn connect(
         endpoint: &str,
         of_images: Option<&str>,
         counts: &Arc<Counts>,
         (clock, limit): (&SharedClock, Duration),
-    ) -> Result<Self, cri::ConnectError> {
-        let (mut runtime, mut images) = cri::connect(endpoint).await?;
+    ) -> Result<Self, RuntimeError> {
+        let (runtime, mut images) = cri::connect(endpoint).await?;
         if let Some(endpoint) = of_images {
             (_, images) = cri::connect(endpoint).await?;
         }
-        let version = loop {
-            match runtime.version(within(wire::VersionRequest { version: "v1".to_owned() }, limit)).await {
-                Ok(answer) => break answer.into_inner(),
-                Err(status) => {
-                    tracing::debug!(%status, "the container runtime does not tell its version yet");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        };
         let mut runtime = Self {
             runtime,
             images,
-            name: version.runtime_name,
-            version: version.runtime_version,
+            name: String::new(),
+            version: String::new(),
             recursive_read_only: false,
             supplemental_groups: false,
             user_namespaces: BTreeSet::new(),
+            cgroup_driver: None,
             counts: counts.clone(),
             clock: clock.clone(),
             limit,
             places: Arc::default(),
         };
-        // What it can do is asked until it answers: a pod must not be refused because nobody could say.
-        let status = loop {
-            match runtime.status().await {
-                Ok(status) => break status,
-                Err(status) => {
-                    tracing::debug!(%status, "the container runtime does not tell what it can do yet");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        };
-        runtime.supplemental_groups = status.features.is_some_and(|f| f.supplemental_groups_policy);
+        let version = runtime.request(wire::VersionRequest { version: "v1".to_owned() });
+        let version = runtime.runtime.version(version).await.map_err(RuntimeError::silent("its version"))?;
+        let version = version.into_inner();
+        (runtime.name, runtime.version) = (version.runtime_name, version.runtime_version);
+        runtime.learn(runtime.status().await.map_err(RuntimeError::silent("what it can do"))?);
+        let driver = runtime.asked_cgroup_driver().await;
+        runtime.cgroup_driver = driver.map_err(RuntimeError::silent("who makes cgroups"))?;
+        Ok(runtime)
+    }
+
+    fn learn(&mut self, status: wire::StatusResponse) {
+        self.supplemental_groups = status.features.is_some_and(|f| f.supplemental_groups_policy);
         for handler in status.runtime_handlers {
             let Some(features) = handler.features else { continue };
             if handler.name.is_empty() {
-                runtime.recursive_read_only = features.recursive_read_only_mounts;
+                self.recursive_read_only = features.recursive_read_only_mounts;
             }
             if features.user_namespaces {
-                runtime.user_namespaces.insert(handler.name);
+                self.user_namespaces.insert(handler.name);
             }
         }
-        Ok(runtime)
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {
@@ -132,8 +145,7 @@ impl Runtime {
         }
     }
 
-    /// Who makes the cgroups of its containers; `None` from one that is too old to say.
-    pub async fn cgroup_driver(&self) -> Answer<Option<wire::CgroupDriver>> {
+    async fn asked_cgroup_driver(&self) -> Answer<Option<wire::CgroupDriver>> {
         let mut runtime = self.runtime.clone();
         let asked = runtime.runtime_config(self.request(wire::RuntimeConfigRequest {}));
         match self.measured("runtime_config", asked).await {

@@ -199,6 +199,7 @@ impl Kubelet {
             root_dir: self.root_dir,
             log_dir: fields.pod_logs_dir.clone(),
             container_links: "/var/log/containers".into(),
+            owns_logs: false,
             cri_endpoint: fields.container_runtime_endpoint.clone(),
             node_ip,
             second_node_ip,

@@ -40,6 +40,7 @@ mod node_fields;
 mod node_gates;
 mod node_grpc;
 mod node_kubectl;
+mod node_logs;
 mod node_network;
 mod node_page;
 mod node_pods;

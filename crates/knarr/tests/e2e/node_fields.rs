@@ -141,6 +141,12 @@ fn node_runs_static_pods_and_shows_them() {
         get(".status.containerStatuses[0].containerID").is_ok_and(|now| !now.is_empty() && now != id)
             && get(".spec.containers[0].command[1]").is_ok_and(|seconds| seconds == "8888")
     });
+    // The same manifest, which was away for a moment.
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::write(&manifest, STATIC.replace("7777", "8888")).unwrap();
+    cluster.until("the restarted pod", || {
+        get(".status.containerStatuses[0].restartCount").is_ok_and(|count| count == "1")
+    });
     std::fs::remove_file(&manifest).unwrap();
     cluster.until("the pod to go", || get(".metadata.name").is_err());
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");

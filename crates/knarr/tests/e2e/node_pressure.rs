@@ -136,7 +136,7 @@ fn node_that_runs_short_frees_what_nobody_uses_and_then_gives_up_pods() {
 
     follow.kill().unwrap();
     follow.wait().unwrap();
-    let logs = cluster.node_dir(1).join("logs");
+    let logs = cluster.node_dir(1).join("log/pods");
     let pod = fs::read_dir(logs).unwrap().map(|entry| entry.unwrap().path());
     let pod = pod.into_iter().find(|path| path.display().to_string().contains("default_counts_")).unwrap();
     let files: Vec<_> =

@@ -14,6 +14,7 @@ use hyper::body::Frame;
 use super::query::{self, Question};
 use super::{Body, Refusal, decode, full};
 use crate::Shared;
+use crate::volumes::OwnLogs;
 
 pub(super) const ROOT: &str = "/var/log";
 /// How much is read at once.
@@ -31,10 +32,10 @@ pub async fn handle(
     }
     let path = decode(path.trim_start_matches("/logs"));
     if !fields.enable_system_log_query {
-        return answer(Path::new(ROOT), &path);
+        return answer(shared.volumes.own_logs(), Path::new(ROOT), &path);
     }
     let asked = Question::parse(parameters).map_err(|why| query::refuse(StatusCode::BAD_REQUEST, why))?;
-    let Some(question) = asked else { return answer(Path::new(ROOT), &path) };
+    let Some(question) = asked else { return answer(shared.volumes.own_logs(), Path::new(ROOT), &path) };
     if !path.trim_matches('/').is_empty() {
         return Err(query::refuse(StatusCode::NOT_ACCEPTABLE, "path not allowed in query mode".to_owned()));
     }
@@ -42,7 +43,7 @@ pub async fn handle(
         |file: &str| below(Path::new(ROOT), &file.replace('\\', "/")).is_some_and(|path| path.exists());
     question.check(exists).map_err(|why| query::refuse(StatusCode::NOT_ACCEPTABLE, why))?;
     match question.file() {
-        Some(file) => answer(Path::new(ROOT), &file),
+        Some(file) => answer(None, Path::new(ROOT), &file),
         None => query::services(&question).await,
     }
 }
@@ -60,9 +61,11 @@ pub(super) fn below(root: &Path, path: &str) -> Option<PathBuf> {
     Some(found)
 }
 
-fn answer(root: &Path, path: &str) -> Result<Response<Body>, Refusal> {
+/// What pods find in folders of the node is found there here, too.
+fn answer(own: Option<&OwnLogs>, root: &Path, path: &str) -> Result<Response<Body>, Refusal> {
     let missing = || Refusal::not_found("404 page not found\n");
     let found = below(root, path).ok_or_else(missing)?;
+    let found = own.map_or(found.clone(), |own| own.place(&found));
     let metadata = std::fs::metadata(&found).map_err(|_| missing())?;
     if metadata.is_dir() {
         let list = listing(&found).map_err(Refusal::internal)?;
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     async fn read(root: &Path, path: &str) -> Result<String, u16> {
-        let response = answer(root, path).map_err(|Refusal(code, _)| code.as_u16())?;
+        let response = answer(None, root, path).map_err(|Refusal(code, _)| code.as_u16())?;
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }

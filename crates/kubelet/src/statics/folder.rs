@@ -1,6 +1,7 @@
 //! Follows the folder of manifests: at once by inotify, and now and then in any case.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,13 +28,23 @@ impl Folder {
     /// Runs what is in the folder now. It is known before anything is taken to be nobody's.
     pub fn open(shared: &Shared, pods: &Pods, path: PathBuf) -> Self {
         let mut folder = Self { path, known: BTreeMap::new() };
-        folder.look(shared, pods);
+        folder.look(shared, pods, &BTreeSet::new());
         folder
     }
 
-    fn look(&mut self, shared: &Shared, pods: &Pods) {
+    /// Whoever removed a file, and wrote the same again, wants its pod to start anew.
+    fn look(&mut self, shared: &Shared, pods: &Pods, removed: &BTreeSet<OsString>) {
         let found = match read(shared, &self.path) {
-            Ok(found) => found,
+            Ok(found) => {
+                let is_new = |file: &Path| file.file_name().is_some_and(|name| removed.contains(name));
+                for (uid, _) in found.iter().filter(|(_, (file, _))| is_new(file)) {
+                    if let Some(pod) = self.known.remove(uid) {
+                        tracing::info!(pod = %pod.described(), "the manifest of a static pod was removed, and is back");
+                        pods.remove_static(uid);
+                    }
+                }
+                found.into_iter().map(|(uid, (_, pod))| (uid, pod)).collect()
+            }
             // As upstream: whoever removes the only file, or the folder, wants nothing to run.
             Err(ManifestError::Read { source, .. })
                 if source.kind() == ErrorKind::NotFound && !self.path.exists() =>
@@ -68,17 +79,24 @@ pub(super) fn replace(
 pub async fn follow(shared: Arc<Shared>, pods: Pods, mut folder: Folder) {
     let changes = Changes::of(&folder.path);
     let again = shared.config.configuration.fields.file_check_frequency;
+    let mut removed = BTreeSet::new();
     loop {
-        folder.look(&shared, &pods);
-        tokio::select! {
-            () = changes.next() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(again) => {}
-        }
+        folder.look(&shared, &pods, &removed);
+        removed = tokio::select! {
+            removed = changes.next() => {
+                tokio::time::sleep(SETTLE).await;
+                removed
+            }
+            () = tokio::time::sleep(again) => BTreeSet::new(),
+        };
     }
 }
 
+/// A pod, and the file that it is from.
+type Found = (PathBuf, Arc<Pod>);
+
 /// All pods of the folder by their uid. A file that is no pod is told of and left out.
-fn read(shared: &Shared, folder: &Path) -> Result<BTreeMap<String, Arc<Pod>>, ManifestError> {
+fn read(shared: &Shared, folder: &Path) -> Result<BTreeMap<String, Found>, ManifestError> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
         move |source| ManifestError::Read { path, source }
@@ -103,7 +121,7 @@ fn read(shared: &Shared, folder: &Path) -> Result<BTreeMap<String, Arc<Pod>>, Ma
             .map_err(failed(&path))
             .and_then(|text| parse(&path, &text, &shared.config.node_name, now));
         match pod {
-            Ok(pod) => drop(found.insert(pod.uid().to_owned(), Arc::new(pod))),
+            Ok(pod) => drop(found.insert(pod.uid().to_owned(), (path, Arc::new(pod)))),
             Err(error) => tracing::error!(%error, "a file among the manifests is not run"),
         }
     }

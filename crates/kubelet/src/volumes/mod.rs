@@ -9,6 +9,7 @@ mod content;
 mod disk;
 mod empty;
 mod mounts;
+mod own_logs;
 mod ownership;
 mod pod_certificate;
 mod source;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use base::failpoint;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 use kinds::gates::{Gate, Gates};
 use nix::mount::MntFlags;
 use parking_lot::Mutex;
@@ -101,26 +102,34 @@ pub struct Volumes {
     /// Whether the runtime can make mounts read-only down to the last one.
     recursive_read_only: bool,
     gates: Gates,
+    /// What pods see below `/var/log`, where the node has its logs elsewhere.
+    own_logs: Option<OwnLogs>,
     /// Who is mounting which disk.
     disks: Mutex<BTreeMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Volumes {
     /// Volumes below `pods`: whether what is read-only can be so as a whole, how often files are compared with the API,
-    /// and which features are on.
+    /// which features are on, and what pods see below `/var/log`.
     pub fn new(
         client: kube::Client,
         pods: PathBuf,
         meter: Meter,
         (recursive_read_only, refresh, gates): (bool, Duration, Gates),
+        own_logs: Option<OwnLogs>,
     ) -> Self {
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
-        Self { fetcher, pods, meter, recursive_read_only, gates, disks: Mutex::default() }
+        Self { fetcher, pods, meter, recursive_read_only, gates, own_logs, disks: Mutex::default() }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
     pub fn certificates(&self) -> BTreeMap<(String, &'static str), u32> {
         self.fetcher.certificates()
+    }
+
+    /// What pods see below `/var/log`, where the node has its logs elsewhere.
+    pub fn own_logs(&self) -> Option<&OwnLogs> {
+        self.own_logs.as_ref()
     }
 
     /// Where everything of all pods is.
@@ -171,7 +180,10 @@ impl Volumes {
             return Ok(None);
         }
         if let Some(host) = &volume.host_path {
-            source::check_host_path(host)?;
+            source::check_host_path(&HostPathVolumeSource {
+                path: self.placed(&host.path).display().to_string(),
+                ..host.clone()
+            })?;
             return Ok(None);
         }
         // The runtime mounts images itself.
@@ -217,10 +229,15 @@ impl Volumes {
         volume.image.is_none() && self.path(pod, volume).is_some_and(|path| path.exists())
     }
 
+    /// Where something of the machine is for the node's pods.
+    fn placed(&self, path: &str) -> PathBuf {
+        self.own_logs.as_ref().map_or_else(|| path.into(), |own| own.place(Path::new(path)))
+    }
+
     /// Where a volume is on the node.
     fn path(&self, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
         if let Some(host) = &volume.host_path {
-            return Some(PathBuf::from(&host.path));
+            return Some(self.placed(&host.path));
         }
         if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
             return fs::read_link(self.dir(pod.uid(), "host-path", &volume.name)).ok();
@@ -268,6 +285,7 @@ impl Volumes {
     }
 }
 
+pub use own_logs::OwnLogs;
 pub use subpath::read_within;
 
 /// The labels of an attempt to make a volume.

@@ -65,7 +65,8 @@ impl Volumes {
                 mounts.push(image_mount(mount, images.get(&volume.name).ok_or_else(unknown)?, sub));
                 continue;
             }
-            let path = self.found(pod, volume)?;
+            let of_machine = volume.host_path.as_ref().map(|host| Path::new(&host.path).join(&sub));
+            let (path, sub) = self.entered(pod, volume, sub)?;
             let read_only = mount.read_only.unwrap_or(false)
                 || content::plugin(volume).is_some()
                 || claim::of(pod, volume).is_some_and(|claim| claim.read_only);
@@ -78,16 +79,35 @@ impl Volumes {
                 Some("Bidirectional") => wire::MountPropagation::PropagationBidirectional,
                 _ => wire::MountPropagation::PropagationPrivate,
             };
-            mounts.push(wire::Mount {
+            let made = wire::Mount {
                 container_path: mount.mount_path.clone(),
                 host_path: host_path.display().to_string(),
                 readonly: read_only,
                 recursive_read_only: self.is_recursive(mount)?,
                 propagation: propagation as i32,
                 ..Default::default()
-            });
+            };
+            let over = self.over(container, of_machine.as_deref(), &made);
+            mounts.push(made);
+            mounts.extend(over);
         }
         Ok(mounts)
+    }
+
+    /// Where the volume is of which this is a part, and which part.
+    fn entered(&self, pod: &Pod, volume: &Volume, sub: String) -> Result<(PathBuf, String), VolumeError> {
+        match (&self.own_logs, &volume.host_path) {
+            (Some(own), Some(host)) => Ok(own.enter(Path::new(&host.path), &sub)),
+            _ => Ok((self.found(pod, volume)?, sub)),
+        }
+    }
+
+    /// What lies over a mount of a path of the machine in which the node's own logs are to be.
+    fn over(&self, container: &Container, path: Option<&Path>, made: &wire::Mount) -> Vec<wire::Mount> {
+        let (Some(own), Some(path)) = (&self.own_logs, path) else { return Vec::new() };
+        let taken =
+            |path: &str| container.volume_mounts.iter().flatten().any(|other| other.mount_path == path);
+        own.over(path, made, taken)
     }
 
     fn found(&self, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {

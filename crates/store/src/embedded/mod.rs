@@ -375,7 +375,7 @@ impl Store for Embedded {
     async fn rest(&self) {
         let shared = Arc::clone(&self.shared);
         if let Err(error) = blocking(move || shared.tables()?.rest()).await {
-            tracing::debug!(%error, "what was written last stays in memory");
+            tracing::warn!(%error, "what was written last stays in memory");
         }
     }
 

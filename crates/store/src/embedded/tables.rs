@@ -82,6 +82,9 @@ impl Tables {
         {
             std::thread::sleep(LOOK);
         }
+        if large.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            return Err(self.error("writing", format!("tables are not written after {PATIENCE:?}")));
+        }
         Ok(())
     }
 

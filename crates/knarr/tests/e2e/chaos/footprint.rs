@@ -47,7 +47,7 @@ pub fn footprint(cluster: &Cluster) -> BTreeMap<&'static str, usize> {
         ("kept sandboxes", count(node_data.join("runtime/sandboxes"))),
         ("kept containers", count(node_data.join("runtime/containers"))),
         ("files of the kubelet", files(&node_data.join("kubelet"))),
-        ("log folders", count(node_data.join("logs"))),
+        ("log folders", count(node_data.join("log/pods"))),
     ])
 }
 

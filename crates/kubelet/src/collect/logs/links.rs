@@ -4,13 +4,13 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::Shared;
 use crate::pods::log_directory;
 use crate::pods::spec::PodExt;
+use crate::{Config, Shared};
 
 /// File systems take no longer names.
 const LONGEST: usize = 255;
@@ -40,8 +40,16 @@ pub fn make(shared: &Shared, pod: &Pod, container: &str, id: &str, restarts: u32
     }
     // Somebody may have removed the folder.
     let made = fs::create_dir_all(&shared.config.container_links);
-    if let Err(error) = made.and_then(|()| std::os::unix::fs::symlink(&log, &link)) {
+    if let Err(error) = made.and_then(|()| std::os::unix::fs::symlink(to(&shared.config, &log), &link)) {
         tracing::warn!(link = %link.display(), %error, "no link leads to a container's log");
+    }
+}
+
+/// What leads from a link to a log: the same for the node's pods, which may know both folders by other names.
+fn to(config: &Config, log: &Path) -> PathBuf {
+    match log.strip_prefix(&config.log_dir) {
+        Ok(part) if config.owns_logs => Path::new("../pods").join(part),
+        _ => log.to_owned(),
     }
 }
 
