@@ -60,16 +60,26 @@ fn running(handles: &[Arc<Handle>], seen: &Counts) {
     }
 }
 
+/// Where pods are from, and whether they are static, as upstream tells all series of them from the start. What only the
+/// runtime knows is ended without a worker here.
+const WORKED_ON: [(&str, &str); 5] =
+    [("desired", ""), ("desired", "true"), ("orphan", ""), ("orphan", "true"), ("runtime_only", "unknown")];
+
 /// Pods as their workers have them.
 fn workers(handles: &[Arc<Handle>], seen: &Counts) {
     seen.set(&table::MIRROR_PODS, &[], 0.0);
     seen.set(&table::RESIZES_IN_PROGRESS, &[], 0.0);
-    for is_static in ["false", "true"] {
+    for is_static in ["", "true"] {
         seen.set(&table::DESIRED_PODS, &[is_static], 0.0);
         seen.set(&table::ACTIVE_PODS, &[is_static], 0.0);
     }
+    for (config, is_static) in WORKED_ON {
+        for lifecycle in ["sync", "terminating", "terminated"] {
+            seen.set(&table::WORKING_PODS, &[config, lifecycle, is_static], 0.0);
+        }
+    }
     for handle in handles {
-        let is_static = if handle.is_static { "true" } else { "false" };
+        let is_static = if handle.is_static { "true" } else { "" };
         let config = if handle.is_removed() { "orphan" } else { "desired" };
         if !handle.is_removed() {
             seen.count(&table::DESIRED_PODS, &[is_static]);
