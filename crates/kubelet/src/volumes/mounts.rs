@@ -107,7 +107,15 @@ impl Volumes {
         let (Some(own), Some(path)) = (&self.own_logs, path) else { return Vec::new() };
         let taken =
             |path: &str| container.volume_mounts.iter().flatten().any(|other| other.mount_path == path);
-        own.over(path, made, taken)
+        let is_there = |folder: &str| match fs::create_dir_all(folder) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(folder, %error, "a pod does not find the logs of the node's containers: make the folder");
+                false
+            }
+        };
+        let over = own.over(path, made, taken).into_iter();
+        over.filter(|(folder, _)| is_there(folder)).map(|(_, mount)| mount).collect()
     }
 
     fn found(&self, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use cri::v1 as wire;
 
 /// Where containers' logs are for pods.
-pub const LOGS: &str = "/var/log/pods";
+const LOGS: &str = "/var/log/pods";
 /// Where links to these are for pods.
-pub const LINKS: &str = "/var/log/containers";
+const LINKS: &str = "/var/log/containers";
 
 /// The folders of a node that its pods see as those of the machine.
 #[derive(Clone, Debug)]
@@ -40,9 +40,15 @@ impl OwnLogs {
         (self.place(volume), sub.to_owned())
     }
 
-    /// What lies over a mount of this path of the machine, so that the folders are in it. None where the mount hands on
-    /// to the machine what is mounted in it, or where `taken` says that the container has something else.
-    pub fn over(&self, path: &Path, mount: &wire::Mount, taken: impl Fn(&str) -> bool) -> Vec<wire::Mount> {
+    /// What lies over a mount of this path of the machine, so that the folders are in it, and over which folder of the
+    /// machine, which has to be there. Nothing where the mount hands on to the machine what is mounted in it, or where
+    /// `taken` says that the container has something else.
+    pub fn over(
+        &self,
+        path: &Path,
+        mount: &wire::Mount,
+        taken: impl Fn(&str) -> bool,
+    ) -> Vec<(&'static str, wire::Mount)> {
         if mount.propagation == wire::MountPropagation::PropagationBidirectional as i32 {
             return Vec::new();
         }
@@ -53,12 +59,8 @@ impl OwnLogs {
             if rest.as_os_str().is_empty() || taken(&container_path) {
                 continue;
             }
-            if let Err(error) = std::fs::create_dir_all(seen) {
-                tracing::warn!(folder = seen, %error, "a pod does not find the logs of the node's containers");
-                continue;
-            }
             let host_path = folder.display().to_string();
-            over.push(wire::Mount { container_path, host_path, ..mount.clone() });
+            over.push((*seen, wire::Mount { container_path, host_path, ..mount.clone() }));
         }
         over
     }
@@ -100,7 +102,7 @@ mod tests {
         };
         let over = |path: &str, taken: &str| {
             let over = own().over(Path::new(path), &mount, |path| path == taken);
-            let told = |mount: wire::Mount| {
+            let told = |(_, mount): (&str, wire::Mount)| {
                 format!("{} {} {}", mount.container_path, mount.host_path, mount.readonly)
             };
             over.into_iter().map(told).collect::<Vec<_>>()
