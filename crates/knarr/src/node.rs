@@ -223,7 +223,8 @@ pub async fn run_agent(paths: &Paths, settings: &NodeSettings, node: &str, log: 
     }
     tasks.spawn({
         let (name, client, tasks) = (node.to_owned(), proxy.clone(), tasks.clone());
-        async move { net::routes::run(name, client, &tasks).await }
+        let cidrs = paths.node_run(node).join("pod-cidrs");
+        async move { net::routes::run(name, cidrs, client, &tasks).await }
     });
     let local = net::services::plan::Local { node: node.to_owned(), addresses: vec![identity.ip] };
     net::services::health::start(clock.clone(), &tasks);

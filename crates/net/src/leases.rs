@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
+use crate::file;
 
 /// The file that says which addresses were given last.
 const LAST: &str = "last";
@@ -152,9 +153,7 @@ impl Leases {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
-        let (path, new) = (self.dir.join(name), self.dir.join("new"));
-        fs::write(&new, text).doing(|| format!("writing {}", new.display()))?;
-        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))
+        file::replace(&self.dir.join(name), &self.dir.join("new"), text)
     }
 
     /// Frees an owner's addresses. Doing it again is no error.

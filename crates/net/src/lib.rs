@@ -7,6 +7,7 @@ pub mod cidr;
 pub mod conntrack;
 pub mod dns;
 pub mod error;
+mod file;
 pub mod host;
 pub mod leases;
 pub mod link;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
+use crate::file;
 use crate::leases::Leases;
 use crate::link::{Links, sysctl, sysctl_v6};
 use crate::namespace;
@@ -115,9 +116,7 @@ impl PodLinks {
         let dir = self.leases.dir();
         // As a plugin we are several processes at once.
         let _lock = self.leases.lock()?;
-        let (path, new) = (dir.join("cidr"), dir.join("cidr.new"));
-        fs::write(&new, cidr).doing(|| format!("writing {}", new.display()))?;
-        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+        file::replace(&dir.join("cidr"), &dir.join("cidr.new"), cidr)?;
         *self.cidrs.lock() = parsed;
         Ok(())
     }

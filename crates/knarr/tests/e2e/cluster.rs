@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::containerd::Containerd;
 use crate::control_plane::{ControlPlane, Heir};
+use crate::peer_runtime::{PeerRuntime, Program};
 use crate::upstream::{self, Stand, Told};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -29,7 +29,7 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     flags: Vec<String>,
     /// What runs its pods, where that is not our own runtime.
-    containerds: RefCell<Vec<Containerd>>,
+    runtimes: RefCell<Vec<PeerRuntime>>,
     /// What looks after its pods, where that is not our own kubelet.
     kubelets: RefCell<Vec<Stand>>,
     /// What is in the place of our server, if anything is.
@@ -59,14 +59,14 @@ impl Cluster {
             name,
             dir: tempfile::tempdir().unwrap(),
             flags,
-            containerds: RefCell::default(),
+            runtimes: RefCell::default(),
             kubelets: RefCell::default(),
             control_plane: RefCell::default(),
         }
     }
 
-    /// The same with so many nodes that run on `containerd`.
-    pub fn up_on(containerd: &Path, nodes: usize, flags: &[&str], prepare: impl FnOnce(&Self)) -> Self {
+    /// The same with so many nodes that run on another runtime.
+    pub fn up_on(runtime: &Program, nodes: usize, flags: &[&str], prepare: impl FnOnce(&Self)) -> Self {
         let mut cluster = Self::new(flags);
         prepare(&cluster);
         let endpoint = format!("unix:///run/knarr/{}/nodes/{{node}}/runtime/cri.sock", cluster.name);
@@ -77,8 +77,8 @@ impl Cluster {
             let node = format!("{}-{number}", cluster.name);
             let handlers = cluster.flags.iter().skip_while(|flag| *flag != "--runtime-handler").nth(1);
             let handlers: Vec<_> = handlers.iter().filter_map(|handler| handler.split_once('=')).collect();
-            let started = Containerd::start(containerd, (&cluster.name, &node), &cluster.data(), &handlers);
-            cluster.containerds.borrow_mut().push(started);
+            let started = PeerRuntime::start(runtime, (&cluster.name, &node), &cluster.data(), &handlers);
+            cluster.runtimes.borrow_mut().push(started);
         }
         let output = up.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -144,11 +144,11 @@ impl Cluster {
 
     /// Imports an archive into every node.
     pub fn import(&self, archive: &str) {
-        let containerds = self.containerds.borrow();
-        if containerds.is_empty() {
+        let runtimes = self.runtimes.borrow();
+        if runtimes.is_empty() {
             self.knarr(&["image", "import", archive]);
         }
-        containerds.iter().for_each(|containerd| containerd.import(archive));
+        runtimes.iter().for_each(|runtime| runtime.import(archive));
     }
 
     pub fn dir(&self) -> &Path {
@@ -303,7 +303,7 @@ impl Cluster {
         }
         self.until("the processes to end", || self.processes().is_empty());
         // Upstream's kubelet gives up on a socket at which nobody listens, and waits for one that is not there.
-        if self.containerds.borrow().is_empty() {
+        if self.runtimes.borrow().is_empty() {
             for node in std::fs::read_dir(Path::new("/run/knarr").join(&self.name).join("nodes"))
                 .into_iter()
                 .flatten()
@@ -333,7 +333,7 @@ impl Cluster {
         self.kubelets.take();
         self.control_plane.take();
         // Nobody else ends their pods.
-        self.containerds.take();
+        self.runtimes.take();
         let output = self.run_knarr(&["down", "--purge"]);
         let mut left = Vec::new();
         if !output.status.success() {

@@ -30,13 +30,14 @@ pub fn busybox_with(dir: &Path, name: &str, mark: &str) -> String {
     save(&work, name, &shell(), &["layer.tar", "mark.tar"])
 }
 
-/// An image whose containers sleep: the pause containers of other runtimes.
+/// An image whose containers sleep until they are asked to end: the pause containers of other runtimes.
 pub fn pause(dir: &Path, name: &str) -> String {
     let work = dir.join("pause");
     fs::create_dir_all(work.join("root/bin")).unwrap();
     fs::copy("/bin/busybox", work.join("root/bin/busybox")).unwrap();
     run(Command::new("tar").arg("-C").arg(work.join("root")).arg("-cf").arg(work.join("layer.tar")).arg("."));
-    let config = serde_json::json!({"Entrypoint": ["/bin/busybox", "sleep", "2147483647"]});
+    let config = serde_json::json!({"Entrypoint": ["/bin/busybox", "sh", "-c",
+        "trap 'exit 0' TERM; /bin/busybox sleep 2147483647 & wait"]});
     save(&work, name, &config, &["layer.tar"])
 }
 

@@ -13,6 +13,7 @@ mod cluster;
 mod cni;
 mod containerd;
 mod control_plane;
+mod crio;
 mod critest;
 #[path = "../../../kubelet/examples/dra-driver/driver.rs"]
 mod dra_driver;
@@ -53,6 +54,7 @@ mod node_tuned;
 mod node_volumes;
 #[path = "../../../xtask/src/bench/peers/config.rs"]
 mod peer_config;
+mod peer_runtime;
 mod upstream;
 mod volume_binding;
 mod volume_claims;

@@ -6,7 +6,7 @@ use cri::pods::{EventType, GetPodRequest, ListPodsRequest, WatchPodsRequest};
 use crate::cluster::Cluster;
 use crate::node_devices::kubelet_folder;
 use crate::node_pods::nodes;
-use crate::{containerd, upstream};
+use crate::{peer_runtime, upstream};
 
 /// What happens to pods is told on the node itself, and how they are.
 fn pods_are_told_on_a_socket(cluster: &Cluster) {
@@ -68,8 +68,8 @@ fn node_api_tells_of_pods_and_what_they_use() {
     };
     let by_runtime =
         [used, "container_scrape_error 0", "container_threads{container=\"c\"", "container_memory_cache{"];
-    // A containerd before 2.1 tells statistics, and nothing that is only in metrics.
-    let by_runtime = &by_runtime[..if containerd::wanted().is_some() { 2 } else { 4 }];
+    // Containerd before 2.1, and CRI-O unless it is told which, tell statistics, and nothing that is only in metrics.
+    let by_runtime = &by_runtime[..if peer_runtime::wanted().is_some() { 2 } else { 4 }];
     for (path, words) in [
         ("healthz", &["ok"][..]),
         ("pods", &["\"kind\":\"PodList\"", "\"name\":\"p\""]),

@@ -42,7 +42,7 @@ pub struct Devices {
 impl Devices {
     /// `None` where there cannot be one.
     pub fn up() -> Option<Self> {
-        if crate::containerd::wanted().is_some() {
+        if crate::peer_runtime::is_containerd() {
             eprintln!("skipped: containerd 1.6 gives containers no devices by CDI");
             return None;
         }

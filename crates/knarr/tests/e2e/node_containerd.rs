@@ -1,6 +1,7 @@
 //! Our kubelet on containerd and runc, where they are installed.
 
 use crate::cluster::{Cluster, is_root};
+use crate::peer_runtime::Program;
 use crate::{containerd, image};
 
 #[test]
@@ -9,7 +10,7 @@ fn node_runs_pods_on_containerd() {
         eprintln!("skipped: this needs root, and containerd and runc: apt-get install containerd runc");
         return;
     };
-    let cluster = Cluster::up_on(&program, 1, &["--nodes", "1"], |_| {});
+    let cluster = Cluster::up_on(&Program::Containerd(program), 1, &["--nodes", "1"], |_| {});
     cluster.import(&image::busybox(cluster.dir(), "docker.io/library/busybox:test"));
     let version = "get nodes -o jsonpath={.items[0].status.nodeInfo.containerRuntimeVersion}";
     assert!(cluster.k(version).starts_with("containerd://"));

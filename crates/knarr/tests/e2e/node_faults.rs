@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::node_pods::nodes_after;
-use crate::{containerd, upstream};
+use crate::{peer_runtime, upstream};
 
 /// Bytes of the node's disk.
 const DISK: u64 = 192 << 20;
 
 /// A node whose folders are a file system of their own, in a file; and where its configuration is.
 fn node_on_a_small_disk() -> Option<(Cluster, tempfile::TempDir)> {
-    if containerd::wanted().is_some() || upstream::wanted().is_some() {
+    if peer_runtime::wanted().is_some() || upstream::wanted().is_some() {
         eprintln!("skipped: this is about what our kubelet and our runtime make of faults");
         return None;
     }

@@ -10,7 +10,7 @@ fn ready(cluster: &Cluster, pod: &str) {
 #[test]
 fn node_fields_are_seen_from_inside() {
     let Some(cluster) = nodes("1") else { return };
-    let has_images = crate::containerd::wanted().is_none();
+    let has_images = !crate::peer_runtime::is_containerd();
     let lines = include_str!("manifests/fields.yaml").lines();
     let lines: Vec<&str> = lines.filter(|line| has_images || !line.contains("name: img")).collect();
     cluster.apply(&lines.join("\n"));
@@ -62,13 +62,17 @@ fn node_fields_are_seen_from_inside() {
     let recursive = cluster.kubectl(&["get", "pod", "fields", "-o", mounts]);
     assert!(matches!(recursive.as_str(), "Enabled" | "Disabled"), "{recursive}");
     cluster.kubectl(&["delete", "pod", "fields", "--timeout=60s"]);
-    match has_images {
+    match has_users_of_a_pods_own(&cluster) {
         true => users_of_a_pods_own(&cluster),
-        false => {
-            eprintln!("skipped in part: containerd 1.6 has neither image volumes nor users of a pod's own")
-        }
+        false => eprintln!("skipped in part: the runtime has no users of a pod's own"),
     }
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+/// Whether the runtime can give a pod users of its own: containerd from 2.0, runc from 1.2 on. Ours has to.
+pub fn has_users_of_a_pods_own(cluster: &Cluster) -> bool {
+    let features = "get nodes -o jsonpath={.items[0].status.runtimeHandlers[*].features.userNamespaces}";
+    crate::peer_runtime::wanted().is_none() || cluster.k(features).contains("true")
 }
 
 /// `hostUsers: false`: root inside is one of the pod's 65,536 users outside, and its files are root's all the same.

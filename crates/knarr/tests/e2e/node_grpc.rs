@@ -51,7 +51,7 @@ fn node_asks_grpc_services_how_they_are() {
     cluster.k("wait --for=condition=Ready pod/asked --timeout=30s");
     let restarts = "get pod asked -o jsonpath={.status.containerStatuses[0].restartCount}";
     assert_eq!(cluster.k(restarts), "0");
-    if crate::containerd::wanted().is_none() {
+    if crate::peer_runtime::wanted().is_none() {
         // In the node's network it has the node's name.
         let names = cluster.k("exec asked -- sh -c 'hostname; cat /etc/hostname; echo $HOSTNAME'");
         assert_eq!(names.lines().collect::<Vec<_>>(), vec![format!("{}-1", cluster.name()); 3]);

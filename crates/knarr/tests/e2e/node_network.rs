@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cluster::{Cluster, is_root};
 use crate::node_pods::nodes_with_services;
+use crate::peer_runtime;
 
 #[test]
 fn clusters_that_come_up_at_once_have_networks_of_their_own() {
@@ -94,11 +95,16 @@ fn pods_of_both_families() {
     // On another node, by each family: the pod itself, and its node's port. What is no pod, pods reach as their node.
     let from = list("get pod client -o jsonpath={.status.hostIPs[*].ip}");
     for family in [0, 1] {
-        for (host, port, known) in [(&web, 8080, &client), (&nodes, 8085, &from)] {
+        // CRI-O leads to host ports itself, and hides who asks.
+        let asked = [(&web, 8080, &client), (&nodes, 8085, &from)];
+        for (host, port, known) in &asked[..if peer_runtime::is_crio() { 1 } else { 2 }] {
             let (host, known) = (&host[family], &known[family]);
             let seen = cluster.k(&get(&format!("{host} {port} /cgi-bin/me")));
             assert!(seen.contains(&format!("{known}]")), "{host}: {seen} is not {known}");
         }
+    }
+    if peer_runtime::is_crio() {
+        return;
     }
     // Clients outside of the cluster are seen as they are.
     let page = crate::cluster::fetch_at(&format!("[{}]:8085", nodes[1]), "/cgi-bin/me").unwrap();
@@ -129,6 +135,10 @@ fn host_ports(cluster: &Cluster) {
     let node = cluster.k("get pod web-1 -o jsonpath={.status.hostIP}");
     let own = cluster.k("get pod client -o jsonpath={.status.podIP}");
     let seen = cluster.k(&get(&format!("{node} 8085 /cgi-bin/me")));
+    // It leads to them itself, and hides some of those who ask.
+    if peer_runtime::is_crio() {
+        return;
+    }
     assert!(seen.contains(&own), "{seen} is not {own}");
     let machine = format!("{}.1", node.rsplit_once('.').unwrap().0);
     let page = crate::cluster::fetch_at(&format!("{node}:8085"), "/cgi-bin/me").unwrap();

@@ -7,15 +7,17 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::node_pods::nodes_after;
-use crate::{containerd, image, upstream};
+use crate::{image, peer_runtime, upstream};
 
 /// Bytes that all pods together may have.
 const MEMORY: u64 = 450 << 20;
 
 /// The node's folders are a small disk of their own, and its pods have little memory.
 fn short_node() -> Option<Cluster> {
-    if containerd::wanted().is_some() {
-        eprintln!("skipped: images have to be on the node's small disk, and containerd keeps them elsewhere");
+    if peer_runtime::wanted().is_some() {
+        eprintln!(
+            "skipped: images have to be on the node's small disk, and another runtime keeps them elsewhere"
+        );
         return None;
     }
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap();

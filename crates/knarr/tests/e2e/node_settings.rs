@@ -69,7 +69,7 @@ fn limits(cluster: &Cluster) {
     let cpu = cluster.k(&format!("exec given -- sh -c '({show}) 2>/dev/null'"));
     assert_eq!(cpu.split_whitespace().next(), Some("25000"));
     // Whoever is root inside changes none of it. What holds the hierarchies of version 1 together runc leaves writable.
-    if crate::containerd::wanted().is_none() {
+    if crate::peer_runtime::wanted().is_none() {
         cluster.refuses("exec given -- mkdir /sys/fs/cgroup/own", "Read-only file system");
     }
     let limited = "$(ls -d /sys/fs/cgroup/memory 2>/dev/null || echo /sys/fs/cgroup)";

@@ -1,7 +1,7 @@
 //! Another kubelet takes over a node, and its pods go on: upstream's after ours, and ours after upstream's.
 
 use crate::cluster::{Cluster, is_root};
-use crate::{containerd, control_plane, image, upstream};
+use crate::{control_plane, image, peer_runtime, upstream};
 
 /// Whoever looks after the pod sees that it is not ready, and that it is again.
 fn is_looked_after(cluster: &Cluster) {
@@ -18,7 +18,7 @@ fn node_changes_its_kubelet_under_running_pods() {
         eprintln!("skipped: KNARR_E2E_KUBELET names no kubelet");
         return;
     };
-    if !is_root() || containerd::wanted().is_some() || control_plane::wanted().is_some() {
+    if !is_root() || peer_runtime::wanted().is_some() || control_plane::wanted().is_some() {
         eprintln!("skipped: this needs root, our runtime and our control plane");
         return;
     }

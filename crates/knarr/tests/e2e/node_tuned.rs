@@ -1,7 +1,8 @@
 //! What a KubeletConfiguration says of periods, pauses, ranges and words.
 
+use crate::node_fields::has_users_of_a_pods_own;
 use crate::node_pods::node_told;
-use crate::{containerd, control_plane, upstream};
+use crate::{control_plane, peer_runtime, upstream};
 
 const CONFIGURATION: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
     cpuCFSQuotaPeriod: 20ms\ncrashLoopBackOff: {maxContainerRestartPeriod: 1s}\n\
@@ -21,7 +22,7 @@ const PODS: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: rationed}\nspec:
 
 #[test]
 fn node_is_tuned_by_its_configuration() {
-    let does_not_say = containerd::wanted().is_some();
+    let does_not_say = peer_runtime::is_containerd();
     let overruled = if does_not_say { "" } else { OVERRULED };
     let Some((cluster, _folder)) = node_told(&format!("{CONFIGURATION}{overruled}")) else { return };
     cluster.kubectl(&["create", "configmap", "c", "--from-literal=a=0"]);
@@ -39,7 +40,7 @@ fn node_is_tuned_by_its_configuration() {
     // With upstream's pauses it would have been started three times in a minute.
     let restarts = "get pod fails -o jsonpath={.status.containerStatuses[0].restartCount}";
     cluster.until("many restarts", || cluster.k(restarts).parse::<u32>().is_ok_and(|count| count >= 6));
-    if containerd::wanted().is_none() {
+    if has_users_of_a_pods_own(&cluster) {
         cluster.k("wait --for=condition=Ready pod/apart --timeout=60s");
         let map = cluster.k("exec apart -- cat /proc/self/uid_map");
         let parts: Vec<u32> = map.split_whitespace().map(|number| number.parse().unwrap()).collect();

@@ -30,7 +30,7 @@ impl Memory {
         let own =
             of(Job::Image(name())).map(|failure| (container.image.as_deref().unwrap_or_default(), failure));
         let mounted = || {
-            let failure = of(Job::Start(name())).filter(|failure| failure.reason == "ErrImagePull")?;
+            let failure = of(Job::Start(name())).filter(|failure| failure.is_of_pull())?;
             Some((pod.mounted_images(container).next()?, failure))
         };
         own.or_else(mounted)

@@ -19,6 +19,8 @@ const RELIST: Duration = Duration::from_secs(10);
 const RELIST_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// A runtime that has events, and whose stream has ended, is back in a moment.
 const AGAIN: Duration = Duration::from_millis(200);
+/// A stream that ends sooner than this, and well, is one of a runtime that has nothing to tell.
+const MUTE: Duration = Duration::from_secs(1);
 
 /// By pod: the ids of its sandboxes and containers, and how each is.
 type Known = BTreeMap<String, Vec<(String, i32)>>;
@@ -29,7 +31,7 @@ enum Tells {
     /// It was not asked since it answered again.
     Unknown,
     Yes,
-    /// It does not know how: it is asked again when it was away, for then it may be another one.
+    /// It does not know how, or is told not to: it is asked again when it was away, for then it may be another one.
     Never,
 }
 
@@ -41,6 +43,12 @@ impl Tells {
             Err(status) if status.code() == Code::Unimplemented => Self::Never,
             Err(_) => self,
         }
+    }
+
+    /// After its stream ended well. CRI-O without `enable_pod_events` says that it will tell, and ends at once: that is
+    /// no runtime that was away, after which everything would be tried again.
+    fn ended(self, lasted: Duration) -> Self {
+        if lasted < MUTE { Self::Never } else { self }
     }
 }
 
@@ -84,7 +92,8 @@ impl Pods {
         self.relist(&mut known, &mut last).await;
         let mut swept = false;
         let (mut events, mut tells) = (Events::Closed, Tells::Unknown);
-        let mut lost = None;
+        let clock = self.shared.config.clock.clone();
+        let (mut lost, mut opened) = (None, Duration::ZERO);
         loop {
             if !swept && self.knows_statics() {
                 swept = true;
@@ -103,19 +112,23 @@ impl Pods {
                     Ok(Ok(Some(Told::Event(event)))) => self.told(&event),
                     Ok(Ok(Some(Told::Open))) => {
                         tells = tells.asked(Ok(()));
+                        opened = clock.monotonic();
                         if let Some(since) = lost.take() {
                             self.retry_since(since);
                         }
                     }
                     Ok(Ok(None)) => {
+                        tells = tells.ended(clock.monotonic().saturating_sub(opened));
                         events = Events::Closed;
-                        lost.get_or_insert_with(|| self.shared.config.clock.now());
+                        if tells != Tells::Never {
+                            lost.get_or_insert_with(|| clock.now());
+                        }
                     }
                     // Some say only now that they do not know how.
                     Ok(Err(status)) => {
                         tells = tells.asked(Err(&status));
                         events = Events::Closed;
-                        lost.get_or_insert_with(|| self.shared.config.clock.now());
+                        lost.get_or_insert_with(|| clock.now());
                     }
                     Err(_) => break,
                 }
@@ -233,6 +246,8 @@ mod tests {
         assert_eq!(Tells::Unknown.asked(Ok(())), Tells::Yes);
         assert_eq!(Tells::Yes.asked(Err(&away)), Tells::Yes, "it will be back in a moment");
         assert_eq!(Tells::Unknown.asked(Err(&away)), Tells::Unknown);
+        assert_eq!(Tells::Yes.ended(Duration::from_millis(2)), Tells::Never);
+        assert_eq!(Tells::Yes.ended(Duration::from_secs(60)), Tells::Yes, "it was ended, and will be back");
     }
 
     #[test]

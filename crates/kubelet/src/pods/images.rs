@@ -10,6 +10,11 @@ use serde::Deserialize;
 
 use crate::credentials::matching::{is_default, matches, pattern};
 
+/// What a runtime puts before its words when a registry is not there, and when a signature is not as it should be
+/// (`k8s.io/cri-api/pkg/errors`). They are the reasons of what waits, too.
+pub const UNAVAILABLE: &str = "RegistryUnavailable";
+pub const UNVALIDATED: &str = "SignatureValidationFailed";
+
 #[derive(Deserialize, Default)]
 struct DockerConfig {
     #[serde(default)]
@@ -102,5 +107,36 @@ fn auth_of(server: String, entry: Entry) -> AuthConfig {
         server_address: server,
         identity_token: entry.identitytoken,
         ..Default::default()
+    }
+}
+
+/// The reason and the message of a pull that a runtime gave up with `said`.
+pub fn refused(image: &str, said: &str) -> (&'static str, String) {
+    let whys =
+        [(UNAVAILABLE, "the registry is unavailable"), (UNVALIDATED, "the signature validation failed")];
+    let why = whys.iter().find_map(|&(reason, why)| Some((reason, why, said.strip_prefix(reason)?)));
+    match why {
+        Some((reason, why, rest)) => (reason, format!("image pull failed for {image} because {why}{rest}")),
+        None => ("ErrImagePull", said.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_runtime_says_of_a_registry_is_a_reason() {
+        let (reason, message) = refused("a/b:1", "RegistryUnavailable: pinging a: refused");
+        assert_eq!(reason, "RegistryUnavailable");
+        assert_eq!(
+            message,
+            "image pull failed for a/b:1 because the registry is unavailable: pinging a: refused"
+        );
+        assert_eq!(refused("a/b:1", "SignatureValidationFailed").0, "SignatureValidationFailed");
+        assert_eq!(
+            refused("a/b:1", "no RegistryUnavailable"),
+            ("ErrImagePull", "no RegistryUnavailable".into())
+        );
     }
 }

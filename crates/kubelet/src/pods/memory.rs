@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, PodCondition, PodStatus};
 
 use super::fetched::Fetched;
+use super::images::{UNAVAILABLE, UNVALIDATED};
 use super::observed::{Observed, State};
 use super::resize::Resize;
 
@@ -57,6 +58,13 @@ pub struct Failure {
     pub at: Timestamp,
     pub retry_at: Timestamp,
     pub count: u32,
+}
+
+impl Failure {
+    /// Whether an image could not be pulled, which is shown as a back-off after a while.
+    pub fn is_of_pull(&self) -> bool {
+        matches!(self.reason.as_str(), "ErrImagePull" | UNAVAILABLE | UNVALIDATED)
+    }
 }
 
 /// What a job came to.

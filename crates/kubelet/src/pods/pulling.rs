@@ -10,7 +10,7 @@ use kube::Api;
 
 use super::Handle;
 use super::fetched::Fetched;
-use super::images::{Decision, credentials, decide};
+use super::images::{Decision, credentials, decide, refused};
 use super::jobs::{Failed, call, failed, sandbox_config};
 use super::pull_rate::EXCEEDED;
 use super::pull_records::Source;
@@ -239,8 +239,9 @@ async fn pull(
             abandon(shared, image);
             let message = format!("Failed to pull image {image:?}: {}", status.message());
             shared.recorder.warning(about(), "Failed", message);
-            shared.recorder.warning(about(), "Failed", "Error: ErrImagePull");
-            Err(failed("ErrImagePull", status.message()))
+            let (reason, message) = refused(image, status.message());
+            shared.recorder.warning(about(), "Failed", format!("Error: {reason}"));
+            Err(failed(reason, message))
         }
     }
 }

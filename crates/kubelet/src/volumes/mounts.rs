@@ -61,8 +61,14 @@ impl Volumes {
                 || MountError::NoVolume { volume: mount.name.clone(), container: container.name.clone() };
             let volume = find(pod, &mount.name).ok_or_else(unknown)?;
             let sub = sub_path(mount, &lookup)?;
-            if volume.image.is_some() {
-                mounts.push(image_mount(mount, images.get(&volume.name).ok_or_else(unknown)?, sub));
+            if let Some(source) = &volume.image {
+                let image = wire::ImageSpec {
+                    image: images.get(&volume.name).ok_or_else(unknown)?.clone(),
+                    // CRI-O looks for signatures by it.
+                    user_specified_image: source.reference.clone().unwrap_or_default(),
+                    ..Default::default()
+                };
+                mounts.push(image_mount(mount, image, sub));
                 continue;
             }
             let of_machine = volume.host_path.as_ref().map(|host| Path::new(&host.path).join(&sub));
@@ -222,10 +228,10 @@ fn expanded(expression: &str, lookup: impl Fn(&str) -> Option<String>) -> Result
     }
 }
 
-fn image_mount(mount: &VolumeMount, image: &str, sub: String) -> wire::Mount {
+fn image_mount(mount: &VolumeMount, image: wire::ImageSpec, sub: String) -> wire::Mount {
     wire::Mount {
         container_path: mount.mount_path.clone(),
-        image: Some(wire::ImageSpec { image: image.to_owned(), ..Default::default() }),
+        image: Some(image),
         image_sub_path: sub,
         readonly: true,
         ..Default::default()

@@ -30,6 +30,9 @@ pub struct Config {
     pod_cidr: String,
     #[serde(rename = "podCIDRs")]
     pod_cidrs: Vec<String>,
+    /// Where the node's agent writes its networks, one a line, as soon as it has some.
+    #[serde(rename = "podCIDRFile")]
+    pub pod_cidr_file: Option<PathBuf>,
     data_dir: Option<PathBuf>,
     runtime_config: RuntimeConfig,
     #[serde(rename = "cni.dev/valid-attachments")]
@@ -105,21 +108,26 @@ impl Config {
         self.data_dir.clone().unwrap_or_else(|| PathBuf::from(DATA_DIR)).join(&self.name)
     }
 
-    /// The node's networks: what the runtime says counts most.
-    pub fn networks(&self) -> Result<String> {
+    /// The node's networks: what the runtime says counts most, and what stands in the file least.
+    pub fn networks(&self, in_file: &str) -> Result<String> {
         let ranges = self.runtime_config.ip_ranges.iter().flatten().map(|range| range.subnet.clone());
         let ranges: Vec<String> = ranges.collect();
         let all = match (ranges.as_slice(), self.pod_cidrs.as_slice()) {
+            ([], []) if self.pod_cidr.is_empty() => in_file.split_whitespace().collect::<Vec<_>>().join(","),
             ([], []) => self.pod_cidr.clone(),
             ([], cidrs) => cidrs.join(","),
             (ranges, _) => ranges.join(","),
         };
-        if all.is_empty() {
-            return Err(PluginError::Config(
-                "the network has no podCIDR, and the runtime passes no ipRanges".into(),
-            ));
+        match (all.is_empty(), &self.pod_cidr_file) {
+            (false, _) => Ok(all),
+            (true, Some(path)) => Err(PluginError::NotReady(format!(
+                "the node has no part of the pod network yet: nothing stands in {}",
+                path.display()
+            ))),
+            (true, None) => Err(PluginError::Config(
+                "the network has no podCIDR or podCIDRFile, and the runtime passes no ipRanges".into(),
+            )),
         }
-        Ok(all)
     }
 
     /// Ports of the node that are to lead to the pod's.
@@ -177,15 +185,21 @@ mod tests {
 
     #[test]
     fn what_the_runtime_says_counts_most() {
-        assert_eq!(parse(json!({})).networks().unwrap(), "10.1.0.0/24");
+        assert_eq!(parse(json!({})).networks("").unwrap(), "10.1.0.0/24");
         assert_eq!(
-            parse(json!({"podCIDRs": ["10.2.0.0/24", "fd00::/64"]})).networks().unwrap(),
+            parse(json!({"podCIDRs": ["10.2.0.0/24", "fd00::/64"]})).networks("").unwrap(),
             "10.2.0.0/24,fd00::/64"
         );
         let ranges =
             json!({"runtimeConfig": {"ipRanges": [[{"subnet": "10.3.0.0/24"}], [{"subnet": "fd01::/64"}]]}});
-        assert_eq!(parse(ranges).networks().unwrap(), "10.3.0.0/24,fd01::/64");
-        assert!(parse(json!({"podCIDR": ""})).networks().is_err());
+        assert_eq!(parse(ranges).networks("").unwrap(), "10.3.0.0/24,fd01::/64");
+        assert!(parse(json!({"podCIDR": ""})).networks("").is_err());
+        let file = json!({"podCIDR": "", "podCIDRFile": "/run/cidrs"});
+        assert_eq!(
+            parse(file.clone()).networks("10.4.0.0/24\nfd02::/64\n").unwrap(),
+            "10.4.0.0/24,fd02::/64"
+        );
+        assert_eq!(parse(file).networks("\n").unwrap_err().code(), 50);
     }
 
     #[test]

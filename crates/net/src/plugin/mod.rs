@@ -8,10 +8,11 @@ mod loopback;
 mod result;
 
 use std::path::PathBuf;
+use std::{fs, io};
 
 use serde_json::{Value, json};
 
-use crate::error::NetError;
+use crate::error::{Doing, NetError};
 use crate::pod::{PodLinks, Wish, link_name};
 use config::Config;
 
@@ -95,7 +96,7 @@ pub async fn run(call: &Call, stdin: &[u8]) -> Result<Option<Value>> {
             links.check(&wish).await?;
             Ok(None)
         }
-        "STATUS" => match config.networks() {
+        "STATUS" => match networks(&config) {
             Ok(_) => Ok(None),
             Err(error) => Err(PluginError::NotReady(error.to_string())),
         },
@@ -111,7 +112,7 @@ pub async fn run(call: &Call, stdin: &[u8]) -> Result<Option<Value>> {
 
 async fn add(call: &Call, config: &Config, links: &PodLinks) -> Result<Value> {
     let wish = call.wish(config)?;
-    links.set_cidr(&config.networks()?)?;
+    links.set_cidr(&networks(config)?)?;
     match links.setup(&wish).await {
         Ok(ips) => Ok(result::added(&config.version, &link_name(&wish.owner), call, &ips)),
         Err(error) => {
@@ -122,6 +123,17 @@ async fn add(call: &Call, config: &Config, links: &PodLinks) -> Result<Value> {
             Err(error.into())
         }
     }
+}
+
+/// The node's networks, with what the agent may have written.
+fn networks(config: &Config) -> Result<String> {
+    let in_file = match config.pod_cidr_file.as_ref().map(|path| (path, fs::read_to_string(path))) {
+        None => String::new(),
+        Some((_, Ok(text))) => text,
+        Some((_, Err(error))) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Some((path, read)) => read.doing(|| format!("reading {}", path.display()))?,
+    };
+    config.networks(&in_file)
 }
 
 /// One pod may be connected more than once.

@@ -16,6 +16,7 @@ use base::failpoint;
 
 use crate::conntrack;
 use crate::error::{Doing, NetError, Result};
+use crate::file;
 use plan::{Protocol, Record, conflict};
 
 /// The file that says on which addresses ports of every address are not.
@@ -146,10 +147,8 @@ impl HostPorts {
             return Ok(());
         }
         let path = self.dir.join(RESERVED);
-        let new = path.with_extension("new");
         let lines: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        fs::write(&new, lines.join("\n")).doing(|| format!("writing {}", new.display()))?;
-        fs::rename(&new, &path).doing(|| format!("writing {}", path.display()))?;
+        file::replace(&path, &path.with_extension("new"), &lines.join("\n"))?;
         let all = self.all()?;
         if all.is_empty() { Ok(()) } else { apply::write(&self.table, &all, addresses) }
     }

@@ -3,7 +3,9 @@
 mod kernel;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use base::TaskGroup;
 use client::{Change, Informer, Resource, WorkQueue};
@@ -11,6 +13,7 @@ use serde::Deserialize;
 
 use crate::cidr::Cidr;
 use crate::error::Result;
+use crate::file;
 use crate::link::Links;
 use crate::pod::forward_v6;
 
@@ -60,15 +63,20 @@ pub fn plan<'n>(own: &str, nodes: impl Iterator<Item = &'n NodeView>) -> Routes 
     nodes.filter(|node| node.metadata.name != own).flat_map(routes_to).collect()
 }
 
-/// One route for each family of which the node has both pods and an address.
-fn routes_to(node: &NodeView) -> Vec<(Cidr, IpAddr)> {
-    let cidrs = match node.spec.pod_cidrs.as_slice() {
+/// The node's own parts of the pod network.
+fn cidrs_of(node: &NodeView) -> &[String] {
+    match node.spec.pod_cidrs.as_slice() {
+        [] if node.spec.pod_cidr.is_empty() => &[],
         [] => std::slice::from_ref(&node.spec.pod_cidr),
         cidrs => cidrs,
-    };
+    }
+}
+
+/// One route for each family of which the node has both pods and an address.
+fn routes_to(node: &NodeView) -> Vec<(Cidr, IpAddr)> {
     let internal = node.status.addresses.iter().filter(|address| address.kind == "InternalIP");
     let gateways: Vec<IpAddr> = internal.filter_map(|address| address.address.parse().ok()).collect();
-    let cidrs = cidrs.iter().filter_map(|cidr| Cidr::parse(cidr).ok());
+    let cidrs = cidrs_of(node).iter().filter_map(|cidr| Cidr::parse(cidr).ok());
     let routes = cidrs.map(|cidr| {
         let gateway = gateways.iter().find(|ip| ip.is_ipv4() == cidr.base.is_ipv4());
         gateway.map(|gateway| (cidr, *gateway))
@@ -102,8 +110,18 @@ async fn apply(wanted: &Routes, known: &mut Routes) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the routes of this node until the group stops.
-pub async fn run(own: String, client: kube::Client, tasks: &TaskGroup) {
+/// Writes the node's own networks where our CNI plugin finds them (`podCIDRFile`), one a line.
+fn tell(path: &Path, own: &NodeView) -> Result<()> {
+    let lines: String = cidrs_of(own).iter().map(|cidr| format!("{cidr}\n")).collect();
+    let written = fs::read_to_string(path).unwrap_or_default();
+    if lines.is_empty() || lines == written {
+        return Ok(());
+    }
+    file::replace(path, &path.with_extension("new"), &lines)
+}
+
+/// Keeps the routes of this node until the group stops, and `cidr_file` as the node's own networks are.
+pub async fn run(own: String, cidr_file: PathBuf, client: kube::Client, tasks: &TaskGroup) {
     let queue: WorkQueue<()> = WorkQueue::new();
     let mut nodes: Informer<NodeView> = Informer::new(client, Resource::all("", "v1", "Node", "nodes"));
     let changed = queue.clone();
@@ -134,6 +152,9 @@ pub async fn run(own: String, client: kube::Client, tasks: &TaskGroup) {
                 none => none.insert(Links::open()?.node_routes().await?),
             };
             apply(&wanted, known).await?;
+            if let Some((_, node)) = all.iter().find(|(_, node)| node.metadata.name == own) {
+                tell(&cidr_file, node)?;
+            }
             Ok::<_, crate::error::NetError>(None)
         })
         .await;

@@ -25,6 +25,7 @@ const APPARMOR: Skip = ("AppArmor", "wants a kernel with AppArmor, and to load p
 const SSH: Skip = (r"\[Feature:HostAccess\]|SSH", "reaches nodes by SSH");
 const DEVICES: Skip =
     (r"\[DRA\] (kubelet|multiple nodes)|DynamicResourceAllocation", "has a group of its own");
+const DRA: Skip = (r"\[DRA\]", "has a group of its own");
 const REGISTRY: Skip = ("running a container with a new image", "pulls from registries of the Internet");
 const HANDLER: Skip =
     ("RuntimeClass with scheduling", "wants nodes with a runtime handler of the name test-handler");
@@ -36,7 +37,7 @@ pub(super) const ALL: &[Group] = &[
     Group {
         name: "node",
         focus: &[r"\[sig-node\]"],
-        skip: &[CLUSTER, SLOW, FLAKY, FEATURE, WINDOWS, APPARMOR, SSH],
+        skip: &[CLUSTER, SLOW, FLAKY, FEATURE, WINDOWS, APPARMOR, SSH, DRA],
         serial: false,
     },
     Group {

@@ -1,5 +1,6 @@
 //! Reads a log on, from one file to the next.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -158,7 +159,7 @@ impl LogReader {
                 continue;
             }
             if self.options.timestamps && self.fresh {
-                out.extend_from_slice(line.time.as_bytes());
+                out.extend_from_slice(stamp(line.time).as_bytes());
                 out.push(b' ');
             }
             out.extend_from_slice(line.text);
@@ -170,6 +171,22 @@ impl LogReader {
         out.truncate(self.left);
         self.left -= out.len();
         out
+    }
+}
+
+/// A time as it is shown: with nine digits of a second's parts, and `Z` for no offset. Runtimes write fewer digits, and
+/// conmon the node's offset, which stays.
+fn stamp(time: &str) -> Cow<'_, str> {
+    const SECONDS: usize = "2026-01-01T00:00:00".len();
+    let Some((seconds, rest)) = time.split_at_checked(SECONDS) else { return time.into() };
+    let (digits, offset) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())),
+        None => ("", rest),
+    };
+    match (digits.len(), offset) {
+        (9, "Z") => time.into(),
+        (_, "+00:00" | "Z") => format!("{seconds}.{digits:0<9}Z").into(),
+        _ => format!("{seconds}.{digits:0<9}{offset}").into(),
     }
 }
 
@@ -240,7 +257,20 @@ mod tests {
         assert_eq!(read(Options { limit: Some(5), ..Options::default() }).await, "one\nt");
         let since = Some("2026-01-01T00:00:02Z".parse().unwrap());
         let options = Options { since, timestamps: true, ..Options::default() };
-        assert_eq!(read(options).await, "2026-01-01T00:00:02Z three\n");
+        assert_eq!(read(options).await, "2026-01-01T00:00:02.000000000Z three\n");
+    }
+
+    #[test]
+    fn times_are_shown_as_upstream_shows_them() {
+        for (written, shown) in [
+            ("2026-01-01T00:00:02.123456789Z", "2026-01-01T00:00:02.123456789Z"),
+            ("2026-01-01T00:00:02.12Z", "2026-01-01T00:00:02.120000000Z"),
+            ("2026-01-01T00:00:02.123456789+00:00", "2026-01-01T00:00:02.123456789Z"),
+            ("2026-01-01T00:00:02+02:00", "2026-01-01T00:00:02.000000000+02:00"),
+            ("2026", "2026"),
+        ] {
+            assert_eq!(stamp(written), shown);
+        }
     }
 
     #[tokio::test]

@@ -92,7 +92,7 @@ impl Planner<'_> {
         let (memory, now) = (self.view.memory, self.view.now);
         let unpulled = memory.unpulled(self.view.pod, container);
         if let Some(failure) = memory.failures.get(&Job::Start(container.name.clone()))
-            && failure.reason != "ErrImagePull"
+            && !failure.is_of_pull()
         {
             self.wake(Some(failure.retry_at).filter(|at| *at > now));
             let (reason, message) = (failure.reason.clone(), failure.message.clone());
@@ -101,7 +101,7 @@ impl Planner<'_> {
         if let Some((image, failure)) = unpulled {
             let shown_until = failure.at.checked_add(SHOW_PULL_ERROR).unwrap_or(failure.at);
             let (reason, message, at) = (failure.reason.clone(), failure.message.clone(), failure.at);
-            if reason != "ErrImagePull" || now < shown_until {
+            if !failure.is_of_pull() || now < shown_until {
                 self.wake(Some(shown_until).filter(|until| *until > now));
                 return self.wait(container, &reason, Some(message));
             }
@@ -110,7 +110,7 @@ impl Planner<'_> {
                     .actions
                     .push(Action::TellBackOff { container: container.name.clone(), failed_at: at });
             }
-            let message = format!("Back-off pulling image {image:?}: ErrImagePull: {message}");
+            let message = format!("Back-off pulling image {image:?}: {reason}: {message}");
             return self.wait(container, "ImagePullBackOff", Some(message));
         }
         if latest.is_none_or(|latest| latest.state != State::Exited) {
