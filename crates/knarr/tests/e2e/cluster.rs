@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::control_plane::{ControlPlane, Heir};
-use crate::peer_runtime::{PeerRuntime, Program};
+use crate::peer_runtime::{PeerRuntime, Program, unmount_below};
 use crate::upstream::{self, Stand, Told};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -356,6 +356,8 @@ impl Drop for Cluster {
         if !left.is_empty() {
             eprintln!("left behind: {left:?}");
         }
+        // Where a test failed, kubelets that it started by themselves have left theirs.
+        unmount_below(&[self.dir()], Path::new(""));
     }
 }
 

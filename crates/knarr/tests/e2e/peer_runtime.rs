@@ -168,17 +168,19 @@ impl Drop for PeerRuntime {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let paths = mounts.lines().filter_map(|line| line.split_whitespace().nth(1)).map(Path::new);
-        let below = |path: &&Path| {
-            [&self.place.run, &self.place.dir].iter().any(|dir| path.starts_with(dir) && path != dir)
-        };
-        let mut paths: Vec<&Path> =
-            paths.filter(below).filter(|path| *path != self.place.run.join("netns")).collect();
-        paths.sort_unstable();
-        for path in paths.into_iter().rev() {
-            let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
-        }
+        unmount_below(&[&self.place.run, &self.place.dir], &self.place.run.join("netns"));
+    }
+}
+
+/// Unmounts what is mounted below folders, all but one.
+pub fn unmount_below(folders: &[&Path], but: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let paths = mounts.lines().filter_map(|line| line.split_whitespace().nth(1)).map(Path::new);
+    let below = |path: &&Path| folders.iter().any(|dir| path.starts_with(dir) && path != dir);
+    let mut paths: Vec<&Path> = paths.filter(below).filter(|path| *path != but).collect();
+    paths.sort_unstable();
+    for path in paths.into_iter().rev() {
+        let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

@@ -88,7 +88,7 @@ pub fn replace(program: &Path, (cluster, node): (&str, &str), data: &Path, told:
     let (dir, own) = (data.join(format!("upstream-{node}")), data.join("nodes").join(node));
     fs::create_dir_all(&dir).unwrap();
     // Logs and static pods are where they are with our own kubelet.
-    for (name, folder) in [("pod-logs", "logs"), ("manifests", "manifests")] {
+    for (name, folder) in [("pod-logs", "log/pods"), ("manifests", "manifests")] {
         symlink(own.join(folder), dir.join(name)).unwrap();
     }
     let identity: Value = read(&own.join("identity.json"));

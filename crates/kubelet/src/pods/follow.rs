@@ -31,8 +31,10 @@ enum Tells {
     /// It was not asked since it answered again.
     Unknown,
     Yes,
-    /// It does not know how, or is told not to: it is asked again when it was away, for then it may be another one.
+    /// It does not know how: it is asked again when it was away, for then it may be another one.
     Never,
+    /// It said that it would, and ended at once: it is asked again then, by the monotonic clock.
+    Mute(Duration),
 }
 
 impl Tells {
@@ -45,10 +47,18 @@ impl Tells {
         }
     }
 
-    /// After its stream ended well. CRI-O without `enable_pod_events` says that it will tell, and ends at once: that is
-    /// no runtime that was away, after which everything would be tried again.
-    fn ended(self, lasted: Duration) -> Self {
-        if lasted < MUTE { Self::Never } else { self }
+    /// After its stream ended well `now`. CRI-O without `enable_pod_events` says that it will tell, and ends at once: that
+    /// is no runtime that was away, after which everything would be tried again.
+    fn ended(self, opened: Duration, now: Duration) -> Self {
+        if now.saturating_sub(opened) < MUTE { Self::Mute(now + RELIST) } else { self }
+    }
+
+    fn may_be_asked(self, now: Duration) -> bool {
+        match self {
+            Self::Unknown | Self::Yes => true,
+            Self::Never => false,
+            Self::Mute(until) => now >= until,
+        }
     }
 }
 
@@ -100,7 +110,7 @@ impl Pods {
                 let is_known = |uid: &str| self.handles.lock().contains_key(uid) || known.contains_key(uid);
                 orphans::sweep(&self.shared, is_known).await;
             }
-            if matches!(events, Events::Closed) && tells != Tells::Never {
+            if matches!(events, Events::Closed) && tells.may_be_asked(clock.monotonic()) {
                 events = self.ask_for_events();
             }
             if !self.relist(&mut known, &mut last).await {
@@ -118,9 +128,9 @@ impl Pods {
                         }
                     }
                     Ok(Ok(None)) => {
-                        tells = tells.ended(clock.monotonic().saturating_sub(opened));
+                        tells = tells.ended(opened, clock.monotonic());
                         events = Events::Closed;
-                        if tells != Tells::Never {
+                        if tells == Tells::Yes {
                             lost.get_or_insert_with(|| clock.now());
                         }
                     }
@@ -246,8 +256,15 @@ mod tests {
         assert_eq!(Tells::Unknown.asked(Ok(())), Tells::Yes);
         assert_eq!(Tells::Yes.asked(Err(&away)), Tells::Yes, "it will be back in a moment");
         assert_eq!(Tells::Unknown.asked(Err(&away)), Tells::Unknown);
-        assert_eq!(Tells::Yes.ended(Duration::from_millis(2)), Tells::Never);
-        assert_eq!(Tells::Yes.ended(Duration::from_secs(60)), Tells::Yes, "it was ended, and will be back");
+    }
+
+    #[test]
+    fn a_runtime_that_ends_its_stream_at_once_is_asked_now_and_then() {
+        let at = Duration::from_secs;
+        assert_eq!(Tells::Yes.ended(at(5), at(65)), Tells::Yes, "it was ended, and will be back");
+        let mute = Tells::Yes.ended(at(5), at(5));
+        assert!(mute != Tells::Yes && !mute.may_be_asked(at(14)) && mute.may_be_asked(at(15)));
+        assert_eq!(mute.asked(Ok(())), Tells::Yes);
     }
 
     #[test]
