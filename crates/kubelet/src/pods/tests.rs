@@ -5,6 +5,7 @@ mod clock;
 mod ending;
 mod names;
 mod outdated;
+mod starting;
 mod waking;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod, PodStatus, ResourceStatus, Secret};
 use serde_json::json;
 
 use super::config::{self, NodeConfig, Prepared};
@@ -54,6 +55,8 @@ struct Node {
     broken: Vec<String>,
     /// The ids of containers that are killed and do not end.
     deaf: Vec<String>,
+    /// What containers have for themselves.
+    exclusive: BTreeMap<String, Vec<ResourceStatus>>,
     log: Vec<Action>,
 }
 
@@ -68,6 +71,7 @@ impl Node {
             counter: 0,
             broken: Vec::new(),
             deaf: Vec::new(),
+            exclusive: BTreeMap::new(),
             log: Vec::new(),
         }
     }
@@ -92,7 +96,7 @@ impl Node {
                 host_ips: &host_ips,
                 runtime_name: "knarr",
                 recursive_read_only: true,
-                exclusive: &BTreeMap::new(),
+                exclusive: &self.exclusive,
             },
         );
         self.memory.note_stopping(decided.stopping, self.now);

@@ -62,6 +62,21 @@ fn lost_state(reason: &str, message: &str) -> ContainerStateTerminated {
     }
 }
 
+/// Whether a container waits for nothing but its turn.
+pub(super) fn is_being_made(reason: &str) -> bool {
+    matches!(reason, "ContainerCreating" | "PodInitializing")
+}
+
+/// Whether a container was made and is about to run.
+fn is_starting(instance: &Instance, waiting: Option<&ContainerStateWaiting>) -> bool {
+    let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+    instance.state == State::Created && reason.is_none_or(is_being_made)
+}
+
+fn runs(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
 fn waits(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_none_or(|state| state.running.is_none() && state.terminated.is_none())
 }
@@ -98,8 +113,6 @@ impl Maker<'_> {
     }
 
     pub(super) fn container(&self, container: &Container, init: bool) -> ContainerStatus {
-        let mut instances = self.view.observed.instances(&container.name);
-        let (latest, previous) = (instances.next(), instances.next());
         let old = self.before.and_then(|status| {
             let lists = [
                 &status.init_container_statuses,
@@ -108,7 +121,36 @@ impl Maker<'_> {
             ];
             lists.into_iter().flatten().flatten().find(|status| status.name == container.name)
         });
-        let Some(latest) = latest else { return self.absent(container, old) };
+        let waiting = self.plan.waiting.get(&container.name).map(|waiting| ContainerStateWaiting {
+            reason: Some(waiting.reason.clone()),
+            message: waiting.message.clone(),
+        });
+        let mut instances = self.view.observed.instances(&container.name);
+        let status = match (instances.next(), instances.next()) {
+            (Some(latest), Some(previous)) if is_starting(latest, waiting.as_ref()) => {
+                // Until it runs, what was said of the one before it still holds.
+                let id = self.id(previous);
+                let said = old.filter(|old| old.container_id.as_ref() == Some(&id) && !runs(old)).cloned();
+                let seen = || self.present(container, init, old, (previous, instances.next()), None);
+                ContainerStatus { ready: false, ..said.unwrap_or_else(seen) }
+            }
+            (Some(latest), previous) => self.present(container, init, old, (latest, previous), waiting),
+            (None, _) => self.absent(container, old),
+        };
+        let exclusive = self.node.exclusive.get(&container.name).filter(|_| !init).cloned();
+        let known = status.allocated_resources_status;
+        ContainerStatus { allocated_resources_status: exclusive.or(known), ..status }
+    }
+
+    /// A container that the runtime has, as its latest instance and the one before it are.
+    fn present(
+        &self,
+        container: &Container,
+        init: bool,
+        old: Option<&ContainerStatus>,
+        (latest, previous): (&Instance, Option<&Instance>),
+        waiting: Option<ContainerStateWaiting>,
+    ) -> ContainerStatus {
         let has = container.resources.clone().unwrap_or_default();
         let actual = match latest.state {
             State::Running => self.memory().resize.actuated.get(&latest.id).cloned(),
@@ -118,10 +160,6 @@ impl Maker<'_> {
         let actual = actual.map(|actual| ResourceRequirements {
             limits: actual.limits.filter(|_| has.limits.is_some()),
             ..actual
-        });
-        let waiting = self.plan.waiting.get(&container.name).map(|waiting| ContainerStateWaiting {
-            reason: Some(waiting.reason.clone()),
-            message: waiting.message.clone(),
         });
         // Whoever began anew with all others has none before it any more: only the status still knows of one.
         let mut last = previous
@@ -171,7 +209,7 @@ impl Maker<'_> {
             user: latest.user.clone(),
             stop_signal: latest.stop_signal.clone(),
             volume_mounts: self.mounts(container),
-            allocated_resources_status: self.node.exclusive.get(&container.name).filter(|_| !init).cloned(),
+            ..ContainerStatus::default()
         }
     }
 
@@ -258,7 +296,7 @@ impl Maker<'_> {
     /// How a container ended of which nothing is left.
     fn gone(&self, old: &ContainerStatus) -> Option<ContainerState> {
         let state = old.state.as_ref();
-        let ran = state.is_some_and(|state| state.running.is_some());
+        let ran = runs(old);
         let unseen = || {
             let message = "The container could not be located when the pod was deleted.  The container used to be Running";
             lost_state("ContainerStatusUnknown", message)

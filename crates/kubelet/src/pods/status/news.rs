@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
+use super::container::is_being_made;
 use crate::pods::observed::{Observed, State};
 use crate::pods::spec::{PodExt, hash};
 
@@ -51,7 +52,7 @@ fn is_awaited(container: &ContainerStatus) -> bool {
     let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
     let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
     let fresh = container.last_state.as_ref().is_none_or(|state| state.terminated.is_none());
-    fresh && matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+    fresh && reason.is_some_and(is_being_made)
 }
 
 #[cfg(test)]
