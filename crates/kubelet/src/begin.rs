@@ -15,6 +15,7 @@ use crate::configuration::{Fields, Verify};
 use crate::counts::Counts;
 use crate::machine::Machine;
 use crate::node::kernel;
+use crate::pods::admission::sysctls::Sysctls;
 use crate::pods::{Pods, means, userns};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::{Config, Configuration, KubeletError, Shared, claims, devices, node, plugins};
@@ -122,6 +123,14 @@ pub async fn tell_pods(shared: Arc<Shared>, pods: Pods) {
         };
         uids.iter().for_each(|uid| pods.wake(uid));
     }
+}
+
+/// What pods may set of the kernel, and what is set for them.
+pub fn sysctls(config: &Config, machine: &Machine) -> Result<Sysctls, KubeletError> {
+    let fields = &config.configuration.fields;
+    let sysctls =
+        Sysctls::new(&machine.kernel_version, &fields.allowed_unsafe_sysctls, &fields.default_pod_sysctls);
+    sysctls.map_err(KubeletError::Sysctls)
 }
 
 /// What pods can be given of the node.

@@ -7,6 +7,7 @@
 //! place is another one (`names`), and systemd is asked first (`units`).
 
 mod names;
+mod residents;
 mod stat;
 mod units;
 

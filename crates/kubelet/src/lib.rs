@@ -85,7 +85,7 @@ use crate::exclusive::Exclusive;
 use crate::machine::Machine;
 use crate::node::view::NodeView;
 use crate::pods::Pods;
-use crate::pods::admission::sysctls::Allowed;
+use crate::pods::admission::sysctls::Sysctls;
 use crate::pods::env::ServiceView;
 use crate::pods::ledger::Ledger;
 use crate::pods::means::Means;
@@ -225,7 +225,7 @@ pub(crate) struct Shared {
     /// Who has how much of the node.
     pub ledger: Ledger,
     /// Which settings of the kernel pods may make.
-    pub sysctls: Allowed,
+    pub sysctls: Sysctls,
     /// The node's own object.
     pub node: Reflector<NodeView>,
     /// Somebody else changed it.
@@ -289,8 +289,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let recorder = Recorder::new(client.clone(), config.clock.clone(), source, bound, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let ledger = Ledger::new(begin::given(&machine, &config)?);
-    let unsafe_sysctls = &config.configuration.fields.allowed_unsafe_sysctls;
-    let sysctls = Allowed::new(&machine.kernel_version, unsafe_sysctls).map_err(KubeletError::Sysctls)?;
+    let sysctls = begin::sysctls(&config, &machine)?;
     let node_changed = Arc::new(Notify::new());
     let own = node::view::informer(&client, &config.node_name, node_changed.clone());
     let pulls = Records::new(&config.root_dir, begin::verify(&config.configuration)?);

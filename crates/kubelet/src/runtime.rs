@@ -50,6 +50,8 @@ pub struct Runtime {
     pub recursive_read_only: bool,
     /// Whether it knows `supplementalGroupsPolicy`.
     pub supplemental_groups: bool,
+    /// Whether a mount may forbid something (KEP-5855).
+    pub mount_options: bool,
     /// The handlers whose pods may have users of their own; the empty name is the default's.
     pub user_namespaces: BTreeSet<String>,
     /// Who makes the cgroups of its containers; `None` of one that is too old to say.
@@ -92,6 +94,7 @@ impl Runtime {
             version: String::new(),
             recursive_read_only: false,
             supplemental_groups: false,
+            mount_options: false,
             user_namespaces: BTreeSet::new(),
             cgroup_driver: None,
             counts: counts.clone(),
@@ -111,6 +114,7 @@ impl Runtime {
 
     fn learn(&mut self, status: wire::StatusResponse) {
         self.supplemental_groups = status.features.is_some_and(|f| f.supplemental_groups_policy);
+        self.mount_options = status.features.is_some_and(|f| f.mount_options);
         for handler in status.runtime_handlers {
             let Some(features) = handler.features else { continue };
             if handler.name.is_empty() {

@@ -19,48 +19,72 @@ const BETA: &str = "AllBeta";
 /// A gate whose two settings both mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
+    /// KEP-5936: whom the files of a volume belong to (`user`, `defaultUser`).
+    AtomicWriteVolumeUserFields,
+    /// KEP-4960: `lifecycle.stopSignal`.
+    ContainerStopSignals,
     /// Options of the CPU manager that are alpha.
     CpuManagerPolicyAlphaOptions,
     /// Options of the CPU manager that are beta.
     CpuManagerPolicyBetaOptions,
-    /// KEP-4960: `lifecycle.stopSignal`.
-    ContainerStopSignals,
+    /// KEP-5996: `defaultPodSysctls` of a node's configuration.
+    DefaultPodSysctls,
     /// `emptyDir.mode`.
     EmptyDirVolumeMode,
+    /// KEP-4939: `grpc.mode` of probes.
+    GrpcContainerProbeTls,
+    /// KEP-5999: `httpGet.protocol` of probes.
+    H2cContainerProbe,
+    /// The pages `/allocatedPods` of a node.
+    KubeletAllocatedPodsEndpoint,
     /// KEP-4603: `crashLoopBackOff.maxContainerRestartPeriod` of a node's configuration.
     KubeletCrashLoopBackOffMax,
     /// KEP-3288: logs of standard output or of standard error alone.
     PodLogsQuerySplitStreams,
     /// KEP-4603: shorter pauses between restarts of what crashes.
     ReduceDefaultCrashLoopBackOffDecay,
+    /// KEP-5855: `volumeMounts[].bindMountOptions`.
+    VolumeBindMountOptions,
 }
 
 impl Gate {
     /// All of them.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 13] = [
+        Self::AtomicWriteVolumeUserFields,
+        Self::ContainerStopSignals,
         Self::CpuManagerPolicyAlphaOptions,
         Self::CpuManagerPolicyBetaOptions,
-        Self::ContainerStopSignals,
+        Self::DefaultPodSysctls,
         Self::EmptyDirVolumeMode,
+        Self::GrpcContainerProbeTls,
+        Self::H2cContainerProbe,
+        Self::KubeletAllocatedPodsEndpoint,
         Self::KubeletCrashLoopBackOffMax,
         Self::PodLogsQuerySplitStreams,
         Self::ReduceDefaultCrashLoopBackOffDecay,
+        Self::VolumeBindMountOptions,
     ];
 
     /// As users write it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::AtomicWriteVolumeUserFields => "AtomicWriteVolumeUserFields",
+            Self::ContainerStopSignals => "ContainerStopSignals",
             Self::CpuManagerPolicyAlphaOptions => "CPUManagerPolicyAlphaOptions",
             Self::CpuManagerPolicyBetaOptions => "CPUManagerPolicyBetaOptions",
-            Self::ContainerStopSignals => "ContainerStopSignals",
+            Self::DefaultPodSysctls => "DefaultPodSysctls",
             Self::EmptyDirVolumeMode => "EmptyDirVolumeMode",
+            Self::GrpcContainerProbeTls => "GRPCContainerProbeTLS",
+            Self::H2cContainerProbe => "H2CContainerProbe",
+            Self::KubeletAllocatedPodsEndpoint => "KubeletAllocatedPodsEndpoint",
             Self::KubeletCrashLoopBackOffMax => "KubeletCrashLoopBackOffMax",
             Self::PodLogsQuerySplitStreams => "PodLogsQuerySplitStreams",
             Self::ReduceDefaultCrashLoopBackOffDecay => "ReduceDefaultCrashLoopBackOffDecay",
+            Self::VolumeBindMountOptions => "VolumeBindMountOptions",
         }
     }
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -97,7 +121,7 @@ fn rows() -> impl Iterator<Item = Row> {
 /// Which features are on in one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gates {
-    on: u8,
+    on: u16,
     all_alpha: bool,
     all_beta: bool,
 }

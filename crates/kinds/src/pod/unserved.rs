@@ -13,12 +13,14 @@ struct Feature {
     drop: fn(&mut Object),
 }
 
-const FEATURES: [Feature; 5] = [
+const FEATURES: [Feature; 7] = [
     Feature { gate: None, drop: workloads },
-    Feature { gate: None, drop: containers },
-    Feature { gate: None, drop: users_of_files },
-    Feature { gate: Some(Gate::EmptyDirVolumeMode), drop: modes_of_directories },
+    Feature { gate: Some(Gate::AtomicWriteVolumeUserFields), drop: users_of_files },
     Feature { gate: Some(Gate::ContainerStopSignals), drop: stop_signals },
+    Feature { gate: Some(Gate::EmptyDirVolumeMode), drop: modes_of_directories },
+    Feature { gate: Some(Gate::GrpcContainerProbeTls), drop: modes_of_calls },
+    Feature { gate: Some(Gate::H2cContainerProbe), drop: protocols },
+    Feature { gate: Some(Gate::VolumeBindMountOptions), drop: mount_options },
 ];
 
 /// Removes the fields of features that are off, but for those of features that the `old` pod uses.
@@ -99,28 +101,42 @@ fn all_containers(pod: &mut Object, change: fn(&mut Object)) {
     });
 }
 
-fn containers(pod: &mut Object) {
+fn mount_options(pod: &mut Object) {
     all_containers(pod, |container| {
         each(container, "volumeMounts", |mount| {
             mount.remove("bindMountOptions");
         });
-        for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
-            within(container, name, handler);
+    });
+}
+
+fn handlers(container: &mut Object, change: fn(&mut Object)) {
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        within(container, name, change);
+    }
+    within(container, "lifecycle", |lifecycle| {
+        for hook in ["postStart", "preStop"] {
+            within(lifecycle, hook, change);
         }
-        within(container, "lifecycle", |lifecycle| {
-            for hook in ["postStart", "preStop"] {
-                within(lifecycle, hook, handler);
-            }
+    });
+}
+
+fn protocols(pod: &mut Object) {
+    all_containers(pod, |container| {
+        handlers(container, |handler| {
+            within(handler, "httpGet", |get| {
+                get.remove("protocol");
+            });
         });
     });
 }
 
-fn handler(handler: &mut Object) {
-    within(handler, "httpGet", |get| {
-        get.remove("protocol");
-    });
-    within(handler, "grpc", |grpc| {
-        grpc.remove("mode");
+fn modes_of_calls(pod: &mut Object) {
+    all_containers(pod, |container| {
+        handlers(container, |handler| {
+            within(handler, "grpc", |grpc| {
+                grpc.remove("mode");
+            });
+        });
     });
 }
 

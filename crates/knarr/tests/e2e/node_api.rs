@@ -69,7 +69,8 @@ fn node_api_tells_of_pods_and_what_they_use() {
     let by_runtime =
         [used, "container_scrape_error 0", "container_threads{container=\"c\"", "container_memory_cache{"];
     // Containerd before 2.1, and CRI-O unless it is told which, tell statistics, and nothing that is only in metrics.
-    let by_runtime = &by_runtime[..if peer_runtime::wanted().is_some() { 2 } else { 4 }];
+    let knows_less = peer_runtime::wanted().is_some() || upstream::wanted().is_some();
+    let by_runtime = &by_runtime[..if knows_less { 2 } else { 4 }];
     for (path, words) in [
         ("healthz", &["ok"][..]),
         ("pods", &["\"kind\":\"PodList\"", "\"name\":\"p\""]),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::node_pods::nodes_after;
-use crate::{peer_runtime, upstream};
+use crate::{control_plane, peer_runtime, upstream};
 
 /// Bytes of the node's disk.
 const DISK: u64 = 192 << 20;
@@ -128,7 +128,11 @@ fn linked(cluster: &Cluster) {
     if crate::upstream::wanted().is_some() {
         return;
     }
-    let links = cluster.node_dir(1).join("log/containers");
+    // A kubelet by itself has the machine's folder.
+    let links = match control_plane::wanted() {
+        Some(_) => PathBuf::from("/var/log/containers"),
+        None => cluster.node_dir(1).join("log/containers"),
+    };
     let names = || -> Vec<String> {
         let entries = fs::read_dir(&links).unwrap().filter_map(Result::ok);
         entries.map(|entry| entry.file_name().into_string().unwrap()).collect()

@@ -1,5 +1,9 @@
 //! What a KubeletConfiguration says of periods, pauses, ranges and words.
 
+use std::fs;
+use std::path::Path;
+
+use crate::cluster::Cluster;
 use crate::node_fields::has_users_of_a_pods_own;
 use crate::node_pods::node_told;
 use crate::{control_plane, peer_runtime, upstream};
@@ -20,11 +24,39 @@ const PODS: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: rationed}\nspec:
     metadata: {name: fails}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    \
     image: docker.io/library/busybox:test\n    command: [sh, -c, exit 1]\n";
 
+/// A group of the machine that the kubelet is told to be in.
+struct Group(String);
+
+impl Group {
+    /// Whether the first node's kubelet is in it.
+    fn has_kubelet(&self, cluster: &Cluster) -> bool {
+        let name = cluster.name();
+        let record = fs::read_to_string(format!("/run/knarr/{name}/agent-{name}-1.json")).unwrap();
+        let pid = &serde_json::from_str::<serde_json::Value>(&record).unwrap()["pid"];
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let counts = |line: &&str| line.contains(":memory:") || line.starts_with("0::");
+        groups.lines().filter(counts).any(|line| line.ends_with(&self.0))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+        for hierarchy in hierarchies.chain([root.to_owned()]) {
+            let _ = fs::remove_dir(hierarchy.join(self.0.trim_start_matches('/')));
+        }
+    }
+}
+
 #[test]
 fn node_is_tuned_by_its_configuration() {
     let does_not_say = peer_runtime::is_containerd();
     let overruled = if does_not_say { "" } else { OVERRULED };
-    let Some((cluster, _folder)) = node_told(&format!("{CONFIGURATION}{overruled}")) else { return };
+    let group = Group(format!("/knarr-e2e-kubelet-{}", std::process::id()));
+    let told = format!("{CONFIGURATION}{overruled}kubeletCgroups: {}\n", group.0);
+    let Some((cluster, _folder)) = node_told(&told) else { return };
+    assert!(group.has_kubelet(&cluster));
     cluster.kubectl(&["create", "configmap", "c", "--from-literal=a=0"]);
     cluster.apply(PODS);
     cluster.k("wait --for=condition=Ready pod/rationed --timeout=60s");

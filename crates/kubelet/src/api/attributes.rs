@@ -20,8 +20,13 @@ fn is_below(path: &str, root: &str) -> bool {
 
 /// The subresources of `nodes` of which one has to be allowed; the finest comes first.
 pub fn subresources(path: &str) -> Vec<&'static str> {
-    let fine =
-        [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")];
+    let fine = [
+        ("/pods", "pods"),
+        ("/healthz", "healthz"),
+        ("/configz", "configz"),
+        ("/runningpods", "pods"),
+        ("/allocatedPods", "pods"),
+    ];
     let coarse = [
         ("/stats", "stats"),
         ("/metrics", "metrics"),
@@ -45,6 +50,7 @@ mod tests {
         for (path, wanted) in [
             ("/pods", &["pods", "proxy"][..]),
             ("/runningpods/", &["pods", "proxy"]),
+            ("/allocatedPods/a/b", &["pods", "proxy"]),
             ("/healthz/ping", &["healthz", "proxy"]),
             ("/configz", &["configz", "proxy"]),
             ("/stats/summary", &["stats"]),

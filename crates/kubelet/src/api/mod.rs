@@ -37,6 +37,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use kinds::gates::Gate;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -185,8 +186,7 @@ impl Server {
             match pages::debugging(&parts) {
                 pages::Debugging::No => {}
                 pages::Debugging::Disabled => {
-                    let message = "Debug endpoints are disabled.\n".to_owned();
-                    return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, message));
+                    return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, pages::DISABLED.to_owned()));
                 }
                 pages::Debugging::Missing => return Err(Refusal::not_found("404 page not found\n")),
             }
@@ -223,6 +223,10 @@ impl Server {
         }
     }
 
+    fn has_allocated_pods(&self) -> bool {
+        self.shared.config.configuration.fields.gates.has(Gate::KubeletAllocatedPodsEndpoint)
+    }
+
     /// The answers that need no more of a request than its path and its parameters.
     async fn page(
         &self,
@@ -235,6 +239,7 @@ impl Server {
         Some(match parts {
             ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => Ok(Response::new(full("ok"))),
             ["pods"] => json(&pages::pods(self)),
+            ["allocatedPods", rest @ ..] if self.has_allocated_pods() => pages::allocated(self, rest),
             ["runningpods"] => json(&pages::running_pods(self)),
             ["configz"] => json(&self.shared.config.configuration.shown()),
             ["statusz"] => {

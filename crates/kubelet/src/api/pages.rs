@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::{Body, Refusal, Server, full};
+use super::{Body, Refusal, Server, full, json as answer};
 use crate::pods::Handle;
 use crate::pods::observed::{Instance, State};
 use crate::pods::spec::PodExt;
@@ -31,6 +31,9 @@ pub fn debugging(parts: &[&str]) -> Debugging {
     }
 }
 
+/// What is said of pages that are for debugging, where that is off.
+pub const DISABLED: &str = "Debug endpoints are disabled.\n";
+
 fn list(items: Vec<Value>) -> Value {
     json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 }
@@ -38,6 +41,28 @@ fn list(items: Vec<Value>) -> Value {
 /// The pods that are bound to the node, with the status that is known here.
 pub fn pods(server: &Server) -> Value {
     list(server.pods.list().into_iter().map(|handle| json!(handle.known())).collect())
+}
+
+/// Pods as the node has allocated resources to them, without their status: all of them, or one by its namespace and name.
+pub fn allocated(server: &Server, parts: &[&str]) -> Result<Response<Body>, Refusal> {
+    let all = server.pods.list().into_iter();
+    match parts {
+        [] => answer(&list(all.map(|handle| json!(handle.allocated())).collect())),
+        [namespace, name] => {
+            let mut found = all.filter(|handle| {
+                let pod = handle.pod();
+                pod.namespace() == *namespace && pod.name() == *name
+            });
+            let Some(handle) = found.next() else {
+                return Err(Refusal::not_found(format!("pod {namespace}/{name} not found\n")));
+            };
+            let mut pod = json!(handle.allocated());
+            pod["kind"] = "Pod".into();
+            pod["apiVersion"] = "v1".into();
+            answer(&pod)
+        }
+        _ => Err(Refusal::not_found("404 page not found\n")),
+    }
 }
 
 /// What runs, as the runtime has it.

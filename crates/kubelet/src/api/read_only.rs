@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Body, Refusal, Server, accept, access, full, undelayed};
+use super::{Body, Refusal, Server, accept, access, full, pages, undelayed};
 use crate::pods::Pods;
 use crate::{KubeletError, Shared};
 
@@ -67,6 +67,9 @@ async fn answer(server: &Server, request: &Request<Incoming>) -> Response<Body> 
     match page {
         Some(Ok(response)) => response,
         Some(Err(Refusal(code, message))) => refusal(code, message),
+        None if pages::debugging(&parts) == pages::Debugging::Disabled => {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, pages::DISABLED.to_owned())
+        }
         None => refusal(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
     }
 }

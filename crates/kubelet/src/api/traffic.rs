@@ -9,7 +9,7 @@ use crate::Shared;
 use crate::counts::table;
 
 /// The paths that metrics tell apart; upstream's.
-const PATHS: [&str; 19] = [
+const PATHS: [&str; 20] = [
     "healthz",
     "pods",
     "stats",
@@ -24,6 +24,7 @@ const PATHS: [&str; 19] = [
     "containerLogs",
     "configz",
     "runningpods",
+    "allocatedPods",
     "checkpoint",
     "logs",
     "debug",

@@ -53,9 +53,12 @@ pub fn outdated(images: &[Image], now: Timestamp, maximum: SignedDuration) -> Ve
 #[derive(Debug, Default)]
 pub struct Memory(BTreeMap<String, (Timestamp, Timestamp)>);
 
-/// Looks every five minutes.
+/// Looks every five minutes; how long an image that is there at the start is not used counts from then.
 pub async fn run(shared: Arc<Shared>) {
     let mut memory = Memory::default();
+    if let Err(why) = list(&shared, &mut memory).await {
+        tracing::warn!(%why, "images are looked at for the first time in five minutes");
+    }
     loop {
         tokio::time::sleep(PERIOD).await;
         if let Err(why) = round(&shared, &mut memory).await {

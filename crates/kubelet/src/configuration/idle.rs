@@ -9,11 +9,8 @@ use serde_json::{Map, Value, json};
 const FIELDS: &[&str] = &[
     "enableContentionProfiling",
     "volumeStatsAggPeriod",
-    "kubeletCgroups",
-    "systemCgroups",
     "cgroupsPerQOS",
     "qosReserved",
-    "defaultPodSysctls",
     "volumePluginDir",
     "kernelMemcgNotification",
     "memoryThrottlingFactor",
@@ -81,7 +78,7 @@ mod tests {
         );
         assert_eq!(
             told(
-                json!({"cgroupDriver": "cgroupfs", "hairpinMode": "none", "cgroupsPerQOS": true, "kubeletCgroups": ""})
+                json!({"cgroupDriver": "cgroupfs", "hairpinMode": "none", "cgroupsPerQOS": true, "showHiddenMetricsForVersion": ""})
             ),
             [""; 0]
         );

@@ -157,8 +157,15 @@ pub struct Fields {
     pub image_gc_high_threshold_percent: i32,
     #[serde(rename = "imageGCLowThresholdPercent")]
     pub image_gc_low_threshold_percent: i32,
+    /// The group of the kubelet itself, by its path.
+    #[serde(default)]
+    pub kubelet_cgroups: String,
+    /// The group of the machine's other processes that have none, by its path.
     #[serde(default)]
     pub system_cgroups: String,
+    /// Settings of the kernel that every pod has.
+    #[serde(default)]
+    pub default_pod_sysctls: BTreeMap<String, String>,
     #[serde(default)]
     pub cgroup_root: String,
     /// Who makes cgroups, unless the runtime says who: `cgroupfs` or `systemd`.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use kinds::gates::Gate;
 use schema::quantity::Quantity;
 
 use super::{Fields, Verify, crash};
@@ -61,6 +62,9 @@ fn numbers(f: &Fields, wrong: &mut Vec<String>) {
         wrong.push(format!(
             "cpuCFSQuotaPeriod (--cpu-cfs-quota-period) {{{period:?}}} must be between 1ms and 1sec, inclusive"
         ));
+    }
+    if !f.default_pod_sysctls.is_empty() && !f.gates.has(Gate::DefaultPodSysctls) {
+        wrong.push("FeatureGate DefaultPodSysctls not enabled, defaultPodSysctls must not be set".to_owned());
     }
     if let Some(ids) = f.user_namespaces.ids_per_pod {
         if ids < 65_536 {

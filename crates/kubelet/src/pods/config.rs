@@ -1,6 +1,6 @@
 //! What the runtime is told of a pod's sandbox and its containers. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use cri::v1 as wire;
@@ -27,6 +27,8 @@ pub struct NodeConfig<'a> {
     pub ips: Vec<String>,
     /// Where the pod's cgroup is.
     pub cgroup_parent: String,
+    /// The kernel's settings that the pod has for itself.
+    pub sysctls: HashMap<String, String>,
     pub log_directory: String,
 }
 
@@ -109,13 +111,7 @@ pub fn sandbox(pod: &Pod, attempt: u32, node: &NodeConfig<'_>) -> wire::PodSandb
         linux: Some(wire::LinuxPodSandboxConfig {
             cgroup_parent: node.cgroup_parent.clone(),
             security_context: Some(sandbox_security(pod)),
-            sysctls: pod
-                .security()
-                .and_then(|security| security.sysctls.as_ref())
-                .into_iter()
-                .flatten()
-                .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
-                .collect(),
+            sysctls: node.sysctls.clone(),
             overhead: None,
             resources: Some(resources::pod(pod)),
         }),

@@ -165,6 +165,7 @@ pub fn sandbox_config(shared: &Shared, pod: &Pod, attempt: u32) -> Result<cri::v
             .cgroups
             .place(&resources::cgroup_parent(&options.cgroup_root, pod))
             .into_owned(),
+        sysctls: shared.sysctls.of(pod),
         log_directory: directory.display().to_string(),
     };
     Ok(config::sandbox(pod, attempt, &node))

@@ -150,6 +150,14 @@ impl Handle {
         pod
     }
 
+    /// The pod with the resources that the node has allocated to it, and without its status.
+    pub fn allocated(&self) -> Pod {
+        let pod = self.pod();
+        let allocated = self.memory.lock().resize.allocated.clone();
+        let pod = allocated.map_or_else(|| Pod::clone(&pod), |allocated| allocated.apply(&pod).into_owned());
+        Pod { status: None, ..pod }
+    }
+
     /// Whether the object is gone.
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)

@@ -149,7 +149,8 @@ async fn post_start(
         return Ok(());
     };
     let ip = pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
-    let target = hooks::Target { id, ip: &ip, container };
+    let gates = shared.config.configuration.fields.gates;
+    let target = hooks::Target { id, ip: &ip, container, gates };
     let Err(message) = hooks::run(shared, pod, hook, &target, Duration::from_secs(3600)).await else {
         return Ok(());
     };

@@ -48,7 +48,8 @@ pub async fn pre_stop(
     let begun = shared.config.clock.monotonic();
     let ip = start::pod_ips(shared, handle, pod).first().cloned().unwrap_or_default();
     let limit = Duration::from_secs(grace.unsigned_abs());
-    let target = hooks::Target { id, ip: &ip, container: &container };
+    let gates = shared.config.configuration.fields.gates;
+    let target = hooks::Target { id, ip: &ip, container: &container, gates };
     match tokio::time::timeout(limit, hooks::run(shared, pod, hook, &target, limit)).await {
         Ok(Ok(())) => {}
         Ok(Err(message)) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use kinds::gates::Gate;
 use kube::Api;
 use schema::quantity::Quantity;
 
@@ -93,7 +94,7 @@ impl Worker {
         }
         let critical = self.handle.is_critical();
         admission::under_pressure(pod, critical, &shared.pressure.now())?;
-        shared.sysctls.check(pod)?;
+        shared.sysctls.allowed.check(pod)?;
         // A plugin may take its time, or for ever: a pod that is to go does not wait for it.
         tokio::select! {
             given = shared.exclusive.admit(pod) => given?,
@@ -102,7 +103,13 @@ impl Worker {
                 return Ok(());
             }
         }
-        admission::before_fit(pod, shared.runtime.supplemental_groups)?;
+        let gates = shared.config.configuration.fields.gates;
+        let can = admission::Can {
+            strict_groups: shared.runtime.supplemental_groups,
+            // Where the feature is off, nobody's are looked at.
+            mount_options: shared.runtime.mount_options || !gates.has(Gate::VolumeBindMountOptions),
+        };
+        admission::before_fit(pod, can)?;
         tokio::select! {
             fits = self.fit(pod, &demand, critical) => fits?,
             () = self.handle.leaving() => return Ok(()),

@@ -588,6 +588,7 @@ fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
         ),
         ips: vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()],
         cgroup_parent: "/kubepods/podu".to_owned(),
+        sysctls: [("net.core.somaxconn".to_owned(), "9".to_owned())].into(),
         log_directory: "/logs".to_owned(),
     }
 }

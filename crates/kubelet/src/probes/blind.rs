@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-/// A client of anybody.
+/// A client of anybody, who is to speak this protocol (ALPN).
 ///
 /// # Errors
 /// When the library has no version of the protocol.
-pub fn tls() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+pub fn tls(protocol: Option<&[u8]>) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(Anybody(provider.clone()));
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    config.alpn_protocols = protocol.into_iter().map(<[u8]>::to_vec).collect();
     Ok(Arc::new(config))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kinds::gates::{Gate, Gates};
 use tokio::net::TcpStream;
 
 use super::{grpc, http};
@@ -23,6 +24,8 @@ pub struct Target<'a> {
     /// The pod's address.
     pub ip: &'a str,
     pub container: &'a Container,
+    /// Which features are on.
+    pub gates: Gates,
 }
 
 /// What was answered.
@@ -64,7 +67,8 @@ pub async fn probe(runtime: &Runtime, probe: &Probe, target: &Target<'_>, limit:
     }
     if let Some(grpc) = &probe.grpc {
         let service = grpc.service.clone().unwrap_or_default();
-        return grpc::ask(target.ip, grpc.port, &service, limit).await;
+        let secret = grpc.mode.as_deref() == Some("TLS") && target.gates.has(Gate::GrpcContainerProbeTls);
+        return grpc::ask((target.ip, grpc.port), &service, secret, limit).await;
     }
     Answer::unknown("missing probe handler")
 }

@@ -1,4 +1,5 @@
-//! The gRPC health checking protocol (`grpc.health.v1.Health/Check`), as a probe asks it: in the clear.
+//! The gRPC health checking protocol (`grpc.health.v1.Health/Check`), as a probe asks it: in the clear, or by TLS with
+//! whoever answers (KEP-4939).
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
 
+use super::blind;
 use super::check::Answer;
 use crate::configuration::duration::shown;
 
@@ -40,29 +42,29 @@ const SERVING: i32 = 1;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection that notices when a server of HTTP/2 greets: its first frame says what it can.
-struct Greeted {
-    stream: TcpStream,
+struct Greeted<S> {
+    stream: S,
     /// Of the first frame: length, type and flags, as much of it as there is.
     head: Vec<u8>,
     /// Closed with the connection.
     greeted: watch::Sender<bool>,
 }
 
-impl Greeted {
-    const HEAD: usize = 9;
-    const SETTINGS: u8 = 4;
+const HEAD: usize = 9;
+const SETTINGS: u8 = 4;
 
+impl<S> Greeted<S> {
     fn heard(&mut self, bytes: &[u8]) {
-        if self.head.len() < Self::HEAD {
-            self.head.extend(bytes.iter().take(Self::HEAD - self.head.len()));
-            if self.head.len() == Self::HEAD && self.head.get(3) == Some(&Self::SETTINGS) {
+        if self.head.len() < HEAD {
+            self.head.extend(bytes.iter().take(HEAD - self.head.len()));
+            if self.head.len() == HEAD && self.head.get(3) == Some(&SETTINGS) {
                 self.greeted.send_replace(true);
             }
         }
     }
 }
 
-impl AsyncRead for Greeted {
+impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -75,7 +77,7 @@ impl AsyncRead for Greeted {
     }
 }
 
-impl AsyncWrite for Greeted {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -89,17 +91,27 @@ impl AsyncWrite for Greeted {
     }
 }
 
-/// Asks once.
-pub async fn ask(host: &str, port: i32, service: &str, limit: Duration) -> Answer {
+/// A stream of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Asks once, by TLS if it is to be `secret`.
+pub async fn ask((host, port): (&str, i32), service: &str, secret: bool, limit: Duration) -> Answer {
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let endpoint = Endpoint::try_from(format!("http://{authority}"))
         .and_then(|endpoint| endpoint.user_agent("kube-probe/1.37"));
     let endpoint = match endpoint {
+        Ok(endpoint) if secret => match format!("https://{authority}").parse() {
+            Ok(origin) => endpoint.origin(origin),
+            Err(error) => return Answer::unknown(format!("{error}")),
+        },
         Ok(endpoint) => endpoint,
         Err(error) => return Answer::unknown(error.to_string()),
     };
+    let to = To { endpoint: &endpoint, authority: &authority, host: secret.then_some(host) };
     let deadline = Instant::now() + limit;
-    let Ok(client) = timeout_at(deadline, connect(&endpoint, &authority)).await else {
+    let Ok(client) = timeout_at(deadline, connect(&to)).await else {
         return Answer::Failure(format!(
             "timeout: failed to connect service {authority:?} within {}: context deadline exceeded",
             shown(limit)
@@ -139,10 +151,19 @@ fn told(status: &Status) -> String {
     format!("rpc error: code = {code} desc = {why}")
 }
 
+/// Whom to connect to.
+struct To<'a> {
+    endpoint: &'a Endpoint,
+    /// As `HOST:PORT`.
+    authority: &'a str,
+    /// Who is to show a certificate, whichever.
+    host: Option<&'a str>,
+}
+
 /// Who is not there yet, or does not speak HTTP/2 yet, may come to it while there is time.
-async fn connect(endpoint: &Endpoint, authority: &str) -> Grpc<Channel> {
+async fn connect(to: &To<'_>) -> Grpc<Channel> {
     loop {
-        if let Some(client) = try_connect(endpoint, authority).await {
+        if let Some(client) = try_connect(to).await {
             return client;
         }
         tokio::time::sleep(AGAIN).await;
@@ -150,8 +171,16 @@ async fn connect(endpoint: &Endpoint, authority: &str) -> Grpc<Channel> {
 }
 
 /// Connects, and waits until the server has greeted.
-async fn try_connect(endpoint: &Endpoint, authority: &str) -> Option<Grpc<Channel>> {
-    let stream = TcpStream::connect(authority).await.ok()?;
+async fn try_connect(to: &To<'_>) -> Option<Grpc<Channel>> {
+    let stream = TcpStream::connect(to.authority).await.ok()?;
+    let stream: Box<dyn Stream> = match to.host {
+        None => Box::new(stream),
+        Some(host) => {
+            let name = rustls::pki_types::ServerName::try_from(host.to_owned()).ok()?;
+            let connector = tokio_rustls::TlsConnector::from(blind::tls(Some(b"h2")).ok()?);
+            Box::new(connector.connect(name, stream).await.ok()?)
+        }
+    };
     let (greeted, mut greets) = watch::channel(false);
     let mut stream = Some(TokioIo::new(Greeted { stream, head: Vec::new(), greeted }));
     // A second connection is not made: what breaks is told.
@@ -159,7 +188,7 @@ async fn try_connect(endpoint: &Endpoint, authority: &str) -> Option<Grpc<Channe
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset));
         async move { stream }
     });
-    let mut client = Grpc::new(endpoint.connect_with_connector(connector).await.ok()?);
+    let mut client = Grpc::new(to.endpoint.connect_with_connector(connector).await.ok()?);
     client.ready().await.ok()?;
     greets.wait_for(|greeted| *greeted).await.ok()?;
     Some(client)

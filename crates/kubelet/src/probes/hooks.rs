@@ -77,6 +77,7 @@ mod tests {
 
     use k8s_openapi::api::core::v1::{Container, HTTPHeader};
     use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    use kinds::gates::Gates;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -114,7 +115,7 @@ mod tests {
     async fn whatever_the_answer_says_the_hook_ran() {
         let (port, heard) = server("500 Internal Server Error").await;
         let container = Container::default();
-        let target = Target { id: "", ip: "127.0.0.1", container: &container };
+        let target = Target { id: "", ip: "127.0.0.1", container: &container, gates: Gates::default() };
         assert_eq!(request(&action("HTTP", port), &target).await, Ok(None));
         assert!(heard.lock().unwrap().concat().contains("authorization: secret"), "{heard:?}");
     }
@@ -123,7 +124,7 @@ mod tests {
     async fn a_server_without_tls_is_asked_without_and_without_authorization() {
         let (port, heard) = server("200 OK").await;
         let container = Container::default();
-        let target = Target { id: "", ip: "127.0.0.1", container: &container };
+        let target = Target { id: "", ip: "127.0.0.1", container: &container, gates: Gates::default() };
         let asked = request(&action("HTTPS", port), &target).await;
         assert_eq!(asked, Ok(Some(format!("127.0.0.1:{port}"))));
         let last = heard.lock().unwrap().last().cloned().unwrap();
@@ -134,7 +135,7 @@ mod tests {
     async fn nobody_there_is_an_error() {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let container = Container::default();
-        let target = Target { id: "", ip: "127.0.0.1", container: &container };
+        let target = Target { id: "", ip: "127.0.0.1", container: &container, gates: Gates::default() };
         let error = request(&action("HTTP", closed), &target).await.unwrap_err();
         assert!(error.contains("connection refused"), "{error}");
     }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use hyper::body::{Bytes, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::HTTPGetAction;
+use kinds::gates::Gate;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -86,6 +88,8 @@ struct Place {
     port: u16,
     /// With its query.
     path: String,
+    /// HTTP/2 is spoken there, in the clear (KEP-5999).
+    two: bool,
 }
 
 impl Place {
@@ -112,6 +116,7 @@ impl Place {
             host,
             port: joined.port_or_known_default().unwrap_or_default(),
             path: format!("{}{query}", joined.path()),
+            two: self.two && joined.scheme() == "http",
         })
     }
 }
@@ -127,8 +132,9 @@ fn place(action: &HTTPGetAction, target: &Target<'_>) -> Result<Place, Failed> {
     let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
     let path = action.path.as_deref().unwrap_or_default().replace(' ', "%20");
     let path = if path.starts_with('/') { path } else { format!("/{path}") };
+    let two = action.protocol.as_deref() == Some("HTTP2") && target.gates.has(Gate::H2cContainerProbe);
     match resolve(target.container, &action.port) {
-        Ok(port) => Ok(Place { scheme, host, port, path }),
+        Ok(port) => Ok(Place { scheme, host, port, path, two }),
         Err(message) => Err(Failed { message, authority: host, kind: Kind::Unasked }),
     }
 }
@@ -170,11 +176,15 @@ async fn get(
     let stream = within(asking.deadline, connect(&place.authority())).await.map_err(late)?;
     let stream = stream.map_err(|why| failed(&why))?;
     if place.scheme != "https" {
-        return exchange(stream, request, asking.deadline).await.map_err(|why| failed(&why));
+        let page = match place.two {
+            true => exchange_two(stream, request, asking.deadline).await,
+            false => exchange(stream, request, asking.deadline).await,
+        };
+        return page.map_err(|why| failed(&why));
     }
     let name = rustls::pki_types::ServerName::try_from(place.host.clone());
     let name = name.map_err(|error| failed(&error.to_string()))?;
-    let connector = blind::tls().map_err(|error| failed(&error.to_string()))?;
+    let connector = blind::tls(None).map_err(|error| failed(&error.to_string()))?;
     let connecting = tokio_rustls::TlsConnector::from(connector).connect(name, stream);
     let stream = within(asking.deadline, connecting).await.map_err(late)?;
     let stream = stream.map_err(|error| match is_plain(&error) {
@@ -209,7 +219,11 @@ fn request(
     at_home: bool,
     agent: &str,
 ) -> Result<http::Request<Empty<Bytes>>, http::Error> {
-    let mut request = http::Request::get(&place.path).header("host", host).header("connection", "close");
+    let mut request = match place.two {
+        // There the host is part of what is asked for, and a connection ends when it is left.
+        true => http::Request::get(format!("http://{host}{}", place.path)).version(http::Version::HTTP_2),
+        false => http::Request::get(&place.path).header("host", host).header("connection", "close"),
+    };
     for (name, value) in [("user-agent", agent), ("accept", "*/*")] {
         if given(action, name).is_none() {
             request = request.header(name, value);
@@ -238,16 +252,39 @@ async fn exchange(
 ) -> Result<Page, String> {
     let begun = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = begun.map_err(|error| words(&error))?;
-    let answer = async {
-        let response = within(deadline, sender.send_request(request)).await;
-        let response = response.map_err(|_| NO_HEADERS.to_owned())?.map_err(|error| words(&error))?;
-        let status = response.status().as_u16();
-        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
-        let location = location.filter(|_| matches!(status, 301..=303 | 307 | 308)).map(str::to_owned);
-        // Servers log a broken connection when nobody reads their answer.
-        let body = within(deadline, beginning(response.into_body())).await;
-        Ok(Page { status, location, body: body.unwrap_or_else(|_| Err(NO_BODY.to_owned())) })
-    };
+    driven(connection, read(sender.send_request(request), deadline)).await
+}
+
+async fn exchange_two(
+    stream: TcpStream,
+    request: http::Request<Empty<Bytes>>,
+    deadline: Option<Instant>,
+) -> Result<Page, String> {
+    let begun = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = begun.map_err(|error| words(&error))?;
+    driven(connection, read(sender.send_request(request), deadline)).await
+}
+
+/// What is answered to a request.
+async fn read(
+    sent: impl Future<Output = hyper::Result<http::Response<Incoming>>>,
+    deadline: Option<Instant>,
+) -> Result<Page, String> {
+    let response = within(deadline, sent).await;
+    let response = response.map_err(|_| NO_HEADERS.to_owned())?.map_err(|error| words(&error))?;
+    let status = response.status().as_u16();
+    let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+    let location = location.filter(|_| matches!(status, 301..=303 | 307 | 308)).map(str::to_owned);
+    // Servers log a broken connection when nobody reads their answer.
+    let body = within(deadline, beginning(response.into_body())).await;
+    Ok(Page { status, location, body: body.unwrap_or_else(|_| Err(NO_BODY.to_owned())) })
+}
+
+/// Keeps a connection going until there is an answer.
+async fn driven(
+    connection: impl Future<Output = hyper::Result<()>>,
+    answer: impl Future<Output = Result<Page, String>>,
+) -> Result<Page, String> {
     tokio::pin!(answer);
     tokio::select! {
         answer = &mut answer => answer,
@@ -288,102 +325,4 @@ fn words(error: &hyper::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::api::core::v1::{Container, HTTPHeader};
-    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-    use parking_lot::Mutex;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    /// A server that answers requests for paths, and holds its tongue at any other; its port, and what was said to it.
-    async fn server(pages: &'static [(&'static str, &'static str)]) -> (u16, Arc<Mutex<Vec<String>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let said = heard.clone();
-        tokio::spawn(async move {
-            let mut silent = Vec::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut buffer = [0; 4096];
-                let length = stream.read(&mut buffer).await.unwrap();
-                let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                let page = pages.iter().find(|(path, _)| request.starts_with(&format!("GET {path} ")));
-                said.lock().push(request);
-                match page {
-                    Some((_, answer)) => {
-                        stream.write_all(answer.replace("PORT", &port.to_string()).as_bytes()).await.unwrap()
-                    }
-                    None => silent.push(stream),
-                }
-            }
-        });
-        (port, heard)
-    }
-
-    async fn asked(path: &str, port: u16) -> Answer {
-        let header = |name: &str, value: &str| HTTPHeader { name: name.to_owned(), value: value.to_owned() };
-        let action = HTTPGetAction {
-            http_headers: Some(vec![header("Host", "web.example"), header("Accept", "")]),
-            port: IntOrString::Int(i32::from(port)),
-            path: Some(path.to_owned()),
-            ..HTTPGetAction::default()
-        };
-        let container = Container::default();
-        let target = Target { id: "", ip: "127.0.0.1", container: &container };
-        probe(&action, &target, Duration::from_millis(300)).await
-    }
-
-    fn failure(why: String) -> Answer {
-        Answer::Failure(why)
-    }
-
-    #[tokio::test]
-    async fn redirects_are_followed_on_the_same_host() {
-        let (port, heard) = server(&[
-            ("/here", "HTTP/1.1 302 Found\r\nlocation: /there?x=y\r\ncontent-length: 0\r\n\r\n"),
-            ("/there?x=y", "HTTP/1.1 301 Moved\r\nlocation: http://127.0.0.1:PORT/bad\r\n\r\n"),
-            ("/bad", "HTTP/1.1 500 Bad\r\n\r\nno"),
-            ("/away", "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 5\r\n\r\nleave"),
-            ("/nowhere", "HTTP/1.1 304 Not Modified\r\n\r\n"),
-            ("/round", "HTTP/1.1 307 Again\r\nlocation: round\r\ncontent-length: 0\r\n\r\n"),
-        ])
-        .await;
-        assert_eq!(asked("/here", port).await, failure("HTTP probe failed with statuscode: 500".to_owned()));
-        let heard = std::mem::take(&mut *heard.lock());
-        let host = |index: usize, name: &str| heard[index].contains(&format!("host: {name}\r\n"));
-        let own = format!("127.0.0.1:{port}");
-        assert!(host(0, "web.example") && host(1, "web.example") && host(2, &own), "{heard:?}");
-        assert!(heard[0].contains("user-agent: kube-probe/") && !heard[0].contains("accept:"), "{heard:?}");
-        let warning =
-            |body: &str| Answer::Warning(format!("Probe terminated redirects, Response body: {body}"));
-        assert_eq!(asked("/away", port).await, warning("leave"));
-        assert_eq!(asked("/nowhere", port).await, warning(""));
-        let round = format!("Get \"http://{own}/round\": stopped after 10 redirects");
-        assert_eq!(asked("/round", port).await, failure(round));
-    }
-
-    #[tokio::test]
-    async fn silence_is_a_failure_at_its_time_and_a_long_answer_none() {
-        let long: &'static str = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(3 * SHOWN)).leak();
-        let pages = [
-            ("/long", long),
-            ("/short", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"),
-            ("/no", ""),
-            ("/odd", "what?\r\n"),
-        ];
-        let (port, _) = server(Box::leak(Box::new(pages))).await;
-        assert_eq!(asked("/long", port).await, Answer::Success);
-        let silent = format!("Get \"http://127.0.0.1:{port}/silent\": {NO_HEADERS}");
-        assert_eq!(asked("/silent", port).await, failure(silent));
-        let broken = Answer::Error { state: "failure", why: "unexpected EOF".to_owned() };
-        assert_eq!(asked("/short", port).await, broken);
-        assert_eq!(asked("/no", port).await, failure(format!("Get \"http://127.0.0.1:{port}/no\": EOF")));
-        let Answer::Failure(why) = asked("/odd", port).await else { panic!("that is no HTTP") };
-        assert!(why.contains("malformed HTTP response"), "{why}");
-        assert_eq!(asked("/", 0).await, Answer::unknown("invalid port number: 0"));
-    }
-}
+mod tests;

@@ -132,7 +132,8 @@ impl Prober {
         let pod = self.handle.pod();
         let ips = crate::pods::start_ips(&self.shared, &self.handle, &pod);
         let ip = ips.first().map(String::as_str).unwrap_or_default();
-        let target = Target { id: &self.id, ip, container: &self.container };
+        let gates = self.shared.config.configuration.fields.gates;
+        let target = Target { id: &self.id, ip, container: &self.container, gates };
         let clock = &self.shared.config.clock;
         let began = clock.monotonic();
         let mut answer = check::probe(&self.shared.runtime, probe, &target, limit).await;

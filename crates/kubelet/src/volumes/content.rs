@@ -48,6 +48,8 @@ pub struct Fetcher {
     clock: SharedClock,
     /// After so long the files are compared with the API again (`syncFrequency`).
     refresh: SignedDuration,
+    /// Whether files may have owners of their own.
+    owned: bool,
     /// By pod.
     tokens: Mutex<HashMap<String, PodTokens>>,
     certificates: PodCertificates,
@@ -66,21 +68,45 @@ pub fn plugin(volume: &Volume) -> Option<&'static str> {
 
 type Data = BTreeMap<String, Vec<u8>>;
 
-fn mode_of(mode: Option<i32>, default: u32) -> u32 {
-    mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(default)
+/// How the files of a volume are, of which nothing else is said.
+#[derive(Debug, Clone, Copy)]
+struct Usual {
+    mode: u32,
+    owner: Option<u32>,
+    /// Whether a file may have an owner of its own (KEP-5936).
+    owned: bool,
+}
+
+impl Usual {
+    fn new(mode: Option<i32>, user: Option<i64>, owned: bool) -> Self {
+        let usual = Self { mode: 0o644, owner: None, owned };
+        Self { mode: usual.mode(mode), owner: usual.owner(user), owned }
+    }
+
+    fn mode(&self, mode: Option<i32>) -> u32 {
+        mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(self.mode)
+    }
+
+    fn owner(&self, user: Option<i64>) -> Option<u32> {
+        user.filter(|_| self.owned).and_then(|user| u32::try_from(user).ok()).or(self.owner)
+    }
 }
 
 /// Picks the wanted keys.
-fn pick(data: &Data, items: Option<&Vec<KeyToPath>>, mode: u32, optional: bool) -> Result<Files, Cause> {
-    let file = |content: &Vec<u8>, mode| File { content: content.clone(), mode, owner: None };
+fn pick(data: &Data, items: Option<&Vec<KeyToPath>>, usual: Usual, optional: bool) -> Result<Files, Cause> {
+    let file = |content: &Vec<u8>, mode, user| File {
+        content: content.clone(),
+        mode: usual.mode(mode),
+        owner: usual.owner(user),
+    };
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(data.iter().map(|(key, content)| (key.clone(), file(content, mode))).collect());
+        return Ok(data.iter().map(|(key, content)| (key.clone(), file(content, None, None))).collect());
     };
     let mut files = Files::new();
     for item in items {
         match data.get(&item.key) {
             Some(content) => {
-                files.insert(item.path.clone(), file(content, mode_of(item.mode, mode)));
+                files.insert(item.path.clone(), file(content, item.mode, item.user));
             }
             None if optional => {}
             None => return Err(Cause::Key(item.key.clone())),
@@ -92,7 +118,7 @@ fn pick(data: &Data, items: Option<&Vec<KeyToPath>>, mode: u32, optional: bool) 
 fn downward(
     items: Option<&Vec<DownwardAPIVolumeFile>>,
     surroundings: &Surroundings<'_>,
-    mode: u32,
+    usual: Usual,
 ) -> Result<Files, Cause> {
     let mut files = Files::new();
     for item in items.into_iter().flatten() {
@@ -101,7 +127,8 @@ fn downward(
             (_, Some(resource)) => surroundings.resource(None, resource)?,
             _ => String::new(),
         };
-        let file = File { content: text.into_bytes(), mode: mode_of(item.mode, mode), owner: None };
+        let (mode, owner) = (usual.mode(item.mode), usual.owner(item.user));
+        let file = File { content: text.into_bytes(), mode, owner };
         files.insert(item.path.clone(), file);
     }
     Ok(files)
@@ -112,10 +139,16 @@ pub fn failed(error: kube::Error) -> Cause {
 }
 
 impl Fetcher {
-    pub fn new(client: kube::Client, pods: PathBuf, clock: SharedClock, refresh: Duration) -> Self {
+    /// Of files below `pods`, which are compared with the API so often; whether they may have owners of their own.
+    pub fn new(
+        client: kube::Client,
+        pods: PathBuf,
+        clock: SharedClock,
+        (refresh, owned): (Duration, bool),
+    ) -> Self {
         let certificates = PodCertificates::new(pods, clock.clone());
         let refresh = SignedDuration::try_from(refresh).unwrap_or(SignedDuration::MAX);
-        Self { client, clock, refresh, tokens: Mutex::default(), certificates }
+        Self { client, clock, refresh, owned, tokens: Mutex::default(), certificates }
     }
 
     /// Who asks.
@@ -144,23 +177,24 @@ impl Fetcher {
         let Some(plugin) = plugin(volume) else { return Ok(None) };
         let namespace = pod.namespace();
         let mut again = self.clock.now().checked_add(self.refresh).unwrap_or(Timestamp::MAX);
+        let usual = |mode, user| Usual::new(mode, user, self.owned);
         let files = if let Some(source) = &volume.config_map {
             let optional = source.optional == Some(true);
             let data = self.config_map(namespace, &source.name, optional).await?;
-            pick(&data, source.items.as_ref(), mode_of(source.default_mode, 0o644), optional)?
+            pick(&data, source.items.as_ref(), usual(source.default_mode, source.default_user), optional)?
         } else if let Some(source) = &volume.secret {
             let optional = source.optional == Some(true);
             let data =
                 self.secret(namespace, source.secret_name.as_deref().unwrap_or_default(), optional).await?;
-            pick(&data, source.items.as_ref(), mode_of(source.default_mode, 0o644), optional)?
+            pick(&data, source.items.as_ref(), usual(source.default_mode, source.default_user), optional)?
         } else if let Some(source) = &volume.downward_api {
-            downward(source.items.as_ref(), known, mode_of(source.default_mode, 0o644))?
+            downward(source.items.as_ref(), known, usual(source.default_mode, source.default_user))?
         } else {
             let source = volume.projected.clone().unwrap_or_default();
-            let mode = mode_of(source.default_mode, 0o644);
+            let usual = usual(source.default_mode, source.default_user);
             let mut files = Files::new();
             for projection in source.sources.iter().flatten() {
-                let (more, next) = self.projection(pod, projection, known, mode).await?;
+                let (more, next) = self.projection(pod, projection, known, usual).await?;
                 files.extend(more);
                 again = again.min(next.unwrap_or(again));
             }
@@ -179,35 +213,37 @@ impl Fetcher {
         pod: &Pod,
         projection: &VolumeProjection,
         known: &Surroundings<'_>,
-        mode: u32,
+        usual: Usual,
     ) -> Result<(Files, Option<Timestamp>), Cause> {
         let namespace = pod.namespace();
         if let Some(source) = &projection.config_map {
             let optional = source.optional == Some(true);
             let data = self.config_map(namespace, &source.name, optional).await?;
-            return Ok((pick(&data, source.items.as_ref(), mode, optional)?, None));
+            return Ok((pick(&data, source.items.as_ref(), usual, optional)?, None));
         }
         if let Some(source) = &projection.secret {
             let optional = source.optional == Some(true);
             let data = self.secret(namespace, &source.name, optional).await?;
-            return Ok((pick(&data, source.items.as_ref(), mode, optional)?, None));
+            return Ok((pick(&data, source.items.as_ref(), usual, optional)?, None));
         }
         if let Some(source) = &projection.downward_api {
-            return Ok((downward(source.items.as_ref(), known, mode)?, None));
+            return Ok((downward(source.items.as_ref(), known, usual)?, None));
         }
         if let Some(source) = &projection.service_account_token {
             let (text, refresh_at) = self.token(pod, source).await?;
-            let (owner, mode) = token_access(pod, mode);
+            let (reader, mode) = token_access(pod, usual.mode);
+            let owner = usual.owner(source.user).or(reader);
             let file = File { content: text.into_bytes(), mode, owner };
             return Ok((Files::from([(source.path.clone(), file)]), Some(refresh_at)));
         }
         if let Some(source) = &projection.cluster_trust_bundle {
             let bundle = super::trust::bundle(&self.client, source).await?;
-            let owner = source.user.and_then(|user| u32::try_from(user).ok());
-            return Ok((Files::from([(source.path.clone(), File { content: bundle, mode, owner })]), None));
+            let file = File { content: bundle, mode: usual.mode, owner: usual.owner(source.user) };
+            return Ok((Files::from([(source.path.clone(), file)]), None));
         }
         if let Some(source) = &projection.pod_certificate {
-            let access = token_access(pod, mode);
+            let (reader, mode) = token_access(pod, usual.mode);
+            let access = (usual.owner(source.user).or(reader), mode);
             return self.certificates.files(&self.client, pod, source, access).await;
         }
         Err(Cause::Unsupported)

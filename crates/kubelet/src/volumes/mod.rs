@@ -118,7 +118,8 @@ impl Volumes {
         (recursive_read_only, refresh, gates): (bool, Duration, Gates),
         own_logs: Option<OwnLogs>,
     ) -> Self {
-        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), refresh);
+        let how = (refresh, gates.has(Gate::AtomicWriteVolumeUserFields));
+        let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), how);
         Self { fetcher, pods, meter, recursive_read_only, gates, own_logs, disks: Mutex::default() }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use cri::v1 as wire;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use kinds::gates::Gate;
 
 use super::{Cause, VolumeError, Volumes, claim, content, source, subpath};
 use crate::pods::env::expand;
@@ -85,12 +86,15 @@ impl Volumes {
                 Some("Bidirectional") => wire::MountPropagation::PropagationBidirectional,
                 _ => wire::MountPropagation::PropagationPrivate,
             };
+            let has_options = self.gates.has(Gate::VolumeBindMountOptions);
+            let options = mount.bind_mount_options.clone().filter(|_| has_options);
             let made = wire::Mount {
                 container_path: mount.mount_path.clone(),
                 host_path: host_path.display().to_string(),
                 readonly: read_only,
                 recursive_read_only: self.is_recursive(mount)?,
                 propagation: propagation as i32,
+                mount_options: options.unwrap_or_default(),
                 ..Default::default()
             };
             let over = self.over(container, of_machine.as_deref(), &made);

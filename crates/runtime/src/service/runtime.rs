@@ -484,6 +484,7 @@ impl RuntimeService for RuntimeCalls {
                 .collect(),
             features: Some(RuntimeFeatures {
                 supplemental_groups_policy: true,
+                mount_options: true,
                 ..RuntimeFeatures::default()
             }),
         }))

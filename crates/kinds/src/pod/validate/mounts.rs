@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use schema::Object;
+use schema::{Object, Value};
 
 use super::paths;
-use super::read::{has, is_true, items, maybe, sub, text};
+use super::read::{has, is_true, items, list, maybe, sub, text};
 use super::volume::Volumes;
 use crate::field::{At, Errors};
 
@@ -48,6 +48,25 @@ pub(super) fn mounts(container: &Object, volumes: &Volumes<'_>, at: &At<'_>, err
         }
         propagation(container, mount, &at.child("mountPropagation"), errors);
         read_only(mount, &at.child("recursiveReadOnly"), errors);
+        let is_image = volumes.get(name).is_some_and(|volume| has(volume, "image"));
+        options(mount, is_image, &here.child("bindMountOptions"), errors);
+    }
+}
+
+/// What a mount forbids (KEP-5855).
+fn options(mount: &Object, is_image: bool, at: &At<'_>, errors: &mut Errors) {
+    const OPTIONS: [&str; 3] = ["nodev", "noexec", "nosuid"];
+    let mut named = BTreeSet::new();
+    let wanted = list(mount, "bindMountOptions");
+    if is_image && !wanted.is_empty() {
+        errors.forbidden(at, "not supported with image volumes");
+    }
+    for (index, option) in wanted.iter().filter_map(Value::as_str).enumerate() {
+        if !OPTIONS.contains(&option) {
+            errors.not_supported(&at.index(index), option, &OPTIONS);
+        } else if !named.insert(option) {
+            errors.duplicate(&at.index(index), option);
+        }
     }
 }
 

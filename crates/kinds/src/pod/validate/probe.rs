@@ -2,7 +2,7 @@
 
 use schema::{Object, Value};
 
-use super::read::{has, int, items, list, sub, text};
+use super::read::{has, int, items, list, maybe, sub, text};
 use crate::content;
 use crate::field::{At, Errors};
 
@@ -73,7 +73,7 @@ fn check_handler(handler: &Object, grace: Option<i64>, at: &At<'_>, errors: &mut
             "exec" if list(action, "command").is_empty() => errors.required(&at.child("command"), ""),
             "httpGet" => http_get(action, &at, errors),
             "tcpSocket" => port(action.get("port"), &at.child("port"), errors),
-            "grpc" => port(action.get("port"), &at.child("port"), errors),
+            "grpc" => grpc(action, &at, errors),
             "sleep" => sleep(action, grace, &at, errors),
             _ => {}
         }
@@ -95,6 +95,28 @@ fn http_get(get: &Object, at: &At<'_>, errors: &mut Errors) {
     for header in items(get, "httpHeaders") {
         let name = text(header, "name");
         errors.each(&at.child("httpHeaders"), name, content::header(name));
+    }
+    protocol(get, &at.child("protocol"), errors);
+}
+
+/// How HTTP is spoken (KEP-5999): the second version in the clear, and with the pod itself.
+fn protocol(get: &Object, at: &At<'_>, errors: &mut Errors) {
+    match maybe(get, "protocol") {
+        Some(two @ "HTTP2") if text(get, "scheme") == "HTTPS" => {
+            errors.invalid(at, two, "HTTP2 cannot be combined with scheme HTTPS");
+        }
+        Some(two @ "HTTP2") if !text(get, "host").is_empty() => {
+            errors.invalid(at, two, "HTTP2 cannot be combined with a host");
+        }
+        None | Some("HTTP1" | "HTTP2") => {}
+        Some(other) => errors.not_supported(at, other, &["HTTP1", "HTTP2"]),
+    }
+}
+
+fn grpc(action: &Object, at: &At<'_>, errors: &mut Errors) {
+    port(action.get("port"), &at.child("port"), errors);
+    if let Some(mode) = maybe(action, "mode").filter(|mode| !matches!(*mode, "Plaintext" | "TLS")) {
+        errors.not_supported(&at.child("mode"), mode, &["Plaintext", "TLS"]);
     }
 }
 

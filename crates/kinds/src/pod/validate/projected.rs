@@ -7,6 +7,7 @@ use schema::Object;
 use super::env::mode;
 use super::paths::not_reserved;
 use super::read::{entries, int, items, maybe, sub, text};
+use super::security::number;
 use super::selector;
 use super::signer;
 use super::volume::{downward_file, key_to_path};
@@ -30,6 +31,7 @@ impl<'a> Taken<'a> {
 /// Checks a projected volume.
 pub(super) fn check(volume: &Object, at: &At<'_>, errors: &mut Errors) {
     mode(volume, "defaultMode", at, errors);
+    number(volume, "defaultUser", at, errors);
     let mut taken = Taken { paths: BTreeSet::new(), at };
     let sources_at = at.child("sources");
     for (index, source) in items(volume, "sources").enumerate() {
@@ -53,14 +55,17 @@ pub(super) fn check(volume: &Object, at: &At<'_>, errors: &mut Errors) {
         }
         if let Some(token) = sub(source, "serviceAccountToken") {
             count += 1;
+            number(token, "user", &here.child("serviceAccountToken"), errors);
             service_account_token(token, &here.child("serviceAccountToken"), at, errors);
         }
         if let Some(bundle) = sub(source, "clusterTrustBundle") {
             count += 1;
+            number(bundle, "user", &here.child("clusterTrustBundle"), errors);
             trust_bundle(bundle, &here.child("clusterTrustBundle"), &mut taken, errors);
         }
         if let Some(certificate) = sub(source, "podCertificate") {
             count += 1;
+            number(certificate, "user", &here.child("podCertificate"), errors);
             pod_certificate(certificate, &here.child("podCertificate"), &mut taken, errors);
         }
         if count > 1 {

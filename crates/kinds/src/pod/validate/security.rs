@@ -9,7 +9,7 @@ use super::{paths, shown, windows};
 use crate::content;
 use crate::field::{At, Errors, Json};
 
-fn number(context: &Object, field: &str, at: &At<'_>, errors: &mut Errors) {
+pub(super) fn number(context: &Object, field: &str, at: &At<'_>, errors: &mut Errors) {
     if let Some(value) = int(context, field) {
         for problem in content::id(value) {
             errors.invalid(&at.child(field), value, problem);

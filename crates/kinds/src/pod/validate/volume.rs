@@ -7,6 +7,7 @@ use schema::Object;
 use super::Subject;
 use super::env::{VOLUME_FIELD_PATHS, field_ref, mode, resource_ref};
 use super::read::{has, int, items, sub, text};
+use super::security::number;
 use super::{claim_template, legacy_volumes, paths, projected};
 use crate::content;
 use crate::field::{At, Errors};
@@ -126,6 +127,7 @@ fn one(
         "configMap" => keyed(source, "name", at, errors),
         "downwardAPI" => {
             mode(source, "defaultMode", at, errors);
+            number(source, "defaultUser", at, errors);
             for file in items(source, "items") {
                 downward_file(file, at, errors);
             }
@@ -191,6 +193,7 @@ fn host_path(source: &Object, at: &At<'_>, errors: &mut Errors) {
 fn keyed(source: &Object, name: &str, at: &At<'_>, errors: &mut Errors) {
     required(source, &[name], at, errors);
     mode(source, "defaultMode", at, errors);
+    number(source, "defaultUser", at, errors);
     let at = at.child("items");
     for (index, item) in items(source, "items").enumerate() {
         key_to_path(item, &at.index(index), errors);
@@ -202,6 +205,7 @@ pub(super) fn key_to_path(item: &Object, at: &At<'_>, errors: &mut Errors) {
     required(item, &["key", "path"], at, errors);
     paths::not_reserved(text(item, "path"), &at.child("path"), errors);
     mode(item, "mode", at, errors);
+    number(item, "user", at, errors);
 }
 
 /// A file that shows something of the pod.
@@ -220,6 +224,7 @@ pub(super) fn downward_file(file: &Object, at: &At<'_>, errors: &mut Errors) {
         (None, None) => errors.required(at, "one of fieldRef and resourceFieldRef is required"),
     }
     mode(file, "mode", at, errors);
+    number(file, "user", at, errors);
 }
 
 fn csi(source: &Object, at: &At<'_>, errors: &mut Errors) {

@@ -12,6 +12,7 @@
 //! Pure: [`super::take`] asks them and acts.
 
 pub mod apparmor;
+mod default_sysctls;
 mod demand;
 pub mod fit;
 pub mod node;
@@ -61,7 +62,7 @@ pub fn while_closing(closing: bool) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal`].
-pub fn before_fit(pod: &Pod, strict_groups: bool) -> Result<(), Refusal> {
+pub fn before_fit(pod: &Pod, can: Can) -> Result<(), Refusal> {
     let label = pod.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
     if label.is_some_and(|os| os != "linux") {
         let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
@@ -72,11 +73,27 @@ pub fn before_fit(pod: &Pod, strict_groups: bool) -> Result<(), Refusal> {
         return Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"));
     }
     let policy = pod.security().and_then(|security| security.supplemental_groups_policy.as_deref());
-    if policy == Some("Strict") && !strict_groups {
+    if policy == Some("Strict") && !can.strict_groups {
         let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
         return Err(refuse("SupplementalGroupsPolicyNotSupported", message));
     }
+    let lists = [pod.init_containers(), pod.containers()];
+    let mut mounts =
+        lists.into_iter().flatten().flat_map(|container| container.volume_mounts.iter().flatten());
+    if !can.mount_options && mounts.any(|mount| mount.bind_mount_options.iter().flatten().next().is_some()) {
+        let message = "the container runtime of this node does not support bindMountOptions of volume mounts";
+        return Err(refuse("PodFeatureUnsupported", message));
+    }
     Ok(())
+}
+
+/// What the runtime can do that not every one can.
+#[derive(Debug, Clone, Copy)]
+pub struct Can {
+    /// `supplementalGroupsPolicy: Strict`.
+    pub strict_groups: bool,
+    /// `bindMountOptions`; also where nobody may ask for them.
+    pub mount_options: bool,
 }
 
 /// The label under which a refusal is counted: reasons that are not on upstream's list would be without end.
@@ -121,24 +138,41 @@ mod tests {
 
     #[test]
     fn another_operating_system_is_refused_by_label_and_by_field() {
-        let reason = |pod: &Pod, strict| before_fit(pod, strict).map_err(|refusal| refusal.reason);
+        let all = Can { strict_groups: true, mount_options: true };
+        let reason = |pod: &Pod| before_fit(pod, all).map_err(|refusal| refusal.reason);
         let mut labelled = pod(json!({"containers": [], "os": {"name": "windows"}}));
-        assert_eq!(reason(&labelled, true), Err("PodOSNotSupported".to_owned()));
+        assert_eq!(reason(&labelled), Err("PodOSNotSupported".to_owned()));
         labelled.metadata.labels = Some([("kubernetes.io/os".to_owned(), "windows".to_owned())].into());
-        assert_eq!(reason(&labelled, true), Err("PodOSSelectorNodeLabelDoesNotMatch".to_owned()));
+        assert_eq!(reason(&labelled), Err("PodOSSelectorNodeLabelDoesNotMatch".to_owned()));
         let own = pod(json!({"containers": [], "os": {"name": "linux"}}));
-        assert_eq!(reason(&own, true), Ok(()));
+        assert_eq!(reason(&own), Ok(()));
     }
 
     #[test]
     fn groups_are_strict_only_where_the_runtime_knows_how() {
+        let can_nothing = Can { strict_groups: false, mount_options: false };
         let strict =
             pod(json!({"containers": [], "securityContext": {"supplementalGroupsPolicy": "Strict"}}));
-        assert_eq!(before_fit(&strict, true), Ok(()));
-        let refusal = before_fit(&strict, false).unwrap_err();
+        assert_eq!(before_fit(&strict, Can { strict_groups: true, mount_options: false }), Ok(()));
+        let refusal = before_fit(&strict, can_nothing).unwrap_err();
         assert_eq!(refusal.message, "SupplementalGroupsPolicy=Strict is not supported in this node");
         let merge = pod(json!({"containers": [], "securityContext": {"supplementalGroupsPolicy": "Merge"}}));
-        assert_eq!(before_fit(&merge, false), Ok(()));
+        assert_eq!(before_fit(&merge, can_nothing), Ok(()));
+    }
+
+    #[test]
+    fn mounts_forbid_only_where_the_runtime_knows_how() {
+        let mount = json!({"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]});
+        let of = |list: &str| {
+            let mut spec = json!({"containers": []});
+            spec[list] = json!([{"name": "c", "volumeMounts": [mount]}]);
+            pod(spec)
+        };
+        let can = |mount_options| Can { strict_groups: false, mount_options };
+        for list in ["containers", "initContainers"] {
+            assert_eq!(before_fit(&of(list), can(true)), Ok(()));
+            assert_eq!(before_fit(&of(list), can(false)).unwrap_err().reason, "PodFeatureUnsupported");
+        }
     }
 
     #[test]

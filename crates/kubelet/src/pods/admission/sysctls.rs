@@ -1,10 +1,11 @@
 //! Settings of the kernel that a pod may make: those that harm nobody else, and those that the node's owner allows
 //! (`pkg/kubelet/sysctl`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::default_sysctls::Defaults;
 use super::{Refusal, refuse};
 use crate::pods::spec::PodExt;
 
@@ -24,7 +25,7 @@ const SAFE: [(&str, (u32, u32)); 12] = [
     ("net.ipv4.tcp_wmem", (4, 15)),
 ];
 /// Upstream's limit.
-const LONGEST: usize = 253;
+pub(super) const LONGEST: usize = 253;
 
 /// A namespace of the kernel, as messages name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,37 @@ impl Namespace {
     }
 }
 
+/// What pods of a node may set, and what is set for them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sysctls {
+    pub allowed: Allowed,
+    defaults: Defaults,
+}
+
+impl Sysctls {
+    /// As a configuration has them, on a kernel of this version.
+    ///
+    /// # Errors
+    /// Names the first that cannot be.
+    pub fn new(
+        kernel: &str,
+        patterns: &[String],
+        defaults: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        Ok(Self { allowed: Allowed::new(kernel, patterns)?, defaults: Defaults::new(defaults)? })
+    }
+
+    /// What is set for a pod: its own settings, and those of others that the node has for every one.
+    pub fn of(&self, pod: &Pod) -> HashMap<String, String> {
+        let own = pod.security().and_then(|security| security.sysctls.as_ref()).into_iter().flatten();
+        let own: HashMap<String, String> =
+            own.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect();
+        let said = |name: &str| own.keys().any(|own| normal(own) == name);
+        let usual = self.defaults.of(pod).filter(|(name, _)| !said(name));
+        usual.map(|(name, value)| (name.to_owned(), value.to_owned())).chain(own.clone()).collect()
+    }
+}
+
 /// What is allowed on a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Allowed {
@@ -71,7 +103,7 @@ pub struct Allowed {
 }
 
 /// `net/ipv4/conf.eth0/x` is `net.ipv4.conf.eth0.x` when a slash parts first, as upstream reads it.
-fn normal(name: &str) -> String {
+pub(super) fn normal(name: &str) -> String {
     match name.find(['.', '/']).and_then(|at| name.get(at..=at)) {
         Some("/") => name
             .chars()
@@ -90,7 +122,7 @@ fn normal(name: &str) -> String {
 }
 
 /// Whether a pattern is written as it may be: parts of small letters, digits, `-` and `_`; a `*` may end it.
-fn is_pattern(text: &str) -> bool {
+pub(super) fn is_pattern(text: &str) -> bool {
     let part = |part: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -206,6 +238,21 @@ mod tests {
         let old = Allowed::new("4.9.0", &[]).unwrap();
         assert!(check(&old, "net.ipv4.tcp_rmem", false).is_err());
         assert_eq!(check(&old, "net.ipv4.tcp_fin_timeout", false), Ok(()));
+    }
+
+    #[test]
+    fn what_a_pod_says_wins_over_what_every_pod_has() {
+        let usual =
+            [("net.core.somaxconn", "9"), ("kernel.sem", "8")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let defaults = Defaults::new(&usual.into()).unwrap();
+        let sysctls = Sysctls { defaults, ..Sysctls::default() };
+        let shown = |name: &str| {
+            let mut all: Vec<_> = sysctls.of(&with(name, false)).into_iter().collect();
+            all.sort();
+            all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown("net/core/somaxconn"), "kernel.sem=8 net/core/somaxconn=1");
+        assert_eq!(shown("net.a"), "kernel.sem=8 net.a=1 net.core.somaxconn=9");
     }
 
     #[test]

@@ -16,12 +16,52 @@ async fn server() -> i32 {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let serve = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer));
-            tokio::spawn(serve);
+            serve(stream);
         }
     });
     i32::from(port)
+}
+
+fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer));
+    tokio::spawn(serving);
+}
+
+/// The same behind a certificate that nobody vouches for.
+async fn secret_server() -> i32 {
+    let own = rcgen::generate_simple_self_signed(["elsewhere.example".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+                serve(stream);
+            }
+        }
+    });
+    i32::from(port)
+}
+
+#[tokio::test]
+async fn whoever_serves_behind_a_certificate_is_asked_behind_it() {
+    let (open, secret) = (server().await, secret_server().await);
+    let ask = async |port, by_tls| ask(("127.0.0.1", port), "1", by_tls, Duration::from_secs(2)).await;
+    assert_eq!(ask(secret, true).await, Answer::Success);
+    for (port, by_tls) in [(secret, false), (open, true)] {
+        assert!(matches!(ask(port, by_tls).await, Answer::Failure(why) if why.contains("failed to connect")));
+    }
 }
 
 async fn answer(
@@ -73,10 +113,14 @@ async fn whoever_serves_is_healthy_and_others_are_told_of_in_upstreams_words() {
             ),
         ),
     ] {
-        assert_eq!(ask("127.0.0.1", port, service, Duration::from_secs(65)).await, answer, "{service}");
+        assert_eq!(
+            ask(("127.0.0.1", port), service, false, Duration::from_secs(65)).await,
+            answer,
+            "{service}"
+        );
     }
     let late = failure("timeout: health rpc did not complete within 1s");
-    assert_eq!(ask("127.0.0.1", port, "slow", Duration::from_secs(1)).await, late);
+    assert_eq!(ask(("127.0.0.1", port), "slow", false, Duration::from_secs(1)).await, late);
 }
 
 #[tokio::test]
@@ -97,7 +141,7 @@ async fn whoever_does_not_greet_is_not_connected_to() {
         let why = format!(
             "timeout: failed to connect service \"127.0.0.1:{port}\" within 1s: context deadline exceeded"
         );
-        let asked = ask("127.0.0.1", i32::from(port), "1", Duration::from_secs(1)).await;
+        let asked = ask(("127.0.0.1", i32::from(port)), "1", false, Duration::from_secs(1)).await;
         assert_eq!(asked, failure(&why));
     }
 }
