@@ -1,7 +1,14 @@
 //! Features that a whole cluster is told to have: its API server keeps their fields, and its nodes do what they say.
 
+use std::fs;
+
+use tokio_stream::wrappers::TcpListenerStream;
+
+use crate::cluster::Cluster;
+use crate::node_fields::has_users_of_a_pods_own;
+use crate::node_grpc::listen;
 use crate::node_pods::nodes_with;
-use crate::{control_plane, upstream};
+use crate::{control_plane, peer_runtime, upstream};
 
 const POD: &str = r#"
 apiVersion: v1
@@ -20,10 +27,19 @@ spec:
   - {name: crash, image: "docker.io/library/busybox:test", command: ["false"]}
 "#;
 
+/// Whether other programs than ours are in it, which do not have them.
+fn is_mixed() -> bool {
+    let mixed =
+        control_plane::wanted().is_some() || upstream::wanted().is_some() || peer_runtime::wanted().is_some();
+    if mixed {
+        eprintln!("skipped: it is about a cluster whose every part is told of them");
+    }
+    mixed
+}
+
 #[test]
 fn node_has_the_features_that_its_cluster_is_told_to_have() {
-    if control_plane::wanted().is_some() || upstream::wanted().is_some() {
-        eprintln!("skipped: it is about a cluster whose every part is told of them");
+    if is_mixed() {
         return;
     }
     let gates =
@@ -51,4 +67,96 @@ fn node_has_the_features_that_its_cluster_is_told_to_have() {
     let refused = cluster.own_command(&["up", "--feature-gates", "Nonsense=true"]).output().unwrap();
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && told.contains("unrecognized feature gate: Nonsense"), "{told}");
+}
+
+const NODE: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+    defaultPodSysctls: {net.ipv4.tcp_fin_timeout: '50', kernel.domainname: pods.example, user.max_user_namespaces: '7'}\n";
+
+#[test]
+fn pods_may_say_what_is_behind_gates() {
+    if is_mixed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubelet.yaml");
+    fs::write(&file, NODE).unwrap();
+    let gates = "AtomicWriteVolumeUserFields=true,DefaultPodSysctls=true,H2CContainerProbe=true,\
+        KubeletAllocatedPodsEndpoint=true,VolumeBindMountOptions=true";
+    let file = file.display().to_string();
+    let flags = ["--nodes", "1", "--feature-gates", gates, "--kubelet-config", &file];
+    let Some(cluster) = nodes_with(&flags) else { return };
+    cluster.kubectl(&["create", "configmap", "files", "--from-literal=one=1", "--from-literal=two=2"]);
+    cluster.apply(include_str!("manifests/gated.yaml"));
+    cluster.k("wait --for=condition=Ready pod/gated --timeout=60s");
+    let mounts = cluster.k("exec gated -- cat /proc/self/mountinfo");
+    let bare = mounts.lines().find(|line| line.contains(" /bare ")).unwrap();
+    assert!(bare.contains(" rw,nosuid,nodev,noexec"), "{bare}");
+    let tried = cluster.try_kubectl(&[
+        "exec",
+        "gated",
+        "--",
+        "sh",
+        "-c",
+        "cp /bin/busybox /bare && /bare/busybox true",
+    ]);
+    assert!(tried.unwrap_err().contains("Permission denied"));
+    assert_eq!(cluster.k("exec gated -- stat -L -c '%u %a' /files/own /files/usual"), "1234 400\n99 644\n");
+    let set = "cat /proc/sys/net/ipv4/tcp_fin_timeout /proc/sys/kernel/domainname";
+    assert_eq!(cluster.k(&format!("exec gated -- sh -c '{set}'")), "40\npods.example\n");
+    assert_eq!(cluster.k(&format!("exec shares -- sh -c '{set}'")).lines().nth(1), Some("(none)"));
+    if has_users_of_a_pods_own(&cluster) {
+        cluster.k("wait --for=condition=Ready pod/apart --timeout=60s");
+        assert_eq!(cluster.k("exec apart -- cat /proc/sys/user/max_user_namespaces"), "7\n");
+    }
+    two(&cluster);
+    allocated(&cluster);
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+/// A server that speaks nothing but HTTP/2 is asked in it.
+fn two(cluster: &Cluster) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = listen(cluster.name());
+    let port = listener.local_addr().unwrap().port();
+    let (_reporter, service) = tonic_health::server::health_reporter();
+    runtime.spawn(async move {
+        let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
+        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+    });
+    for (name, protocol) in [("second", "protocol: HTTP2"), ("first", "")] {
+        cluster.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  hostNetwork: true\n  \
+             terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    \
+             image: docker.io/library/busybox:test\n    command: [sleep, '1000']\n    \
+             readinessProbe: {{httpGet: {{port: {port}, {protocol}}}, periodSeconds: 1}}\n"
+        ));
+    }
+    cluster.k("wait --for=condition=Ready pod/second --timeout=30s");
+    cluster.shows("describe pod first", "Readiness probe failed: Get \"http://");
+}
+
+/// What a node has allocated is told by it: not what it cannot give.
+fn allocated(cluster: &Cluster) {
+    let page = |path: &str| {
+        let node = format!("{}-1", cluster.name());
+        cluster.try_kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/allocatedPods{path}")])
+    };
+    let read = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    let asked =
+        |pod: &serde_json::Value| pod["spec"]["containers"][0]["resources"]["requests"]["cpu"].clone();
+    assert_eq!(asked(&read(page("/default/gated").unwrap())), "10m");
+    // Nothing would be left for the other one.
+    let most = cluster.k("get nodes -o jsonpath={.items[0].status.allocatable.cpu}");
+    let patch = format!(
+        r#"{{"spec":{{"containers":[{{"name":"c","resources":{{"requests":{{"cpu":"{most}"}}}}}}]}}}}"#
+    );
+    cluster.kubectl(&["patch", "pod", "gated", "--subresource", "resize", "-p", &patch]);
+    let pending = "get pod gated -o jsonpath='{.status.conditions[?(@.type==\"PodResizePending\")].reason}'";
+    cluster.becomes(pending, "Deferred");
+    let pod = read(page("/default/gated").unwrap());
+    assert_eq!((asked(&pod), &pod["kind"], pod.get("status")), ("10m".into(), &"Pod".into(), None));
+    let all = read(page("").unwrap());
+    let names = all["items"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
+    assert!(["gated", "shares"].iter().all(|name| names.clone().any(|found| found == *name)), "{all}");
+    assert!(page("/default/nobody").unwrap_err().contains("could not find the requested resource"));
 }

@@ -10,7 +10,7 @@ use tonic_health::ServingStatus;
 use crate::node_pods::nodes;
 
 /// Listens in the network of a cluster's first node.
-fn listen(cluster: &str) -> TcpListener {
+pub fn listen(cluster: &str) -> TcpListener {
     let netns = File::open(format!("/run/knarr/{cluster}/nodes/{cluster}-1/netns")).unwrap();
     let inside = std::thread::spawn(move || {
         setns(netns, CloneFlags::CLONE_NEWNET).unwrap();

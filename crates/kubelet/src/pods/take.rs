@@ -106,8 +106,7 @@ impl Worker {
         let gates = shared.config.configuration.fields.gates;
         let can = admission::Can {
             strict_groups: shared.runtime.supplemental_groups,
-            // Where the feature is off, nobody's are looked at.
-            mount_options: shared.runtime.mount_options || !gates.has(Gate::VolumeBindMountOptions),
+            mount_options: shared.runtime.mount_options && gates.has(Gate::VolumeBindMountOptions),
         };
         admission::before_fit(pod, can)?;
         tokio::select! {

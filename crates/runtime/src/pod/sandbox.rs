@@ -322,9 +322,6 @@ fn isolate(sandbox: &Sandbox) -> Result<(), PodError> {
     }
     let sysctls = sandbox.config.linux.iter().flat_map(|linux| linux.sysctls.iter());
     plan.sysctls = sysctls.map(|(name, value)| (name.clone(), value.clone())).collect();
-    if plan.kinds.is_empty() {
-        return Ok(());
-    }
     namespace::create(&plan, folder).map_err(PodError::io("making the sandbox's namespaces"))
 }
 

@@ -6,4 +6,5 @@ pub mod namespace;
 pub mod packet;
 pub mod pipe;
 pub mod process;
+pub mod sysctls;
 pub mod users;

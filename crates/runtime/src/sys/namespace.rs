@@ -10,6 +10,7 @@ use base::failpoint;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::mount;
+use super::sysctls::{self, Settings};
 use super::users::{Holder, Users};
 
 /// What a pod's namespaces are to be.
@@ -59,33 +60,40 @@ impl Kind {
 }
 
 /// Makes the namespaces and pins them in `folder`.
+///
+/// # Errors
+/// Also when a kernel parameter would be set for more than the pod.
 pub fn create(plan: &Plan, folder: &Path) -> io::Result<()> {
+    let settings = sysctls::settings(plan)?;
+    if plan.kinds.is_empty() {
+        return Ok(());
+    }
     let flags = plan.kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
     let Some(users) = &plan.users else {
         return on_thread(|| {
             unshare(flags)?;
-            furnish(plan, folder)
+            furnish(plan, &settings, folder)
         });
     };
     let holder = Holder::new(users, flags)?;
+    holder.write(&settings.of_users)?;
     pin(&holder.namespace(USER), &folder.join(USER))?;
     on_thread(|| {
         for kind in &plan.kinds {
             setns(File::open(holder.namespace(kind.name()))?.as_fd(), kind.flag())?;
         }
-        furnish(plan, folder)
+        furnish(plan, &settings, folder)
     })
 }
 
 /// Sets up and pins the namespaces of the present thread.
-fn furnish(plan: &Plan, folder: &Path) -> io::Result<()> {
+fn furnish(plan: &Plan, settings: &Settings, folder: &Path) -> io::Result<()> {
     if let Some(name) = &plan.hostname {
         nix::unistd::sethostname(name)?;
     }
-    for (name, value) in &plan.sysctls {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        std::fs::write(&path, value)
-            .map_err(|e| io::Error::new(e.kind(), format!("sysctl {name}={value}: {e}")))?;
+    for (file, value) in &settings.others {
+        std::fs::write(file, value)
+            .map_err(|e| io::Error::new(e.kind(), format!("writing {value:?} to {file}: {e}")))?;
     }
     for kind in &plan.kinds {
         pin(&Path::new("/proc/thread-self/ns").join(kind.name()), &folder.join(kind.name()))?;

@@ -4,7 +4,7 @@
 //! keep it until it is pinned, or used.
 #![expect(unsafe_code, reason = "forking into namespaces, and mounts that map users")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -26,7 +26,7 @@ pub struct Range {
 }
 
 /// What a pod's users and groups are on the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
     /// Users.
     pub uids: Vec<Range>,
@@ -83,6 +83,34 @@ impl Holder {
         Path::new("/proc").join(self.0.to_string()).join(name)
     }
 
+    /// Writes files of `/proc/sys` as its namespace's own.
+    ///
+    /// # Errors
+    /// Names the first that cannot be written.
+    pub fn write(&self, files: &[(CString, Vec<u8>)]) -> io::Result<()> {
+        let namespace = File::open(self.namespace("user"))?;
+        for (file, content) in files {
+            let named = |error: io::Error| {
+                io::Error::new(error.kind(), format!("writing to {}: {error}", file.to_string_lossy()))
+            };
+            // SAFETY: a plain fork: no shared memory, no new stack.
+            let code = match unsafe { libc::syscall(libc::SYS_clone, i64::from(libc::SIGCHLD), 0, 0, 0, 0) } {
+                0 => write_within(namespace.as_raw_fd(), file, content),
+                pid if pid > 0 => {
+                    let mut status = 0;
+                    // SAFETY: the process is our child, and the status a number of ours.
+                    unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, 0) };
+                    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::EINTR }
+                }
+                _ => return Err(named(io::Error::last_os_error())),
+            };
+            if code != 0 {
+                return Err(named(io::Error::from_raw_os_error(code)));
+            }
+        }
+        Ok(())
+    }
+
     /// The file of one of its namespaces, by the kernel's name for the kind.
     pub fn namespace(&self, kind: &str) -> PathBuf {
         self.file("ns").join(kind)
@@ -112,6 +140,23 @@ fn wait(parent: libc::pid_t) -> ! {
         loop {
             libc::poll(std::ptr::null_mut(), 0, -1);
         }
+    }
+}
+
+/// The half of a child that writes a file in a user namespace: only system calls are safe. Its exit code is an error's
+/// number, or 0.
+fn write_within(namespace: RawFd, file: &CStr, content: &[u8]) -> ! {
+    let last = || io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    // SAFETY: the descriptor is open, and name and content are the parent's, of which this is a copy.
+    unsafe {
+        if libc::setns(namespace, libc::CLONE_NEWUSER) != 0 {
+            libc::_exit(last());
+        }
+        let to = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if to < 0 || libc::write(to, content.as_ptr().cast(), content.len()) < 0 {
+            libc::_exit(last());
+        }
+        libc::_exit(0)
     }
 }
 

@@ -81,18 +81,18 @@ pub fn before_fit(pod: &Pod, can: Can) -> Result<(), Refusal> {
     let mut mounts =
         lists.into_iter().flatten().flat_map(|container| container.volume_mounts.iter().flatten());
     if !can.mount_options && mounts.any(|mount| mount.bind_mount_options.iter().flatten().next().is_some()) {
-        let message = "the container runtime of this node does not support bindMountOptions of volume mounts";
+        let message = "this node does not support bindMountOptions of volume mounts";
         return Err(refuse("PodFeatureUnsupported", message));
     }
     Ok(())
 }
 
-/// What the runtime can do that not every one can.
+/// What the node can do that not every one can.
 #[derive(Debug, Clone, Copy)]
 pub struct Can {
     /// `supplementalGroupsPolicy: Strict`.
     pub strict_groups: bool,
-    /// `bindMountOptions`; also where nobody may ask for them.
+    /// `bindMountOptions`.
     pub mount_options: bool,
 }
 
