@@ -56,10 +56,7 @@ pub fn allocated(server: &Server, parts: &[&str]) -> Result<Response<Body>, Refu
             let Some(handle) = found.next() else {
                 return Err(Refusal::not_found(format!("pod {namespace}/{name} not found\n")));
             };
-            let mut pod = json!(handle.allocated());
-            pod["kind"] = "Pod".into();
-            pod["apiVersion"] = "v1".into();
-            answer(&pod)
+            answer(&json!(handle.allocated()))
         }
         _ => Err(Refusal::not_found("404 page not found\n")),
     }
