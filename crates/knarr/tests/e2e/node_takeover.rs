@@ -6,7 +6,9 @@ use crate::{control_plane, image, peer_runtime, upstream};
 /// Whoever looks after the pod sees that it is not ready, and that it is again.
 fn is_looked_after(cluster: &Cluster) {
     let ready = "get pod burstable -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'";
-    cluster.k("exec burstable -c b -- touch /unready");
+    // A kubelet that has just begun knows its pods a moment later.
+    let touch = ["exec", "burstable", "-c", "b", "--", "touch", "/unready"];
+    cluster.until("the pod to be known", || cluster.try_kubectl(&touch).is_ok());
     cluster.becomes(ready, "False");
     cluster.k("exec burstable -c b -- rm /unready");
     cluster.becomes(ready, "True");
