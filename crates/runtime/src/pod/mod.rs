@@ -339,6 +339,11 @@ pub fn device(path: &Path, appears: &str) -> io::Result<Option<Device>> {
     }))
 }
 
+/// The same by any name: volumes of block devices are links, and so are many names of disks.
+pub fn named_device(path: &Path, appears: &str) -> io::Result<Option<Device>> {
+    device(&fs::canonicalize(path)?, appears)
+}
+
 /// What both kinds of record begin with.
 pub(crate) struct Loaded<C, S> {
     pub id: String,
@@ -358,3 +363,20 @@ pub(crate) struct ShimLink {
 }
 
 pub(crate) type ShimSlot = tokio::sync::Mutex<ShimLink>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_known_by_its_links_where_somebody_names_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        assert_eq!(device(&link, "/x").unwrap(), None, "of the machine's own, each is there once");
+        let found = named_device(&link, "/x").unwrap().unwrap();
+        assert_eq!((found.path.as_str(), found.kind, found.major, found.minor), ("/x", 'c', 1, 3));
+        assert!(named_device(folder.path(), "/x").unwrap().is_none());
+        assert!(named_device(&folder.path().join("no"), "/x").is_err());
+    }
+}

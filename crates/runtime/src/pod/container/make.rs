@@ -15,7 +15,7 @@ use super::{Container, discard};
 use crate::images::{Image, ImageError, Wanted};
 use crate::plan::{self, Surroundings};
 use crate::pod::sandbox::Sandbox;
-use crate::pod::{Core, PodError, blocking, device, rootfs, volumes, watch};
+use crate::pod::{Core, PodError, blocking, device, named_device, rootfs, volumes, watch};
 use crate::proto::{self, Header, op};
 use crate::shim::{Enclosed, ShimError};
 use crate::state::{self, ContainerPhase, ContainerState};
@@ -206,7 +206,7 @@ fn decide(
     let look = || PodError::io("looking into the image");
     let mut devices = Vec::new();
     for wanted in &config.devices {
-        let found = device(Path::new(&wanted.host_path), &wanted.container_path);
+        let found = named_device(Path::new(&wanted.host_path), &wanted.container_path);
         let found = found.map_err(PodError::io(format!("device {}", wanted.host_path)))?;
         let found =
             found.ok_or_else(|| PodError::Invalid(format!("{} is not a device", wanted.host_path)))?;
