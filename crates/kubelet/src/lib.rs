@@ -73,6 +73,7 @@ use base::{SharedClock, SharedRandom, TaskGroup};
 use client::events::{Bound, Recorder};
 use client::rate::Rate;
 use client::{Informer, Reflector, Resource};
+use kinds::gates::Gate;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::certificates::Measure;
@@ -297,7 +298,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let pull_rate = pull_rate::named(&config.configuration);
     let providers = credentials::Providers::new(config.credential_providers.clone(), meter.clone());
     let fields = &config.configuration.fields;
-    let how = (runtime.recursive_read_only, fields.sync_frequency, fields.gates);
+    let has_options = runtime.mount_options && fields.gates.has(Gate::VolumeBindMountOptions);
+    let can = (runtime.recursive_read_only, has_options);
+    let how = (can, fields.sync_frequency, fields.gates);
     let own_logs = config.owns_logs.then(|| OwnLogs::new(&config.log_dir, &config.container_links));
     let volumes = Volumes::new(client.clone(), pods_dir.clone(), meter.clone(), how, own_logs);
     let exclusive = Exclusive::load(&config, &machine, &meter, tasks)?;

@@ -42,7 +42,7 @@ impl Cgroups {
     /// With the path of the file that cannot be read.
     pub fn ungrouped(&self) -> io::Result<Vec<u32>> {
         let Some(path) = self.folder("memory", "/").map(|root| root.join("cgroup.procs")) else {
-            return Ok(Vec::new());
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no hierarchy has the memory controller"));
         };
         let text = fs::read_to_string(&path).map_err(named(&path))?;
         // Only the kernel's own have no program.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
-use kinds::gates::Gate;
 use kube::Api;
 use schema::quantity::Quantity;
 
@@ -103,10 +102,9 @@ impl Worker {
                 return Ok(());
             }
         }
-        let gates = shared.config.configuration.fields.gates;
         let can = admission::Can {
             strict_groups: shared.runtime.supplemental_groups,
-            mount_options: shared.runtime.mount_options && gates.has(Gate::VolumeBindMountOptions),
+            mount_options: shared.volumes.has_mount_options(),
         };
         admission::before_fit(pod, can)?;
         tokio::select! {

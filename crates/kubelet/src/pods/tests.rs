@@ -225,6 +225,18 @@ impl Node {
         self.exit_id(&id, code);
     }
 
+    /// A pod of one container that has crashed twice and waits.
+    fn crashing() -> Self {
+        let mut node = Self::new(simple("Always"));
+        node.settle();
+        for _ in 0..2 {
+            node.exit("c", 1);
+            node.settle();
+        }
+        assert_eq!(node.state("c"), "CrashLoopBackOff");
+        node
+    }
+
     fn pass(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
     }

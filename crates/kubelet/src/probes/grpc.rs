@@ -163,22 +163,27 @@ struct To<'a> {
 /// Who is not there yet, or does not speak HTTP/2 yet, may come to it while there is time.
 async fn connect(to: &To<'_>) -> Grpc<Channel> {
     loop {
-        if let Some(client) = try_connect(to).await {
-            return client;
+        match try_connect(to).await {
+            Ok(client) => return client,
+            // Upstream tells of the time alone.
+            Err(error) => {
+                tracing::debug!(authority = to.authority, %error, "a gRPC probe does not connect yet")
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
 /// Connects, and waits until the server has greeted.
-async fn try_connect(to: &To<'_>) -> Option<Grpc<Channel>> {
-    let stream = TcpStream::connect(to.authority).await.ok()?;
+async fn try_connect(to: &To<'_>) -> io::Result<Grpc<Channel>> {
+    let stream = TcpStream::connect(to.authority).await?;
     let stream: Box<dyn Stream> = match to.host {
         None => Box::new(stream),
         Some(host) => {
-            let name = rustls::pki_types::ServerName::try_from(host.to_owned()).ok()?;
-            let connector = tokio_rustls::TlsConnector::from(blind::tls(Some(b"h2")).ok()?);
-            Box::new(connector.connect(name, stream).await.ok()?)
+            let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+            let config = blind::tls(Some(b"h2")).map_err(io::Error::other)?;
+            let connector = tokio_rustls::TlsConnector::from(config);
+            Box::new(connector.connect(name, stream).await?)
         }
     };
     let (greeted, mut greets) = watch::channel(false);
@@ -188,10 +193,11 @@ async fn try_connect(to: &To<'_>) -> Option<Grpc<Channel>> {
         let stream = stream.take().ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset));
         async move { stream }
     });
-    let mut client = Grpc::new(to.endpoint.connect_with_connector(connector).await.ok()?);
-    client.ready().await.ok()?;
-    greets.wait_for(|greeted| *greeted).await.ok()?;
-    Some(client)
+    let channel = to.endpoint.connect_with_connector(connector).await.map_err(io::Error::other)?;
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(io::Error::other)?;
+    greets.wait_for(|greeted| *greeted).await.map_err(|_| io::Error::other("it ended without a greeting"))?;
+    Ok(client)
 }
 
 /// The status that the server tells of its service.

@@ -101,6 +101,8 @@ pub struct Volumes {
     meter: Meter,
     /// Whether the runtime can make mounts read-only down to the last one.
     recursive_read_only: bool,
+    /// Whether a mount may forbid something: the runtime can, and the feature is on.
+    mount_options: bool,
     gates: Gates,
     /// What pods see below `/var/log`, where the node has its logs elsewhere.
     own_logs: Option<OwnLogs>,
@@ -109,18 +111,19 @@ pub struct Volumes {
 }
 
 impl Volumes {
-    /// Volumes below `pods`: whether what is read-only can be so as a whole, how often files are compared with the API,
-    /// which features are on, and what pods see below `/var/log`.
+    /// Volumes below `pods`: whether what is read-only can be so as a whole and whether a mount may forbid something, how
+    /// often files are compared with the API, which features are on, and what pods see below `/var/log`.
     pub fn new(
         client: kube::Client,
         pods: PathBuf,
         meter: Meter,
-        (recursive_read_only, refresh, gates): (bool, Duration, Gates),
+        ((recursive_read_only, mount_options), refresh, gates): ((bool, bool), Duration, Gates),
         own_logs: Option<OwnLogs>,
     ) -> Self {
         let how = (refresh, gates.has(Gate::AtomicWriteVolumeUserFields));
         let fetcher = Fetcher::new(client, pods.clone(), meter.clock.clone(), how);
-        Self { fetcher, pods, meter, recursive_read_only, gates, own_logs, disks: Mutex::default() }
+        let disks = Mutex::default();
+        Self { fetcher, pods, meter, recursive_read_only, mount_options, gates, own_logs, disks }
     }
 
     /// How pods' certificates are: how many there are, by signer and state.
@@ -131,6 +134,11 @@ impl Volumes {
     /// What pods see below `/var/log`, where the node has its logs elsewhere.
     pub fn own_logs(&self) -> Option<&OwnLogs> {
         self.own_logs.as_ref()
+    }
+
+    /// Whether a mount may forbid something (`bindMountOptions`).
+    pub fn has_mount_options(&self) -> bool {
+        self.mount_options
     }
 
     /// Where everything of all pods is.

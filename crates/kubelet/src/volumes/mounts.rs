@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use cri::v1 as wire;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
-use kinds::gates::Gate;
 
 use super::{Cause, VolumeError, Volumes, claim, content, source, subpath};
 use crate::pods::env::expand;
@@ -36,6 +35,9 @@ pub enum MountError {
         "failed to resolve recursive read-only mode: volume {volume:?} requested recursive read-only mode, but it is {why}"
     )]
     NotRecursive { volume: String, why: String },
+    /// A container that came to a pod later, which nobody could refuse.
+    #[error("volume {volume:?} has bindMountOptions, which this node does not support")]
+    NoOptions { volume: String },
     #[error(transparent)]
     Volume(#[from] VolumeError),
 }
@@ -86,15 +88,17 @@ impl Volumes {
                 Some("Bidirectional") => wire::MountPropagation::PropagationBidirectional,
                 _ => wire::MountPropagation::PropagationPrivate,
             };
-            let has_options = self.gates.has(Gate::VolumeBindMountOptions);
-            let options = mount.bind_mount_options.clone().filter(|_| has_options);
+            let options = mount.bind_mount_options.clone().unwrap_or_default();
+            if !options.is_empty() && !self.mount_options {
+                return Err(MountError::NoOptions { volume: mount.name.clone() });
+            }
             let made = wire::Mount {
                 container_path: mount.mount_path.clone(),
                 host_path: host_path.display().to_string(),
                 readonly: read_only,
                 recursive_read_only: self.is_recursive(mount)?,
                 propagation: propagation as i32,
-                mount_options: options.unwrap_or_default(),
+                mount_options: options,
                 ..Default::default()
             };
             let over = self.over(container, of_machine.as_deref(), &made);

@@ -96,12 +96,7 @@ impl Holder {
             // SAFETY: a plain fork: no shared memory, no new stack.
             let code = match unsafe { libc::syscall(libc::SYS_clone, i64::from(libc::SIGCHLD), 0, 0, 0, 0) } {
                 0 => write_within(namespace.as_raw_fd(), file, content),
-                pid if pid > 0 => {
-                    let mut status = 0;
-                    // SAFETY: the process is our child, and the status a number of ours.
-                    unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, 0) };
-                    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { libc::EINTR }
-                }
+                pid if pid > 0 => exit_code(pid as libc::pid_t),
                 _ => return Err(named(io::Error::last_os_error())),
             };
             if code != 0 {
@@ -139,6 +134,20 @@ fn wait(parent: libc::pid_t) -> ! {
         }
         loop {
             libc::poll(std::ptr::null_mut(), 0, -1);
+        }
+    }
+}
+
+/// With which number a child of ours ended; what it never said is an error, too.
+fn exit_code(child: libc::pid_t) -> i32 {
+    let mut status = 0;
+    loop {
+        // SAFETY: the process is our child, and the status a number of ours.
+        match unsafe { libc::waitpid(child, &raw mut status, 0) } {
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return libc::ECHILD,
+            _ if libc::WIFEXITED(status) => return libc::WEXITSTATUS(status),
+            _ => return libc::EINTR,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::sysctls::{LONGEST, is_pattern, normal};
+use super::sysctls::{IPC, LONGEST, is_pattern, normal};
 use crate::pods::spec::PodExt;
 
 /// Which namespace keeps a setting apart.
@@ -18,16 +18,6 @@ enum Namespace {
 
 impl Namespace {
     fn of(name: &str) -> Option<Self> {
-        const IPC: [&str; 8] = [
-            "kernel.msgmax",
-            "kernel.msgmnb",
-            "kernel.msgmni",
-            "kernel.sem",
-            "kernel.shmall",
-            "kernel.shmmax",
-            "kernel.shmmni",
-            "kernel.shm_rmid_forced",
-        ];
         match name {
             "kernel.domainname" => Some(Self::Uts),
             name if IPC.contains(&name) || name.starts_with("fs.mqueue.") => Some(Self::Ipc),

@@ -27,6 +27,18 @@ const SAFE: [(&str, (u32, u32)); 12] = [
 /// Upstream's limit.
 pub(super) const LONGEST: usize = 253;
 
+/// What belongs to a namespace of messages, semaphores and shared memory.
+pub(super) const IPC: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
 /// A namespace of the kernel, as messages name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Namespace {
@@ -37,19 +49,9 @@ enum Namespace {
 impl Namespace {
     /// Which a setting is of, as far as is known.
     fn of(name: &str) -> Option<Self> {
-        const IPC: [&str; 10] = [
-            "kernel.sem",
-            "kernel.shmall",
-            "kernel.shmmax",
-            "kernel.shmmni",
-            "kernel.shm_rmid_forced",
-            "kernel.shm",
-            "kernel.msgmax",
-            "kernel.msgmnb",
-            "kernel.msgmni",
-            "kernel.msg",
-        ];
         match name {
+            // The beginnings of patterns, `kernel.shm*`.
+            "kernel.shm" | "kernel.msg" => Some(Self::Ipc),
             name if IPC.contains(&name) || name.starts_with("fs.mqueue.") => Some(Self::Ipc),
             name if name.starts_with("net.") => Some(Self::Net),
             _ => None,
@@ -87,11 +89,10 @@ impl Sysctls {
     /// What is set for a pod: its own settings, and those of others that the node has for every one.
     pub fn of(&self, pod: &Pod) -> HashMap<String, String> {
         let own = pod.security().and_then(|security| security.sysctls.as_ref()).into_iter().flatten();
-        let own: HashMap<String, String> =
-            own.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect();
-        let said = |name: &str| own.keys().any(|own| normal(own) == name);
+        let said = |name: &str| own.clone().any(|own| normal(&own.name) == name);
         let usual = self.defaults.of(pod).filter(|(name, _)| !said(name));
-        usual.map(|(name, value)| (name.to_owned(), value.to_owned())).chain(own.clone()).collect()
+        let own = own.clone().map(|sysctl| (sysctl.name.as_str(), sysctl.value.as_str()));
+        usual.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 }
 

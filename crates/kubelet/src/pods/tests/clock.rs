@@ -6,13 +6,7 @@ use super::*;
 fn a_container_that_crashed_waits_as_long_whatever_the_clock_is_set_to() {
     let day = SignedDuration::from_hours(24);
     for by in [day, -day] {
-        let mut node = Node::new(simple("Always"));
-        node.settle();
-        node.exit("c", 1);
-        node.settle();
-        node.exit("c", 1);
-        node.settle();
-        assert_eq!(node.state("c"), "CrashLoopBackOff");
+        let mut node = Node::crashing();
         node.now += by;
         node.memory.shift(by);
         node.pass(9);

@@ -24,13 +24,7 @@ fn make(node: &mut Node) {
 
 #[test]
 fn a_container_that_is_made_again_is_told_of_when_it_runs() {
-    let mut node = Node::new(simple("Always"));
-    node.settle();
-    node.exit("c", 1);
-    node.settle();
-    node.exit("c", 1);
-    node.settle();
-    assert_eq!(node.state("c"), "CrashLoopBackOff");
+    let mut node = Node::crashing();
     let crashed = told(&node);
     node.pass(20);
     make(&mut node);
