@@ -189,8 +189,9 @@ impl crate::cache::Extract for Nothing {
     }
 }
 
-/// Leases, which nodes renew every ten seconds, are no work. Clients keep connections for up to half a minute.
-const PACE: Pace = Pace { least: 256, calm: 32, quiet: Duration::from_secs(40) };
+/// Quiet for longer than there is between two bookmarks of a watch (upstream's `eventFreshDuration`), and than clients
+/// keep connections.
+const PACE: Pace = Pace { least: 256, calm: 32, quiet: Duration::from_secs(75) };
 
 fn follow(core: &Arc<Core>, revision: u64) {
     let feeder = core.feeder.clone();
@@ -198,7 +199,7 @@ fn follow(core: &Arc<Core>, revision: u64) {
     let memory = GiveBack::default();
     let (freed, store) = (core.feeder.clone(), core.store.clone());
     memory.clone().run(&core.tasks, PACE, move || {
-        freed.forget_frames();
+        freed.rest();
         let store = store.clone();
         async move { store.rest().await }
     });

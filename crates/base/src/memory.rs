@@ -84,13 +84,7 @@ impl GiveBack {
             let mut given = 0;
             loop {
                 self.0.again.notified().await;
-                loop {
-                    let before = self.times();
-                    tokio::time::sleep(pace.quiet).await;
-                    if self.times().wrapping_sub(before) <= pace.calm {
-                        break;
-                    }
-                }
+                self.calm(pace).await;
                 if self.times().wrapping_sub(given) < pace.least {
                     continue;
                 }
@@ -102,6 +96,19 @@ impl GiveBack {
                 }
             }
         });
+    }
+
+    /// Waits until it has been quiet for long enough, a quarter of that longer at most.
+    async fn calm(&self, pace: Pace) {
+        let (mut since, mut quarters) = (self.times(), 0);
+        while quarters < 4 {
+            tokio::time::sleep(pace.quiet / 4).await;
+            let now = self.times();
+            (since, quarters) = match now.wrapping_sub(since) <= pace.calm {
+                true => (since, quarters + 1),
+                false => (now, 0),
+            };
+        }
     }
 
     fn times(&self) -> usize {

@@ -159,9 +159,9 @@ impl Feeder {
         Ok(revision)
     }
 
-    /// Lets go of what all caches keep only to be quick while much happens.
-    pub fn forget_frames(&self) {
-        self.caches.read().values().for_each(|cache| cache.forget_frames());
+    /// Lets go of what all caches keep for a busy time ([`Cache::rest`]).
+    pub fn rest(&self) {
+        self.caches.read().values().for_each(|cache| cache.rest());
     }
 
     /// Follows the store from right after `revision` until the shutdown. A lost connection is taken up again where
@@ -204,8 +204,10 @@ impl Feeder {
                 WatchItem::Events(events) => {
                     let newest = events.iter().map(|event| event.revision).max();
                     for event in &events {
-                        self.apply(event);
-                        memory.busy();
+                        // Leases, which nodes renew every ten seconds, are no work.
+                        if self.apply(event).is_some_and(|cache| cache.prefix != "leases") {
+                            memory.busy();
+                        }
                     }
                     newest.unwrap_or_default()
                 }
@@ -216,17 +218,17 @@ impl Feeder {
         Ok(())
     }
 
-    fn apply(&self, event: &store::Event) {
+    /// The cache that the change belongs to.
+    fn apply(&self, event: &store::Event) -> Option<Arc<Cache>> {
         let Ok(key) = std::str::from_utf8(&event.key) else {
             tracing::error!(key = ?event.key, "a key of the store is not UTF-8");
-            return;
+            return None;
         };
-        let Some((cache, rest)) = key.strip_prefix(&self.prefix).and_then(|key| self.route(key)) else {
-            return;
-        };
+        let (cache, rest) = key.strip_prefix(&self.prefix).and_then(|key| self.route(key))?;
         let value = event.current.as_ref().map(|kv| &kv.value[..]);
         if let Err(error) = cache.apply(rest, event.revision, value) {
             tracing::error!(%error, "a change was left out");
         }
+        Some(cache)
     }
 }

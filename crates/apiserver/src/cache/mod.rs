@@ -26,6 +26,8 @@ pub use watcher::{Change, ChangeKind, Cut, Watcher};
 
 /// How many changes a cache remembers for watches that begin in the past.
 const WINDOW: usize = 4096;
+/// How many of them it remembers once nothing happens any more, as upstream does (`defaultLowerBoundCapacity`).
+const RESTING: usize = 100;
 /// How many of them, the newest, keep what was encoded of them for watchers.
 const FRESH: usize = 512;
 /// How far a watcher may lag behind before it is cut off.
@@ -240,11 +242,19 @@ impl Cache {
         Ok(())
     }
 
-    /// Lets go of what was encoded for watchers: who has not sent it yet encodes for itself.
-    pub fn forget_frames(&self) {
-        let state = self.state.read();
+    /// Lets go of all changes but the newest, and of what was encoded of these for watchers: who has not sent it yet
+    /// encodes for itself. Only when nothing was written for longer than there is between two bookmarks, so that
+    /// whoever has followed till now may go on.
+    pub fn rest(&self) {
+        let mut state = self.state.write();
         // All before one that is old are old.
         let _ = state.window.iter().rev().all(|change| change.grows_old());
+        let surplus = state.window.len().saturating_sub(RESTING);
+        let last = state.window.drain(..surplus).next_back();
+        if let Some(last) = last {
+            state.window_start = last.revision;
+        }
+        state.window.shrink_to_fit();
     }
 
     /// Forgets what was loaded: only before the cache is declared filled.

@@ -94,10 +94,26 @@ async fn only_new_changes_keep_their_encodings() {
     };
     let counts: Vec<_> = changes.iter().map(|change| encoded(change)).collect();
     assert_eq!((counts[0], counts[1], counts[FRESH]), (2, 1, 1));
-    cache.forget_frames();
+    cache.rest();
     assert!(changes.iter().all(|change| encoded(change) == 2));
     cache.apply("a/x", FRESH as u64 + 3, Some(b"2")).unwrap();
     assert_eq!(encoded(&watcher.try_next().unwrap()), 1);
+}
+
+#[test]
+fn what_was_written_long_ago_is_not_remembered() {
+    let cache = cache();
+    let newest = RESTING as u64 + 20;
+    (1..=newest).for_each(|n| cache.apply("a/x", n, Some(b"1")).unwrap());
+    assert!(cache.watch(Some(0)).is_ok());
+    cache.rest();
+    assert_eq!(cache.watch(Some(19)).unwrap_err(), Cut::TooOld { requested: 19, oldest: 20 });
+    let mut watcher = cache.watch(Some(20)).unwrap();
+    let seen = std::iter::from_fn(|| watcher.try_next());
+    assert!(seen.map(|change| change.revision).eq(21..=newest));
+    assert_eq!(cache.list("a").0, newest);
+    cache.rest();
+    assert!(cache.watch(Some(20)).is_ok(), "nothing is left to drop");
 }
 
 #[tokio::test]

@@ -23,9 +23,9 @@ pub(in crate::bench::rows) struct Burst {
     pub pods: usize,
 }
 
-/// After how long what was kept for a busy moment is given back: connections after half a minute at most, free memory
-/// after 80 s.
-const REST: Duration = Duration::from_secs(85);
+/// After how long what was kept for a busy moment is given back, by the server last: once nothing was written for 75 s,
+/// which it looks at four times in that time.
+const REST: Duration = Duration::from_secs(105);
 
 /// The memory of all processes that there would not be without Knarr or its peer, in bytes.
 fn memory(target: &Target) -> Result<u64> {
