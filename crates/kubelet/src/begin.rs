@@ -70,6 +70,9 @@ fn by_systemd(told: Option<CgroupDriver>, configured: &str) -> bool {
 
 fn refused(configuration: &Configuration, version: u8) -> Option<&'static str> {
     let fields = &configuration.fields;
+    if fields.system_cgroups == "/" {
+        return Some("system container cannot be root (\"/\")");
+    }
     if version != 1 {
         return None;
     }
@@ -187,7 +190,7 @@ mod tests {
     use crate::configuration::Source;
 
     #[test]
-    fn version_1_is_refused_by_whoever_says_so() {
+    fn some_machines_are_refused_by_whoever_says_so() {
         let refused = |text: &str, version| {
             let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
             let source = Source { path: PathBuf::from("/k"), text: format!("{head}{text}\n") };
@@ -197,6 +200,10 @@ mod tests {
         assert!(!refused("maxPods: 5", 1) && !refused("failCgroupV1: true", 2));
         assert!(refused("failCgroupV1: true", 1) && refused("singleProcessOOMKill: false", 1));
         assert!(!refused("failCgroupV1: false", 1) && !refused("singleProcessOOMKill: true", 1));
+        assert!(
+            refused("cgroupRoot: /\nsystemCgroups: /", 1) && refused("cgroupRoot: /\nsystemCgroups: /", 2)
+        );
+        assert!(!refused("cgroupRoot: /\nsystemCgroups: /rest", 1));
     }
 
     #[test]

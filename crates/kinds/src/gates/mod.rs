@@ -35,6 +35,8 @@ pub enum Gate {
     GrpcContainerProbeTls,
     /// KEP-5999: `httpGet.protocol` of probes.
     H2cContainerProbe,
+    /// KEP-5365: which image a volume is (`volumeMounts[].volumeStatus` of a container's status).
+    ImageVolumeWithDigest,
     /// The pages `/allocatedPods` of a node.
     KubeletAllocatedPodsEndpoint,
     /// KEP-4603: `crashLoopBackOff.maxContainerRestartPeriod` of a node's configuration.
@@ -49,7 +51,7 @@ pub enum Gate {
 
 impl Gate {
     /// All of them.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::AtomicWriteVolumeUserFields,
         Self::ContainerStopSignals,
         Self::CpuManagerPolicyAlphaOptions,
@@ -58,6 +60,7 @@ impl Gate {
         Self::EmptyDirVolumeMode,
         Self::GrpcContainerProbeTls,
         Self::H2cContainerProbe,
+        Self::ImageVolumeWithDigest,
         Self::KubeletAllocatedPodsEndpoint,
         Self::KubeletCrashLoopBackOffMax,
         Self::PodLogsQuerySplitStreams,
@@ -76,6 +79,7 @@ impl Gate {
             Self::EmptyDirVolumeMode => "EmptyDirVolumeMode",
             Self::GrpcContainerProbeTls => "GRPCContainerProbeTLS",
             Self::H2cContainerProbe => "H2CContainerProbe",
+            Self::ImageVolumeWithDigest => "ImageVolumeWithDigest",
             Self::KubeletAllocatedPodsEndpoint => "KubeletAllocatedPodsEndpoint",
             Self::KubeletCrashLoopBackOffMax => "KubeletCrashLoopBackOffMax",
             Self::PodLogsQuerySplitStreams => "PodLogsQuerySplitStreams",

@@ -17,13 +17,7 @@ fn the_table_is_in_order_and_knows_every_gate_that_acts() {
         assert!(!(row.locked && row.acts), "{row:?}");
     }
     // What is not on in v1.37 is taken out of pods, or else acts.
-    for name in [
-        "GenericWorkload",
-        "EvictionRequestAPI",
-        "ImageVolumeWithDigest",
-        "CSIVolumeHealth",
-        "DRANodeAllocatableResources",
-    ] {
+    for name in ["GenericWorkload", "EvictionRequestAPI", "CSIVolumeHealth", "DRANodeAllocatableResources"] {
         assert!(rows().any(|row| row.name == name && !row.on && !row.acts), "{name}");
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn drop_status(status: &mut Object, old: Option<&Object>, gates: Gate
         }
     }
     let told = |tells: fn(&Object) -> bool| old.is_some_and(|old| containers_of(old).any(tells));
-    if !told(tells_of_images) {
+    if !gates.has(Gate::ImageVolumeWithDigest) && !told(tells_of_images) {
         each_container(status, |container| {
             each(container, "volumeMounts", |mount| {
                 mount.remove("volumeStatus");

@@ -81,7 +81,7 @@ fn pods_may_say_what_is_behind_gates() {
     let file = folder.path().join("kubelet.yaml");
     fs::write(&file, NODE).unwrap();
     let gates = "AtomicWriteVolumeUserFields=true,DefaultPodSysctls=true,H2CContainerProbe=true,\
-        KubeletAllocatedPodsEndpoint=true,VolumeBindMountOptions=true";
+        ImageVolumeWithDigest=true,KubeletAllocatedPodsEndpoint=true,VolumeBindMountOptions=true";
     let file = file.display().to_string();
     let flags = ["--nodes", "1", "--feature-gates", gates, "--kubelet-config", &file];
     let Some(cluster) = nodes_with(&flags) else { return };
@@ -108,6 +108,14 @@ fn pods_may_say_what_is_behind_gates() {
         cluster.k("wait --for=condition=Ready pod/apart --timeout=60s");
         assert_eq!(cluster.k("exec apart -- cat /proc/sys/user/max_user_namespaces"), "7\n");
     }
+    let mounts = "get pod gated -o jsonpath={.status.containerStatuses[0].volumeMounts}";
+    let mounts: serde_json::Value = serde_json::from_str(&cluster.k(mounts)).unwrap();
+    let images = ["image", "bare"].map(|name| {
+        let mount = mounts.as_array().unwrap().iter().find(|mount| mount["name"] == name).unwrap();
+        mount.pointer("/volumeStatus/image/imageRef").map(|image| image.as_str().unwrap())
+    });
+    let [Some(image), None] = images else { panic!("{mounts}") };
+    assert!(image.starts_with("sha256:") && image.len() == 71, "{image}");
     two(&cluster);
     allocated(&cluster);
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");

@@ -66,6 +66,8 @@ pub struct Instance {
     pub user: Option<ContainerUser>,
     /// The signal that asks it to stop, if the runtime tells.
     pub stop_signal: Option<String>,
+    /// The ids of the images that volumes are, by where they are mounted, if they are to be told.
+    pub volumes: Vec<(String, String)>,
 }
 
 /// All of a pod, newest first.
@@ -95,8 +97,17 @@ impl Observed {
 /// What was asked of the runtime already and does not change any more.
 #[derive(Default)]
 pub struct Cache {
+    /// Whether to ask which images volumes are.
+    asks_for_volumes: bool,
     containers: HashMap<String, (i32, Instance)>,
     sandboxes: HashMap<String, Vec<String>>,
+}
+
+impl Cache {
+    /// Nothing is known yet.
+    pub fn new(asks_for_volumes: bool) -> Self {
+        Self { asks_for_volumes, ..Self::default() }
+    }
 }
 
 /// Asks the runtime for a pod.
@@ -132,7 +143,11 @@ pub async fn observe(runtime: &Runtime, uid: &str, cache: &mut Cache) -> Result<
             None => match runtime.container_status(&container.id).await {
                 Ok(status) => {
                     let state = status.state;
-                    let instance = instance(&container, status);
+                    let volumes = match cache.asks_for_volumes {
+                        true => images_of_volumes(runtime, &status.mounts).await?,
+                        false => Vec::new(),
+                    };
+                    let instance = Instance { volumes, ..instance(&container, status) };
                     cache.containers.insert(container.id.clone(), (state, instance.clone()));
                     instance
                 }
@@ -194,7 +209,23 @@ fn instance(listed: &wire::Container, status: wire::ContainerStatus) -> Instance
         hash: text(HASH),
         user: status.user.as_ref().and_then(|user| user.linux.as_ref()).map(user),
         stop_signal: signal_name(status.stop_signal),
+        volumes: Vec::new(),
     }
+}
+
+/// The ids of the images that are mounted, by where. One that is gone meanwhile has none.
+async fn images_of_volumes(
+    runtime: &Runtime,
+    mounts: &[wire::Mount],
+) -> Result<Vec<(String, String)>, tonic::Status> {
+    let mut found = Vec::new();
+    for mount in mounts {
+        let Some(image) = &mount.image else { continue };
+        if let Some(image) = runtime.image(&image.image).await? {
+            found.push((mount.container_path.clone(), image.id));
+        }
+    }
+    Ok(found)
 }
 
 fn user(user: &wire::LinuxContainerUser) -> ContainerUser {

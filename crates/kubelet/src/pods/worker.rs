@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use kinds::gates::Gate;
 use tokio::task::AbortHandle;
 
 use super::clock_set::ClockSet;
@@ -28,7 +29,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub async fn run(pods: Pods, handle: Arc<Handle>) {
     let shared = pods.shared.clone();
     let starts = Some(handle.seen);
-    let (cache, probers) = (Cache::default(), HashMap::new());
+    let asks_for_volumes = shared.config.configuration.fields.gates.has(Gate::ImageVolumeWithDigest);
+    let cache = Cache::new(asks_for_volumes);
+    let probers = HashMap::new();
     let set = ClockSet::now(&shared.config.clock);
     let mut worker = Worker { shared, pods, handle, cache, last: None, probers, starts, set };
     worker.note_begin();

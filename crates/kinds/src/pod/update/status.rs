@@ -47,6 +47,9 @@ pub(super) fn check(new_pod: &Object, old_pod: &Object, errors: &mut Errors) {
         users(new, spec, field, &at.child(field), errors);
     }
     health(new, spec, &at, errors);
+    for field in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        images_of_volumes(new, field, &at.child(field), errors);
+    }
 }
 
 fn conditions(status: &Object, at: &At<'_>, errors: &mut Errors) {
@@ -220,6 +223,28 @@ fn users(status: &Object, spec: &Object, field: &str, at: &At<'_>, errors: &mut 
         for (index, group) in list(user, "supplementalGroups").iter().filter_map(Value::as_int).enumerate() {
             for problem in content::id(group) {
                 errors.invalid(&groups_at.index(index), group, problem);
+            }
+        }
+    }
+}
+
+/// The most bytes of the name of an image that a volume is.
+const IMAGE_BYTES: usize = 256;
+
+/// Which images volumes are (KEP-5365). The path has upstream's name for the field, which is not that of the API.
+fn images_of_volumes(status: &Object, field: &str, at: &At<'_>, errors: &mut Errors) {
+    for (index, container) in items(status, field).enumerate() {
+        let at = at.index(index);
+        let at = at.child("volumeMounts");
+        for (index, mount) in items(container, "volumeMounts").enumerate() {
+            let Some(image) = mount.struct_at(&["volumeStatus", "image"]) else { continue };
+            let (at, image) = (at.index(index), text(image, "imageRef"));
+            let at = at.child("volumeStatus.imageVolumeStatus.imageRef");
+            if image.is_empty() {
+                errors.required(&at, "imageRef must not be empty");
+            }
+            if image.len() > IMAGE_BYTES {
+                errors.too_long(&at, IMAGE_BYTES);
             }
         }
     }

@@ -3,6 +3,7 @@
 use schema::Object;
 
 use crate::field::Errors;
+use crate::gates::{self, Gates};
 use crate::rules::Part;
 
 const OLD: &str = r#"{"metadata":{"name":"p","namespace":"d","generation":3},
@@ -26,11 +27,15 @@ fn pod(json: &str) -> Object {
 
 /// Merges `patch` into `old` and sends it to a part of the pod.
 fn change(old: &str, part: Part, patch: &str) -> (Object, Vec<String>) {
+    change_with(old, part, patch, Gates::default())
+}
+
+fn change_with(old: &str, part: Part, patch: &str, gates: Gates) -> (Object, Vec<String>) {
     let old = pod(old);
     let mut new = schema::patch::merge_patch(&old, patch.as_bytes()).unwrap().object;
     let rules = crate::pod::RULES;
     (rules.defaults)(&mut new);
-    (rules.gated)(&mut new, Some(&old), part, crate::gates::Gates::default());
+    (rules.gated)(&mut new, Some(&old), part, gates);
     (rules.prepare_update)(&mut new, &old, part);
     let mut errors = Errors::new();
     (rules.validate_update)(&new, &old, part, &mut errors);
@@ -178,6 +183,27 @@ fn a_status_keeps_what_its_writer_does_not_know_of() {
     assert_eq!(new.int_at(&["status", "observedGeneration"]), Some(2));
     let ready = new.list_at(&["status", "conditions"]).unwrap()[0].as_struct().unwrap();
     assert_eq!(ready.int_at(&["observedGeneration"]), Some(2));
+}
+
+#[test]
+fn a_status_may_say_which_image_a_volume_is() {
+    let gates = Gates::new(&gates::parse("ImageVolumeWithDigest=true").unwrap()).unwrap();
+    let told = |image: &str| {
+        let mount =
+            format!(r#"{{"name":"v","mountPath":"/v","volumeStatus":{{"image":{{"imageRef":"{image}"}}}}}}"#);
+        let status = format!(
+            r#"{{"status":{{"containerStatuses":[{{"name":"c","state":{{"terminated":{{"exitCode":0}}}},"volumeMounts":[{mount}]}}]}}}}"#
+        );
+        change_with(OLD, Part::Status, &status, gates)
+    };
+    let (new, errors) = told("sha256:1");
+    assert_eq!(errors, Vec::<String>::new());
+    let first = new.list_at(&["status", "containerStatuses"]).unwrap()[0].as_struct().unwrap();
+    let mount = first.list_at(&["volumeMounts"]).unwrap()[0].as_struct().unwrap();
+    assert_eq!(mount.str_at(&["volumeStatus", "image", "imageRef"]), Some("sha256:1"));
+    let at = "status.containerStatuses[0].volumeMounts[0].volumeStatus.imageVolumeStatus.imageRef";
+    assert_eq!(told("").1, [format!("{at}: Required value: imageRef must not be empty")]);
+    assert_eq!(told(&"x".repeat(257)).1, [format!("{at}: Too long: may not be more than 256 bytes")]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Pod, ResourceRequirements, VolumeMount, VolumeMountStatus,
+    ContainerStatus, ImageVolumeStatus, Pod, ResourceRequirements, VolumeMount, VolumeMountStatus,
+    VolumeStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -208,24 +209,30 @@ impl Maker<'_> {
             resources: Some(actual.unwrap_or(has)),
             user: latest.user.clone(),
             stop_signal: latest.stop_signal.clone(),
-            volume_mounts: self.mounts(container),
+            volume_mounts: self.mounts(container, &latest.volumes),
             ..ContainerStatus::default()
         }
     }
 
-    fn mounts(&self, container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    /// `images`: the ids of the images that volumes are, by where they are mounted.
+    fn mounts(&self, container: &Container, images: &[(String, String)]) -> Option<Vec<VolumeMountStatus>> {
         let recursive = |mount: &VolumeMount| {
             let wanted = mount.recursive_read_only.as_deref();
             let enabled =
                 wanted == Some("Enabled") || wanted == Some("IfPossible") && self.node.recursive_read_only;
             if enabled { "Enabled".to_owned() } else { "Disabled".to_owned() }
         };
+        let image_of = |mount: &VolumeMount| {
+            let found = images.iter().find(|(path, _)| *path == mount.mount_path);
+            found.map(|(_, image)| image.clone())
+        };
         let mounts = container.volume_mounts.iter().flatten().map(|mount| VolumeMountStatus {
             name: mount.name.clone(),
             mount_path: mount.mount_path.clone(),
             read_only: mount.read_only,
             recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| recursive(mount)),
-            ..VolumeMountStatus::default()
+            volume_status: image_of(mount)
+                .map(|image_ref| VolumeStatus { image: Some(ImageVolumeStatus { image_ref }) }),
         });
         Some(mounts.collect::<Vec<_>>()).filter(|mounts| !mounts.is_empty())
     }
@@ -258,7 +265,7 @@ impl Maker<'_> {
             // One that ran and that the runtime forgot counts as restarted.
             restart_count: old.map_or(0, |old| old.restart_count + i32::from(old.container_id.is_some())),
             started: Some(false),
-            volume_mounts: self.mounts(container),
+            volume_mounts: self.mounts(container, &[]),
             ..ContainerStatus::default()
         }
     }
@@ -288,7 +295,7 @@ impl Maker<'_> {
             }),
             restart_count: old.restart_count + 1,
             started: Some(false),
-            volume_mounts: self.mounts(container),
+            volume_mounts: self.mounts(container, &[]),
             ..ContainerStatus::default()
         }
     }
