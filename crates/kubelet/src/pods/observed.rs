@@ -144,11 +144,15 @@ pub async fn observe(runtime: &Runtime, uid: &str, cache: &mut Cache) -> Result<
                 Ok(status) => {
                     let state = status.state;
                     let volumes = match cache.asks_for_volumes {
-                        true => images_of_volumes(runtime, &status.mounts).await?,
-                        false => Vec::new(),
+                        true => images_of_volumes(runtime, &status.mounts).await,
+                        false => Some(Vec::new()),
                     };
+                    let is_whole = volumes.is_some();
+                    let volumes = volumes.unwrap_or_default();
                     let instance = Instance { volumes, ..instance(&container, status) };
-                    cache.containers.insert(container.id.clone(), (state, instance.clone()));
+                    if is_whole {
+                        cache.containers.insert(container.id.clone(), (state, instance.clone()));
+                    }
                     instance
                 }
                 Err(status) if status.code() == tonic::Code::NotFound => continue,
@@ -213,19 +217,21 @@ fn instance(listed: &wire::Container, status: wire::ContainerStatus) -> Instance
     }
 }
 
-/// The ids of the images that are mounted, by where. One that is gone meanwhile has none.
-async fn images_of_volumes(
-    runtime: &Runtime,
-    mounts: &[wire::Mount],
-) -> Result<Vec<(String, String)>, tonic::Status> {
+/// The ids of the images that are mounted, by where; nothing if the runtime does not tell at the moment. One that is gone
+/// meanwhile has none.
+async fn images_of_volumes(runtime: &Runtime, mounts: &[wire::Mount]) -> Option<Vec<(String, String)>> {
     let mut found = Vec::new();
     for mount in mounts {
         let Some(image) = &mount.image else { continue };
-        if let Some(image) = runtime.image(&image.image).await? {
-            found.push((mount.container_path.clone(), image.id));
+        match runtime.image(&image.image).await {
+            Ok(image) => found.extend(image.map(|image| (mount.container_path.clone(), image.id))),
+            Err(status) => {
+                tracing::debug!(path = mount.container_path, %status, "which image a volume is stays unknown");
+                return None;
+            }
         }
     }
-    Ok(found)
+    Some(found)
 }
 
 fn user(user: &wire::LinuxContainerUser) -> ContainerUser {
