@@ -191,7 +191,7 @@ impl crate::cache::Extract for Nothing {
 
 /// Quiet for longer than there is between two bookmarks of a watch (upstream's `eventFreshDuration`), and than clients
 /// keep connections.
-const PACE: Pace = Pace { least: 256, calm: 32, quiet: Duration::from_secs(75) };
+const PACE: Pace = Pace { least: 64, calm: 32, quiet: Duration::from_secs(75) };
 
 fn follow(core: &Arc<Core>, revision: u64) {
     let feeder = core.feeder.clone();
