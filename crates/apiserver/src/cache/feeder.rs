@@ -12,6 +12,8 @@ use store::{KeyRange, RangeOptions, Store, StoreError, WatchItem};
 
 use super::{Cache, Progress};
 
+/// Leases, which nodes renew every ten seconds, are no work.
+const LEASES: &str = "leases";
 /// How many keys are read at once while caches are filled.
 const PAGE: usize = 5000;
 
@@ -159,9 +161,9 @@ impl Feeder {
         Ok(revision)
     }
 
-    /// Lets go of what all caches keep for a busy time ([`Cache::rest`]).
+    /// Lets go of what caches keep for a busy time ([`Cache::rest`]), but for that of leases: it is never quiet.
     pub fn rest(&self) {
-        self.caches.read().values().for_each(|cache| cache.rest());
+        self.caches.read().values().filter(|cache| cache.prefix != LEASES).for_each(|cache| cache.rest());
     }
 
     /// Follows the store from right after `revision` until the shutdown. A lost connection is taken up again where
@@ -204,8 +206,7 @@ impl Feeder {
                 WatchItem::Events(events) => {
                     let newest = events.iter().map(|event| event.revision).max();
                     for event in &events {
-                        // Leases, which nodes renew every ten seconds, are no work.
-                        if self.apply(event).is_some_and(|cache| cache.prefix != "leases") {
+                        if self.apply(event).is_some_and(|cache| cache.prefix != LEASES) {
                             memory.busy();
                         }
                     }
