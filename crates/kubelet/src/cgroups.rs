@@ -34,6 +34,17 @@ pub struct Limits {
     pub storage: Option<i64>,
     /// Bytes by page size, such as `2MB`.
     pub hugepages: Vec<(String, i64)>,
+    /// Bytes that it keeps.
+    pub kept: KeptMemory,
+}
+
+/// Memory that is not taken from a group while there is other; version 1 knows of none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptMemory {
+    /// Bytes that are never taken (`memory.min`).
+    pub never_taken: Option<i64>,
+    /// Bytes that are taken when nobody else has any to give (`memory.low`).
+    pub taken_last: Option<i64>,
 }
 
 /// The period that quotas are meant for, in microseconds.
@@ -328,6 +339,11 @@ fn writes(limits: &Limits, unified: bool, period: i64) -> Vec<(&'static str, Str
         match unified {
             true => write("memory", "memory.max", bounded(memory)),
             false => write("memory", "memory.limit_in_bytes", memory.to_string()),
+        }
+    }
+    for (file, bytes) in [("memory.min", limits.kept.never_taken), ("memory.low", limits.kept.taken_last)] {
+        if let Some(bytes) = bytes.filter(|_| unified) {
+            write("memory", file, bytes.to_string());
         }
     }
     if let Some(pids) = limits.pids {

@@ -289,7 +289,9 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let bound = Bound::All(begin::event_rate(&config.configuration.fields));
     let recorder = Recorder::new(client.clone(), config.clock.clone(), source, bound, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
-    let ledger = Ledger::new(begin::given(&machine, &config)?);
+    let given = begin::given(&machine, &config)?;
+    let memory = given.get("memory").copied().unwrap_or(0);
+    let ledger = Ledger::new(given);
     let sysctls = begin::sysctls(&config, &machine)?;
     let node_changed = Arc::new(Notify::new());
     let own = node::view::informer(&client, &config.node_name, node_changed.clone());
@@ -309,7 +311,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         Claims::load(root, client.clone(), &config.node_name, meter, tasks)?
     };
     let cgroups = begin::cgroups(&config, &runtime).await?;
-    let means = Means::new(&machine, &config.configuration.fields, cgroups.version() == 2);
+    let means = Means::new(&machine, &config.configuration.fields, cgroups.version() == 2, memory);
     let shared = Arc::new(Shared {
         began,
         means,

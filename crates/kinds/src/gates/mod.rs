@@ -41,6 +41,10 @@ pub enum Gate {
     KubeletAllocatedPodsEndpoint,
     /// KEP-4603: `crashLoopBackOff.maxContainerRestartPeriod` of a node's configuration.
     KubeletCrashLoopBackOffMax,
+    /// KEP-2570: memory that is kept for who asked for it, and who is slowed down before it is short.
+    MemoryQos,
+    /// KEP-5526: pods that have resources as a whole have processors and memory for themselves, too.
+    PodLevelResourceManagers,
     /// KEP-3288: logs of standard output or of standard error alone.
     PodLogsQuerySplitStreams,
     /// KEP-4603: shorter pauses between restarts of what crashes.
@@ -51,7 +55,7 @@ pub enum Gate {
 
 impl Gate {
     /// All of them.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::AtomicWriteVolumeUserFields,
         Self::ContainerStopSignals,
         Self::CpuManagerPolicyAlphaOptions,
@@ -63,6 +67,8 @@ impl Gate {
         Self::ImageVolumeWithDigest,
         Self::KubeletAllocatedPodsEndpoint,
         Self::KubeletCrashLoopBackOffMax,
+        Self::MemoryQos,
+        Self::PodLevelResourceManagers,
         Self::PodLogsQuerySplitStreams,
         Self::ReduceDefaultCrashLoopBackOffDecay,
         Self::VolumeBindMountOptions,
@@ -82,13 +88,15 @@ impl Gate {
             Self::ImageVolumeWithDigest => "ImageVolumeWithDigest",
             Self::KubeletAllocatedPodsEndpoint => "KubeletAllocatedPodsEndpoint",
             Self::KubeletCrashLoopBackOffMax => "KubeletCrashLoopBackOffMax",
+            Self::MemoryQos => "MemoryQoS",
+            Self::PodLevelResourceManagers => "PodLevelResourceManagers",
             Self::PodLogsQuerySplitStreams => "PodLogsQuerySplitStreams",
             Self::ReduceDefaultCrashLoopBackOffDecay => "ReduceDefaultCrashLoopBackOffDecay",
             Self::VolumeBindMountOptions => "VolumeBindMountOptions",
         }
     }
 
-    fn bit(self) -> u16 {
+    fn bit(self) -> u32 {
         1 << self as u8
     }
 }
@@ -125,7 +133,7 @@ fn rows() -> impl Iterator<Item = Row> {
 /// Which features are on in one component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gates {
-    on: u16,
+    on: u32,
     all_alpha: bool,
     all_beta: bool,
 }

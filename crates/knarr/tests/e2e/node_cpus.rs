@@ -31,7 +31,8 @@ fn replace(cluster: &Cluster) {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-fn begin(cluster: &Cluster, folder: &Path) -> Kubelet {
+/// `more` are lines of its configuration.
+fn begin(cluster: &Cluster, folder: &Path, more: &str) -> Kubelet {
     let (name, node) = (cluster.name(), format!("{}-1", cluster.name()));
     let config = folder.join("kubelet.yaml");
     let text = format!(
@@ -40,7 +41,7 @@ fn begin(cluster: &Cluster, folder: &Path) -> Kubelet {
          kubeReserved: {{memory: 63Mi}}\nreservedMemory: [{{numaNode: 0, limits: {{memory: 64Mi}}}}]\n\
          topologyManagerPolicy: single-numa-node\ncgroupRoot: /knarr/{name}/{node}\naddress: 127.0.0.1\n\
          port: 20250\nhealthzPort: 0\nevictionHard: {{memory.available: 1Mi}}\npodLogsDir: {}\nfailCgroupV1: false\n\
-         containerRuntimeEndpoint: unix:///run/knarr/{name}/nodes/{node}/runtime/cri.sock\n",
+         containerRuntimeEndpoint: unix:///run/knarr/{name}/nodes/{node}/runtime/cri.sock\n{more}",
         folder.join("logs").display()
     );
     fs::write(&config, text).unwrap();
@@ -62,13 +63,13 @@ fn set(text: &str) -> BTreeSet<u32> {
 const LIMIT: &str = "cat /sys/fs/cgroup/cpu.max || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us | sed s/-1/max/";
 const UNLIMITED: &str = "max";
 
-/// What monitors of the node are told of the pinned container: its processors, and bytes of memory.
-fn told(folder: &Path) -> (BTreeSet<u32>, u64) {
+/// What monitors of the node are told of a pod's first container: its processors, and bytes of memory.
+fn told(folder: &Path, pod: &str) -> (BTreeSet<u32>, u64) {
     let socket = folder.join("kubelet/pod-resources/kubelet.sock").display().to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let pod = runtime.block_on(async {
         let mut client = PodResourcesListerClient::new(cri::channel(&socket).await.unwrap());
-        let (pod_name, pod_namespace) = ("pinned".to_owned(), "default".to_owned());
+        let (pod_name, pod_namespace) = (pod.to_owned(), "default".to_owned());
         let answer = client.get(GetPodResourcesRequest { pod_name, pod_namespace }).await.unwrap();
         answer.into_inner().pod_resources.unwrap()
     });
@@ -98,27 +99,38 @@ impl Seen {
     }
 }
 
-#[test]
-fn a_guaranteed_container_has_its_processors_for_itself() {
+impl Seen {
+    /// Waits until a pod runs where it is to run.
+    fn runs(&self, cluster: &Cluster, name: &str, on: &dyn Fn(&BTreeSet<u32>) -> bool) {
+        let log = fs::read_to_string(self.0.join("../kubelet.log")).unwrap();
+        cluster.until(&format!("{name} on other cpus than {:?}\n{log}", self.of(name)), || {
+            self.of(name).is_some_and(|set| on(&set))
+        });
+    }
+}
+
+/// The processors of the machine, a cluster whose kubelet can be replaced, and a folder for the new one.
+fn prepared() -> Option<(BTreeSet<u32>, Cluster, PathBuf)> {
     let all = set(&fs::read_to_string("/sys/devices/system/cpu/online").unwrap());
     if all.len() < 2 {
         eprintln!("skipped: one processor cannot be shared and given away");
-        return;
+        return None;
     }
-    let Some(cluster) = nodes("1") else { return };
+    let cluster = nodes("1")?;
     replace(&cluster);
     let folder = cluster.dir().join("static");
     fs::create_dir_all(folder.join("out")).unwrap();
+    Some((all, cluster, folder))
+}
+
+#[test]
+fn a_guaranteed_container_has_its_processors_for_itself() {
+    let Some((all, cluster, folder)) = prepared() else { return };
     let out = folder.join("out");
-    let kubelet = begin(&cluster, &folder);
+    let kubelet = begin(&cluster, &folder, "");
     let seen = Seen(out.clone());
-    let log = || fs::read_to_string(folder.join("kubelet.log")).unwrap();
     let direct = format!("nodeName: {}-1", cluster.name());
-    let runs = |name: &str, on: &dyn Fn(&BTreeSet<u32>) -> bool| {
-        cluster.until(&format!("{name} on other cpus than {:?}\n{}", seen.of(name), log()), || {
-            seen.of(name).is_some_and(|set| on(&set))
-        });
-    };
+    let runs = |name: &str, on: &dyn Fn(&BTreeSet<u32>) -> bool| seen.runs(&cluster, name, on);
     cluster.apply(&pod("shared", &out, "{}", &direct));
     runs("shared", &|set| *set == all);
     let whole = |count: usize| format!("{{limits: {{cpu: {count}, memory: 32Mi}}}}");
@@ -130,12 +142,12 @@ fn a_guaranteed_container_has_its_processors_for_itself() {
         fs::read_to_string(out.join("pinned.limit")).unwrap().split_whitespace().next(),
         Some(UNLIMITED)
     );
-    assert_eq!(told(&folder), (own.clone(), 32 << 20));
+    assert_eq!(told(&folder, "pinned"), (own.clone(), 32 << 20));
     let rest: BTreeSet<u32> = all.difference(&own).copied().collect();
     runs("shared", &|set| *set == rest);
 
     drop(kubelet);
-    let _kubelet = begin(&cluster, &folder);
+    let _kubelet = begin(&cluster, &folder, "");
     // The system's and the first one's are not to be had; a kubelet that forgot would not know.
     cluster.apply(&pod("greedy", &out, &whole(all.len() - 1), &direct));
     cluster.becomes("get pod greedy -o jsonpath={.status.reason}", "TopologyAffinityError");
@@ -146,6 +158,48 @@ fn a_guaranteed_container_has_its_processors_for_itself() {
     runs("shared", &|set| *set == all);
     cluster.k("delete pod shared greedy --timeout=30s");
     // Without a grace period an object goes before what the node has of its pod.
+    cluster
+        .until("pods leave nothing", || fs::read_dir(folder.join("kubelet/pods")).unwrap().next().is_none());
+}
+
+#[test]
+fn a_pod_with_resources_of_its_own_has_its_processors_for_itself() {
+    let Some((all, cluster, folder)) = prepared() else { return };
+    let out = folder.join("out");
+    let gate = "topologyManagerScope: pod\nfeatureGates: {PodLevelResourceManagers: true}\n";
+    let kubelet = begin(&cluster, &folder, gate);
+    let seen = Seen(out.clone());
+    let runs = |name: &str, on: &dyn Fn(&BTreeSet<u32>) -> bool| seen.runs(&cluster, name, on);
+    let direct = format!("nodeName: {}-1", cluster.name());
+    let whole = format!("{direct}\n  resources: {{limits: {{cpu: 1, memory: 32Mi}}}}");
+    cluster.apply(&pod("shared", &out, "{}", &direct));
+    runs("shared", &|set| *set == all);
+    cluster.apply(&pod("whole", &out, "{}", &whole));
+    runs("whole", &|set| set.len() == 1 && !set.contains(&0));
+    let own = seen.of("whole").unwrap();
+    // Its containers share it, each bounded by what the pod has.
+    let limit = fs::read_to_string(out.join("whole.limit")).unwrap();
+    assert_eq!(limit.split_whitespace().next(), Some("100000"));
+    assert_eq!(told(&folder, "whole"), (own.clone(), 32 << 20));
+    let rest: BTreeSet<u32> = all.difference(&own).copied().collect();
+    runs("shared", &|set| *set == rest);
+    // What the pod has is one container's, and another one is there.
+    let full = pod("full", &out, "{limits: {cpu: 1, memory: 16Mi}}", &whole)
+        + "  - {name: d, image: 'docker.io/library/busybox:test', command: [sleep, '1000']}\n";
+    cluster.apply(&full);
+    cluster.becomes("get pod full -o jsonpath={.status.reason}", "TopologyAffinityError");
+    let message = cluster.k("get pod full -o jsonpath={.status.message}");
+    let why = "Pod was rejected: Pod Scope pod with pod-level resources failed admission under pod-scope topology manager";
+    assert_eq!(message, why);
+
+    drop(kubelet);
+    let _kubelet = begin(&cluster, &folder, gate);
+    cluster.apply(&pod("greedy", &out, "{}", &whole.replace("cpu: 1", &format!("cpu: {}", all.len() - 1))));
+    cluster.becomes("get pod greedy -o jsonpath={.status.reason}", "TopologyAffinityError");
+    assert_eq!((seen.of("whole"), seen.of("shared")), (Some(own), Some(rest)));
+    cluster.k("delete pod whole --timeout=30s");
+    runs("shared", &|set| *set == all);
+    cluster.k("delete pod shared greedy full --timeout=30s");
     cluster
         .until("pods leave nothing", || fs::read_dir(folder.join("kubelet/pods")).unwrap().next().is_none());
 }

@@ -43,6 +43,7 @@ fn limits_are_written_as_each_version_wants_them() {
         pids: Some(-1),
         storage: None,
         hugepages: vec![("2MB".to_owned(), 0)],
+        kept: KeptMemory { never_taken: Some(0), taken_last: Some(9) },
     };
     let shown = |unified| -> Vec<String> {
         writes(&limits, unified, PERIOD)
@@ -52,7 +53,15 @@ fn limits_are_written_as_each_version_wants_them() {
     };
     assert_eq!(
         shown(true),
-        ["cpu.weight=39", "cpu.max=max 100000", "memory.max=1048576", "pids.max=max", "hugetlb.2MB.max=0"]
+        [
+            "cpu.weight=39",
+            "cpu.max=max 100000",
+            "memory.max=1048576",
+            "memory.min=0",
+            "memory.low=9",
+            "pids.max=max",
+            "hugetlb.2MB.max=0"
+        ]
     );
     assert_eq!(
         shown(false),

@@ -168,6 +168,11 @@ fn properties(limits: &Limits, unified: bool) -> Vec<(String, Value)> {
     if let Some(memory) = limits.memory {
         set(if unified { "MemoryMax" } else { "MemoryLimit" }, memory);
     }
+    for (name, bytes) in [("MemoryMin", limits.kept.never_taken), ("MemoryLow", limits.kept.taken_last)] {
+        if let Some(bytes) = bytes.filter(|_| unified) {
+            set(name, bytes);
+        }
+    }
     if let Some(pids) = limits.pids {
         set("TasksMax", pids);
     }
@@ -178,6 +183,7 @@ fn properties(limits: &Limits, unified: bool) -> Vec<(String, Value)> {
 mod tests {
     use super::*;
     use crate::bus::daemon::Daemon;
+    use crate::cgroups::KeptMemory;
 
     #[test]
     fn limits_are_properties() {
@@ -186,6 +192,7 @@ mod tests {
             cpu_quota: Some(50_500),
             memory: Some(1 << 20),
             pids: Some(-1),
+            kept: KeptMemory { never_taken: Some(7), taken_last: Some(0) },
             ..Limits::default()
         };
         let shown = |unified| -> Vec<String> {
@@ -198,7 +205,14 @@ mod tests {
         };
         assert_eq!(
             shown(true),
-            ["CPUWeight=39", "CPUQuotaPerSecUSec=510000", "MemoryMax=1048576", "TasksMax=infinity"]
+            [
+                "CPUWeight=39",
+                "CPUQuotaPerSecUSec=510000",
+                "MemoryMax=1048576",
+                "MemoryMin=7",
+                "MemoryLow=0",
+                "TasksMax=infinity"
+            ]
         );
         assert_eq!(
             shown(false),

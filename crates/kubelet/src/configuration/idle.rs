@@ -13,8 +13,6 @@ const FIELDS: &[&str] = &[
     "qosReserved",
     "volumePluginDir",
     "kernelMemcgNotification",
-    "memoryThrottlingFactor",
-    "memoryReservationPolicy",
     "tracing",
     "containerLogMaxWorkers",
     "showHiddenMetricsForVersion",

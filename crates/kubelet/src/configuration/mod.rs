@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
-use kinds::gates::Gates;
+use kinds::gates::{Gate, Gates};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -468,6 +468,10 @@ impl Configuration {
         thresholds(&mut value);
         let read = Self::of(value, named)?;
         warnings.extend(Gates::kept(&read.fields.feature_gates));
+        if read.fields.memory_throttling_factor.is_some() && !read.fields.gates.has(Gate::MemoryQos) {
+            warnings
+                .push("memoryThrottlingFactor has no effect without the feature gate MemoryQoS".to_owned());
+        }
         Ok((read, warnings))
     }
 

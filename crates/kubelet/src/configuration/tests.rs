@@ -121,6 +121,14 @@ fn what_is_unknown_or_idle_is_named_and_what_cannot_be_is_an_error() {
             "memoryThrottlingFactor: 1.5\n",
             "invalid configuration: memoryThrottlingFactor 1.5 must be greater than 0 and less than or equal to 1.0",
         ),
+        (
+            "memoryReservationPolicy: TieredReservation\n",
+            "memoryReservationPolicy \"TieredReservation\" requires MemoryQoS feature gate to be enabled",
+        ),
+        (
+            "memoryReservationPolicy: All\n",
+            "option \"All\" specified for memoryReservationPolicy. Valid options are \"None\" or \"TieredReservation\"",
+        ),
         ("podLogsDir: /a/../b\n", "pod logs path \"/a/../b\" must be normalized"),
     ] {
         let error = merge(&[text]).unwrap_err().to_string();

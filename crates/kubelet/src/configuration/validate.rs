@@ -155,15 +155,15 @@ fn choices(f: &Fields, wrong: &mut Vec<String>) {
             "memoryThrottlingFactor {factor} must be greater than 0 and less than or equal to 1.0"
         ));
     }
-    if f.memory_reservation_policy == "TieredReservation" {
+    let policy = f.memory_reservation_policy.as_str();
+    if policy == "TieredReservation" && !f.gates.has(Gate::MemoryQos) {
         wrong.push(
             "memoryReservationPolicy \"TieredReservation\" requires MemoryQoS feature gate to be enabled"
                 .to_owned(),
         );
-    } else if f.memory_reservation_policy != "None" {
+    } else if !["None", "TieredReservation"].contains(&policy) {
         wrong.push(format!(
-            "option {:?} specified for memoryReservationPolicy. Valid options are \"None\" or \"TieredReservation\"",
-            f.memory_reservation_policy
+            "option {policy:?} specified for memoryReservationPolicy. Valid options are \"None\" or \"TieredReservation\""
         ));
     }
     if f.register_with_taints.iter().any(|taint| taint.time_added.is_some()) {

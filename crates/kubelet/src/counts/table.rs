@@ -228,6 +228,10 @@ table! {
         "Number of containers that were to have processors for themselves.";
     CPU_PINNING_ERRORS: Counter, "kubelet_cpu_manager_pinning_errors_total", [],
         "Number of those that did not get them.";
+    MEMORY_MIN: Gauge, "kubelet_memory_qos_node_memory_min_bytes", [],
+        "Bytes that are never taken from pods of the class Guaranteed.";
+    MEMORY_LOW: Gauge, "kubelet_memory_qos_node_memory_low_bytes", [],
+        "Bytes that are taken last from pods of the class Burstable.";
     CPU_SHARED: Gauge, "kubelet_cpu_manager_shared_pool_size_millicores", [],
         "What all others share, in thousandths of a processor.";
     CPU_EXCLUSIVE: Gauge, "kubelet_cpu_manager_exclusive_cpu_allocation_count", [],
@@ -238,6 +242,13 @@ table! {
         "Number of containers that were to have memory for themselves.";
     MEMORY_PINNING_ERRORS: Counter, "kubelet_memory_manager_pinning_errors_total", [],
         "Number of those that did not get it.";
+    ALLOCATIONS: Counter, "kubelet_resource_manager_allocations_total", ["resource_name", "source"],
+        "Number of times that processors or memory were given, of the node's or of a pod's.";
+    ALLOCATION_ERRORS: Counter, "kubelet_resource_manager_allocation_errors_total", ["resource_name", "source"],
+        "Number of times that they were not.";
+    ASSIGNMENTS: Counter, "kubelet_resource_manager_container_assignments_total",
+        ["assignment_type", "resource_name"],
+        "Number of containers that have some for themselves, or share their pod's.";
     PLACEMENTS: Counter, "kubelet_topology_manager_admission_requests_total", [],
         "Number of pods whose resources were placed.";
     PLACEMENT_ERRORS: Counter, "kubelet_topology_manager_admission_errors_total", [],

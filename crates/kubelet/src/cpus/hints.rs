@@ -36,6 +36,16 @@ impl Static {
         if count == 0 {
             return Hints::new();
         }
+        if self.is_whole(pod) {
+            if self.check_shares(pod).is_err() {
+                return cannot();
+            }
+            let places = match state.pods.get(pod.uid()) {
+                Some(given) => self.places(given, &CpuSet::default(), count),
+                None => self.places(&self.available(state), &CpuSet::default(), count),
+            };
+            return BTreeMap::from([("cpu".to_owned(), Some(places))]);
+        }
         let mut given = CpuSet::default();
         for container in pod.init_containers().iter().chain(pod.containers()) {
             let Some(set) = state.of(pod.uid(), &container.name) else { continue };

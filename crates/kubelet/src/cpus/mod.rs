@@ -1,8 +1,8 @@
 //! Processors that containers have for themselves (`pkg/kubelet/cm/cpumanager`): a container of a guaranteed pod that
 //! asks for whole ones gets them, and everybody else shares the rest.
 //!
-//! `layout` says what is where, `take` and `distribute` choose, `policy` decides who gets what (all pure), `state` is
-//! kept on disk. Nothing here changes a container: whoever runs it asks what it may run on.
+//! `layout` says what is where, `take` and `distribute` choose, `policy` decides who gets what, `whole` does for pods that
+//! have resources as a whole (all pure), `state` is kept on disk. Nothing here changes a container: whoever runs it asks what it may run on.
 
 mod distribute;
 mod hints;
@@ -12,6 +12,7 @@ mod policy;
 mod set;
 mod state;
 mod take;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use parking_lot::Mutex;
 
 use crate::checkpoint::CheckpointError;
 use crate::configuration::Fields;
+use crate::pods::has_own_resources;
+use crate::pods::spec::PodExt;
 use crate::topology::{Hints, Machine, Mask, Policy};
 pub use layout::{Cpu, Layout};
 pub use policy::CpuError;
@@ -101,12 +104,29 @@ impl Cpus {
     }
 
     fn write(&self) -> Result<(), CheckpointError> {
-        state::write(&self.path, self.name(), &self.state.lock())
+        let by_pod = self.policy.as_ref().is_some_and(|policy| policy.by_pod);
+        state::write(&self.path, self.name(), by_pod, &self.state.lock())
     }
 
-    /// Whether any of a pod's containers is to have some for itself.
+    /// Whether a pod is to have any, or one of its containers.
     pub fn concerns(&self, pod: &Pod) -> bool {
-        self.policy.as_ref().is_some_and(|policy| policy.of_pod(pod) > 0)
+        self.policy.as_ref().is_some_and(|policy| policy.concerns(pod))
+    }
+
+    /// Whether a container has processors that nobody else may use.
+    pub fn has_own(&self, pod: &Pod, container: &Container) -> bool {
+        let shares = || self.policy.as_ref().is_some_and(|policy| policy.of_container(pod, container) == 0);
+        self.exclusive(pod.uid(), &container.name).is_some() && !(has_own_resources(pod) && shares())
+    }
+
+    /// Whether all processors of a pod's group are its containers' own: of a pod that has resources as a whole, those of
+    /// each of them.
+    pub fn bounds(&self, pod: &Pod) -> bool {
+        let mut all = pod.init_containers().iter().chain(pod.containers());
+        match has_own_resources(pod) {
+            true => all.all(|container| self.has_own(pod, container)),
+            false => self.concerns(pod),
+        }
     }
 
     /// Whether the static policy is at work.
@@ -138,6 +158,19 @@ impl Cpus {
     ) -> Result<bool, CpuError> {
         let Some(policy) = &self.policy else { return Ok(false) };
         let changed = policy.allocate(&mut self.state.lock(), pod, container, affinity)?;
+        if changed {
+            self.write()?;
+        }
+        Ok(changed)
+    }
+
+    /// Gives a pod that has resources as a whole its own, and its containers theirs of these; whether it got some.
+    ///
+    /// # Errors
+    /// [`CpuError`].
+    pub fn allocate_whole(&self, pod: &Pod, affinity: Option<Mask>) -> Result<bool, CpuError> {
+        let Some(policy) = &self.policy else { return Ok(false) };
+        let changed = policy.allocate_whole(&mut self.state.lock(), pod, affinity)?;
         if changed {
             self.write()?;
         }
@@ -179,7 +212,7 @@ impl Cpus {
         }
     }
 
-    /// What a container has for itself; nothing if it shares.
+    /// What a container has for itself, or with others of its pod; nothing if it shares with all.
     pub fn exclusive(&self, uid: &str, container: &str) -> Option<CpuSet> {
         self.state.lock().of(uid, container).cloned()
     }

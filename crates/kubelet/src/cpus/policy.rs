@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use kinds::gates::Gate;
 use schema::quantity::Quantity;
 
 use super::CpuSet;
@@ -14,7 +15,7 @@ use super::take::{Taste, pack};
 use crate::checkpoint::CheckpointError;
 use crate::configuration::Fields;
 use crate::pods::spec::{PodExt, is_sidecar};
-use crate::pods::{has_own_resources, qos};
+use crate::pods::{has_own_resources, is_fixed, qos};
 use crate::topology::{Mask, Policy};
 
 /// Why a container does not get its own, in upstream's words.
@@ -28,6 +29,9 @@ pub enum CpuError {
         "SMT Alignment Error: not enough free physical CPUs: available physical CPUs = {available}, requested CPUs = {requested}, CPUs per core = {per_core}"
     )]
     TooFewCores { available: usize, requested: usize, per_core: usize },
+    /// Of a pod that has some as a whole.
+    #[error("pod rejected, {0}")]
+    NothingToShare(&'static str),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
@@ -40,6 +44,8 @@ pub struct Static {
     /// The same, and all threads of their cores.
     reserved_cores: CpuSet,
     pub(super) options: Options,
+    /// Whether pods that have resources as a whole take part (`PodLevelResourceManagers`).
+    pub(super) by_pod: bool,
 }
 
 impl Static {
@@ -63,8 +69,9 @@ impl Static {
         }
         let options = Options::new(&fields.cpu_manager_policy_options, fields.gates)?;
         options.check(layout, placed)?;
-        let mut policy =
-            Self { layout: layout.clone(), reserved: named, reserved_cores: CpuSet::default(), options };
+        let by_pod = fields.gates.has(Gate::PodLevelResourceManagers);
+        let (layout_of_node, reserved_cores) = (layout.clone(), CpuSet::default());
+        let mut policy = Self { layout: layout_of_node, reserved: named, reserved_cores, options, by_pod };
         if policy.reserved.is_empty() {
             policy.reserved = policy.take(&layout.all(), count).unwrap_or_default();
         }
@@ -153,7 +160,7 @@ impl Static {
         nodes.into_iter().map(|node| (node, self.layout.within(Level::Node, node, cpus).len())).collect()
     }
 
-    fn take(&self, free: &CpuSet, count: usize) -> Result<CpuSet, CpuError> {
+    pub(super) fn take(&self, free: &CpuSet, count: usize) -> Result<CpuSet, CpuError> {
         let taste =
             Taste { spread: self.options.distribute_over_cores, align_uncore: self.options.prefer_uncore };
         if self.options.distribute_over_nodes {
@@ -165,18 +172,24 @@ impl Static {
 
     /// How many a container is to have for itself.
     pub(super) fn of_container(&self, pod: &Pod, container: &Container) -> usize {
-        if qos(pod) != "Guaranteed" || has_own_resources(pod) {
+        let takes_part = !has_own_resources(pod) || (self.by_pod && is_fixed(container));
+        if qos(pod) != "Guaranteed" || !takes_part {
             return 0;
         }
-        let resources = container.resources.as_ref();
-        let lists = resources.into_iter().flat_map(|r| [r.requests.as_ref(), r.limits.as_ref()]);
-        let text = lists.flatten().find_map(|amounts| amounts.get("cpu"));
-        let millis = text.and_then(|text| text.0.parse::<Quantity>().ok()).map_or(0, |q| q.milli());
-        if millis % 1000 == 0 { usize::try_from(millis / 1000).unwrap_or(0) } else { 0 }
+        whole_ones(container.resources.as_ref())
+    }
+
+    /// Whether a pod is to have any, or one of its containers.
+    pub fn concerns(&self, pod: &Pod) -> bool {
+        let mut all = pod.init_containers().iter().chain(pod.containers());
+        all.any(|container| self.of_container(pod, container) > 0) || self.of_pod(pod) > 0
     }
 
     /// How many a pod's containers have together at the worst time.
     pub fn of_pod(&self, pod: &Pod) -> usize {
+        if self.is_whole(pod) {
+            return self.of_whole(pod);
+        }
         let (mut init, mut sidecars) = (0, 0);
         for container in pod.init_containers() {
             let count = self.of_container(pod, container);
@@ -221,20 +234,30 @@ impl Static {
         }
         self.check_cores(state, count)?;
         let free = self.available(state).or(&self.reusable(state, pod, &container.name));
-        let mut taken = CpuSet::default();
-        if let Some(mask) = affinity {
-            let near = self.near(mask, &free);
-            taken = self.take(&near, count.min(near.len()))?;
-        }
-        let rest = self.take(&free.without(&taken), count - taken.len())?;
-        let taken = taken.or(&rest);
+        let taken = self.choose(&free, count, affinity)?;
         state.shared = state.shared.without(&taken);
         tracing::debug!(pod = %pod.described(), container = container.name, cpus = %taken, "cpus are given");
         state.given.entry(pod.uid().to_owned()).or_default().insert(container.name.clone(), taken);
         Ok(true)
     }
 
-    fn check_cores(&self, state: &State, requested: usize) -> Result<(), CpuError> {
+    /// So many of the free ones, near to where they are to be as long as there are such.
+    pub(super) fn choose(
+        &self,
+        free: &CpuSet,
+        count: usize,
+        affinity: Option<Mask>,
+    ) -> Result<CpuSet, CpuError> {
+        let mut taken = CpuSet::default();
+        if let Some(mask) = affinity {
+            let near = self.near(mask, free);
+            taken = self.take(&near, count.min(near.len()))?;
+        }
+        let rest = self.take(&free.without(&taken), count - taken.len())?;
+        Ok(taken.or(&rest))
+    }
+
+    pub(super) fn check_cores(&self, state: &State, requested: usize) -> Result<(), CpuError> {
         let per_core = self.layout.size(Level::Core).max(1);
         if !self.options.full_cores_only {
             return Ok(());
@@ -259,6 +282,14 @@ impl Static {
         let sockets = self.layout.groups(Level::Socket, &CpuSet::of(all.iter().filter(inside)));
         CpuSet::of(free.iter().filter(|cpu| sockets.contains(&self.layout.group(Level::Socket, *cpu))))
     }
+}
+
+/// The processors that are asked for, if they are whole ones.
+pub(super) fn whole_ones(resources: Option<&ResourceRequirements>) -> usize {
+    let lists = resources.into_iter().flat_map(|r| [r.requests.as_ref(), r.limits.as_ref()]);
+    let text = lists.flatten().find_map(|amounts| amounts.get("cpu"));
+    let millis = text.and_then(|text| text.0.parse::<Quantity>().ok()).map_or(0, |q| q.milli());
+    if millis % 1000 == 0 { usize::try_from(millis / 1000).unwrap_or(0) } else { 0 }
 }
 
 #[cfg(test)]

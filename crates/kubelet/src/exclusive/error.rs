@@ -43,6 +43,12 @@ pub enum ExclusiveError {
 pub enum AdmitError {
     #[error("Resources cannot be allocated with Topology locality")]
     Topology,
+    /// Of a pod that has resources as a whole.
+    #[error("Pod Scope pod with pod-level resources failed admission {}", match by_pod {
+        true => "under pod-scope topology manager",
+        false => "with a container-level topology manager",
+    })]
+    WholeTopology { by_pod: bool },
     #[error(transparent)]
     Devices(#[from] AllocateError),
     #[error(transparent)]
@@ -55,7 +61,10 @@ impl AdmitError {
     /// As upstream says it: what it expects by its name, and the rest as unexpected.
     pub fn refusal(&self) -> Refusal {
         let reason = match self {
-            Self::Topology => "TopologyAffinityError",
+            Self::Cpus(CpuError::NothingToShare(_)) | Self::Memory(MemoryError::NothingToShare(_)) => {
+                "EmptyPodSharedPoolError"
+            }
+            Self::Topology | Self::WholeTopology { .. } => "TopologyAffinityError",
             Self::Cpus(CpuError::HalfCores { .. } | CpuError::TooFewCores { .. }) => "SMTAlignmentError",
             _ => {
                 return Refusal {

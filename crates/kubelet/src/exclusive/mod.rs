@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use base::TaskGroup;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceStatus};
+use kinds::gates::Gate;
 use tokio::sync::Mutex;
 
 use crate::Config;
@@ -30,8 +31,8 @@ use crate::memory::Memory;
 use crate::node::allocatable;
 use crate::plugins::{Handler, Handlers};
 use crate::pods::admission::Refusal;
-use crate::pods::qos;
 use crate::pods::spec::PodExt;
+use crate::pods::{has_own_resources, is_fixed, qos};
 use crate::topology::{self, Hint, Policy, merge};
 use error::AdmitError;
 pub use error::ExclusiveError;
@@ -49,6 +50,8 @@ pub struct Exclusive {
     /// By NUMA node.
     pub memory: Memory,
     placing: topology::Settings,
+    /// Whether pods that have resources as a whole take part (`PodLevelResourceManagers`).
+    by_pod: bool,
     turn: Mutex<()>,
     shares: share::Shares,
     meter: Meter,
@@ -100,6 +103,7 @@ impl Exclusive {
             cpus: Cpus::load(root, fields, parts, cpu, placing.policy)?,
             memory: Memory::load(root, fields, parts, reserved)?,
             placing,
+            by_pod: fields.gates.has(Gate::PodLevelResourceManagers),
             turn: Mutex::default(),
             shares: share::Shares::default(),
         })
@@ -137,6 +141,12 @@ impl Exclusive {
             return;
         }
         let _turn = self.turn.lock().await;
+        if self.is_whole(pod) {
+            if let Err(error) = self.place_whole(pod, ANYWHERE) {
+                tracing::warn!(pod = %pod.described(), %error, "a pod that runs has nothing for itself");
+            }
+            return self.shares.change();
+        }
         for container in pod.init_containers().iter().chain(pod.containers()) {
             if let Err(error) = self.place(pod, container, ANYWHERE) {
                 tracing::warn!(pod = %pod.described(), container = container.name, %error, "a container that runs has nothing for itself");
@@ -147,9 +157,11 @@ impl Exclusive {
 
     async fn give(&self, pod: &Pod) -> Result<(), AdmitError> {
         let placing = &self.placing;
+        let is_whole = self.is_whole(pod);
         let of_pod = match placing.policy != Policy::None && placing.whole_pods {
             true => Some(self.best(
                 "pod",
+                pod,
                 &[
                     self.devices.pod_hints(pod, &placing.numa.nodes),
                     self.cpus.pod_hints(pod),
@@ -158,12 +170,16 @@ impl Exclusive {
             )?),
             false => None,
         };
+        if let Some(place) = of_pod.filter(|_| is_whole) {
+            self.place_whole(pod, place)?;
+        }
         for container in pod.init_containers().iter().chain(pod.containers()) {
             let place = match (placing.policy, of_pod) {
                 (Policy::None, _) => ANYWHERE,
                 (_, Some(place)) => place,
                 (_, None) => self.best(
                     "container",
+                    pod,
                     &[
                         self.devices.hints(pod, container, &placing.numa.nodes),
                         self.cpus.hints(pod, container),
@@ -172,12 +188,20 @@ impl Exclusive {
                 )?,
             };
             self.devices.allocate(pod, container, place.affinity).await?;
-            self.place(pod, container, place)?;
+            if !is_whole {
+                self.place(pod, container, place)?;
+            }
         }
         Ok(())
     }
 
-    fn best(&self, scope: &str, providers: &[topology::Hints]) -> Result<Hint, AdmitError> {
+    /// Whether a pod gets processors and memory once, and its containers theirs of these.
+    fn is_whole(&self, pod: &Pod) -> bool {
+        let placing = &self.placing;
+        self.by_pod && has_own_resources(pod) && placing.policy != Policy::None && placing.whole_pods
+    }
+
+    fn best(&self, scope: &str, pod: &Pod, providers: &[topology::Hints]) -> Result<Hint, AdmitError> {
         let (place, fits) = merge(self.placing.policy, &self.placing.numa, providers);
         // Only this policy promises that all is on one node.
         if self.placing.policy == Policy::SingleNumaNode {
@@ -186,7 +210,11 @@ impl Exclusive {
         }
         if !fits {
             self.meter.counts.count(&table::PLACEMENT_ERRORS, &[]);
-            return Err(AdmitError::Topology);
+            let by_pod = self.placing.whole_pods;
+            return Err(match self.by_pod && has_own_resources(pod) {
+                true => AdmitError::WholeTopology { by_pod },
+                false => AdmitError::Topology,
+            });
         }
         Ok(place)
     }
@@ -202,11 +230,51 @@ impl Exclusive {
             };
             self.meter.counts.count(row, &[boundary, "container"]);
         }
+        self.count("cpu", "node", &cpus);
         cpus?;
         let memory = self.memory.allocate(pod, container, place);
         self.note(&memory, (&table::MEMORY_PINNING, &table::MEMORY_PINNING_ERRORS));
+        self.count("memory", "node", &memory);
         memory?;
         Ok(())
+    }
+
+    fn place_whole(&self, pod: &Pod, place: Hint) -> Result<(), AdmitError> {
+        let cpus = self.cpus.allocate_whole(pod, place.affinity);
+        self.note(&cpus, (&table::CPU_PINNING, &table::CPU_PINNING_ERRORS));
+        self.count("cpu", "pod", &cpus);
+        let cpus = cpus?;
+        let memory = self.memory.allocate_whole(pod, place);
+        self.note(&memory, (&table::MEMORY_PINNING, &table::MEMORY_PINNING_ERRORS));
+        self.count("memory", "pod", &memory);
+        let memory = memory?;
+        for container in pod.init_containers().iter().chain(pod.containers()) {
+            let own = if is_fixed(container) { "pod_exclusive" } else { "pod_shared" };
+            let of_cpus = if self.cpus.has_own(pod, container) { "pod_exclusive" } else { "pod_shared" };
+            for (kind, given, how) in [("cpu", cpus, of_cpus), ("memory", memory, own)] {
+                if given {
+                    self.meter.counts.count(&table::ASSIGNMENTS, &[how, kind]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what was given, and of what: of the node's, or of a pod's.
+    fn count<E>(&self, kind: &str, source: &str, given: &Result<bool, E>) {
+        if !self.by_pod {
+            return;
+        }
+        match given {
+            Ok(true) => {
+                self.meter.counts.count(&table::ALLOCATIONS, &[kind, source]);
+                if source == "node" {
+                    self.meter.counts.count(&table::ASSIGNMENTS, &["node_exclusive", kind]);
+                }
+            }
+            Ok(false) => {}
+            Err(_) => self.meter.counts.count(&table::ALLOCATION_ERRORS, &[kind, source]),
+        }
     }
 
     /// Counts whether a container that was to have something for itself got it.

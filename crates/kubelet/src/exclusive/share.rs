@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1 as wire;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,6 +14,7 @@ use super::Exclusive;
 use crate::Shared;
 use crate::cpus::CpuSet;
 use crate::pods::observed::{CONTAINER_NAME, POD_UID};
+use crate::pods::spec::PodExt;
 
 /// After a container could not be told.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -57,17 +59,17 @@ impl Shares {
 
 impl Exclusive {
     /// Where a container is to run.
-    pub fn placement(&self, uid: &str, container: &str) -> Placement {
+    pub fn placement(&self, pod: &Pod, container: &Container) -> Placement {
         Placement {
-            cpus: self.cpus.allowed(uid, container),
-            memory: self.memory.allowed(uid, container),
-            is_exclusive: self.cpus.exclusive(uid, container).is_some(),
+            cpus: self.cpus.allowed(pod.uid(), &container.name),
+            memory: self.memory.allowed(pod.uid(), &container.name),
+            is_exclusive: self.cpus.has_own(pod, container),
         }
     }
 
-    /// Whether any container of a pod has processors for itself.
-    pub fn has_cpus(&self, pod: &k8s_openapi::api::core::v1::Pod) -> bool {
-        self.cpus.concerns(pod)
+    /// Whether a pod's limit of processor time would only slow it down: it has processors for itself.
+    pub fn has_cpus(&self, pod: &Pod) -> bool {
+        self.cpus.bounds(pod)
     }
 
     /// A container was started on these. If that is out of date by now, it is told.

@@ -36,8 +36,17 @@ fn pod(uid: &str, containers: &[(&str, u32, u32)]) -> Pod {
 }
 
 async fn begin(root: &Path, policy: &str, scope: &str) -> (Exclusive, Node) {
+    begin_with(root, policy, scope, &serde_json::Map::new()).await
+}
+
+async fn begin_with(
+    root: &Path,
+    policy: &str,
+    scope: &str,
+    flags: &serde_json::Map<String, serde_json::Value>,
+) -> (Exclusive, Node) {
     let node = Node::begin(root);
-    let mut fields = Configuration::defaults().unwrap().fields;
+    let mut fields = Configuration::merge(&[], flags.clone()).unwrap().0.fields;
     fields.cpu_manager_policy = "static".to_owned();
     fields.topology_manager_policy = policy.to_owned();
     fields.topology_manager_scope = scope.to_owned();
@@ -98,4 +107,55 @@ async fn a_whole_pod_is_placed_together() {
     exclusive.admit(&pod("b", &[("c", 1, 1), ("d", 1, 0)])).await.unwrap();
     let cpus = |name| exclusive.cpus.exclusive("b", name).unwrap().to_string();
     assert_eq!((cpus("c"), cpus("d")), ("2".to_owned(), "3".to_owned()));
+}
+
+#[tokio::test]
+async fn a_pod_with_resources_of_its_own_gets_them_once() {
+    let gate = json!({"featureGates": {"PodLevelResourceManagers": true}});
+    let whole = |uid: &str, cpu: u32, containers: &[(&str, u32, u32)]| {
+        let mut pod = pod(uid, containers);
+        let spec = pod.spec.as_mut().unwrap();
+        let amounts = json!({"cpu": cpu.to_string(), "memory": "8Mi"});
+        spec.resources = serde_json::from_value(json!({"limits": amounts, "requests": amounts})).unwrap();
+        // Whoever has none for itself shares.
+        for container in spec.containers.iter_mut().filter(|container| container.name.starts_with('s')) {
+            container.resources.as_mut().unwrap().limits.as_mut().unwrap().remove("cpu");
+            container.resources.as_mut().unwrap().requests.as_mut().unwrap().remove("cpu");
+        }
+        pod
+    };
+    let root = tempfile::tempdir().unwrap();
+    let (exclusive, node) =
+        begin_with(root.path(), "single-numa-node", "pod", gate.as_object().unwrap()).await;
+    let _plugin = node.plug(&Fake::of(vec![device("x"), device("y")], &[])).await;
+    node.shows(2, 2).await;
+    let one = whole("a", 2, &[("c", 1, 1), ("s", 0, 1)]);
+    exclusive.admit(&one).await.unwrap();
+    let cpus = |uid, name| exclusive.cpus.allowed(uid, name).unwrap().to_string();
+    assert_eq!((cpus("a", "c"), cpus("a", "s"), cpus("b", "c")), ("2".into(), "3".into(), "0-1".into()));
+    assert_eq!((node.ids("a", "c"), node.ids("a", "s")), ("x".to_owned(), "y".to_owned()));
+    let own = |name| exclusive.cpus.has_own(&one, one.containers().iter().find(|c| c.name == name).unwrap());
+    assert!(own("c") && !own("s") && !exclusive.has_cpus(&one), "one is bounded by the pod's limit");
+    exclusive.release("a");
+    // A pod that is known gets what it has again.
+    exclusive.admit_again(&one).await;
+    assert_eq!(exclusive.cpus.allowed("a", "s").unwrap().len(), 1);
+    exclusive.release("a");
+    let refused = |error: Refusal| (error.reason, error.message);
+    let full = exclusive.admit(&whole("b", 1, &[("c", 1, 0), ("s", 0, 0)])).await.unwrap_err();
+    let why = "Pod Scope pod with pod-level resources failed admission under pod-scope topology manager";
+    assert_eq!(refused(full), ("TopologyAffinityError".to_owned(), why.to_owned()));
+
+    // Where nothing has to be near, the pod is refused by what it lacks.
+    let root = tempfile::tempdir().unwrap();
+    let (exclusive, _node) = begin_with(root.path(), "best-effort", "pod", gate.as_object().unwrap()).await;
+    let full = exclusive.admit(&whole("b", 1, &[("c", 1, 0), ("s", 0, 0)])).await.unwrap_err();
+    let why = "pod rejected, sum of exclusive container cpu requests equals pod budget, leaving no cpus for shared containers";
+    assert_eq!(refused(full), ("EmptyPodSharedPoolError".to_owned(), why.to_owned()));
+    let root = tempfile::tempdir().unwrap();
+    let (exclusive, _node) = begin_with(root.path(), "none", "pod", gate.as_object().unwrap()).await;
+    let each = whole("c", 3, &[("c", 1, 0), ("s", 0, 0)]);
+    exclusive.admit(&each).await.unwrap();
+    assert_eq!(exclusive.cpus.allowed("c", "s").unwrap().len(), 3, "as anybody else");
+    assert!(!exclusive.has_cpus(&each));
 }

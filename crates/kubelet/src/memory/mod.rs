@@ -1,18 +1,21 @@
 //! Memory that containers have for themselves, by NUMA node (`pkg/kubelet/cm/memorymanager`): containers of guaranteed
 //! pods get theirs of as few nodes as can be.
 //!
-//! `reserve` says what is not given (pure), `plan` who gets what (pure), `state` is kept on disk.
+//! `reserve` says what is not given (pure), `plan` who gets what (pure), `whole` does for pods that have resources as a
+//! whole (pure), `state` is kept on disk.
 
 mod plan;
 mod reserve;
 mod state;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use kinds::gates::Gate;
 use parking_lot::Mutex;
 
 use crate::checkpoint::CheckpointError;
@@ -77,6 +80,7 @@ impl Memory {
         let read = state::read(&path, &fields.memory_manager_policy);
         let known = read.map_err(|source| MemorySetupError::State { path: path.clone(), source })?;
         let mut state = known.unwrap_or_default();
+        state.by_pod = fields.gates.has(Gate::PodLevelResourceManagers);
         if is_static {
             let empty = reserve::nodes(fields, machine, reserved).map_err(MemorySetupError::Settings)?;
             state =
@@ -99,7 +103,7 @@ impl Memory {
 
     /// Whether a pod's containers are to have any for themselves.
     pub fn concerns(&self, pod: &Pod) -> bool {
-        self.is_static && concerns(pod)
+        self.is_static && concerns(pod, self.state.lock().by_pod)
     }
 
     /// Where a container could have its own.
@@ -121,6 +125,21 @@ impl Memory {
             return Ok(false);
         }
         let changed = self.state.lock().allocate(pod, container, place)?;
+        if changed {
+            self.write()?;
+        }
+        Ok(changed)
+    }
+
+    /// Gives a pod that has resources as a whole its own, and its containers theirs of it; whether it got some.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    pub fn allocate_whole(&self, pod: &Pod, place: Hint) -> Result<bool, MemoryError> {
+        if !self.is_static {
+            return Ok(false);
+        }
+        let changed = self.state.lock().allocate_whole(pod, place)?;
         if changed {
             self.write()?;
         }
@@ -177,8 +196,10 @@ fn begin(state: State, empty: BTreeMap<i64, NodeState>) -> Result<State, &'stati
             false => Err("[memorymanager] machine state can not be empty when it has memory assignments"),
         };
     }
-    let mut expected = State { nodes: empty, given: state.given.clone() };
-    for block in state.given.values().flat_map(BTreeMap::values).flatten() {
+    let mut expected = State { nodes: empty, ..state.clone() };
+    let of_containers = state.given.iter().filter(|(uid, _)| !state.pods.contains_key(*uid));
+    let of_containers = of_containers.flat_map(|(_, shares)| shares.values());
+    for block in of_containers.chain(state.pods.values()).flatten() {
         let known = |id: &i64| expected.nodes.get(id).is_some_and(|n| n.memory_map.contains_key(&block.kind));
         if !block.numa_affinity.iter().all(known) {
             return Err("[memorymanager] the memory assignment uses the NUMA that does not exist");

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use schema::quantity::Quantity;
 
 use super::state::{Block, NodeState, State};
 use crate::checkpoint::CheckpointError;
 use crate::pods::spec::{PodExt, is_sidecar};
-use crate::pods::{has_own_resources, qos};
+use crate::pods::{has_own_resources, is_fixed, qos};
 use crate::topology::{Hint, Hints, Mask, subsets};
 
 /// Why a container gets no memory, in upstream's words.
@@ -27,16 +27,18 @@ pub enum MemoryError {
     ExtensionNotPreferred,
     #[error("[memorymanager] preferred hint violates NUMA node allocation")]
     Violates,
+    /// Of a pod that has some as a whole.
+    #[error("pod rejected, {0}")]
+    NothingToShare(String),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
 
 /// Bytes by kind.
-type Amounts = BTreeMap<String, u64>;
+pub(super) type Amounts = BTreeMap<String, u64>;
 
-/// What a container asks for, if its pod is guaranteed.
-fn of_container(container: &Container) -> Amounts {
-    let resources = container.resources.as_ref();
+/// The memory that is asked for.
+pub(super) fn amounts(resources: Option<&ResourceRequirements>) -> Amounts {
     let mut amounts = Amounts::new();
     // Limits stand for requests that are not written.
     for list in resources.into_iter().flat_map(|r| [r.limits.as_ref(), r.requests.as_ref()]).flatten() {
@@ -52,6 +54,7 @@ fn of_container(container: &Container) -> Amounts {
 
 /// What a pod's containers ask for together at the worst time.
 fn of_pod(pod: &Pod) -> Amounts {
+    let of_container = |container: &Container| amounts(container.resources.as_ref());
     let (mut init, mut sidecars, mut main) = (Amounts::new(), Amounts::new(), Amounts::new());
     for container in pod.init_containers() {
         for (kind, bytes) in of_container(container) {
@@ -77,12 +80,20 @@ fn of_pod(pod: &Pod) -> Amounts {
     main
 }
 
-/// Whether a pod's containers have memory for themselves.
-pub fn concerns(pod: &Pod) -> bool {
-    qos(pod) == "Guaranteed" && !has_own_resources(pod)
+/// Whether a pod's containers have memory for themselves, or the pod as a whole where that can be (`by_pod`).
+pub fn concerns(pod: &Pod, by_pod: bool) -> bool {
+    qos(pod) == "Guaranteed" && (by_pod || !has_own_resources(pod))
 }
 
 impl State {
+    /// What a container asks for, if its pod is guaranteed; nothing if it shares what its pod has as a whole.
+    pub(super) fn of_container(&self, pod: &Pod, container: &Container) -> Amounts {
+        match self.is_whole(pod) && !is_fixed(container) {
+            true => Amounts::new(),
+            false => amounts(container.resources.as_ref()),
+        }
+    }
+
     /// What a container has.
     pub fn of(&self, uid: &str, container: &str) -> Option<&Vec<Block>> {
         self.given.get(uid)?.get(container)
@@ -90,10 +101,10 @@ impl State {
 
     /// Where a container could have its memory.
     pub fn hints(&self, pod: &Pod, container: &Container) -> Hints {
-        if !concerns(pod) {
+        if !concerns(pod, self.by_pod) {
             return Hints::new();
         }
-        let wanted = of_container(container);
+        let wanted = self.of_container(pod, container);
         match self.of(pod.uid(), &container.name) {
             Some(blocks) => again(blocks, &wanted),
             None => listed(
@@ -105,8 +116,11 @@ impl State {
 
     /// Where all containers of a pod could have theirs.
     pub fn pod_hints(&self, pod: &Pod) -> Hints {
-        if !concerns(pod) {
+        if !concerns(pod, self.by_pod) {
             return Hints::new();
+        }
+        if self.is_whole(pod) {
+            return self.whole_hints(pod);
         }
         let wanted = of_pod(pod);
         let containers = pod.init_containers().iter().chain(pod.containers());
@@ -118,7 +132,7 @@ impl State {
     }
 
     /// Every set of nodes that can serve this.
-    fn places(&self, wanted: &Amounts, reusable: impl Fn(&str, Mask) -> u64) -> Vec<Hint> {
+    pub(super) fn places(&self, wanted: &Amounts, reusable: impl Fn(&str, Mask) -> u64) -> Vec<Hint> {
         let nodes: Vec<i64> = self.nodes.keys().copied().collect();
         let sum = |mask: Mask, kind: &str, of: fn(&super::state::Table) -> u64| -> u64 {
             let tables = mask.nodes().filter_map(|id| self.nodes.get(&id)?.memory_map.get(kind));
@@ -167,11 +181,12 @@ impl State {
     /// # Errors
     /// [`MemoryError`].
     pub fn allocate(&mut self, pod: &Pod, container: &Container, place: Hint) -> Result<bool, MemoryError> {
-        let wanted = of_container(container);
-        if !concerns(pod) || wanted.is_empty() || self.of(pod.uid(), &container.name).is_some() {
+        let wanted = self.of_container(pod, container);
+        if !concerns(pod, self.by_pod) || wanted.is_empty() || self.of(pod.uid(), &container.name).is_some() {
             return Ok(false);
         }
-        let mask = self.place(pod, &container.name, &wanted, place)?;
+        let places = self.places(&wanted, |kind, mask| self.reusable(pod, &container.name, kind, mask));
+        let mask = self.place(places, &wanted, place)?;
         let mut blocks = Vec::new();
         for (kind, size) in &wanted {
             let reused = self.reusable(pod, &container.name, kind, mask);
@@ -183,14 +198,13 @@ impl State {
         Ok(true)
     }
 
-    fn place(
+    /// Of the places where it could be, the one that is wanted, or the next best.
+    pub(super) fn place(
         &self,
-        pod: &Pod,
-        container: &str,
+        places: Vec<Hint>,
         wanted: &Amounts,
         mut place: Hint,
     ) -> Result<Mask, MemoryError> {
-        let places = self.places(wanted, |kind, mask| self.reusable(pod, container, kind, mask));
         let best =
             |places: &[Hint]| places.iter().copied().min_by_key(|hint| (!hint.preferred, hint.affinity));
         if place.affinity.is_none() {
@@ -259,7 +273,10 @@ impl State {
     /// A pod is over; whether it had any.
     pub fn release(&mut self, uid: &str) -> bool {
         let Some(shares) = self.given.remove(uid) else { return false };
-        for block in shares.into_values().flatten() {
+        // What a pod has as a whole is its containers', too.
+        let whole = self.pods.remove(uid);
+        let blocks = whole.unwrap_or_else(|| shares.into_values().flatten().collect());
+        for block in blocks {
             let mut left = block.size;
             for id in &block.numa_affinity {
                 let Some(node) = self.nodes.get_mut(id) else { continue };
@@ -284,7 +301,7 @@ fn is_used_otherwise(node: &NodeState, mask: Mask) -> bool {
 }
 
 /// The same places for every kind; without any, nothing is said.
-fn listed(wanted: &Amounts, places: &[Hint]) -> Hints {
+pub(super) fn listed(wanted: &Amounts, places: &[Hint]) -> Hints {
     match places.is_empty() {
         true => Hints::new(),
         false => wanted.keys().map(|kind| (kind.clone(), Some(places.to_vec()))).collect(),
@@ -292,7 +309,7 @@ fn listed(wanted: &Amounts, places: &[Hint]) -> Hints {
 }
 
 /// Where memory is that was given already, if it is what is wanted.
-fn again(blocks: &[Block], wanted: &Amounts) -> Hints {
+pub(super) fn again(blocks: &[Block], wanted: &Amounts) -> Hints {
     let fits = blocks.len() == wanted.len()
         && blocks.iter().all(|block| wanted.get(&block.kind) == Some(&block.size));
     if !fits {

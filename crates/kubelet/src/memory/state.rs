@@ -1,4 +1,5 @@
-//! Which memory is given to whom, and the file that says so (`memory_manager_state`), in upstream's first format.
+//! Which memory is given to whom, and the file that says so (`memory_manager_state`), in upstream's first format; in its
+//! second one where pods can have some as a whole.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -52,6 +53,10 @@ pub type Given = BTreeMap<String, BTreeMap<String, Vec<Block>>>;
 pub struct State {
     pub nodes: BTreeMap<i64, NodeState>,
     pub given: Given,
+    /// What pods have as a whole, by uid: their containers' is of it.
+    pub pods: BTreeMap<String, Vec<Block>>,
+    /// Whether pods that have resources as a whole take part (`PodLevelResourceManagers`); of no file.
+    pub by_pod: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -61,7 +66,18 @@ struct File {
     machine_state: BTreeMap<i64, NodeState>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     entries: Given,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pod_entries: BTreeMap<String, Whole>,
     checksum: u64,
+    /// Whether it is of the second format; nothing but its sum says so.
+    #[serde(skip)]
+    has_pods: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Whole {
+    memory_blocks: Vec<Block>,
 }
 
 impl Table {
@@ -107,10 +123,22 @@ impl Summed for File {
             map(containers.iter().map(|(name, list)| (name, blocks(list))))
         };
         let entries = map(self.entries.iter().map(|(uid, list)| (uid, containers(list))));
+        let whole =
+            |whole: &Whole| format!("{{MemoryBlocks:([]state.Block){}}}", blocks(&whole.memory_blocks));
+        let pods = map(self.pod_entries.iter().map(|(uid, given)| (uid, whole(given))));
+        let pods = match self.has_pods {
+            true => format!(" PodEntries:(state.PodMemoryAssignments){pods}"),
+            false => String::new(),
+        };
         format!(
-            "(*state.MemoryManagerCheckpoint){{PolicyName:(string){} MachineState:(state.NUMANodeMap){nodes} Entries:(state.ContainerMemoryAssignments){entries} Checksum:(checksum.Checksum)0}}",
+            "(*state.MemoryManagerCheckpoint){{PolicyName:(string){} MachineState:(state.NUMANodeMap){nodes} Entries:(state.ContainerMemoryAssignments){entries}{pods} Checksum:(checksum.Checksum)0}}",
             self.policy_name
         )
+    }
+
+    fn other_format(&mut self) -> bool {
+        self.has_pods = !self.has_pods;
+        self.has_pods || self.pod_entries.is_empty()
     }
 }
 
@@ -132,19 +160,23 @@ pub fn read(path: &Path, policy: &str) -> Result<Option<State>, StateError> {
     if file.policy_name != policy {
         return Err(StateError::Policy { wanted: policy.to_owned(), found: file.policy_name });
     }
-    Ok(Some(State { nodes: file.machine_state, given: file.entries }))
+    let pods = file.pod_entries.into_iter().map(|(uid, whole)| (uid, whole.memory_blocks)).collect();
+    Ok(Some(State { nodes: file.machine_state, given: file.entries, pods, by_pod: false }))
 }
 
-/// Writes the file.
+/// Writes the file, in the second format if pods can have some as a whole, or still have.
 ///
 /// # Errors
 /// [`CheckpointError`].
 pub fn write(path: &Path, policy: &str, state: &State) -> Result<(), CheckpointError> {
+    let whole = |blocks: &Vec<Block>| Whole { memory_blocks: blocks.clone() };
     let file = File {
         policy_name: policy.to_owned(),
         machine_state: state.nodes.clone(),
         entries: state.given.clone(),
+        pod_entries: state.pods.iter().map(|(uid, blocks)| (uid.clone(), whole(blocks))).collect(),
         checksum: 0,
+        has_pods: state.by_pod || !state.pods.is_empty(),
     };
     checkpoint::write_summed(path, file)
 }
@@ -168,5 +200,19 @@ mod tests {
         assert!(matches!(read(&path, "Static"), Err(StateError::Policy { .. })));
         std::fs::write(&path, text.replace("1536", "1537")).unwrap();
         assert!(matches!(read(&path, "static"), Err(StateError::Checkpoint(_))));
+        // Where pods have some as a whole, likewise.
+        let text = r#"{"policyName":"static","machineState":{"0":{"numberOfAssignments":0,"memoryMap":{"memory":{"total":2048,"systemReserved":512,"allocatable":1536,"reserved":512,"free":1024}},"cells":[]}},"entries":{"pod":{"container1":[{"numaAffinity":[0],"type":"memory","size":512}]}},"podEntries":{"pod":{"memoryBlocks":[{"numaAffinity":[0],"type":"memory","size":512}]}},"checksum":1278640530}"#;
+        std::fs::write(&path, text).unwrap();
+        let mut state = read(&path, "static").unwrap().unwrap();
+        assert_eq!(state.pods["pod"][0].size, 512);
+        write(&path, "static", &state).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        state.pods.clear();
+        for by_pod in [true, false] {
+            state.by_pod = by_pod;
+            write(&path, "static", &state).unwrap();
+            let known = read(&path, "static").unwrap().unwrap();
+            assert_eq!((&known.given, &known.pods), (&state.given, &state.pods), "{by_pod}");
+        }
     }
 }

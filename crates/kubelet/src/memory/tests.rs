@@ -108,6 +108,49 @@ fn places_are_told_before_and_after() {
 }
 
 #[test]
+fn a_pods_memory_is_divided_and_what_is_left_is_shared() {
+    let mut state = State { by_pod: true, ..empty(&[100, 100]) };
+    let whole = |uid: &str, bytes: u64, containers: &[(&str, u64)]| {
+        let mut pod = pod(uid, containers);
+        let spec = pod.spec.as_mut().unwrap();
+        // Who asks for nothing shares.
+        for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+            if !crate::pods::is_fixed(container) {
+                container.resources = None;
+            }
+        }
+        let amounts = json!({"cpu": "4", "memory": bytes.to_string()});
+        spec.resources = serde_json::from_value(json!({"limits": amounts, "requests": amounts})).unwrap();
+        pod
+    };
+    let one = whole("a", 90, &[("i", 80), ("ii", 0), ("c", 30), ("d", 0), ("e", 0)]);
+    assert_eq!(
+        state.pod_hints(&one)["memory"],
+        Some(vec![at(&[0], true), at(&[1], true), at(&[0, 1], false)])
+    );
+    assert!(state.allocate_whole(&one, at(&[1], true)).unwrap());
+    assert!(!state.allocate_whole(&one, ANYWHERE).unwrap(), "it has it");
+    let sizes = |name: &str| state.of("a", name).unwrap().iter().map(|block| block.size).collect::<Vec<_>>();
+    assert_eq!([sizes("i"), sizes("ii"), sizes("c"), sizes("d"), sizes("e")], [[80], [90], [30], [60], [60]]);
+    assert_eq!((free(&state), state.pods["a"][0].size), (vec![100, 10], 90));
+    assert_eq!(state.pod_hints(&one)["memory"], Some(vec![at(&[1], true)]));
+    assert_eq!(begin(state.clone(), nodes(&[100, 100])), Ok(state.clone()), "known again");
+
+    let full = whole("b", 50, &[("c", 50), ("d", 0)]);
+    assert_eq!(state.pod_hints(&full)["memory"], Some(Vec::new()));
+    let error = state.allocate_whole(&full, ANYWHERE).unwrap_err().to_string();
+    let why = "pod rejected, sum of exclusive container memory requests equals pod budget, leaving no memory for shared containers";
+    assert_eq!(error, why);
+    // By itself, a container that has no more than it asks for has its own.
+    admit(&mut state, &full, ANYWHERE).unwrap();
+    assert_eq!((state.of("b", "c").unwrap()[0].size, state.of("b", "d")), (50, None));
+    assert!(state.release("a") && state.release("b"));
+    assert_eq!(state, State { by_pod: true, ..empty(&[100, 100]) });
+    state.by_pod = false;
+    assert!(state.pod_hints(&one).is_empty() && !state.allocate_whole(&one, ANYWHERE).unwrap());
+}
+
+#[test]
 fn a_state_of_another_machine_is_refused() {
     let mut state = empty(&[100, 100]);
     admit(&mut state, &pod("a", &[("c", 60)]), ANYWHERE).unwrap();

@@ -1,24 +1,30 @@
 //! The cgroups of the two classes of pods that share what others leave of the processor: those of the class Burstable
 //! have together what they ask for together, and those that ask for nothing have next to nothing while others want it.
+//! Where memory is kept for who asked for it, their groups keep it too.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Shared;
 use crate::cgroups::Limits;
-use crate::pods::class_groups;
+use crate::counts::table;
+use crate::pods::{Asked, class_groups};
 
 /// Before what the kernel, or systemd, refused is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// Keeps them so for ever.
 pub async fn run(shared: Arc<Shared>) {
-    let mut asked = shared.ledger.burstable();
+    let mut asked = shared.ledger.asked();
+    let mut held = Vec::new();
     loop {
-        let millis = *asked.borrow_and_update();
+        let wanted = groups(&shared, &asked.borrow_and_update());
         let mut done = true;
-        for (group, limits) in class_groups(&shared.config.cgroup_root, millis) {
-            done &= set(&shared, &group, &limits).await;
+        if wanted != held {
+            for (group, limits) in &wanted {
+                done &= set(&shared, group, limits).await;
+            }
+            held = if done { wanted } else { Vec::new() };
         }
         let again = async {
             match done {
@@ -35,12 +41,22 @@ pub async fn run(shared: Arc<Shared>) {
 
 /// Makes the groups again, should somebody have removed one while it was empty.
 pub async fn restore(shared: &Shared) {
-    let millis = *shared.ledger.burstable().borrow();
-    for (group, limits) in class_groups(&shared.config.cgroup_root, millis) {
+    let asked = *shared.ledger.asked().borrow();
+    for (group, limits) in groups(shared, &asked) {
         if !shared.cgroups.exists(&group) {
             set(shared, &group, &limits).await;
         }
     }
+}
+
+fn groups(shared: &Shared, asked: &Asked) -> Vec<(String, Limits)> {
+    let qos = shared.means.memory_qos;
+    let kept = qos.map(|qos| qos.asked(asked.guaranteed_memory, asked.burstable_memory));
+    if let Some((guaranteed, burstable)) = kept {
+        shared.counts.set(&table::MEMORY_MIN, &[], guaranteed as f64);
+        shared.counts.set(&table::MEMORY_LOW, &[], burstable as f64);
+    }
+    class_groups(&shared.config.cgroup_root, asked, kept)
 }
 
 async fn set(shared: &Shared, group: &str, limits: &Limits) -> bool {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kinds::gates::Gate;
+
 use super::{allocatable, classes, reference};
 use crate::Shared;
 use crate::cgroups::Limits;
@@ -31,6 +33,8 @@ pub struct Enforced {
 pub fn plan(machine: &Machine, fields: &Fields, root: &str) -> Result<Vec<Enforced>, String> {
     let mut enforced = Vec::new();
     let has = |name: &str| fields.enforce_node_allocatable.iter().any(|entry| entry == name);
+    // Others' groups keep what is reserved for them.
+    let keeps = fields.gates.has(Gate::MemoryQos);
     let mut capacity = allocatable::capacity(machine, 0, 0);
     // Huge pages are taken off what the scheduler may give, and not off what the kernel allows.
     capacity.retain(|name, _| matches!(name.as_str(), "cpu" | "memory"));
@@ -60,7 +64,9 @@ pub fn plan(machine: &Machine, fields: &Fields, root: &str) -> Result<Vec<Enforc
             let amount = if name == "cpu" { quantity.milli() } else { quantity.value() };
             amounts.insert(name.clone(), amount);
         }
-        enforced.push(Enforced { group: group.clone(), limits: limits(&amounts, whole), is_pods: false });
+        let mut limits = limits(&amounts, whole);
+        limits.kept.never_taken = limits.memory.filter(|_| keeps);
+        enforced.push(Enforced { group: group.clone(), limits, is_pods: false });
     }
     Ok(enforced)
 }

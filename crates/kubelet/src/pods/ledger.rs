@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::admission::fit::{self, Failure};
 use super::admission::node::Verdict;
 use super::admission::{Demand, preempt::Candidate};
+use super::resources::Asked;
 
 /// See the module.
 #[derive(Debug)]
@@ -15,8 +16,8 @@ pub struct Ledger {
     /// What the node can give; the processor in thousandths.
     capacity: BTreeMap<String, i64>,
     taken: Mutex<HashMap<String, Demand>>,
-    /// What pods of the class Burstable ask of the processor, in thousandths.
-    burstable: watch::Sender<i64>,
+    /// What pods ask for together.
+    asked: watch::Sender<Asked>,
     /// One critical pod at a time takes the place of others, so that two do not count on the same room.
     pub replacing: tokio::sync::Mutex<()>,
 }
@@ -37,7 +38,7 @@ impl Ledger {
         Self {
             capacity,
             taken: Mutex::default(),
-            burstable: watch::Sender::new(0),
+            asked: watch::Sender::default(),
             replacing: tokio::sync::Mutex::default(),
         }
     }
@@ -54,16 +55,24 @@ impl Ledger {
         self.tell(&taken);
     }
 
-    /// What pods of the class Burstable ask of the processor, in thousandths, whenever it changes.
-    pub fn burstable(&self) -> watch::Receiver<i64> {
-        self.burstable.subscribe()
+    /// What pods ask for together, whenever it changes.
+    pub fn asked(&self) -> watch::Receiver<Asked> {
+        self.asked.subscribe()
     }
 
     fn tell(&self, taken: &HashMap<String, Demand>) {
-        let asked =
-            taken.values().filter(|demand| demand.class == "Burstable").map(|demand| demand.of("cpu"));
-        let asked = asked.sum();
-        self.burstable.send_if_modified(|known| std::mem::replace(known, asked) != asked);
+        let mut asked = Asked::default();
+        for demand in taken.values() {
+            match demand.class {
+                "Burstable" => {
+                    asked.burstable_cpu += demand.of("cpu");
+                    asked.burstable_memory += demand.of("memory");
+                }
+                "Guaranteed" => asked.guaranteed_memory += demand.of("memory"),
+                _ => {}
+            }
+        }
+        self.asked.send_if_modified(|known| std::mem::replace(known, asked) != asked);
     }
 
     /// Gives a new pod what it asks for. `more` are resources of which the node's object tells alone, and `verdict` is
@@ -194,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_what_burstable_pods_ask_for() {
+    fn it_is_told_what_pods_ask_for_together() {
         let ledger = Ledger::new(BTreeMap::from([("cpu".to_owned(), 1000), ("pods".to_owned(), 9)]));
-        let mut told = ledger.burstable();
-        let mut next = || told.has_changed().unwrap().then(|| *told.borrow_and_update());
+        let mut told = ledger.asked();
+        let mut next = || told.has_changed().unwrap().then(|| told.borrow_and_update().burstable_cpu);
         assert_eq!(next(), None);
         ledger.admit("a", &cpu(300), &BTreeMap::new(), &Verdict::default()).unwrap();
         ledger.note("g", Demand { class: "Guaranteed", ..cpu(100) });
@@ -208,5 +217,11 @@ mod tests {
         assert_eq!(next(), None, "nothing changed for them");
         ledger.release("a");
         assert_eq!(next(), Some(0));
+        for class in ["Guaranteed", "Burstable", "BestEffort"] {
+            let amounts = BTreeMap::from([("memory".to_owned(), 7)]);
+            ledger.note(class, Demand { amounts, class, ..Demand::default() });
+        }
+        let memory = Asked { burstable_cpu: 0, burstable_memory: 7, guaranteed_memory: 7 };
+        assert_eq!(*ledger.asked().borrow(), memory);
     }
 }

@@ -4,8 +4,10 @@
 
 use cri::v1 as wire;
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
+use kinds::gates::Gate;
 
-use super::resources::{self, given_in, limit, qos, request};
+use super::memory_qos::MemoryQos;
+use super::resources::{self, given_in, limit, milli, qos, request};
 use super::spec::PodExt;
 use crate::cgroups::{Limits, PERIOD, quota_in};
 use crate::configuration::Fields;
@@ -34,6 +36,8 @@ pub struct Means {
     pub together: bool,
     /// Whether who names no seccomp profile has the runtime's.
     pub seccomp: bool,
+    /// Whether memory is kept for who asked for it.
+    pub memory_qos: Option<MemoryQos>,
 }
 
 /// The period of quotas (`cpuCFSQuotaPeriod`) in microseconds.
@@ -45,14 +49,20 @@ impl Default for Means {
     fn default() -> Self {
         let (memory, swap) = (0, 0);
         let (unified, limited_swap, quota, together, seccomp) = (false, false, false, false, false);
-        Self { memory, swap, unified, limited_swap, quota, period: PERIOD, together, seccomp }
+        let (period, memory_qos) = (PERIOD, None);
+        Self { memory, swap, unified, limited_swap, quota, period, together, seccomp, memory_qos }
     }
 }
 
 impl Means {
-    /// Of a machine by a configuration.
-    pub fn new(machine: &Machine, fields: &Fields, unified: bool) -> Self {
+    /// Of a machine by a configuration. All pods may have so many bytes of it.
+    pub fn new(machine: &Machine, fields: &Fields, unified: bool, allocatable: i64) -> Self {
+        let memory_qos = || {
+            let policy = &fields.memory_reservation_policy;
+            MemoryQos::new(fields.memory_throttling_factor, policy, allocatable)
+        };
         Self {
+            memory_qos: (unified && fields.gates.has(Gate::MemoryQos)).then(memory_qos),
             memory: machine.memory,
             swap: machine.swap,
             unified,
@@ -72,6 +82,10 @@ impl Means {
         if self.together {
             resources.unified.insert(TOGETHER_FILE.to_owned(), "1".to_owned());
         }
+        if let Some(memory_qos) = &self.memory_qos {
+            let files = memory_qos.container(pod, container).into_iter();
+            resources.unified.extend(files.map(|(file, value)| (file.to_owned(), value)));
+        }
         match (self.swap, self.unified) {
             // Without any, nothing has to be kept from it.
             (0, _) => {}
@@ -90,6 +104,10 @@ impl Means {
         let mut limits = resources::pod_limits(pod);
         if !self.quota {
             limits.cpu_quota = Some(-1);
+        }
+        if let Some(memory_qos) = &self.memory_qos {
+            let asked = milli(Some(&resources::pod_requests(pod)), "memory").unwrap_or(0) / 1000;
+            memory_qos.pod(qos(pod), asked, &mut limits);
         }
         limits
     }
@@ -172,7 +190,7 @@ mod tests {
             crate::Configuration::merge(&[], flags).unwrap().0.fields
         };
         let given = |text, unified, name: &str| {
-            let means = Means::new(&Machine::default(), &fields(text), unified);
+            let means = Means::new(&Machine::default(), &fields(text), unified, 0);
             let given = means.container(&pod, &pod.container(name).unwrap());
             (given.cpu_period, given.cpu_quota, given.unified.contains_key(TOGETHER_FILE))
         };

@@ -30,6 +30,7 @@ mod jobs;
 pub mod ledger;
 pub mod means;
 pub mod memory;
+mod memory_qos;
 mod noted;
 pub mod observed;
 mod orphans;
@@ -492,7 +493,8 @@ pub use fields::FieldError;
 pub use jobs::log_directory;
 pub use noted::priority_bucket;
 pub use resources::{
-    class_groups, has_own_resources, page_size, pod_limits as limits, pod_requests as requests, qos,
+    Asked, class_groups, has_own_resources, is_fixed, page_size, pod_limits as limits,
+    pod_requests as requests, qos,
 };
 pub use start::pod_ips as start_ips;
 

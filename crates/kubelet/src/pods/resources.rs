@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 use schema::quantity::Quantity;
 
 use super::spec::{PodExt, is_sidecar};
-use crate::cgroups::{Limits, PERIOD};
+use crate::cgroups::{KeptMemory, Limits, PERIOD};
 
 const MIN_QUOTA: i64 = 1000;
 /// The least weight, and the millicores that have it.
@@ -83,12 +83,32 @@ pub fn cgroup_parent(root: &str, pod: &Pod) -> String {
     format!("{}/kubepods/{class}pod{}", root.trim_end_matches('/'), pod.uid())
 }
 
-/// The groups of the two classes that share what others leave of the processor, and what they may use: pods of the class
-/// Burstable ask for so many millicores together.
-pub fn class_groups(root: &str, burstable: i64) -> [(String, Limits); 2] {
-    let [_, first, last] = cgroup_roots(root);
-    [(first, shares(burstable)), (last, MIN_SHARES)]
-        .map(|(group, shares)| (group, Limits { cpu_shares: Some(shares), ..Limits::default() }))
+/// What pods ask for together, by their class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Millicores of pods of the class Burstable, and bytes.
+    pub burstable_cpu: i64,
+    pub burstable_memory: i64,
+    /// Bytes of pods of the class Guaranteed.
+    pub guaranteed_memory: i64,
+}
+
+/// The groups of the two classes that share what others leave of the processor, and what they may use; where memory is
+/// kept (`kept`: bytes for the class Guaranteed, and for Burstable), the group of all pods too, for it keeps what those
+/// below it keep.
+pub fn class_groups(root: &str, asked: &Asked, kept: Option<(i64, i64)>) -> Vec<(String, Limits)> {
+    let [whole, first, last] = cgroup_roots(root);
+    let weighed = |shares| Limits { cpu_shares: Some(shares), ..Limits::default() };
+    let (mut burstable, rest) = (weighed(shares(asked.burstable_cpu)), weighed(MIN_SHARES));
+    let mut groups = Vec::new();
+    if let Some((of_guaranteed, of_burstable)) = kept {
+        burstable.kept.taken_last = Some(of_burstable);
+        let never_taken = Some(of_guaranteed + of_burstable);
+        let kept = KeptMemory { never_taken, taken_last: None };
+        groups.push((whole, Limits { kept, ..Limits::default() }));
+    }
+    groups.extend([(first, burstable), (last, rest)]);
+    groups
 }
 
 /// The cgroups below which pods are, by class.
@@ -218,6 +238,14 @@ pub fn has_own_resources(pod: &Pod) -> bool {
     of_pod(pod).is_some()
 }
 
+/// Whether a container by itself could be of the class Guaranteed: it has no more than it asks for.
+pub fn is_fixed(container: &Container) -> bool {
+    let resources = container.resources.as_ref();
+    let fixed =
+        |name| limit(resources, name).is_some_and(|most| most > 0 && request(resources, name) == Some(most));
+    fixed("cpu") && fixed("memory")
+}
+
 fn quantities(amounts: Option<&Amounts>) -> BTreeMap<String, Quantity> {
     let parsed = amounts.into_iter().flatten().map(|(name, text)| Some((name.clone(), text.0.parse().ok()?)));
     parsed.flatten().collect()
@@ -305,6 +333,7 @@ pub fn pod_limits(pod: &Pod) -> Limits {
         pids: None,
         storage: limits.get("ephemeral-storage").map(Quantity::value),
         hugepages: hugepages.collect(),
+        kept: KeptMemory::default(),
     }
 }
 

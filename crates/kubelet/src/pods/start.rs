@@ -214,7 +214,7 @@ async fn prepare(
         means: shared.means,
         annotations: needs.annotations,
         cdi: needs.cdi,
-        placement: shared.exclusive.placement(pod.uid(), &container.name),
+        placement: shared.exclusive.placement(pod, container),
     };
     config::container(pod, container, prepared).map_err(|error| error.to_string())
 }

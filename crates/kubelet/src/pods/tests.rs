@@ -28,6 +28,7 @@ use super::plan::{Action, Plan, View, plan};
 use super::resources;
 use super::spec::{PodExt, crash_key};
 use super::status::{NodeFacts, generate};
+use crate::cgroups::KeptMemory;
 
 fn pod(spec: serde_json::Value) -> Pod {
     let object = json!({
@@ -586,9 +587,19 @@ fn resources_become_cgroup_settings() {
         (resources::shares(0), resources::shares(500), resources::quota(5), resources::quota(0)),
         (2, 512, 1000, 0)
     );
-    let classes = resources::class_groups("/r", 1500).map(|(group, limits)| (group, limits.cpu_shares));
-    let wanted = [("/r/kubepods/burstable", 1536), ("/r/kubepods/besteffort", 2)];
-    assert_eq!(classes, wanted.map(|(group, shares)| (group.to_owned(), Some(shares))));
+    let asked = resources::Asked { burstable_cpu: 1500, burstable_memory: 5, guaranteed_memory: 7 };
+    let groups = |kept| -> Vec<_> {
+        let groups = resources::class_groups("/r", &asked, kept).into_iter();
+        groups.map(|(group, given)| (group, given.cpu_shares, given.kept)).collect()
+    };
+    let none = KeptMemory::default();
+    let [all, first, last] = resources::cgroup_roots("/r");
+    assert_eq!(groups(None), [(first.clone(), Some(1536), none), (last.clone(), Some(2), none)]);
+    let (min, low) = (
+        KeptMemory { never_taken: Some(12), taken_last: None },
+        KeptMemory { never_taken: None, taken_last: Some(5) },
+    );
+    assert_eq!(groups(Some((7, 5))), [(all, None, min), (first, Some(1536), low), (last, Some(2), none)]);
 }
 
 fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {
