@@ -85,10 +85,10 @@ mod tests {
         assert!(!gates.has(Gate::EmptyDirVolumeMode) && !gates.has(Gate::KubeletCrashLoopBackOffMax));
         for (words, told) in [
             ("--feature-gates X=true", "unrecognized feature gate: X"),
-            ("--feature-gates SidecarContainers", "missing bool value for SidecarContainers"),
+            ("--feature-gates NodeSwap", "missing bool value for NodeSwap"),
             (
-                "--feature-gates=SidecarContainers=false",
-                "cannot set feature gate SidecarContainers to false, feature is locked to true",
+                "--feature-gates=NodeSwap=false",
+                "cannot set feature gate NodeSwap to false, feature is locked to true",
             ),
         ] {
             let error = line(words).unwrap_err().to_string();

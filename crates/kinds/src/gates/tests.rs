@@ -37,14 +37,14 @@ fn what_cannot_be_is_refused() {
     let refused = |text: &str| set(text).unwrap_err();
     assert_eq!(refused("EmptyDirVolumeMode=true,Nonsense=true"), ["unrecognized feature gate: Nonsense"]);
     assert_eq!(
-        refused("SidecarContainers=false,GenericWorkload=true,PodLevelResources=false"),
+        refused("NodeSwap=false,GenericWorkload=true,PodLevelResources=false"),
         [
             "cannot set feature gate GenericWorkload to true: Knarr does not have the feature",
-            "cannot set feature gate SidecarContainers to false, feature is locked to true",
+            "cannot set feature gate NodeSwap to false, feature is locked to true",
         ]
     );
     // What is so anyhow may be said.
-    let same = "SidecarContainers=true,GenericWorkload=false,PodLevelResources=true";
+    let same = "NodeSwap=true,GenericWorkload=false,PodLevelResources=true";
     assert_eq!(set(same), Ok(Gates::default()));
     assert!(set("PodAndContainerStatsFromCRI=true").is_ok(), "it is so here");
     assert!(set("PodAndContainerStatsFromCRI=false").is_ok(), "it is so upstream");
@@ -76,7 +76,7 @@ fn the_metric_tells_of_every_gate() {
         r#"kubernetes_feature_enabled{name="AllBeta",stage="BETA"} 0"#,
         r#"kubernetes_feature_enabled{name="EmptyDirVolumeMode",stage="ALPHA"} 0"#,
         r#"kubernetes_feature_enabled{name="PodLogsQuerySplitStreams",stage="ALPHA"} 1"#,
-        r#"kubernetes_feature_enabled{name="SidecarContainers",stage=""} 1"#,
+        r#"kubernetes_feature_enabled{name="NodeSwap",stage=""} 1"#,
         r#"kubernetes_feature_enabled{name="KMSv1",stage="DEPRECATED"} 0"#,
     ] {
         assert!(lines.contains(&line), "{line}");

@@ -171,7 +171,9 @@ fn a_pod_with_resources_of_its_own_has_its_processors_for_itself() {
     let seen = Seen(out.clone());
     let runs = |name: &str, on: &dyn Fn(&BTreeSet<u32>) -> bool| seen.runs(&cluster, name, on);
     let direct = format!("nodeName: {}-1", cluster.name());
-    let whole = format!("{direct}\n  resources: {{limits: {{cpu: 1, memory: 32Mi}}}}");
+    // What it asks for is said, too: the sum of what its containers ask for, otherwise.
+    let amounts = "{cpu: 1, memory: 32Mi}";
+    let whole = format!("{direct}\n  resources: {{limits: {amounts}, requests: {amounts}}}");
     cluster.apply(&pod("shared", &out, "{}", &direct));
     runs("shared", &|set| *set == all);
     cluster.apply(&pod("whole", &out, "{}", &whole));

@@ -112,8 +112,8 @@ mod tests {
         let told = "failed to validate kubelet configuration, error: ";
         assert_eq!(refused("{Nonsense: true}"), format!("{told}unrecognized feature gate: Nonsense"));
         assert_eq!(
-            refused("{SidecarContainers: false}"),
-            format!("{told}cannot set feature gate SidecarContainers to false, feature is locked to true")
+            refused("{NodeSwap: false}"),
+            format!("{told}cannot set feature gate NodeSwap to false, feature is locked to true")
         );
     }
 }

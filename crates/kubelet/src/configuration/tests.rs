@@ -122,7 +122,7 @@ fn what_is_unknown_or_idle_is_named_and_what_cannot_be_is_an_error() {
             "invalid configuration: memoryThrottlingFactor 1.5 must be greater than 0 and less than or equal to 1.0",
         ),
         (
-            "memoryReservationPolicy: TieredReservation\n",
+            "memoryReservationPolicy: TieredReservation\nfeatureGates: {MemoryQoS: false}\n",
             "memoryReservationPolicy \"TieredReservation\" requires MemoryQoS feature gate to be enabled",
         ),
         (

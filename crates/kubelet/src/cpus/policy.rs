@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kinds::gates::Gate;
-use schema::quantity::Quantity;
 
 use super::CpuSet;
 use super::distribute::distribute;
@@ -12,6 +11,7 @@ use super::layout::{Layout, Level};
 use super::options::Options;
 use super::state::State;
 use super::take::{Taste, pack};
+use super::whole::whole_ones;
 use crate::checkpoint::CheckpointError;
 use crate::configuration::Fields;
 use crate::pods::spec::{PodExt, is_sidecar};
@@ -282,14 +282,6 @@ impl Static {
         let sockets = self.layout.groups(Level::Socket, &CpuSet::of(all.iter().filter(inside)));
         CpuSet::of(free.iter().filter(|cpu| sockets.contains(&self.layout.group(Level::Socket, *cpu))))
     }
-}
-
-/// The processors that are asked for, if they are whole ones.
-pub(super) fn whole_ones(resources: Option<&ResourceRequirements>) -> usize {
-    let lists = resources.into_iter().flat_map(|r| [r.requests.as_ref(), r.limits.as_ref()]);
-    let text = lists.flatten().find_map(|amounts| amounts.get("cpu"));
-    let millis = text.and_then(|text| text.0.parse::<Quantity>().ok()).map_or(0, |q| q.milli());
-    if millis % 1000 == 0 { usize::try_from(millis / 1000).unwrap_or(0) } else { 0 }
 }
 
 #[cfg(test)]

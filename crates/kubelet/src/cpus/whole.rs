@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use schema::quantity::Quantity;
 
 use super::CpuSet;
-use super::policy::{CpuError, Static, whole_ones};
+use super::policy::{CpuError, Static};
 use super::state::State;
 use crate::pods::spec::{PodExt, is_sidecar};
 use crate::pods::{has_own_resources, qos};
@@ -101,6 +102,14 @@ impl Static {
         shares.extend(sharing.into_iter().map(|name| (name, left.clone())));
         Ok(shares)
     }
+}
+
+/// The processors that are asked for, if they are whole ones.
+pub(super) fn whole_ones(resources: Option<&ResourceRequirements>) -> usize {
+    let lists = resources.into_iter().flat_map(|r| [r.requests.as_ref(), r.limits.as_ref()]);
+    let text = lists.flatten().find_map(|amounts| amounts.get("cpu"));
+    let millis = text.and_then(|text| text.0.parse::<Quantity>().ok()).map_or(0, |q| q.milli());
+    if millis % 1000 == 0 { usize::try_from(millis / 1000).unwrap_or(0) } else { 0 }
 }
 
 #[cfg(test)]
