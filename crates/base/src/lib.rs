@@ -6,11 +6,13 @@
 mod backoff;
 mod clock;
 pub mod failpoint;
+mod folders;
 pub mod memory;
 mod random;
 mod tasks;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use folders::spread;
 pub use random::{Random, SeededRandom, SharedRandom, SystemRandom};
 pub use tasks::{Shutdown, TaskGroup};

@@ -275,6 +275,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         std::fs::create_dir_all(path)
             .map_err(|source| KubeletError::Directory { path: path.clone(), source })?;
     }
+    // A folder for each pod.
+    [&pods_dir, &config.log_dir].into_iter().for_each(|folder| base::spread(folder));
     node::process::apply(&config.configuration.fields);
     begin::prepare_kernel(&config)?;
     let machine = Machine::read(config.capacity)?;

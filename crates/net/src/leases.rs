@@ -138,7 +138,9 @@ impl Leases {
             failpoint::hit("net.address.taken");
         }
         let last: Vec<String> = last.iter().map(ToString::to_string).collect();
-        self.write(LAST, &last.join("\n"))?;
+        // The same file each time: a new one would leave an old one behind. Cut off, it only costs the order.
+        let path = self.dir.join(LAST);
+        fs::write(&path, last.join("\n")).doing(|| format!("writing {}", path.display()))?;
         Ok(given)
     }
 

@@ -152,15 +152,13 @@ impl Core {
             lean: lean.ok(),
             memory,
         };
-        for folder in ["sandboxes", "containers"] {
-            for base in [&core.config.root, &core.config.run_dir] {
-                let path = base.join(folder);
-                fs::create_dir_all(&path)
-                    .map_err(RuntimeError::setup(format!("making {}", path.display())))?;
-            }
+        // In each of them a folder for each sandbox or container.
+        let bases = [&core.config.root, &core.config.run_dir];
+        let folders = ["sandboxes", "containers"].iter().flat_map(|name| bases.map(|base| base.join(name)));
+        for path in folders.chain([core.launcher_state()]) {
+            fs::create_dir_all(&path).map_err(RuntimeError::setup(format!("making {}", path.display())))?;
+            base::spread(&path);
         }
-        let state = core.launcher_state();
-        fs::create_dir_all(&state).map_err(RuntimeError::setup(format!("making {}", state.display())))?;
         Ok(Arc::new(core))
     }
 
