@@ -161,6 +161,7 @@ pub async fn run_runtime(
     let _alone = alone(&paths.process(&format!("runtime-{node}"))).await?;
     let root = paths.node(node).join("runtime");
     let mut config = runtime::Config::new(root, paths.node_run(node).join("runtime"));
+    config.in_memory = true;
     config.cgroup_parent = crate::cluster::cgroup(cluster, node);
     cni.remember(&paths.node(node))?;
     config.cni = cni.settings(None, config.root.join("cni"));

@@ -15,6 +15,8 @@ pub struct Config {
     pub root: PathBuf,
     /// What need not: sockets, pinned namespaces, mount points.
     pub run_dir: PathBuf,
+    /// Whether that folder is put in memory, where it lies on a disk. Whoever removes it has to unmount it first.
+    pub in_memory: bool,
     /// Where the CRI is served.
     pub socket: PathBuf,
     /// The cgroup under which all pods are, as `/knarr/node-1`; empty for the root.
@@ -60,6 +62,7 @@ impl Config {
             root: root.into(),
             socket: run_dir.join("cri.sock"),
             run_dir,
+            in_memory: false,
             cgroup_parent: String::new(),
             network: Arc::new(Loopback),
             cni: None,
