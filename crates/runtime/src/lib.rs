@@ -124,14 +124,11 @@ pub async fn run(mut config: Config, shutdown: Shutdown) -> Result<(), RuntimeEr
     for folder in [&config.root, &config.run_dir] {
         fs::create_dir_all(folder).map_err(RuntimeError::setup(format!("making {}", folder.display())))?;
     }
-    if config.in_memory {
-        match sys::mount::in_memory(&config.run_dir) {
-            Ok(_) => {}
-            // It is only slower.
-            Err(error) => {
-                tracing::warn!(folder = %config.run_dir.display(), %error, "the run folder stays on the disk")
-            }
-        }
+    if config.in_memory
+        && let Err(error) = sys::mount::in_memory(&config.run_dir)
+    {
+        // It is only slower.
+        tracing::warn!(folder = %config.run_dir.display(), %error, "the run folder stays on the disk");
     }
     let _only = lock(&config.run_dir).await?;
     root::claim(&config)?;

@@ -2,7 +2,8 @@
 //! asks for whole ones gets them, and everybody else shares the rest.
 //!
 //! `layout` says what is where, `take` and `distribute` choose, `policy` decides who gets what, `whole` does for pods that
-//! have resources as a whole (all pure), `state` is kept on disk. Nothing here changes a container: whoever runs it asks what it may run on.
+//! have resources as a whole (all pure), `state` is kept on disk. Nothing here changes a container: whoever runs it asks
+//! what it may run on.
 
 mod distribute;
 mod hints;

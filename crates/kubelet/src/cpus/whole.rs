@@ -9,7 +9,7 @@ use schema::quantity::Quantity;
 use super::CpuSet;
 use super::policy::{CpuError, Static};
 use super::state::State;
-use crate::pods::spec::{PodExt, is_sidecar};
+use crate::pods::spec::{PodExt, in_turn};
 use crate::pods::{has_own_resources, qos};
 use crate::topology::Mask;
 
@@ -33,8 +33,8 @@ impl Static {
     /// [`CpuError::NothingToShare`].
     pub(super) fn check_shares(&self, pod: &Pod) -> Result<(), CpuError> {
         let (all, mut own, mut shared) = (self.of_whole(pod), 0, false);
-        for init in pod.init_containers() {
-            match (self.of_container(pod, init), is_sidecar(init)) {
+        for (container, lasts) in in_turn(pod) {
+            match (self.of_container(pod, container), lasts) {
                 (0, true) => shared = true,
                 (count, true) => own += count,
                 (0, false) if own >= all => {
@@ -43,10 +43,6 @@ impl Static {
                 }
                 (_, false) => {}
             }
-        }
-        for main in pod.containers() {
-            let count = self.of_container(pod, main);
-            (own, shared) = (own + count, shared || count == 0);
         }
         if shared && own >= all {
             let why = "sum of exclusive container cpu requests equals pod budget, leaving no cpus for shared containers";
@@ -84,8 +80,7 @@ impl Static {
     /// has for itself.
     fn divide(&self, pod: &Pod, all: &CpuSet) -> Result<BTreeMap<String, CpuSet>, CpuError> {
         let (mut shares, mut sharing, mut left) = (BTreeMap::new(), Vec::new(), all.clone());
-        let inits = pod.init_containers().iter().map(|init| (init, is_sidecar(init)));
-        for (container, lasts) in inits.chain(pod.containers().iter().map(|main| (main, true))) {
+        for (container, lasts) in in_turn(pod) {
             let name = container.name.clone();
             match (self.of_container(pod, container), lasts) {
                 (0, true) => sharing.push(name),

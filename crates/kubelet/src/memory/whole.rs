@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::plan::{Amounts, MemoryError, again, amounts, concerns, listed};
 use super::state::{Block, State};
 use crate::pods::has_own_resources;
-use crate::pods::spec::{PodExt, is_sidecar};
+use crate::pods::spec::{PodExt, in_turn};
 use crate::topology::{Hint, Hints, Mask};
 
 /// What the pod asks for.
@@ -34,8 +34,7 @@ impl State {
                 .find(|(kind, bytes)| own.get(*kind).copied().unwrap_or(0) >= **bytes)
                 .map(|(kind, _)| kind.clone())
         };
-        let inits = pod.init_containers().iter().map(|init| (init, is_sidecar(init)));
-        for (container, lasts) in inits.chain(pod.containers().iter().map(|main| (main, true))) {
+        for (container, lasts) in in_turn(pod) {
             let wanted = self.of_container(pod, container);
             match (wanted.is_empty(), lasts) {
                 (true, true) => shared = true,
@@ -97,8 +96,7 @@ impl State {
             };
             blocks(&all.iter().map(rest).collect(), mask)
         };
-        let inits = pod.init_containers().iter().map(|init| (init, is_sidecar(init)));
-        for (container, lasts) in inits.chain(pod.containers().iter().map(|main| (main, true))) {
+        for (container, lasts) in in_turn(pod) {
             let (name, wanted) = (container.name.clone(), self.of_container(pod, container));
             match (wanted.is_empty(), lasts) {
                 (true, true) => sharing.push(name),

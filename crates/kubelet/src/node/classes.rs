@@ -18,7 +18,12 @@ pub async fn run(shared: Arc<Shared>) {
     let mut asked = shared.ledger.asked();
     let mut held = Vec::new();
     loop {
-        let wanted = groups(&shared, &asked.borrow_and_update());
+        let now = *asked.borrow_and_update();
+        if let Some((guaranteed, burstable)) = kept(&shared, &now) {
+            shared.counts.set(&table::MEMORY_MIN, &[], guaranteed as f64);
+            shared.counts.set(&table::MEMORY_LOW, &[], burstable as f64);
+        }
+        let wanted = groups(&shared, &now);
         let mut done = true;
         if wanted != held {
             for (group, limits) in &wanted {
@@ -50,13 +55,13 @@ pub async fn restore(shared: &Shared) {
 }
 
 fn groups(shared: &Shared, asked: &Asked) -> Vec<(String, Limits)> {
-    let qos = shared.means.memory_qos;
-    let kept = qos.map(|qos| qos.asked(asked.guaranteed_memory, asked.burstable_memory));
-    if let Some((guaranteed, burstable)) = kept {
-        shared.counts.set(&table::MEMORY_MIN, &[], guaranteed as f64);
-        shared.counts.set(&table::MEMORY_LOW, &[], burstable as f64);
-    }
-    class_groups(&shared.config.cgroup_root, asked, kept)
+    class_groups(&shared.config.cgroup_root, asked, kept(shared, asked))
+}
+
+/// The bytes that are kept for the classes Guaranteed and Burstable, where any are.
+fn kept(shared: &Shared, asked: &Asked) -> Option<(i64, i64)> {
+    let qos = shared.means.memory_qos?;
+    Some(qos.asked(asked.guaranteed_memory, asked.burstable_memory))
 }
 
 async fn set(shared: &Shared, group: &str, limits: &Limits) -> bool {

@@ -167,6 +167,12 @@ impl PodExt for Pod {
     }
 }
 
+/// Init containers, then the others, each with whether it runs on beside those that come after it.
+pub fn in_turn(pod: &Pod) -> impl Iterator<Item = (&Container, bool)> {
+    let inits = pod.init_containers().iter().map(|init| (init, is_sidecar(init)));
+    inits.chain(pod.containers().iter().map(|main| (main, true)))
+}
+
 /// Whether an init container is a sidecar: it goes on beside the others.
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
