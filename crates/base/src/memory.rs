@@ -30,6 +30,12 @@ const PIECE: i32 = 4 << 20;
 /// so while something does. The allocator's own limit is 128 KiB.
 const END: i32 = 16 << 20;
 
+/// How large a page is, in bytes.
+pub fn page() -> u64 {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|page| u64::try_from(page).ok()).filter(|page| *page > 0).unwrap_or(4096)
+}
+
 /// One heap for all threads, which does not grow and shrink with each request. Each thread of a pool has one of its own
 /// otherwise, which keeps what it needed at its busiest. Only before the first thread starts; for processes that would
 /// rather be small than allocate on many processors at once, and that [`GiveBack`] what is free.

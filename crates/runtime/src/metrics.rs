@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cri::v1::{ContainerMetrics, Metric, MetricDescriptor, MetricType, PodSandboxMetrics, UInt64Value};
-use nix::unistd::{SysconfVar, sysconf};
 
 use crate::pod::{Container, Core, Sandbox};
 use crate::stats::Memory;
@@ -213,8 +212,7 @@ fn resources(values: &mut Values, core: &Core, container: &Container) {
     }
     let wanted = container.resources();
     let positive = |number: i64| Some(u64::try_from(number).unwrap_or(0));
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
-    let limit = |bytes: i64| positive(bytes).map(|bytes| whole_pages(bytes, page.unwrap_or(1)));
+    let limit = |bytes: i64| positive(bytes).map(|bytes| whole_pages(bytes, base::memory::page()));
     let period = if wanted.cpu_period > 0 { wanted.cpu_period } else { 100_000 };
     values.add("container_spec_cpu_period", &[], positive(period));
     values.add("container_spec_cpu_shares", &[], positive(wanted.cpu_shares.max(2)));

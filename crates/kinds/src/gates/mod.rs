@@ -37,6 +37,8 @@ pub enum Gate {
     H2cContainerProbe,
     /// KEP-5365: which image a volume is (`volumeMounts[].volumeStatus` of a container's status).
     ImageVolumeWithDigest,
+    /// KEP-6030: other sizes for volumes in memory of a pod that runs (`emptyDir.sizeLimit`).
+    InPlacePodVerticalScalingMemoryBackedVolumes,
     /// The pages `/allocatedPods` of a node.
     KubeletAllocatedPodsEndpoint,
     /// KEP-4603: `crashLoopBackOff.maxContainerRestartPeriod` of a node's configuration.
@@ -55,7 +57,7 @@ pub enum Gate {
 
 impl Gate {
     /// All of them.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::AtomicWriteVolumeUserFields,
         Self::ContainerStopSignals,
         Self::CpuManagerPolicyAlphaOptions,
@@ -65,6 +67,7 @@ impl Gate {
         Self::GrpcContainerProbeTls,
         Self::H2cContainerProbe,
         Self::ImageVolumeWithDigest,
+        Self::InPlacePodVerticalScalingMemoryBackedVolumes,
         Self::KubeletAllocatedPodsEndpoint,
         Self::KubeletCrashLoopBackOffMax,
         Self::MemoryQos,
@@ -86,6 +89,9 @@ impl Gate {
             Self::GrpcContainerProbeTls => "GRPCContainerProbeTLS",
             Self::H2cContainerProbe => "H2CContainerProbe",
             Self::ImageVolumeWithDigest => "ImageVolumeWithDigest",
+            Self::InPlacePodVerticalScalingMemoryBackedVolumes => {
+                "InPlacePodVerticalScalingMemoryBackedVolumes"
+            }
             Self::KubeletAllocatedPodsEndpoint => "KubeletAllocatedPodsEndpoint",
             Self::KubeletCrashLoopBackOffMax => "KubeletCrashLoopBackOffMax",
             Self::MemoryQos => "MemoryQoS",

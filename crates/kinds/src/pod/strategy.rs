@@ -7,7 +7,7 @@ use super::validate::annotations::APP_ARMOR;
 use super::validate::read::{has, items, maybe, sub, text};
 use crate::edit;
 use crate::field::{At, Errors};
-use crate::gates::Gates;
+use crate::gates::{Gate, Gates};
 use crate::rules::Part;
 
 /// A pod loses the fields of features that are off.
@@ -19,6 +19,12 @@ pub(super) fn gated(new: &mut Object, old: Option<&Object>, part: Part, gates: G
         }
         Part::Other("binding" | "deletion") => {}
         Part::Main | Part::Other(_) => super::unserved::drop(new, old, gates),
+    }
+    if let (Part::Other("resize"), Some(old), false) =
+        (part, old, gates.has(Gate::InPlacePodVerticalScalingMemoryBackedVolumes))
+    {
+        let had = old.at(&["spec", "volumes"]).cloned();
+        edit::made(new, "spec", |spec| put(spec, "volumes", had));
     }
 }
 
@@ -265,7 +271,8 @@ fn keep_observed_generations(status: &mut Object, old: &Object) {
     });
 }
 
-/// Keeps the resources and resize policies of a resize, and nothing else (KEP-1287).
+/// Keeps the resources and resize policies of a resize, the sizes of its volumes in memory, and nothing else (KEP-1287,
+/// KEP-6030).
 fn resize(new: &mut Object, old: &Object) {
     let empty = Vec::new();
     let lists = |pod: &Object, list: &str| {
@@ -280,6 +287,7 @@ fn resize(new: &mut Object, old: &Object) {
         }
         containers.push((list, resized(given, had)));
     }
+    let volumes = resized_volumes(lists(new, "volumes"), lists(old, "volumes"));
     let resources = new.at(&["spec", "resources"]).cloned();
     keep_all_but_metadata(new, old);
     edit::made(new, "spec", |spec| {
@@ -287,6 +295,7 @@ fn resize(new: &mut Object, old: &Object) {
         for (list, containers) in containers.into_iter().filter(|(_, list)| !list.is_empty()) {
             spec.set(list, Value::List(containers));
         }
+        put(spec, "volumes", Some(volumes).filter(|volumes| !volumes.is_empty()).map(Value::List));
     });
     keep_resources(new, old);
     edit::within(new, "spec", super::defaults::pod_level);
@@ -306,6 +315,28 @@ fn resized(given: Vec<Value>, had: Vec<Value>) -> Vec<Value> {
         }
     }
     merged
+}
+
+/// What adds, removes or renames volumes is left to validation to refuse.
+fn resized_volumes(given: Vec<Value>, had: Vec<Value>) -> Vec<Value> {
+    let name = |value: &Value| value.as_struct().map(|volume| text(volume, "name").to_owned());
+    if given.iter().map(name).ne(had.iter().map(name)) {
+        return given;
+    }
+    let mut merged = had;
+    for (volume, given) in merged.iter_mut().zip(&given) {
+        let (Some(volume), Some(given)) = (volume.as_struct_mut(), given.as_struct()) else { continue };
+        if let (true, Some(given)) = (is_in_memory(volume), sub(given, "emptyDir")) {
+            let size = given.get("sizeLimit").cloned();
+            edit::within(volume, "emptyDir", |empty| put(empty, "sizeLimit", size));
+        }
+    }
+    merged
+}
+
+/// Whether a volume is a directory in memory.
+pub(super) fn is_in_memory(volume: &Object) -> bool {
+    volume.str_at(&["emptyDir", "medium"]) == Some("Memory")
 }
 
 /// Whether an init container runs on beside the others.

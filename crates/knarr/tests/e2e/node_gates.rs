@@ -168,3 +168,76 @@ fn allocated(cluster: &Cluster) {
     assert!(["gated", "shares"].iter().all(|name| names.clone().any(|found| found == *name)), "{all}");
     assert!(page("/default/nobody").unwrap_err().contains("could not find the requested resource"));
 }
+
+const SIZED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: sized}
+spec:
+  terminationGracePeriodSeconds: 1
+  volumes:
+  - {name: falls, emptyDir: {medium: Memory, sizeLimit: 32Mi}}
+  - {name: grows, emptyDir: {medium: Memory, sizeLimit: 32Mi}}
+  containers:
+  - name: c
+    image: docker.io/library/busybox:test
+    command: [sleep, "1000"]
+    resources: {limits: {cpu: 10m, memory: 100Mi}}
+    volumeMounts: [{name: falls, mountPath: /falls}, {name: grows, mountPath: /grows}]
+"#;
+
+#[test]
+fn node_gives_volumes_in_memory_another_size() {
+    if is_mixed() {
+        return;
+    }
+    let gates = "InPlacePodVerticalScalingMemoryBackedVolumes=true";
+    let Some(cluster) = nodes_with(&["--nodes", "1", "--feature-gates", gates]) else { return };
+    cluster.shows("get nodes -o jsonpath={.items[0].status.declaredFeatures}", "MemoryBackedVolumes");
+    cluster.apply(SIZED);
+    cluster.k("wait --for=condition=Ready pod/sized --timeout=60s");
+    let sizes = || {
+        let told = cluster.k("exec sized -- df -m /falls /grows");
+        let size = |line: &str| line.split_whitespace().nth(1).unwrap().to_owned();
+        told.lines().skip(1).map(size).collect::<Vec<_>>().join(" ")
+    };
+    let resize = |falls: &str, grows: &str, memory: &str| {
+        let patch = format!(
+            r#"{{"spec":{{"volumes":[{{"name":"falls","emptyDir":{{"sizeLimit":"{falls}"}}}},
+                {{"name":"grows","emptyDir":{{"sizeLimit":"{grows}"}}}}],
+            "containers":[{{"name":"c","resources":{{"limits":{{"memory":"{memory}"}},
+                "requests":{{"memory":"{memory}"}}}}}}]}}}}"#
+        );
+        cluster.try_kubectl(&["patch", "pod", "sized", "--subresource", "resize", "-p", &patch])
+    };
+    assert_eq!(sizes(), "32 32");
+    // Larger than the pod might be before.
+    resize("16Mi", "150Mi", "200Mi").unwrap();
+    cluster.until("other sizes", || sizes() == "16 150");
+    cluster.shows("get events --field-selector involvedObject.name=sized", "Pod resize completed");
+    // More is in it than it is to have room for: then nothing changes, till somebody makes room.
+    cluster.k("exec sized -- dd if=/dev/zero of=/falls/file bs=1M count=10");
+    resize("8Mi", "100Mi", "200Mi").unwrap();
+    let progress = "get pod sized -o jsonpath='{.status.conditions[?(@.type==\"PodResizeInProgress\")]}'";
+    cluster.shows(progress, "\"reason\":\"Error\"");
+    cluster.shows(progress, "attempting to set its size (8388608) below current usage (10485760)");
+    assert_eq!(sizes().split(' ').next(), Some("16"));
+    // Whoever comes next knows of it, too.
+    cluster.kill();
+    cluster.again();
+    cluster.shows(progress, "below current usage");
+    cluster.k("exec sized -- rm /falls/file");
+    cluster.until("room", || sizes() == "8 100");
+    cluster.becomes(progress, "");
+    let restarts = "get pod sized -o jsonpath={.status.containerStatuses[0].restartCount}";
+    assert_eq!(cluster.k(restarts), "0");
+    let refused = cluster.try_kubectl(&[
+        "patch",
+        "pod",
+        "sized",
+        "-p",
+        r#"{"spec":{"volumes":[{"name":"falls","emptyDir":{"sizeLimit":"9Mi"}}]}}"#,
+    ]);
+    assert!(refused.unwrap_err().contains("pod updates may not change fields other than"));
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}

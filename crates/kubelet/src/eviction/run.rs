@@ -99,7 +99,7 @@ async fn round(
     let mut evicted = Vec::new();
     for handle in limited {
         let used = usage::pod(shared, handle, &stats, true);
-        let over = used.known.then(|| over_local_limit(shared, &handle.pod(), &used, *disks)).flatten();
+        let over = used.known.then(|| over_local_limit(shared, &handle.allocated(), &used, *disks)).flatten();
         if let Some((signal, why)) = over
             && evict(shared, handle, Eviction { signal, why, grace: AT_ONCE, ..Eviction::default() })
         {

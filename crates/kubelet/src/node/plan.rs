@@ -10,6 +10,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
+use kinds::gates::{Gate, Gates};
+
 use super::{allocatable, cloud};
 use crate::Config;
 use crate::eviction::Condition;
@@ -105,12 +107,17 @@ pub fn lasting(mut labels: BTreeMap<String, String>) -> BTreeMap<String, String>
 }
 
 /// What a cluster may ask whether the node can do it, by the names of upstream's gates (KEP-5328), in order.
-const DECLARED: [&str; 4] = [
-    "ExtendWebSocketsToKubelet",
-    "InPlacePodLevelResourcesVerticalScaling",
-    "InPlacePodVerticalScalingInitContainers",
-    "RestartAllContainersOnContainerExits",
-];
+fn declared(gates: Gates) -> Vec<String> {
+    let in_memory = Gate::InPlacePodVerticalScalingMemoryBackedVolumes;
+    let features = [
+        ("ExtendWebSocketsToKubelet", true),
+        ("InPlacePodLevelResourcesVerticalScaling", true),
+        ("InPlacePodVerticalScalingInitContainers", true),
+        (in_memory.name(), gates.has(in_memory)),
+        ("RestartAllContainersOnContainerExits", true),
+    ];
+    features.into_iter().filter(|(_, has)| *has).map(|(name, _)| name.to_owned()).collect()
+}
 
 /// As Go calls it.
 fn architecture() -> &'static str {
@@ -172,7 +179,7 @@ pub fn status(config: &Config, machine: &Machine, facts: &Facts, before: Option<
         }),
         images: Some(images(&facts.images, config.configuration.fields.node_status_max_images)),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(facts.supplemental_groups) }),
-        declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
+        declared_features: Some(declared(fields.gates)),
         runtime_handlers: Some(handlers(&facts.handlers)).filter(|handlers| !handlers.is_empty()),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),

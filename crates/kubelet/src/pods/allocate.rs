@@ -28,8 +28,12 @@ impl Worker {
             memory.resize.group.get_or_insert_with(|| resize::reported_group(pod));
         }
         memory.resize.actuated.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+        memory.resize.volumes = self.shared.volumes.sizes(pod);
         let wanted = Allocation::wanted(pod);
-        let allocated = memory.resize.allocated.get_or_insert_with(|| Allocation::recorded(pod)).clone();
+        let mounted = &memory.resize.volumes;
+        let recorded = || Allocation::recorded(pod, mounted);
+        let allocated = memory.resize.allocated.clone().unwrap_or_else(recorded);
+        memory.resize.allocated.get_or_insert_with(|| allocated.clone());
         if allocated == wanted {
             self.note_waited(&mut memory, "reverted");
             memory.resize.pending = None;

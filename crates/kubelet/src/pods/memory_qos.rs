@@ -27,8 +27,7 @@ pub struct MemoryQos {
 impl MemoryQos {
     /// By a configuration that wants it: its `memoryThrottlingFactor` and `memoryReservationPolicy`.
     pub fn new(factor: Option<f64>, policy: &str, allocatable: i64) -> Self {
-        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-        let page = page.filter(|page| *page > 0).unwrap_or(4096);
+        let page = i64::try_from(base::memory::page()).unwrap_or(4096);
         Self { factor, tiered: policy == "TieredReservation", allocatable, page }
     }
 

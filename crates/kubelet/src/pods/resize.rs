@@ -9,16 +9,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::resources;
 use super::spec::PodExt;
 use crate::cgroups::Limits;
+use crate::volumes::empty;
 
-/// The resources of a pod and of its containers, by name.
+/// The resources of a pod and of its containers, by name, and the sizes of its volumes in memory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Allocation {
     pod: Option<ResourceRequirements>,
     containers: BTreeMap<String, Option<ResourceRequirements>>,
+    volumes: BTreeMap<String, Quantity>,
 }
 
 /// A change that was allocated and is not complete.
@@ -43,20 +46,25 @@ pub struct Resize {
     pub actuated: BTreeMap<String, ResourceRequirements>,
     /// What the pod's cgroup was given; unknown before there is one.
     pub group: Option<Limits>,
+    /// How large volumes in memory are that may get another size, in bytes, by name.
+    pub volumes: BTreeMap<String, u64>,
 }
 
 impl Allocation {
     /// What the specification says.
     pub fn wanted(pod: &Pod) -> Self {
         let all = pod.init_containers().iter().chain(pod.containers());
+        let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default().iter();
         Self {
             pod: pod.spec().and_then(|spec| spec.resources.clone()),
             containers: all.map(|c| (c.name.clone(), c.resources.clone())).collect(),
+            volumes: volumes.filter_map(|v| Some((v.name.clone(), empty::limit(v)?.clone()))).collect(),
         }
     }
 
-    /// What the node had given to the pod before this kubelet knew it; what it wants, where nothing is recorded.
-    pub fn recorded(pod: &Pod) -> Self {
+    /// What the node had given to the pod before this kubelet knew it; what it wants, where nothing is recorded. Volumes
+    /// in memory are as large as they are `mounted`.
+    pub fn recorded(pod: &Pod, mounted: &BTreeMap<String, u64>) -> Self {
         let mut recorded = Self::wanted(pod);
         let status = pod.status.as_ref();
         let lists = status.into_iter().flat_map(|s| [&s.init_container_statuses, &s.container_statuses]);
@@ -69,6 +77,12 @@ impl Allocation {
             now.requests = Some(requests.clone());
             if let Some(actual) = known.resources.as_ref().filter(|_| is_running(known)) {
                 now.limits = actual.limits.clone();
+            }
+        }
+        if !mounted.is_empty() {
+            let sizes = empty::sizes(&recorded.apply(pod));
+            for (name, has) in mounted.iter().filter(|(name, has)| sizes.get(*name) != Some(has)) {
+                recorded.volumes.insert(name.clone(), Quantity(has.to_string()));
             }
         }
         recorded
@@ -102,6 +116,11 @@ impl Allocation {
             for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
                 if let Some(resources) = self.containers.get(&container.name) {
                     container.resources = resources.clone();
+                }
+            }
+            for volume in spec.volumes.iter_mut().flatten() {
+                if let (Some(size), Some(empty)) = (self.volumes.get(&volume.name), &mut volume.empty_dir) {
+                    empty.size_limit = Some(size.clone());
                 }
             }
         }

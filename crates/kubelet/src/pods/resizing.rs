@@ -1,4 +1,5 @@
 //! Carries a resize out: the pod's cgroup first where it grows, then its containers, then the cgroup where it shrinks.
+//! What it has in memory is made smaller before all that, and larger after it.
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -42,6 +43,7 @@ async fn give(
     let group = resources::cgroup_parent(&shared.config.cgroup_root, pod);
     let limits = resources::pod_limits(pod);
     check_usage(shared, &group, &limits).map_err(&wrong)?;
+    shared.volumes.resize(pod, false).map_err(|error| wrong(error.to_string()))?;
     // While containers change, neither what they had nor what they get may be refused by the pod's own limit.
     let open = Limits { cpu_quota: Some(-1), memory: Some(-1), ..limits.clone() };
     // It may be gone, should nothing run and somebody have removed it.
@@ -67,7 +69,7 @@ async fn give(
     let applied = shared.cgroups("update", shared.cgroups.apply(&group, &given)).await;
     applied.map_err(|error| wrong(error.to_string()))?;
     handle.memory.lock().resize.group = Some(limits);
-    Ok(())
+    shared.volumes.resize(pod, true).map_err(|error| wrong(error.to_string()))
 }
 
 /// A limit below what is used already would end in a kill.

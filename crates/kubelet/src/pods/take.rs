@@ -37,7 +37,7 @@ impl Worker {
         if self.handle.memory.lock().resize.allocated.is_some() {
             return;
         }
-        let first = Allocation::recorded(&pod);
+        let first = Allocation::recorded(&pod, &self.shared.volumes.sizes(&pod));
         let allocated = first.apply(&pod);
         let mut taken = self.take(&allocated, observed).await;
         if taken.as_ref().is_err_and(Refusal::may_pass) && self.others_went().await {

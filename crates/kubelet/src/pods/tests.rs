@@ -29,6 +29,7 @@ use super::resources;
 use super::spec::{PodExt, crash_key};
 use super::status::{NodeFacts, generate};
 use crate::cgroups::KeptMemory;
+use crate::volumes::empty;
 
 fn pod(spec: serde_json::Value) -> Pod {
     let object = json!({
@@ -202,6 +203,9 @@ impl Node {
                     self.memory.resize.actuated.insert(id, given);
                 }
                 self.memory.resize.group = Some(resources::pod_limits(&self.pod));
+                if !self.memory.resize.volumes.is_empty() {
+                    self.memory.resize.volumes = empty::sizes(&self.pod);
+                }
             }
             Action::Retire { logs } => {
                 self.memory.retired = true;

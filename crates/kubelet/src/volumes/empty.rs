@@ -1,12 +1,13 @@
 //! Directories that live as long as their pod: on the disk, in memory, or of huge pages.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use base::failpoint;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use nix::mount::MsFlags;
 use schema::quantity::Quantity;
 
@@ -82,6 +83,50 @@ fn create(dir: &Path, access: Access) -> io::Result<()> {
 fn size(given: Option<i64>, pod: &Pod) -> Option<i64> {
     let of_pod = limits(pod).memory.filter(|limit| *limit > 0);
     given.filter(|size| *size > 0).into_iter().chain(of_pod).min()
+}
+
+/// The sizes of a pod's volumes in memory that say one, in bytes, by name: as a file system of whole pages has them.
+pub fn sizes(pod: &Pod) -> BTreeMap<String, u64> {
+    let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+    let sizes = volumes.iter().filter_map(|volume| {
+        let given = limit(volume)?.0.parse::<Quantity>().ok()?.value();
+        let size = u64::try_from(size(Some(given), pod)?).ok()?;
+        Some((volume.name.clone(), size.next_multiple_of(base::memory::page())))
+    });
+    sizes.collect()
+}
+
+/// What a volume in memory says of its size.
+pub fn limit(volume: &Volume) -> Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity> {
+    let empty = volume.empty_dir.as_ref().filter(|empty| empty.medium.as_deref() == Some("Memory"))?;
+    empty.size_limit.as_ref()
+}
+
+/// The size of a volume in memory, in bytes, and how much of it is used; none where nothing is mounted.
+pub fn mounted(dir: &Path) -> io::Result<Option<(u64, u64)>> {
+    if !dir.exists() || !is_mount_point(dir)? {
+        return Ok(None);
+    }
+    let space = nix::sys::statvfs::statvfs(dir)?;
+    let bytes = |blocks: u64| blocks * space.fragment_size();
+    Ok(Some((bytes(space.blocks()), bytes(space.blocks() - space.blocks_free()))))
+}
+
+/// Gives a volume in memory another size, for all who have it mounted (KEP-6030).
+pub fn resize(dir: &Path, size: u64) -> Result<(), Cause> {
+    let remount = |more: &str| {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        nix::mount::mount(None::<&str>, dir, None::<&str>, flags, Some(format!("size={size}{more}").as_str()))
+    };
+    let failed = |errno: nix::errno::Errno| Cause::Io { path: dir.to_owned(), source: errno.into() };
+    // One that is not swapped out stays so only if that is said again; the others are refused if it is said.
+    match remount(",noswap").or_else(|_| remount("")) {
+        Ok(()) => Ok(()),
+        Err(errno) => match mounted(dir).map_err(Cause::io(dir))? {
+            Some((_, used)) if used > size => Err(Cause::InUse { size, used }),
+            _ => Err(failed(errno)),
+        },
+    }
 }
 
 /// `HugePages-2Mi`, or `HugePages` of the one size that the pod's containers use.
@@ -160,6 +205,30 @@ mod tests {
         make(&dir, &empty, &pod).unwrap();
         assert_eq!((mode(&dir), fs::read_dir(&dir).unwrap().count()), (0o777, 0));
         assert_eq!(fs::read_dir(root.path().join("empty-dir")).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn memory_gets_another_size_unless_more_is_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        if in_memory(root.path(), Some(1 << 20), None).is_err() {
+            eprintln!("skipped: nothing may be mounted here");
+            return;
+        }
+        let size = || mounted(root.path()).unwrap().unwrap();
+        fs::write(root.path().join("file"), vec![1; 600 << 10]).unwrap();
+        let check = || {
+            resize(root.path(), 2 << 20).unwrap();
+            assert_eq!(size(), (2 << 20, 600 << 10));
+            let refused = resize(root.path(), 512 << 10).unwrap_err().to_string();
+            assert_eq!(refused, "attempting to set its size (524288) below current usage (614400)");
+            resize(root.path(), 700 << 10).unwrap();
+            assert_eq!(size().0, 700 << 10);
+        };
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+        nix::mount::umount(root.path()).unwrap();
+        done.unwrap();
+        assert_eq!(mounted(root.path()).unwrap(), None, "a folder of the disk has no size");
+        assert_eq!(mounted(&root.path().join("none")).unwrap(), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod atomic;
 mod claim;
 mod content;
 mod disk;
-mod empty;
+pub mod empty;
 mod mounts;
 mod own_logs;
 mod ownership;
@@ -70,6 +70,8 @@ pub enum Cause {
     NotBlock(String),
     #[error("no container of the pod limits huge pages for the medium {0}")]
     HugePages(String),
+    #[error("attempting to set its size ({size}) below current usage ({used})")]
+    InUse { size: u64, used: u64 },
     #[error("volumes of this type are not supported by this kubelet")]
     Unsupported,
     #[error("{0}")]
@@ -263,6 +265,35 @@ impl Volumes {
         let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         let volume = volumes.iter().find(|volume| volume.name == name && volume.empty_dir.is_some())?;
         self.path(pod, volume)
+    }
+
+    /// The volumes in memory of a pod that get other sizes while it runs: how large they are, in bytes, by name.
+    pub fn sizes(&self, pod: &Pod) -> BTreeMap<String, u64> {
+        if !self.gates.has(Gate::InPlacePodVerticalScalingMemoryBackedVolumes) {
+            return BTreeMap::new();
+        }
+        let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+        let sized = volumes.iter().filter(|volume| empty::limit(volume).is_some());
+        let sizes = sized.filter_map(|volume| {
+            let (size, _) = empty::mounted(&self.dir(pod.uid(), "empty-dir", &volume.name)).ok()??;
+            Some((volume.name.clone(), size))
+        });
+        sizes.collect()
+    }
+
+    /// Gives volumes in memory the sizes that the pod says now: those that get larger, or those that get smaller.
+    ///
+    /// # Errors
+    /// The first volume that has more in it than it is to have room for, or is not to be had.
+    pub fn resize(&self, pod: &Pod, grow: bool) -> Result<(), VolumeError> {
+        let has = self.sizes(pod);
+        for (name, wanted) in empty::sizes(pod) {
+            if has.get(&name).is_some_and(|has| *has != wanted && (wanted > *has) == grow) {
+                let resized = empty::resize(&self.dir(pod.uid(), "empty-dir", &name), wanted);
+                resized.map_err(|source| VolumeError { volume: name, source })?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes everything of a pod. What is not there is no error.

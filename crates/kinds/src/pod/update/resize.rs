@@ -1,4 +1,4 @@
-//! A change of the resources of running containers (KEP-1287, KEP-5419).
+//! A change of the resources of running containers (KEP-1287, KEP-5419), and of what they have in memory (KEP-6030).
 
 use schema::{Object, Value};
 
@@ -6,7 +6,7 @@ use super::is_mirror;
 use crate::edit;
 use crate::field::{At, Errors};
 use crate::pod::resources::qos_class;
-use crate::pod::strategy::{is_sidecar, put};
+use crate::pod::strategy::{is_in_memory, is_sidecar, put};
 use crate::pod::validate::read::{entries, has, items, list, sub, text};
 use crate::pod::validate::validate_pod;
 
@@ -47,6 +47,7 @@ pub(super) fn check(new: &Object, old: &Object, errors: &mut Errors) {
         }
     }
     only_compute(&mut rest, old_spec, &at, errors);
+    keep_sizes(&mut rest, old_spec);
     if errors.is_empty() && !edit::same(&rest, old_spec) {
         errors.forbidden(&at, "only cpu and memory resources are mutable");
     }
@@ -145,6 +146,24 @@ fn keep_compute(new: &mut Object, old: &Object) {
     if had.is_none() && sub(new, "resources").is_some_and(Object::is_zero) {
         new.remove("resources");
     }
+}
+
+/// Gives volumes in memory the sizes that they had. One that had none gets none, and keeps one that it had.
+fn keep_sizes(new: &mut Object, old: &Object) {
+    let mut had = items(old, "volumes");
+    edit::each(new, "volumes", |volume| {
+        let Some(old) = had.next() else { return };
+        if !is_in_memory(old) || !is_in_memory(volume) {
+            return;
+        }
+        if let Some(size) = old.at(&["emptyDir", "sizeLimit"]).cloned() {
+            edit::within(volume, "emptyDir", |empty| {
+                if has(empty, "sizeLimit") {
+                    put(empty, "sizeLimit", Some(size));
+                }
+            });
+        }
+    });
 }
 
 fn same_resources(new: &Object, old: &Object) -> bool {

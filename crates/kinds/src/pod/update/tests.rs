@@ -167,6 +167,47 @@ fn what_may_not_change() {
 }
 
 #[test]
+fn volumes_in_memory_get_other_sizes_where_a_cluster_has_that() {
+    const OLD: &str = r#"{"metadata":{"name":"p","namespace":"d","generation":3},"spec":{"volumes":[
+        {"name":"m","emptyDir":{"medium":"Memory","sizeLimit":"64Mi"}},{"name":"free","emptyDir":{"medium":"Memory"}},
+        {"name":"disk","emptyDir":{"sizeLimit":"1Gi"}}],"containers":[{"name":"c","image":"i"}]}}"#;
+    let resize = |gates: &str, m: &str, rest: &str| {
+        let rest = if rest.is_empty() {
+            r#",{"name":"free","emptyDir":{"medium":"Memory"}},{"name":"disk","emptyDir":{"sizeLimit":"2Gi"}}"#
+        } else {
+            rest
+        };
+        let patch = format!(r#"{{"spec":{{"volumes":[{{"name":"m","emptyDir":{m}}}{rest}]}}}}"#);
+        let gates = Gates::new(&gates::parse(gates).unwrap()).unwrap();
+        let (new, errors) = change_with(OLD, Part::Other("resize"), &patch, gates);
+        let sizes = |volume: &schema::Value| {
+            Some(volume.as_struct()?.str_at(&["emptyDir", "sizeLimit"]).unwrap_or("-").to_owned())
+        };
+        let sizes: Vec<String> =
+            new.list_at(&["spec", "volumes"]).unwrap().iter().filter_map(sizes).collect();
+        (sizes.join(" "), new.generation(), errors.join(";"))
+    };
+    let on = "InPlacePodVerticalScalingMemoryBackedVolumes=true";
+    let larger = r#"{"medium":"Memory","sizeLimit":"128Mi"}"#;
+    let ok = |sizes: &str, generation| (sizes.to_owned(), generation, String::new());
+    // What is on a disk stays, as everything that is no resource does.
+    assert_eq!(resize(on, larger, ""), ok("128Mi - 1Gi", 4));
+    assert_eq!(resize("", larger, ""), ok("64Mi - 1Gi", 3));
+    let refused = "spec: Forbidden: only cpu and memory resources are mutable";
+    for (m, rest) in [
+        (r#"{"medium":"Memory"}"#, ""),
+        (larger, r#",{"name":"free","emptyDir":{"medium":"Memory","sizeLimit":"1Mi"}},{"name":"disk"}"#),
+        (larger, r#",{"name":"free","emptyDir":{"medium":"Memory"}}"#),
+    ] {
+        let (_, _, errors) = resize(on, m, rest);
+        assert!(errors.contains(refused), "{m} {rest}: {errors}");
+        assert_eq!(resize("", m, rest), ok("64Mi - 1Gi", 3));
+    }
+    let (_, _, errors) = resize(on, r#"{"medium":"Memory","sizeLimit":"-1"}"#, "");
+    assert!(errors.contains("spec.volumes[0].emptyDir.sizeLimit"), "{errors}");
+}
+
+#[test]
 fn a_change_that_may_not_be_is_told_line_by_line() {
     let (_, errors) = change(OLD, Part::Main, r#"{"spec":{"hostname":"x"}}"#);
     assert_eq!(errors.len(), 1, "{errors:#?}");

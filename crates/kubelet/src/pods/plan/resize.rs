@@ -1,11 +1,14 @@
 //! Giving running containers other resources, in place where their policy allows it.
 
+use std::collections::BTreeMap;
+
 use super::{Action, Planner};
 use crate::pods::memory::Job;
 use crate::pods::observed::State;
 use crate::pods::resize::{Change, change};
 use crate::pods::resources;
 use crate::pods::spec::PodExt;
+use crate::volumes::empty;
 
 impl Planner<'_> {
     /// Brings what containers have in line with what is allocated to them.
@@ -33,10 +36,11 @@ impl Planner<'_> {
             settled = false;
         }
         let regroups = self.regroups();
-        settled &= !regroups;
+        let resizes_volumes = self.resizes_volumes();
+        settled &= !regroups && !resizes_volumes;
         self.plan.resized = settled && self.view.memory.resize.in_progress.is_some();
         // A group cannot have less than what is in it: whoever is to be started anew goes first.
-        let is_due = !restarts && (regroups || !in_place.is_empty());
+        let is_due = !restarts && (regroups || resizes_volumes || !in_place.is_empty());
         if let (true, Some(sandbox)) = (is_due, observed.sandbox()) {
             self.act(Action::Resize { containers: in_place, sandbox: sandbox.id.clone() });
         }
@@ -46,6 +50,13 @@ impl Planner<'_> {
     fn regroups(&self) -> bool {
         let group = &self.view.memory.resize.group;
         group.as_ref().is_some_and(|group| *group != resources::pod_limits(self.view.pod))
+    }
+
+    /// Whether a volume in memory is to have another size than it has.
+    fn resizes_volumes(&self) -> bool {
+        let has = &self.view.memory.resize.volumes;
+        let wants = if has.is_empty() { BTreeMap::new() } else { empty::sizes(self.view.pod) };
+        has.iter().any(|(name, has)| wants.get(name).is_some_and(|wants| wants != has))
     }
 
     /// Whether the pod's cgroup must grow before a container can be started in it, and may yet.

@@ -154,6 +154,30 @@ fn running_containers_are_resized_in_place_or_restarted_as_their_policy_says() {
 }
 
 #[test]
+fn volumes_in_memory_get_other_sizes_though_no_container_changes() {
+    let volumes = |size: &str| json!([{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": size}}]);
+    let mut node =
+        Node::new(pod(json!({"restartPolicy": "Always", "volumes": volumes("10000"), "containers": [
+        {"name": "c", "image": "i"}]})));
+    // As the mount has them, in whole pages.
+    node.memory.resize.volumes = [("v".to_owned(), 12288)].into();
+    node.settle();
+    assert!(!node.log.iter().any(|action| matches!(action, Action::Resize { .. })), "{:?}", node.log);
+    let mounted = node.memory.resize.volumes.clone();
+    assert_eq!(Allocation::recorded(&node.pod, &mounted), Allocation::wanted(&node.pod));
+    node.pod.spec.as_mut().unwrap().volumes = serde_json::from_value(volumes("1Mi")).unwrap();
+    // A kubelet that begins anew finds it as it was before.
+    let recorded = Allocation::recorded(&node.pod, &mounted);
+    let size = recorded.apply(&node.pod).spec.as_ref().unwrap().volumes.as_ref().unwrap()[0].clone();
+    assert_eq!(size.empty_dir.unwrap().size_limit.unwrap().0, "12288");
+    node.memory.resize.in_progress = Some(Progress { generation: Some(2), error: None });
+    node.log.clear();
+    assert!(node.settle().resized);
+    assert!(matches!(node.log.as_slice(), [Action::Resize { containers, .. }] if containers.is_empty()));
+    assert_eq!(node.memory.resize.volumes["v"], 1 << 20);
+}
+
+#[test]
 fn a_pods_cgroup_grows_before_what_is_started_in_it_and_shrinks_after_what_ends() {
     let resources = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
     let mut node =
