@@ -62,7 +62,7 @@ pub use eviction::{Settings as EvictionSettings, SettingsError as EvictionSettin
 pub use node::Cloud;
 pub use shutdown::Paths as ShutdownPaths;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +74,7 @@ use client::events::{Bound, Recorder};
 use client::rate::Rate;
 use client::{Informer, Reflector, Resource};
 use kinds::gates::Gate;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::certificates::Measure;
@@ -213,6 +214,8 @@ pub(crate) struct Shared {
     pub pulling: Option<Semaphore>,
     /// How many pulls may begin in a while; without it, as many as are wanted.
     pub pull_rate: Option<Rate>,
+    /// Whom images' containers run as, by the images' references.
+    pub image_users: Mutex<HashMap<String, (Option<i64>, String)>>,
     /// Who knows who we are at a registry.
     pub providers: credentials::Providers,
     /// What the metrics tell.
@@ -336,6 +339,7 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
         pulls,
         pulling,
         pull_rate,
+        image_users: Mutex::default(),
         providers,
         counts,
         pressure: Pressure::default(),

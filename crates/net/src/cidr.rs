@@ -63,16 +63,20 @@ impl Cidr {
         }
     }
 
-    /// The addresses that pods may have: not the first two, and not an IPv4 network's last.
-    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        let (base, width) = match self.base {
-            IpAddr::V4(base) => (u128::from(base.to_bits()), 32 - self.bits),
-            IpAddr::V6(base) => (base.to_bits(), 128 - self.bits),
+    /// The addresses that pods may have: not the first two, and not an IPv4 network's last. Those behind `last` come
+    /// first.
+    pub fn hosts(&self, last: Option<&IpAddr>) -> impl Iterator<Item = IpAddr> + use<> {
+        let bits = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits(),
         };
-        let is_ipv4 = self.base.is_ipv4();
+        let (base, is_ipv4) = (bits(&self.base), self.base.is_ipv4());
+        let width = if is_ipv4 { 32 - self.bits } else { 128 - self.bits };
         // Nobody has more pods than that, and a search must end.
-        let last = 1u128.checked_shl(u32::from(width.min(24))).unwrap_or(u128::MAX);
-        (2..last.saturating_sub(1)).map(move |offset| match u32::try_from(base + offset) {
+        let all = 1u128.checked_shl(u32::from(width.min(24))).unwrap_or(u128::MAX).saturating_sub(1);
+        let last = last.filter(|ip| self.contains(**ip)).map(|ip| bits(ip).saturating_sub(base));
+        let behind = last.map_or(2, |last| last.saturating_add(1).clamp(2, all));
+        (behind..all).chain(2..behind).map(move |offset| match u32::try_from(base + offset) {
             Ok(bits) if is_ipv4 => Ipv4Addr::from_bits(bits).into(),
             _ => Ipv6Addr::from_bits(base + offset).into(),
         })
@@ -93,10 +97,17 @@ mod tests {
     fn networks_of_both_families() {
         let four = Cidr::parse("10.9.1.7/29").unwrap();
         assert_eq!(four.to_string(), "10.9.1.0/29");
-        let hosts: Vec<_> = four.hosts().map(|ip| ip.to_string()).collect();
-        assert_eq!(hosts, ["10.9.1.2", "10.9.1.3", "10.9.1.4", "10.9.1.5", "10.9.1.6"]);
+        let hosts = |last: &str| -> Vec<String> {
+            let last = last.parse().ok();
+            four.hosts(last.as_ref()).map(|ip| ip.to_string().replace("10.9.1.", "")).collect()
+        };
+        assert_eq!(hosts(""), ["2", "3", "4", "5", "6"]);
+        assert_eq!(hosts("10.9.1.3"), ["4", "5", "6", "2", "3"]);
+        for none_behind in ["10.9.1.6", "10.9.1.7", "10.9.1.0", "10.9.2.4", "fd00::4"] {
+            assert_eq!(hosts(none_behind), ["2", "3", "4", "5", "6"], "{none_behind}");
+        }
         let six = Cidr::parse("fd00:1::5/64").unwrap();
-        assert_eq!(six.hosts().next().unwrap().to_string(), "fd00:1::2");
+        assert_eq!(six.hosts(None).next().unwrap().to_string(), "fd00:1::2");
         assert!(six.contains("fd00:1::ffff".parse().unwrap()) && !six.contains("fd00:2::1".parse().unwrap()));
         assert!(four.contains("10.9.1.3".parse().unwrap()) && !four.contains("fd00::".parse().unwrap()));
         assert_eq!(Cidr::parse_all("10.1.0.0/24, fd00::/64").unwrap().len(), 2);

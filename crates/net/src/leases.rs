@@ -4,15 +4,15 @@
 //! Addresses are given in rotation, as upstream's `host-local` gives them: whoever still speaks to a pod that is gone
 //! does not find another one in its place at once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use base::failpoint;
-use parking_lot::Mutex;
+use base::{Random, SystemRandom, failpoint};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::cidr::Cidr;
 use crate::error::{Doing, NetError, Result};
@@ -21,28 +21,43 @@ use crate::file;
 /// The file that says which addresses were given last.
 const LAST: &str = "last";
 
-/// The first free address behind the one that was given last, or from the beginning again.
-fn next(network: &Cidr, last: Option<&IpAddr>, is_taken: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
-    let behind = network.hosts().skip_while(|ip| last.is_some_and(|last| ip <= last));
-    let before = network.hosts().take_while(|ip| last.is_some_and(|last| ip <= last));
-    behind.chain(before).find(|ip| !is_taken(ip))
-}
-
 /// The addresses of one node's pods.
 #[derive(Debug)]
 pub struct Leases {
     dir: PathBuf,
-    /// Owners that were read already, by address and file: whoever gives an address writes a new one.
-    read: Mutex<HashMap<IpAddr, (Version, String)>>,
+    known: Mutex<Known>,
 }
 
-/// A file as it was: its inode, and when that was changed last. An inode alone may come back with another file.
-type Version = (u64, i64, i64);
+/// What was read of the directory. It holds for as long as nobody gives or frees an address.
+#[derive(Debug, Default)]
+struct Known {
+    /// Of the last change; none where it is not sure what is there.
+    mark: Option<u64>,
+    owners: BTreeMap<IpAddr, String>,
+}
+
+/// Held by whoever gives or frees addresses. The kernel lets go of a dead process's lock.
+pub(crate) struct Turn {
+    /// It holds a mark that nobody wrote before: whoever finds another one than the last time reads everything again.
+    file: File,
+    mark: u64,
+}
+
+impl Turn {
+    /// Says that something changes, before anything does.
+    fn begin_change(&mut self, path: &Path) -> Result<()> {
+        let mut mark = [0; 8];
+        SystemRandom.fill(&mut mark);
+        self.file.write_all_at(&mark, 0).doing(|| format!("writing {}", path.display()))?;
+        self.mark = u64::from_le_bytes(mark);
+        Ok(())
+    }
+}
 
 impl Leases {
     /// Records addresses in `dir`, which is made when the first is given.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, read: Mutex::default() }
+        Self { dir, known: Mutex::default() }
     }
 
     /// Where they are recorded.
@@ -50,13 +65,41 @@ impl Leases {
         &self.dir
     }
 
-    /// Nobody else gives or frees an address while this is held. The kernel lets go of a dead process's lock.
-    pub(crate) fn lock(&self) -> Result<File> {
+    /// Nobody else gives or frees an address while this is held.
+    pub(crate) fn lock(&self) -> Result<Turn> {
         fs::create_dir_all(&self.dir).doing(|| format!("making {}", self.dir.display()))?;
-        let path = self.dir.join("lock");
-        let file = File::create(&path).doing(|| format!("opening {}", path.display()))?;
+        let path = self.lock_path();
+        let mut open = File::options();
+        let file = open.read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.doing(|| format!("opening {}", path.display()))?;
         file.lock().doing(|| format!("locking {}", path.display()))?;
-        Ok(file)
+        let mut mark = [0; 8];
+        let mark = match file.read_exact_at(&mut mark, 0) {
+            Ok(()) => u64::from_le_bytes(mark),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+            Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
+        };
+        Ok(Turn { file, mark })
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+
+    /// What is given, read only if somebody else gave or freed an address since.
+    fn known(&self, turn: &Turn) -> Result<MutexGuard<'_, Known>> {
+        let mut known = self.known.lock();
+        // A directory that nobody has marked yet may be another one by now.
+        if turn.mark == 0 || known.mark != Some(turn.mark) {
+            *known = Known { mark: Some(turn.mark), owners: self.all()?.into_iter().collect() };
+        }
+        Ok(known)
+    }
+
+    /// Says that something changes: if that fails halfway, it is read again what is there.
+    fn change(&self, turn: &mut Turn, known: &mut Known) -> Result<()> {
+        known.mark = None;
+        turn.begin_change(&self.lock_path())
     }
 
     /// Every address that is given, with its owner.
@@ -70,26 +113,12 @@ impl Leases {
             Err(error) => return Err(error).doing(|| format!("reading {}", self.dir.display())),
         };
         let mut found = Vec::new();
-        let mut read = self.read.lock();
-        let known = std::mem::take(&mut *read);
         for entry in entries {
-            let entry = entry.doing(|| format!("reading {}", self.dir.display()))?;
-            let path = entry.path();
+            let path = entry.doing(|| format!("reading {}", self.dir.display()))?.path();
             let ip = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(ip) = ip else { continue };
-            // Freed since the directory was read.
-            let Ok(metadata) = entry.metadata() else { continue };
-            let version = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
-            if let Some((_, owner)) = known.get(&ip).filter(|(known, _)| *known == version) {
-                read.insert(ip, (version, owner.clone()));
-                found.push((ip, owner.clone()));
-                continue;
-            }
             match fs::read_to_string(&path) {
-                Ok(owner) => {
-                    read.insert(ip, (version, owner.clone()));
-                    found.push((ip, owner));
-                }
+                Ok(owner) => found.push((ip, owner)),
                 // Freed since the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
@@ -112,36 +141,41 @@ impl Leases {
     /// # Errors
     /// When a network has none left; then nothing is given.
     pub fn take(&self, networks: &[Cidr], owner: &str) -> Result<Vec<IpAddr>> {
-        let _lock = self.lock()?;
-        let known = self.all()?;
+        let mut turn = self.lock()?;
+        let mut known = self.known(&turn)?;
         let mut last = self.last()?;
-        let mut given = Vec::new();
+        let (mut ours, mut new) = (Vec::new(), Vec::new());
         for network in networks {
-            let ours = known.iter().find(|(ip, found)| found == owner && network.contains(*ip));
-            let ip = match ours {
-                Some((ip, _)) => *ip,
-                None => {
-                    let is_taken = |ip: &IpAddr| known.iter().any(|(taken, _)| taken == ip);
-                    let ip = next(network, last.iter().find(|ip| network.contains(**ip)), is_taken);
-                    let none = || NetError::Other(format!("all pod addresses of {network} are taken"));
-                    let ip = ip.ok_or_else(none)?;
-                    last.retain(|ip| !network.contains(*ip));
-                    last.push(ip);
-                    ip
-                }
-            };
-            given.push(ip);
+            let has = known.owners.iter().find(|(ip, found)| *found == owner && network.contains(**ip));
+            if let Some((ip, _)) = has {
+                ours.push(*ip);
+                continue;
+            }
+            let behind = last.iter().find(|ip| network.contains(**ip));
+            let free = network.hosts(behind).find(|ip| !known.owners.contains_key(ip));
+            let ip =
+                free.ok_or_else(|| NetError::Other(format!("all pod addresses of {network} are taken")))?;
+            last.retain(|ip| !network.contains(*ip));
+            last.push(ip);
+            ours.push(ip);
+            new.push(ip);
         }
-        for ip in &given {
+        if new.is_empty() {
+            return Ok(ours);
+        }
+        self.change(&mut turn, &mut known)?;
+        for ip in new {
             // Whole or not at all: an address without an owner would be nobody's to free.
             self.write(&ip.to_string(), owner)?;
+            known.owners.insert(ip, owner.to_owned());
             failpoint::hit("net.address.taken");
         }
+        known.mark = Some(turn.mark);
         let last: Vec<String> = last.iter().map(ToString::to_string).collect();
         // The same file each time: a new one would leave an old one behind. Cut off, it only costs the order.
         let path = self.dir.join(LAST);
         fs::write(&path, last.join("\n")).doing(|| format!("writing {}", path.display()))?;
-        Ok(given)
+        Ok(ours)
     }
 
     /// The addresses that were given last, one of each network. A file that says nothing of use only costs the order.
@@ -166,13 +200,25 @@ impl Leases {
         if !self.dir.exists() {
             return Ok(());
         }
-        let _lock = self.lock()?;
-        for ip in self.of(owner)? {
+        let mut turn = self.lock()?;
+        let mut known = self.known(&turn)?;
+        let owned = known.owners.iter().filter(|(_, found)| *found == owner);
+        let owned: Vec<IpAddr> = owned.map(|(ip, _)| *ip).collect();
+        if owned.is_empty() {
+            return Ok(());
+        }
+        self.change(&mut turn, &mut known)?;
+        for ip in owned {
             let path = self.dir.join(ip.to_string());
-            fs::remove_file(&path).doing(|| format!("removing {}", path.display()))?;
-            self.read.lock().remove(&ip);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).doing(|| format!("removing {}", path.display()));
+                }
+                _ => drop(known.owners.remove(&ip)),
+            }
             failpoint::hit("net.address.freed");
         }
+        known.mark = Some(turn.mark);
         Ok(())
     }
 }
@@ -239,6 +285,30 @@ mod tests {
         assert_eq!(texts(other.take(&networks, "h")), ["10.9.1.4", "fd00::2"]);
         fs::write(dir.path().join("leases/last"), "nonsense").unwrap();
         assert_eq!(texts(other.take(&networks[..1], "i")), ["10.9.1.2"]);
+    }
+
+    #[test]
+    fn what_nobody_changed_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (Leases::new(dir.path().to_owned()), Leases::new(dir.path().to_owned()));
+        let networks = [Cidr::parse("10.9.1.0/29").unwrap()];
+        one.take(&networks, "a").unwrap();
+        // By somebody who takes no turn: it is not seen until somebody does.
+        fs::remove_file(dir.path().join("10.9.1.2")).unwrap();
+        assert_eq!(texts(one.take(&networks, "a")), ["10.9.1.2"], "it is not looked for");
+        one.release("a").unwrap();
+        one.release("a").unwrap();
+        two.take(&networks, "b").unwrap();
+        assert_eq!(texts(one.take(&networks, "c")), ["10.9.1.4"]);
+        // Killed between its mark and its change, or before either: nothing of it is believed.
+        let mut turn = two.lock().unwrap();
+        turn.begin_change(&two.lock_path()).unwrap();
+        drop(turn);
+        assert_eq!(texts(one.take(&networks, "b")), ["10.9.1.3"]);
+        // A directory that was made anew has no mark.
+        fs::remove_dir_all(dir.path()).unwrap();
+        one.release("c").unwrap();
+        assert_eq!(texts(one.take(&networks, "d")), ["10.9.1.2"]);
     }
 
     #[test]

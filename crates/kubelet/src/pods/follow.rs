@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use client::Reflector;
 use cri::v1 as wire;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tonic::{Code, Status, Streaming};
 
-use super::{Pods, observed, orphans};
+use super::memory::Job;
+use super::observed::{self, Observed, State};
+use super::spec::PodExt;
+use super::{Pods, orphans};
 use crate::counts::table;
 
 /// How often the runtime is asked for everything, with and without events from it.
@@ -166,7 +169,10 @@ impl Pods {
         self.shared.counts.took(&table::EVENTS_LATENCY, &[], late);
         let sandbox = event.pod_sandbox_status.as_ref();
         let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
-        if let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) {
+        let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) else { return };
+        let (pod, observed) = (handle.pod(), handle.observed.lock().clone());
+        let is_news = is_news(event, &pod, &observed, |job| handle.memory.lock().running.contains(job));
+        if is_news {
             handle.ask_again();
         }
     }
@@ -227,6 +233,39 @@ impl Pods {
     }
 }
 
+/// Whether an event is a reason to ask. That something is there, or runs, is none where that is known, or where the job
+/// that sees to it is about to end: then it is asked anyway.
+fn is_news(
+    event: &wire::ContainerEventResponse,
+    pod: &Pod,
+    observed: &Observed,
+    is_under_way: impl Fn(&Job) -> bool,
+) -> bool {
+    let id = &event.container_id;
+    let starts = match event.container_event_type() {
+        wire::ContainerEventType::ContainerCreatedEvent => false,
+        wire::ContainerEventType::ContainerStartedEvent => true,
+        _ => return true,
+    };
+    if observed.sandboxes.iter().any(|sandbox| sandbox.id == *id) {
+        return false;
+    }
+    // What ran once is not created again.
+    if observed.containers.iter().any(|known| known.id == *id && (!starts || known.state != State::Created)) {
+        return false;
+    }
+    let status = event.containers_statuses.iter().find(|status| status.id == *id);
+    let Some(name) = status.and_then(|status| status.metadata.as_ref()).map(|metadata| &metadata.name) else {
+        return !is_under_way(&Job::Sandbox);
+    };
+    // A hook may take its time, and the container runs meanwhile.
+    let is_hooked = |container: &Container| {
+        container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some())
+    };
+    !is_under_way(&Job::Start(name.clone()))
+        || (starts && pod.container(name).is_none_or(|container| is_hooked(&container)))
+}
+
 fn by_pod(sandboxes: Vec<wire::PodSandbox>, containers: Vec<wire::Container>) -> Known {
     let mut now = Known::new();
     let sandboxes = sandboxes.into_iter().map(|s| (s.labels.get(observed::POD_UID).cloned(), s.id, s.state));
@@ -246,6 +285,7 @@ fn by_pod(sandboxes: Vec<wire::PodSandbox>, containers: Vec<wire::Container>) ->
 
 #[cfg(test)]
 mod tests {
+    use super::super::observed::{Instance, Sandbox};
     use super::*;
 
     #[test]
@@ -282,6 +322,48 @@ mod tests {
         let known = by_pod(vec![sandbox("s", "a", 1), sandbox("r", "a", 0)], vec![own, stranger]);
         let states = vec![("c".to_owned(), 11), ("r".to_owned(), 0), ("s".to_owned(), 1)];
         assert_eq!(known, Known::from([("a".to_owned(), states)]));
+    }
+
+    #[test]
+    fn what_is_known_or_will_be_asked_for_is_no_news() {
+        use wire::ContainerEventType as Kind;
+        let spec = serde_json::json!({"containers": [{"name": "c"},
+            {"name": "hooked", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}]});
+        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).unwrap();
+        let event = |kind: Kind, id: &str, name: Option<&str>| wire::ContainerEventResponse {
+            container_id: id.to_owned(),
+            container_event_type: kind as i32,
+            containers_statuses: name
+                .map(|name| wire::ContainerStatus {
+                    id: id.to_owned(),
+                    metadata: Some(wire::ContainerMetadata { name: name.to_owned(), attempt: 0 }),
+                    ..Default::default()
+                })
+                .into_iter()
+                .collect(),
+            ..Default::default()
+        };
+        let container = |id: &str, state| Instance { id: id.to_owned(), state, ..Default::default() };
+        let observed = Observed {
+            sandboxes: vec![Sandbox { id: "s".to_owned(), ..Default::default() }],
+            containers: vec![container("runs", State::Running), container("made", State::Created)],
+        };
+        let is_news = |kind, id, name, jobs: &[Job]| {
+            is_news(&event(kind, id, name), &pod, &observed, |job| jobs.contains(job))
+        };
+        let (created, started) = (Kind::ContainerCreatedEvent, Kind::ContainerStartedEvent);
+        for kind in [Kind::ContainerStoppedEvent, Kind::ContainerDeletedEvent] {
+            assert!(is_news(kind, "runs", Some("c"), &[Job::Start("c".to_owned())]));
+        }
+        assert!(!is_news(started, "s", None, &[]) && is_news(started, "t", None, &[]));
+        assert!(!is_news(started, "t", None, &[Job::Sandbox]), "the job's end is news");
+        assert!(!is_news(created, "runs", Some("c"), &[]) && !is_news(started, "runs", Some("c"), &[]));
+        assert!(!is_news(created, "made", Some("c"), &[]) && is_news(started, "made", Some("c"), &[]));
+        let start = |name: &str| [Job::Start(name.to_owned())];
+        assert!(!is_news(started, "made", Some("c"), &start("c")));
+        assert!(is_news(started, "new", Some("c"), &start("other")));
+        assert!(is_news(started, "new", Some("hooked"), &start("hooked")), "its hook may take long");
+        assert!(!is_news(created, "new", Some("hooked"), &start("hooked")));
     }
 
     #[tokio::test]

@@ -24,6 +24,9 @@ use crate::collect::logs::links;
 use crate::counts::table;
 use crate::probes::hooks;
 
+/// So many images' users are remembered.
+const MOST_IMAGE_USERS: usize = 1000;
+
 /// Which container is started, and where.
 pub struct Attempt<'a> {
     pub container: &'a str,
@@ -196,9 +199,7 @@ async fn prepare(
     let mut devices = needs.devices;
     devices.extend(shared.volumes.devices(pod, container).map_err(|error| error.to_string())?);
     let image_ref = handle.memory.lock().fetched(container).unwrap_or_default().to_owned();
-    let image = shared.runtime.image(&image_ref).await.map_err(|status| status.message().to_owned())?;
-    let image_user =
-        image.map_or((None, String::new()), |image| (image.uid.map(|uid| uid.value), image.username));
+    let image_user = image_user(shared, &image_ref).await?;
     let log = log_directory(shared, pod).join(&container.name);
     std::fs::create_dir_all(&log).map_err(|error| format!("making {}: {error}", log.display()))?;
     shared.grown.watch(pod.uid(), &container.name, &log);
@@ -217,6 +218,24 @@ async fn prepare(
         placement: shared.exclusive.placement(pod, container),
     };
     config::container(pod, container, prepared).map_err(|error| error.to_string())
+}
+
+/// Whom an image's containers run as, by number or by name. An image that is named by its content is asked for once.
+async fn image_user(shared: &Shared, reference: &str) -> Result<(Option<i64>, String), String> {
+    if let Some(user) = shared.image_users.lock().get(reference) {
+        return Ok(user.clone());
+    }
+    let image = shared.runtime.image(reference).await.map_err(|status| status.message().to_owned())?;
+    let Some(image) = image else { return Ok((None, String::new())) };
+    let user = (image.uid.map(|uid| uid.value), image.username);
+    if reference.contains("sha256:") {
+        let mut known = shared.image_users.lock();
+        if known.len() >= MOST_IMAGE_USERS {
+            known.clear();
+        }
+        known.insert(reference.to_owned(), user.clone());
+    }
+    Ok(user)
 }
 
 /// The users that a pod has for itself, if it does not share the node's.

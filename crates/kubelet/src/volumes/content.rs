@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::SharedClock;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use super::Cause;
 use super::atomic::{File, Files};
 use super::pod_certificate::PodCertificates;
+use super::together::Together;
 use crate::pods::Surroundings;
 use crate::pods::spec::PodExt;
 
@@ -53,6 +55,8 @@ pub struct Fetcher {
     /// By pod.
     tokens: Mutex<HashMap<String, PodTokens>>,
     certificates: PodCertificates,
+    /// By kind, namespace and name.
+    together: Together<(&'static str, String, String), Result<Option<Arc<Data>>, Arc<kube::Error>>>,
 }
 
 /// The folder of the volumes whose files come from the API.
@@ -135,7 +139,20 @@ fn downward(
 }
 
 pub fn failed(error: kube::Error) -> Cause {
-    Cause::Api(Box::new(error))
+    Cause::Api(Arc::new(error))
+}
+
+fn or_nothing(
+    data: Option<Arc<Data>>,
+    kind: &'static str,
+    name: &str,
+    optional: bool,
+) -> Result<Arc<Data>, Cause> {
+    match data {
+        Some(data) => Ok(data),
+        None if optional => Ok(Arc::default()),
+        None => Err(Cause::Missing { kind, name: name.to_owned() }),
+    }
 }
 
 impl Fetcher {
@@ -148,7 +165,15 @@ impl Fetcher {
     ) -> Self {
         let certificates = PodCertificates::new(pods, clock.clone());
         let refresh = SignedDuration::try_from(refresh).unwrap_or(SignedDuration::MAX);
-        Self { client, clock, refresh, owned, tokens: Mutex::default(), certificates }
+        Self {
+            client,
+            clock,
+            refresh,
+            owned,
+            tokens: Mutex::default(),
+            certificates,
+            together: Together::default(),
+        }
     }
 
     /// Who asks.
@@ -249,28 +274,39 @@ impl Fetcher {
         Err(Cause::Unsupported)
     }
 
-    async fn config_map(&self, namespace: &str, name: &str, optional: bool) -> Result<Data, Cause> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        match api.get_opt(name).await.map_err(failed)? {
-            Some(map) => {
+    async fn config_map(&self, namespace: &str, name: &str, optional: bool) -> Result<Arc<Data>, Cause> {
+        let data = self.data("configmap", namespace, name, || async {
+            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+            Ok(api.get_opt(name).await?.map(|map| {
                 let text = map.data.into_iter().flatten().map(|(key, value)| (key, value.into_bytes()));
                 let binary = map.binary_data.into_iter().flatten().map(|(key, value)| (key, value.0));
-                Ok(text.chain(binary).collect())
-            }
-            None if optional => Ok(Data::new()),
-            None => Err(Cause::Missing { kind: "configmap", name: name.to_owned() }),
-        }
+                text.chain(binary).collect()
+            }))
+        });
+        data.await.and_then(|data| or_nothing(data, "configmap", name, optional))
     }
 
-    async fn secret(&self, namespace: &str, name: &str, optional: bool) -> Result<Data, Cause> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        match api.get_opt(name).await.map_err(failed)? {
-            Some(secret) => {
-                Ok(secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect())
-            }
-            None if optional => Ok(Data::new()),
-            None => Err(Cause::Missing { kind: "secret", name: name.to_owned() }),
-        }
+    async fn secret(&self, namespace: &str, name: &str, optional: bool) -> Result<Arc<Data>, Cause> {
+        let data = self.data("secret", namespace, name, || async {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+            let secret = api.get_opt(name).await?;
+            Ok(secret
+                .map(|secret| secret.data.into_iter().flatten().map(|(key, value)| (key, value.0)).collect()))
+        });
+        data.await.and_then(|data| or_nothing(data, "secret", name, optional))
+    }
+
+    /// Asks for an object once, for all pods that want it now.
+    async fn data<F: Future<Output = kube::Result<Option<Data>>>>(
+        &self,
+        kind: &'static str,
+        namespace: &str,
+        name: &str,
+        request: impl FnOnce() -> F,
+    ) -> Result<Option<Arc<Data>>, Cause> {
+        let answer = async || request().await.map(|data| data.map(Arc::new)).map_err(Arc::new);
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        self.together.ask(key, answer).await.map_err(Cause::Api)
     }
 
     /// A token of the pod's service account, and when to ask for the next one.

@@ -14,6 +14,7 @@ mod ownership;
 mod pod_certificate;
 mod source;
 mod subpath;
+mod together;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ pub enum Cause {
     #[error("references non-existent config key: {0}")]
     Key(String),
     #[error("{}", answer(.0))]
-    Api(#[from] Box<kube::Error>),
+    Api(#[from] Arc<kube::Error>),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]

@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod container;
 pub mod exec;
+pub mod members;
 pub mod recover;
 pub mod rootfs;
 pub mod sandbox;
@@ -13,7 +14,6 @@ pub mod sweep;
 pub mod volumes;
 mod watch;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -26,6 +26,7 @@ use base::memory::{GiveBack, Pace};
 use cri::v1::{ContainerConfig, ContainerEventResponse, ContainerEventType, PodSandboxConfig};
 use parking_lot::Mutex;
 
+use self::members::Members;
 use crate::RuntimeError;
 use crate::cgroup::Hierarchies;
 use crate::config::Config;
@@ -111,8 +112,8 @@ pub struct Core {
     pub boot: String,
     pub tasks: TaskGroup,
     pub events: Events,
-    pub sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
-    pub containers: Mutex<HashMap<String, Arc<Container>>>,
+    pub sandboxes: Mutex<Members<Sandbox>>,
+    pub containers: Mutex<Members<Container>>,
     /// Where containers are started from, if the kernel lets us make it.
     pub lean: Option<Lean>,
     handles: AtomicU64,
@@ -186,12 +187,12 @@ impl Core {
 
     /// A sandbox by its id, or by what its id alone begins with.
     pub fn sandbox(&self, id: &str) -> Option<Arc<Sandbox>> {
-        by_id(&self.sandboxes.lock(), id)
+        self.sandboxes.lock().find(id)
     }
 
     /// A container by its id, or by what its id alone begins with.
     pub fn container(&self, id: &str) -> Option<Arc<Container>> {
-        by_id(&self.containers.lock(), id)
+        self.containers.lock().find(id)
     }
 
     /// A container that has to be there.
@@ -206,12 +207,12 @@ impl Core {
 
     /// A sandbox's containers.
     pub fn containers_of(&self, sandbox: &str) -> Vec<Arc<Container>> {
-        self.containers.lock().values().filter(|c| c.sandbox == sandbox).cloned().collect()
+        self.containers.lock().of(sandbox)
     }
 
     /// The ids of the images that containers have, and the volumes of containers.
     pub fn images_in_use(&self) -> Vec<String> {
-        let containers: Vec<_> = self.containers.lock().values().cloned().collect();
+        let containers = self.containers.lock().all();
         let images = containers.iter().flat_map(|c| volumes::images(&c.config));
         let mut images: Vec<String> = containers.iter().map(|c| c.state().image_id).chain(images).collect();
         images.sort();
@@ -263,18 +264,6 @@ impl Core {
     pub fn shim_cgroup(&self, id: &str) -> String {
         format!("{}/shims/{id}", self.config.cgroup_parent.trim_end_matches('/'))
     }
-}
-
-fn by_id<T: Clone>(map: &HashMap<String, T>, id: &str) -> Option<T> {
-    if id.is_empty() {
-        return None;
-    }
-    if let Some(found) = map.get(id) {
-        return Some(found.clone());
-    }
-    let mut alike = map.iter().filter(|(key, _)| key.starts_with(id));
-    let found = alike.next()?;
-    alike.next().is_none().then(|| found.1.clone())
 }
 
 fn machine(cgroups: &Hierarchies, root: &Path) -> io::Result<Machine> {

@@ -36,7 +36,7 @@ pub async fn recover(core: &Arc<Core>) -> Result<(), PodError> {
         core.containers.lock().insert(id, container);
     }
     failpoint::hit("runtime.recover.loaded");
-    let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
+    let all = core.sandboxes.lock().all();
     for sandbox in all {
         match sandbox.state().phase {
             // Nobody was told of it yet.
@@ -86,7 +86,7 @@ fn leave(sandbox: &Sandbox, error: &PodError) -> Result<(), PodError> {
 
 /// Frees the networks that nobody has any more, and looks whether the others are as they were.
 async fn settle_networks(core: &Arc<Core>) {
-    let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
+    let all = core.sandboxes.lock().all();
     let ready: Vec<_> = all.into_iter().filter(|sandbox| sandbox.is_ready()).collect();
     let ids: Vec<_> = ready.iter().map(|sandbox| sandbox.id.clone()).collect();
     if let Err(error) = core.config.network.collect(&ids).await {

@@ -17,11 +17,11 @@ pub fn sweep(core: &Core) -> Result<(), PodError> {
         fs::read_to_string("/proc/self/mountinfo").map_err(PodError::io("reading the mount table"))?;
     let containers = core.config.run_dir.join("containers");
     let sandboxes = core.config.run_dir.join("sandboxes");
-    clear(&containers, &mounts, |id| core.containers.lock().contains_key(id))
+    clear(&containers, &mounts, |id| core.containers.lock().contains(id))
         .map_err(PodError::io(format!("sweeping {}", containers.display())))?;
-    clear(&sandboxes, &mounts, |id| core.sandboxes.lock().contains_key(id))
+    clear(&sandboxes, &mounts, |id| core.sandboxes.lock().contains(id))
         .map_err(PodError::io(format!("sweeping {}", sandboxes.display())))?;
-    for sandbox in core.sandboxes.lock().values() {
+    for sandbox in core.sandboxes.lock().all() {
         let cgroup = sandbox.state().cgroup;
         if let Err(error) = remove_cgroups(core, &cgroup) {
             // It goes with its pod.
@@ -35,7 +35,7 @@ pub fn sweep(core: &Core) -> Result<(), PodError> {
 fn remove_cgroups(core: &Core, pod: &str) -> io::Result<()> {
     let is_id = |name: &str| name.len() == ID && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     for name in core.cgroups.children(pod)? {
-        if is_id(&name) && !core.containers.lock().contains_key(&name) {
+        if is_id(&name) && !core.containers.lock().contains(&name) {
             tracing::info!(pod, name, "removing a cgroup that an earlier runtime left");
             core.cgroups.remove(&format!("{pod}/{name}"))?;
         }
@@ -46,7 +46,7 @@ fn remove_cgroups(core: &Core, pod: &str) -> io::Result<()> {
 /// A shim is written down before anything runs below it: one that is not can be ended. The first process of a pid
 /// namespace that a pod's containers share is of the same program, and all of them end with it.
 fn end_shims(core: &Core) -> io::Result<()> {
-    let states: Vec<_> = core.sandboxes.lock().values().map(|sandbox| sandbox.state()).collect();
+    let states: Vec<_> = core.sandboxes.lock().all().iter().map(|sandbox| sandbox.state()).collect();
     let recorded = states.iter().flat_map(|state| [&state.shim, &state.pid_init]);
     let ours: Vec<i32> = recorded.flatten().map(|process| process.pid).collect();
     // One of an earlier version is a shim, too.

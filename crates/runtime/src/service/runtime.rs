@@ -35,10 +35,6 @@ fn once<T: Send + 'static>(message: T) -> Chunks<T> {
     Box::pin(tokio_stream::once(Ok(message)))
 }
 
-fn selects(selector: &HashMap<String, String>, labels: &HashMap<String, String>) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
 /// Ids may be shortened; an empty one means any.
 fn is_meant(asked: &str, id: &str) -> bool {
     asked.is_empty() || id.starts_with(asked)
@@ -51,11 +47,9 @@ impl RuntimeCalls {
 
     fn sandboxes(&self, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
         let filter = filter.unwrap_or_default();
-        let all: Vec<_> = self.core.sandboxes.lock().values().cloned().collect();
         // Most ask for one pod of many: what is told of a pod is made only for those that are meant.
-        let meant = all.iter().filter(|sandbox| {
-            is_meant(&filter.id, &sandbox.id) && selects(&filter.label_selector, &sandbox.config.labels)
-        });
+        let all = self.core.sandboxes.lock().labelled(&filter.label_selector);
+        let meant = all.iter().filter(|sandbox| is_meant(&filter.id, &sandbox.id));
         let mut found: Vec<_> = meant.map(|sandbox| sandbox.summary()).collect();
         found.retain(|item| filter.state.is_none_or(|state| state.state == item.state));
         found.sort_by_key(|item| item.created_at);
@@ -64,11 +58,9 @@ impl RuntimeCalls {
 
     fn containers(&self, filter: Option<ContainerFilter>) -> Vec<Container> {
         let filter = filter.unwrap_or_default();
-        let all: Vec<_> = self.core.containers.lock().values().cloned().collect();
+        let all = self.core.containers.lock().labelled(&filter.label_selector);
         let meant = all.iter().filter(|container| {
-            is_meant(&filter.id, &container.id)
-                && is_meant(&filter.pod_sandbox_id, &container.sandbox)
-                && selects(&filter.label_selector, &container.config.labels)
+            is_meant(&filter.id, &container.id) && is_meant(&filter.pod_sandbox_id, &container.sandbox)
         });
         let mut found: Vec<_> = meant.map(|container| container.summary()).collect();
         found.retain(|item| filter.state.is_none_or(|state| state.state == item.state));
@@ -93,12 +85,11 @@ impl RuntimeCalls {
     ) -> Result<Vec<ContainerStats>, Status> {
         let filter = filter.unwrap_or_default();
         self.measure(move |core, memory| {
-            let all: Vec<_> = core.containers.lock().values().cloned().collect();
+            let all = core.containers.lock().labelled(&filter.label_selector);
             let meant = all.iter().filter(|container| {
                 is_meant(&filter.id, &container.id)
                     && is_meant(&filter.pod_sandbox_id, &container.sandbox)
                     && container.process().is_some()
-                    && selects(&filter.label_selector, &container.config.labels)
             });
             meant.map(|container| memory.container(core, container)).collect()
         })
@@ -107,7 +98,7 @@ impl RuntimeCalls {
 
     async fn metrics(&self) -> Result<Vec<PodSandboxMetrics>, Status> {
         self.measure(|core, memory| {
-            let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
+            let all = core.sandboxes.lock().all();
             let ready = all.iter().filter(|sandbox| sandbox.is_ready());
             ready.map(|sandbox| metrics::of_sandbox(core, memory, sandbox)).collect()
         })
@@ -120,12 +111,8 @@ impl RuntimeCalls {
     ) -> Result<Vec<PodSandboxStats>, Status> {
         let filter = filter.unwrap_or_default();
         self.measure(move |core, memory| {
-            let all: Vec<_> = core.sandboxes.lock().values().cloned().collect();
-            let meant = all.iter().filter(|sandbox| {
-                is_meant(&filter.id, &sandbox.id)
-                    && sandbox.is_ready()
-                    && selects(&filter.label_selector, &sandbox.config.labels)
-            });
+            let all = core.sandboxes.lock().labelled(&filter.label_selector);
+            let meant = all.iter().filter(|sandbox| is_meant(&filter.id, &sandbox.id) && sandbox.is_ready());
             meant.map(|sandbox| memory.sandbox(core, sandbox)).collect()
         })
         .await
