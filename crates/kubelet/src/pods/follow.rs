@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use client::Reflector;
 use cri::v1 as wire;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use tonic::{Code, Status, Streaming};
 
-use super::memory::Job;
+use super::memory::{Job, Memory};
 use super::observed::{self, Observed, State};
 use super::spec::PodExt;
 use super::{Pods, orphans};
@@ -171,7 +171,7 @@ impl Pods {
         let uid = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|metadata| metadata.uid.as_str());
         let Some(handle) = uid.and_then(|uid| self.handles.lock().get(uid).cloned()) else { return };
         let (pod, observed) = (handle.pod(), handle.observed.lock().clone());
-        let is_news = is_news(event, &pod, &observed, |job| handle.memory.lock().running.contains(job));
+        let is_news = is_news(event, &pod, &observed, &handle.memory.lock());
         if is_news {
             handle.ask_again();
         }
@@ -234,13 +234,8 @@ impl Pods {
 }
 
 /// Whether an event is a reason to ask. That something is there, or runs, is none where that is known, or where the job
-/// that sees to it is about to end: then it is asked anyway.
-fn is_news(
-    event: &wire::ContainerEventResponse,
-    pod: &Pod,
-    observed: &Observed,
-    is_under_way: impl Fn(&Job) -> bool,
-) -> bool {
+/// that sees to it is about to end, or has: with its end it is asked anyway.
+fn is_news(event: &wire::ContainerEventResponse, pod: &Pod, observed: &Observed, memory: &Memory) -> bool {
     let id = &event.container_id;
     let starts = match event.container_event_type() {
         wire::ContainerEventType::ContainerCreatedEvent => false,
@@ -255,15 +250,14 @@ fn is_news(
         return false;
     }
     let status = event.containers_statuses.iter().find(|status| status.id == *id);
-    let Some(name) = status.and_then(|status| status.metadata.as_ref()).map(|metadata| &metadata.name) else {
-        return !is_under_way(&Job::Sandbox);
-    };
+    let name = status.and_then(|status| status.metadata.as_ref()).map(|metadata| &metadata.name);
+    let job = name.map_or(Job::Sandbox, |name| Job::Start(name.clone()));
+    if !memory.running.contains(&job) {
+        return !memory.made.contains(id);
+    }
     // A hook may take its time, and the container runs meanwhile.
-    let is_hooked = |container: &Container| {
-        container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some())
-    };
-    !is_under_way(&Job::Start(name.clone()))
-        || (starts && pod.container(name).is_none_or(|container| is_hooked(&container)))
+    let container = name.filter(|_| starts).and_then(|name| pod.container(name));
+    container.is_some_and(|container| container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()))
 }
 
 fn by_pod(sandboxes: Vec<wire::PodSandbox>, containers: Vec<wire::Container>) -> Known {
@@ -349,7 +343,9 @@ mod tests {
             containers: vec![container("runs", State::Running), container("made", State::Created)],
         };
         let is_news = |kind, id, name, jobs: &[Job]| {
-            is_news(&event(kind, id, name), &pod, &observed, |job| jobs.contains(job))
+            let running = jobs.iter().cloned().collect();
+            let memory = Memory { running, made: ["begun".to_owned()].into(), ..Memory::default() };
+            is_news(&event(kind, id, name), &pod, &observed, &memory)
         };
         let (created, started) = (Kind::ContainerCreatedEvent, Kind::ContainerStartedEvent);
         for kind in [Kind::ContainerStoppedEvent, Kind::ContainerDeletedEvent] {
@@ -364,6 +360,8 @@ mod tests {
         assert!(is_news(started, "new", Some("c"), &start("other")));
         assert!(is_news(started, "new", Some("hooked"), &start("hooked")), "its hook may take long");
         assert!(!is_news(created, "new", Some("hooked"), &start("hooked")));
+        assert!(!is_news(started, "begun", Some("c"), &[]) && !is_news(started, "begun", None, &[]));
+        assert!(is_news(started, "begun", Some("hooked"), &start("hooked")));
     }
 
     #[tokio::test]

@@ -37,8 +37,10 @@ pub async fn perform(shared: &Shared, handle: &Handle, pod: &Pod, action: &Actio
     match action {
         Action::MountVolumes => mount(shared, handle, pod).await,
         Action::CreateSandbox { attempt } => {
-            sandbox(shared, pod, *attempt).await?;
-            handle.memory.lock().resize.group = Some(resources::pod_limits(pod));
+            let id = sandbox(shared, pod, *attempt).await?;
+            let mut memory = handle.memory.lock();
+            memory.made.insert(id);
+            memory.resize.group = Some(resources::pod_limits(pod));
             Ok(())
         }
         Action::StopSandbox { id } => runtime.stop_sandbox(id).await.map_err(call("FailedKillPod")),
@@ -193,7 +195,8 @@ fn has_own_users(pod: &Pod) -> bool {
     pod.spec().is_some_and(|spec| spec.host_users == Some(false))
 }
 
-async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
+/// Makes a sandbox: its id.
+async fn sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<String, Failed> {
     let own_users = has_own_users(pod);
     let counts = &shared.counts;
     counts.count(&table::STARTED_PODS, &[]);
@@ -229,7 +232,7 @@ pub async fn make_group(shared: &Shared, pod: &Pod) -> std::io::Result<()> {
     shared.cgroups("create", shared.cgroups.make(&group, &limits)).await
 }
 
-async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Failed> {
+async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<String, Failed> {
     let mut config = sandbox_config(shared, pod, attempt)?;
     for omitted in config.dns_config.iter_mut().flat_map(dns::fit) {
         shared.recorder.warning(pod.reference(None), "DNSConfigForming", omitted);
@@ -264,7 +267,7 @@ async fn make_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<(), Fa
     let made = shared.runtime.run_sandbox(config, &handler).await;
     let took = shared.config.clock.monotonic().saturating_sub(begun);
     shared.counts.took(&table::SANDBOX, &[&handler], took);
-    made.map(drop).map_err(|status| {
+    made.map_err(|status| {
         shared.counts.count(&table::SANDBOX_ERRORS, &[&handler]);
         refuse(status.message().to_owned())
     })

@@ -153,6 +153,8 @@ pub struct Stopping {
 #[derive(Debug, Default)]
 pub struct Memory {
     pub running: BTreeSet<Job>,
+    /// Sandboxes and containers that jobs have begun and nobody has seen yet, by id.
+    pub made: BTreeSet<String>,
     /// What resources it has, and whether others are wanted.
     pub resize: Resize,
     /// Set once the node has given the pod up.

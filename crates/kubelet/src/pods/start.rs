@@ -135,7 +135,11 @@ pub async fn start(shared: &Shared, handle: &Handle, pod: &Pod, attempt: &Attemp
     links::make(shared, pod, &container.name, &id, attempt.restarts);
     shared.exclusive.started(&id, placed.as_deref().unwrap_or_default());
     let given = resources::given_in(pod, container);
-    handle.memory.lock().resize.actuated.insert(id.clone(), given);
+    {
+        let mut memory = handle.memory.lock();
+        memory.resize.actuated.insert(id.clone(), given);
+        memory.made.insert(id.clone());
+    }
     shared.recorder.normal(about(), "Started", "Container started");
     shared.counts.count(&table::STARTED_CONTAINERS, &[pod.kind_of(&container.name)]);
     post_start(shared, handle, pod, container, &id).await

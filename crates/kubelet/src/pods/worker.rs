@@ -236,6 +236,11 @@ impl Worker {
         memory.note_exits(observed, now);
         memory.note_images(pod);
         let runs = |id: &String| observed.containers.iter().any(|c| c.id == *id && c.state == State::Running);
+        let is_seen = |id: &String| {
+            let mut sandboxes = observed.sandboxes.iter();
+            sandboxes.any(|s| s.id == *id) || observed.containers.iter().any(|c| c.id == *id)
+        };
+        memory.made.retain(|id| !is_seen(id));
         memory.kills.retain(|id, _| runs(id));
         memory.replaced.retain(|id| observed.containers.iter().any(|c| c.id == *id));
         memory.prepared.retain(runs);
