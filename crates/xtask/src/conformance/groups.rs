@@ -54,7 +54,7 @@ pub(super) const ALL: &[Group] = &[
             r"\[sig-node\].*\[Feature(Gate)?:(UserNamespacesSupport|PodLogsQuerySplitStreams|ContainerStopSignals)",
             r"\[sig-node\].*\[Feature(Gate)?:(KubeletFineGrainedAuthz|ResourceHealthStatus|RuntimeHandler)",
         ],
-        skip: &[CLUSTER, SLOW, FLAKY, OFF, ALPHA, WINDOWS],
+        skip: &[CLUSTER, SLOW, FLAKY, OFF, ALPHA, WINDOWS, DRA],
         serial: false,
     },
     Group {
