@@ -276,8 +276,11 @@ impl Volumes {
         let volumes = pod.spec().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         let sized = volumes.iter().filter(|volume| empty::limit(volume).is_some());
         let sizes = sized.filter_map(|volume| {
-            let (size, _) = empty::mounted(&self.dir(pod.uid(), "empty-dir", &volume.name)).ok()??;
-            Some((volume.name.clone(), size))
+            let mounted = empty::mounted(&self.dir(pod.uid(), "empty-dir", &volume.name));
+            let mounted = mounted.inspect_err(|error| {
+                tracing::warn!(uid = pod.uid(), volume = volume.name, %error, "its size is not known, and stays");
+            });
+            Some((volume.name.clone(), mounted.ok()??.0))
         });
         sizes.collect()
     }
