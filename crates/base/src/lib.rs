@@ -1,9 +1,11 @@
-//! What every other crate may lean on: a clock, randomness, back-off, shutdown and task groups, failpoints.
+//! What every other crate may lean on: a clock, randomness, back-off, shutdown and task groups, failpoints, what
+//! the kernel tells of control groups.
 //!
 //! Nothing here knows of Kubernetes. Time and randomness are values that are passed in, so that a
 //! pure `plan` can be tested without either.
 
 mod backoff;
+pub mod cgroup;
 mod clock;
 pub mod failpoint;
 mod folders;

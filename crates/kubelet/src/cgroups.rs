@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base::cgroup::Hierarchies;
 pub use units::Units;
 
 /// What a group may use. What is absent stays as it is.
@@ -61,10 +62,8 @@ const NAMED: &str = "name=systemd";
 /// Where the machine's hierarchies are mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroups {
-    unified: Option<PathBuf>,
-    /// The hierarchies of version 1, and one of version 2 beside them: which of the controllers that pods need each
-    /// has, and where it is mounted. A runtime makes groups in all of them.
-    split: Vec<(Vec<String>, PathBuf)>,
+    /// A runtime makes groups in all of them.
+    found: Hierarchies,
     /// The period in which quotas hold, in microseconds.
     period: i64,
     /// Who makes them, if it is not us.
@@ -113,26 +112,23 @@ impl Cgroups {
     }
 
     fn parse(mountinfo: &str) -> Self {
-        let mut found = Self { period: PERIOD, ..Self::default() };
-        for line in mountinfo.lines() {
-            let Some((left, right)) = line.split_once(" - ") else { continue };
-            let at = left.split(' ').nth(4).map(PathBuf::from).unwrap_or_default();
-            let mut right = right.split(' ');
-            match (right.next(), right.nth(1)) {
-                (Some("cgroup2"), _) if at == Path::new("/sys/fs/cgroup") => found.unified = Some(at),
-                (Some("cgroup2"), _) => found.split.push((Vec::new(), at)),
-                (Some("cgroup"), Some(options)) => {
-                    let known = |option: &&str| CONTROLLERS.contains(option) || *option == NAMED;
-                    let names = options.split(',').filter(known).map(str::to_owned).collect();
-                    found.split.push((names, at));
-                }
-                _ => {}
-            }
-        }
-        if found.unified.is_some() {
-            found.split.clear();
-        }
-        found
+        Self { found: Hierarchies::parse(mountinfo), period: PERIOD, units: None }
+    }
+
+    /// The hierarchies themselves, for whoever only reads what the kernel tells; their groups are named by their places.
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.found
+    }
+
+    /// Where those hierarchies of version 1 are mounted that have controllers that pods need.
+    fn split(&self) -> impl Iterator<Item = &PathBuf> {
+        let needed = |name: &String| CONTROLLERS.contains(&name.as_str()) || name == NAMED;
+        self.found.split.iter().filter(move |(names, _)| names.iter().any(needed)).map(|(_, root)| root)
+    }
+
+    /// Where all hierarchies are mounted.
+    fn roots(&self) -> impl Iterator<Item = &PathBuf> {
+        self.found.unified.iter().chain(self.found.split.iter().map(|(_, root)| root))
     }
 
     /// Makes a group in every hierarchy, and says what it may use.
@@ -150,10 +146,10 @@ impl Cgroups {
     fn make_folders(&self, group: &str, limits: &Limits) -> io::Result<()> {
         let place = self.place(group);
         let inside = place.trim_start_matches('/');
-        match &self.unified {
+        match &self.found.unified {
             Some(root) => descend(root, inside)?,
             None => {
-                for (_, root) in self.split.iter().filter(|(names, _)| !names.is_empty()) {
+                for root in self.split() {
                     let folder = root.join(inside);
                     fs::create_dir_all(&folder).map_err(named(&folder))?;
                 }
@@ -166,8 +162,7 @@ impl Cgroups {
     pub fn exists(&self, group: &str) -> bool {
         let place = self.place(group);
         let inside = place.trim_start_matches('/');
-        let split = self.split.iter().filter(|(names, _)| !names.is_empty()).map(|(_, root)| root);
-        self.unified.iter().chain(split).all(|root| root.join(inside).is_dir())
+        self.found.unified.iter().chain(self.split()).all(|root| root.join(inside).is_dir())
     }
 
     /// Changes what a group may use. A controller that the machine lacks limits nothing.
@@ -182,7 +177,7 @@ impl Cgroups {
     }
 
     fn write(&self, group: &str, limits: &Limits) -> io::Result<()> {
-        for (controller, file, value) in writes(limits, self.unified.is_some(), self.period) {
+        for (controller, file, value) in writes(limits, self.found.is_unified(), self.period) {
             let Some(folder) = self.folder(controller, group) else { continue };
             let path = folder.join(&file);
             match fs::write(&path, &value) {
@@ -198,7 +193,7 @@ impl Cgroups {
 
     /// The version of control groups that limits pods.
     pub fn version(&self) -> u8 {
-        if self.unified.is_some() { 2 } else { 1 }
+        if self.found.is_unified() { 2 } else { 1 }
     }
 
     /// Bytes of memory that a group uses, caches included; `None` without a memory controller.
@@ -206,7 +201,7 @@ impl Cgroups {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn memory_usage(&self, group: &str) -> io::Result<Option<i64>> {
-        let file = if self.unified.is_some() { "memory.current" } else { "memory.usage_in_bytes" };
+        let file = if self.found.is_unified() { "memory.current" } else { "memory.usage_in_bytes" };
         Ok(self.read("memory", group, file)?.and_then(|text| text.trim().parse().ok()))
     }
 
@@ -226,7 +221,7 @@ impl Cgroups {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn memory_limit(&self, group: &str) -> io::Result<Option<i64>> {
-        let file = if self.unified.is_some() { "memory.max" } else { "memory.limit_in_bytes" };
+        let file = if self.found.is_unified() { "memory.max" } else { "memory.limit_in_bytes" };
         let text = self.read("memory", group, file)?.unwrap_or_default();
         // Version 1 writes a very large number for none, and version 2 the word `max`.
         Ok(text.trim().parse().ok().filter(|limit| *limit < 1 << 62))
@@ -263,15 +258,14 @@ impl Cgroups {
         if let Some(units) = &self.units {
             units.stop(&names::unit(group)).await?;
         }
-        let mut roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
-        roots.try_for_each(|root| remove_tree(&root.join(inside)))
+        self.roots().try_for_each(|root| remove_tree(&root.join(inside)))
     }
 
     /// The uids of the pods that have groups below one of `parents`.
     pub fn pods(&self, parents: &[String]) -> Vec<String> {
-        let roots = self.unified.iter().chain(self.split.iter().map(|(_, root)| root));
         let inside = |parent: &String| self.place(parent).trim_start_matches('/').to_owned();
-        let folders = roots.flat_map(|root| parents.iter().map(move |parent| root.join(inside(parent))));
+        let folders =
+            self.roots().flat_map(|root| parents.iter().map(move |parent| root.join(inside(parent))));
         // A hierarchy that was never used has no such folder.
         let entries = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().filter_map(Result::ok);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -283,13 +277,7 @@ impl Cgroups {
     }
 
     fn folder(&self, controller: &str, group: &str) -> Option<PathBuf> {
-        let place = self.place(group);
-        let inside = place.trim_start_matches('/');
-        let of_split = || {
-            let found = self.split.iter().find(|(names, _)| names.iter().any(|name| name == controller));
-            found.map(|(_, root)| root)
-        };
-        self.unified.as_ref().or_else(of_split).map(|root| root.join(inside))
+        self.found.folder(controller, &self.place(group))
     }
 }
 

@@ -295,7 +295,8 @@ pub async fn run(config: Config, client: kube::Client, tasks: &TaskGroup) -> Res
     let recorder = Recorder::new(client.clone(), config.clock.clone(), source, bound, tasks);
     let services = Informer::new(client.clone(), Resource::all("", "v1", "Service", "services"));
     let given = begin::given(&machine, &config)?;
-    let memory = given.get("memory").copied().unwrap_or(0);
+    let together = node::allocatable::together(&machine, &config.configuration.fields);
+    let memory = together.map_err(KubeletError::Reserved)?.get("memory").copied().unwrap_or(0);
     let ledger = Ledger::new(given);
     let sysctls = begin::sysctls(&config, &machine)?;
     let node_changed = Arc::new(Notify::new());

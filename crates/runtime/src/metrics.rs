@@ -66,6 +66,8 @@ const ROWS: &[Row] = &[
     row("container_memory_max_usage_bytes", "The most bytes that were used", &[], GAUGE),
     row("container_memory_rss", "Bytes of anonymous memory", &[], GAUGE),
     row("container_memory_swap", "Bytes that are swapped out", &[], GAUGE),
+    row("container_memory_total_active_file_bytes", "Bytes of files that were used lately", &[], GAUGE),
+    row("container_memory_total_inactive_file_bytes", "Bytes of files that were not used lately", &[], GAUGE),
     row("container_memory_usage_bytes", "Bytes, caches included", &[], GAUGE),
     row("container_memory_working_set_bytes", "Bytes that cannot be dropped at once", &[], GAUGE),
     row("container_network_receive_bytes_total", "Bytes that came", NET, COUNTER),
@@ -87,9 +89,31 @@ const ROWS: &[Row] = &[
     ),
     row("container_network_transmit_packets_total", "Packets that went", NET, COUNTER),
     row("container_oom_events_total", "Processes killed for want of memory", &[], COUNTER),
+    row(
+        "container_pressure_cpu_stalled_seconds_total",
+        "Time without progress for want of processors",
+        &[],
+        COUNTER,
+    ),
+    row("container_pressure_cpu_waiting_seconds_total", "Time of waiting for processors", &[], COUNTER),
+    row(
+        "container_pressure_io_stalled_seconds_total",
+        "Time without progress for want of devices",
+        &[],
+        COUNTER,
+    ),
+    row("container_pressure_io_waiting_seconds_total", "Time of waiting for devices", &[], COUNTER),
+    row(
+        "container_pressure_memory_stalled_seconds_total",
+        "Time without progress for want of memory",
+        &[],
+        COUNTER,
+    ),
+    row("container_pressure_memory_waiting_seconds_total", "Time of waiting for memory", &[], COUNTER),
     row("container_processes", "Processes", &[], GAUGE),
     row("container_sockets", "Open sockets", &[], GAUGE),
     row("container_spec_cpu_period", "Enforcement period in microseconds", &[], GAUGE),
+    row("container_spec_cpu_quota", "Microseconds in each enforcement period", &[], GAUGE),
     row("container_spec_cpu_shares", "Share of the processor", &[], GAUGE),
     row("container_spec_memory_limit_bytes", "Limit of memory; 0 without one", &[], GAUGE),
     row("container_spec_memory_swap_limit_bytes", "Limit of memory and swap; 0 without one", &[], GAUGE),
@@ -205,6 +229,25 @@ fn resources(values: &mut Values, core: &Core, container: &Container) {
     values.add("container_memory_kernel_usage", &[], Some(detail.kernel));
     values.add("container_memory_failcnt", &[], Some(detail.limit_hits));
     values.add("container_memory_max_usage_bytes", &[], detail.peak);
+    values.add("container_memory_total_active_file_bytes", &[], Some(detail.active_file));
+    values.add("container_memory_total_inactive_file_bytes", &[], Some(detail.inactive_file));
+    for (what, stalled, waiting) in [
+        (
+            "cpu",
+            "container_pressure_cpu_stalled_seconds_total",
+            "container_pressure_cpu_waiting_seconds_total",
+        ),
+        ("io", "container_pressure_io_stalled_seconds_total", "container_pressure_io_waiting_seconds_total"),
+        (
+            "memory",
+            "container_pressure_memory_stalled_seconds_total",
+            "container_pressure_memory_waiting_seconds_total",
+        ),
+    ] {
+        let pressure = core.cgroups.pressure(what, &cgroup);
+        values.add(stalled, &[], seconds(pressure.map(|pressure| pressure.full.total)));
+        values.add(waiting, &[], seconds(pressure.map(|pressure| pressure.some.total)));
+    }
     values.add("container_oom_events_total", &[], Some(core.cgroups.oom_kills(&cgroup)));
     if let Some((all, major)) = usage.faults {
         values.add("container_memory_failures_total", &["pgfault", "container"], Some(all));
@@ -215,6 +258,11 @@ fn resources(values: &mut Values, core: &Core, container: &Container) {
     let limit = |bytes: i64| positive(bytes).map(|bytes| whole_pages(bytes, base::memory::page()));
     let period = if wanted.cpu_period > 0 { wanted.cpu_period } else { 100_000 };
     values.add("container_spec_cpu_period", &[], positive(period));
+    values.add(
+        "container_spec_cpu_quota",
+        &[],
+        u64::try_from(wanted.cpu_quota).ok().filter(|quota| *quota > 0),
+    );
     values.add("container_spec_cpu_shares", &[], positive(wanted.cpu_shares.max(2)));
     values.add("container_spec_memory_limit_bytes", &[], limit(wanted.memory_limit_in_bytes));
     values.add("container_spec_memory_swap_limit_bytes", &[], limit(wanted.memory_swap_limit_in_bytes));
@@ -254,12 +302,13 @@ fn storage(values: &mut Values, core: &Core, memory: &Memory, container: &Arc<Co
         values.add("container_fs_inodes_free", &[&device], Some(whole.files_free()));
     }
     for io in core.cgroups.io(&container.state().cgroup) {
-        values.add("container_fs_reads_bytes_total", &[&io.device], Some(io.read_bytes));
-        values.add("container_fs_writes_bytes_total", &[&io.device], Some(io.written_bytes));
-        values.add("container_fs_reads_total", &[&io.device], Some(io.reads));
-        values.add("container_fs_writes_total", &[&io.device], Some(io.writes));
-        values.add("container_blkio_device_usage_total", &[&io.device, "Read"], Some(io.read_bytes));
-        values.add("container_blkio_device_usage_total", &[&io.device, "Write"], Some(io.written_bytes));
+        let device = io.name();
+        values.add("container_fs_reads_bytes_total", &[&device], Some(io.read_bytes));
+        values.add("container_fs_writes_bytes_total", &[&device], Some(io.written_bytes));
+        values.add("container_fs_reads_total", &[&device], Some(io.reads));
+        values.add("container_fs_writes_total", &[&device], Some(io.writes));
+        values.add("container_blkio_device_usage_total", &[&device, "Read"], Some(io.read_bytes));
+        values.add("container_blkio_device_usage_total", &[&device, "Write"], Some(io.written_bytes));
     }
 }
 

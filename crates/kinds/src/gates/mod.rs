@@ -49,6 +49,8 @@ pub enum Gate {
     PodLevelResourceManagers,
     /// KEP-3288: logs of standard output or of standard error alone.
     PodLogsQuerySplitStreams,
+    /// `qosReserved` of a node's configuration: memory that classes of pods leave to those above them.
+    QosReserved,
     /// KEP-4603: shorter pauses between restarts of what crashes.
     ReduceDefaultCrashLoopBackOffDecay,
     /// KEP-5855: `volumeMounts[].bindMountOptions`.
@@ -57,7 +59,7 @@ pub enum Gate {
 
 impl Gate {
     /// All of them.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::AtomicWriteVolumeUserFields,
         Self::ContainerStopSignals,
         Self::CpuManagerPolicyAlphaOptions,
@@ -73,6 +75,7 @@ impl Gate {
         Self::MemoryQos,
         Self::PodLevelResourceManagers,
         Self::PodLogsQuerySplitStreams,
+        Self::QosReserved,
         Self::ReduceDefaultCrashLoopBackOffDecay,
         Self::VolumeBindMountOptions,
     ];
@@ -97,6 +100,7 @@ impl Gate {
             Self::MemoryQos => "MemoryQoS",
             Self::PodLevelResourceManagers => "PodLevelResourceManagers",
             Self::PodLogsQuerySplitStreams => "PodLogsQuerySplitStreams",
+            Self::QosReserved => "QOSReserved",
             Self::ReduceDefaultCrashLoopBackOffDecay => "ReduceDefaultCrashLoopBackOffDecay",
             Self::VolumeBindMountOptions => "VolumeBindMountOptions",
         }

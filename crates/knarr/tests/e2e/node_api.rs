@@ -6,7 +6,7 @@ use cri::pods::{EventType, GetPodRequest, ListPodsRequest, WatchPodsRequest};
 use crate::cluster::Cluster;
 use crate::node_devices::kubelet_folder;
 use crate::node_pods::nodes;
-use crate::{peer_runtime, upstream};
+use crate::upstream;
 
 /// What happens to pods is told on the node itself, and how they are.
 fn pods_are_told_on_a_socket(cluster: &Cluster) {
@@ -66,11 +66,20 @@ fn node_api_tells_of_pods_and_what_they_use() {
         Some(_) => "container_memory_working_set_bytes{",
         None => "container_memory_working_set_bytes{container=\"c\"",
     };
-    let by_runtime =
-        [used, "container_scrape_error 0", "container_threads{container=\"c\"", "container_memory_cache{"];
-    // Containerd before 2.1, and CRI-O unless it is told which, tell statistics, and nothing that is only in metrics.
-    let knows_less = peer_runtime::wanted().is_some() || upstream::wanted().is_some();
-    let by_runtime = &by_runtime[..if knows_less { 2 } else { 4 }];
+    let of_the_machine =
+        "container_memory_usage_bytes{container=\"\",id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"}";
+    let by_runtime = [
+        used,
+        "container_scrape_error 0",
+        of_the_machine,
+        "machine_memory_bytes{boot_id=\"",
+        "image=\"\",name=\"\",namespace=\"default\",pod=\"p\"}",
+        "container_threads{container=\"c\"",
+        "container_memory_cache{container=\"c\"",
+        "container_cpu_user_seconds_total{container=\"c\"",
+    ];
+    // Upstream's does not know containers of our runtime.
+    let by_runtime = &by_runtime[..if upstream::wanted().is_some() { 5 } else { 8 }];
     for (path, words) in [
         ("healthz", &["ok"][..]),
         ("pods", &["\"kind\":\"PodList\"", "\"name\":\"p\""]),

@@ -7,7 +7,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::cluster::Cluster;
 use crate::node_fields::has_users_of_a_pods_own;
 use crate::node_grpc::listen;
-use crate::node_pods::nodes_with;
+use crate::node_pods::{node_told, nodes_with};
 use crate::{control_plane, peer_runtime, upstream};
 
 const POD: &str = r#"
@@ -239,5 +239,66 @@ fn node_gives_volumes_in_memory_another_size() {
         r#"{"spec":{"volumes":[{"name":"falls","emptyDir":{"sizeLimit":"9Mi"}}]}}"#,
     ]);
     assert!(refused.unwrap_err().contains("pod updates may not change fields other than"));
+    assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
+}
+
+const RESERVED: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+    featureGates: {QOSReserved: true}\nqosReserved: {memory: 50%}\n";
+const ASKING: &str = r#"apiVersion: v1
+kind: Pod
+metadata: {name: guaranteed}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: docker.io/library/busybox:test
+    command: [sleep, '3600']
+    resources: {limits: {cpu: 10m, memory: 100Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: burstable}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: docker.io/library/busybox:test
+    command: [sleep, '3600']
+    resources: {requests: {memory: 60Mi}}
+"#;
+
+#[test]
+fn node_has_classes_of_pods_leave_memory_to_those_above_them() {
+    if is_mixed() {
+        return;
+    }
+    let Some((cluster, _folder)) = node_told(RESERVED) else { return };
+    let page = format!("get --raw /api/v1/nodes/{}-1/proxy/metrics/cadvisor", cluster.name());
+    // What the kernel says that the groups of all pods and of both classes may use, in MiB.
+    let limits = || {
+        let page = cluster.k(&page);
+        ["kubepods", "burstable", "besteffort"].map(|group| {
+            let is_of = |line: &&str| {
+                line.starts_with("container_spec_memory_limit_bytes{container=\"\",")
+                    && line.contains(&format!("/{group}\",image=\"\",name=\"\",namespace=\"\""))
+            };
+            let line = page.lines().find(is_of).unwrap_or_else(|| panic!("{group}: {page}"));
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() >> 20
+        })
+    };
+    let left = |of_burstable: u64, of_best_effort: u64| {
+        cluster.until("the limits of classes", || {
+            let [all, burstable, best_effort] = limits();
+            all - burstable == of_burstable && burstable - best_effort == of_best_effort
+        });
+    };
+    left(0, 0);
+    cluster.apply(ASKING);
+    cluster.k("wait --for=condition=Ready pod --all --timeout=60s");
+    left(50, 30);
+    cluster.k("delete pod guaranteed");
+    left(0, 30);
+    cluster.k("delete pod burstable");
+    left(0, 0);
     assert_eq!(cluster.down(), Vec::<String>::new(), "left behind");
 }

@@ -13,6 +13,7 @@ use crate::eviction::tree;
 use crate::machine::Meminfo;
 use crate::pods::Handle;
 use crate::pods::observed::{CONTAINER_NAME, Instance, Observed, POD_UID};
+use crate::pods::spec::PodExt;
 
 /// One pod and what the runtime measured of it.
 pub struct PodMeasure {
@@ -109,6 +110,11 @@ impl PodMeasure {
         (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
     }
 
+    /// The image that the pod names for a container.
+    pub fn image(&self, container: &str) -> Option<String> {
+        self.pod.container(container)?.image.clone()
+    }
+
     /// Nanoseconds of processor time, of the whole pod if the runtime tells that.
     pub fn cpu(&self) -> Option<u64> {
         let whole = self.sandbox.as_ref().and_then(|sandbox| sandbox.cpu.as_ref());
@@ -146,10 +152,14 @@ pub struct NodeMeasure {
     pub is_machine: bool,
 }
 
+/// Whether the node is the whole machine.
+pub fn is_machine(shared: &Shared) -> bool {
+    shared.config.capacity.is_none() && matches!(shared.config.cgroup_root.as_str(), "/" | "")
+}
+
 /// Of the whole machine, or, for a node that is only a part of it, of its pods.
 pub fn node(shared: &Shared, pods: &[PodMeasure]) -> std::io::Result<NodeMeasure> {
-    let config = &shared.config;
-    if config.capacity.is_some() || !matches!(config.cgroup_root.as_str(), "/" | "") {
+    if !is_machine(shared) {
         let sum = |of: fn(&PodMeasure) -> Option<u64>| Some(pods.iter().filter_map(of).sum());
         return Ok(NodeMeasure {
             cpu: sum(PodMeasure::cpu),

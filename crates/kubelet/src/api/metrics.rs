@@ -1,8 +1,9 @@
-//! `/metrics`, `/metrics/resource` and `/metrics/cadvisor`, under upstream's names.
+//! `/metrics` and `/metrics/resource`, under upstream's names.
 
+use super::cadvisor::{millis, started};
 use super::exposition::{Family, text};
-use super::measures::{ContainerMeasure, PodMeasure, measure, node, number};
-use super::{Refusal, Server, relayed};
+use super::measures::{PodMeasure, measure, node, number};
+use super::{Refusal, Server};
 use crate::machine::Meminfo;
 use crate::{Shared, pods};
 
@@ -13,11 +14,6 @@ fn float(number: u64) -> f64 {
 /// Nanoseconds as seconds.
 fn seconds(nanoseconds: u64) -> f64 {
     float(nanoseconds) / 1e9
-}
-
-/// Nanoseconds as the milliseconds of a sample; what was not measured has none.
-fn millis(nanoseconds: i64) -> Option<i64> {
-    (nanoseconds > 0).then_some(nanoseconds / 1_000_000)
 }
 
 /// `/metrics`
@@ -153,7 +149,7 @@ fn resource_families(pods: &[PodMeasure]) -> Vec<Family> {
             let at = millis(container.at());
             cpu.add(&labels, container.cpu().map(seconds), at);
             memory.add(&labels, container.working_set().map(float), at);
-            start.add(&labels, started(container), None);
+            start.add(&labels, container.instance.as_ref().and_then(started), None);
             let used = container.stats.swap.as_ref().and_then(|swap| number(swap.swap_usage_bytes.as_ref()));
             swap.add(&labels, used.map(float), at);
         }
@@ -164,164 +160,6 @@ fn resource_families(pods: &[PodMeasure]) -> Vec<Family> {
         pod_swap.add(&labels, swapped.map(float), millis(pod.at()));
     }
     vec![cpu, memory, start, swap, pod_cpu, pod_memory, pod_swap]
-}
-
-fn started(container: &ContainerMeasure) -> Option<f64> {
-    let started = container.instance.as_ref()?.started_at;
-    u64::try_from(started).ok().filter(|started| *started > 0).map(seconds)
-}
-
-/// `/metrics/cadvisor`
-pub async fn cadvisor(server: &Server) -> String {
-    let measured = measure(server).await;
-    let shared = &server.shared;
-    let mut families = measured.as_ref().map(|pods| cadvisor_families(shared, pods)).unwrap_or_default();
-    let machine = &shared.machine;
-    let cores = float(machine.cpu_millis) / 1000.0;
-    families.push(
-        Family::new("machine_cpu_cores", "gauge", "Number of logical CPU cores.").single(Some(cores), None),
-    );
-    let help = "Amount of memory installed on the machine.";
-    families
-        .push(Family::new("machine_memory_bytes", "gauge", help).single(Some(float(machine.memory)), None));
-    let mut relayed = relayed::read(&shared.runtime).await;
-    // What the runtime measures by itself it knows better, and more of; but the CRI's numbers have no fractions.
-    let has_fractions = |name: &str| name.contains("_seconds");
-    relayed.retain(|name, _| !has_fractions(name) || families.iter().all(|family| family.name != name));
-    families.retain(|family| !relayed.contains_key(family.name));
-    families.sort_by_key(|family| family.name);
-    let failed = if measured.is_err() { 1.0 } else { 0.0 };
-    let help = "1 if there was an error while getting container metrics, 0 otherwise";
-    families.insert(0, Family::new("container_scrape_error", "gauge", help).single(Some(failed), None));
-    let mut out = text(&families);
-    relayed.values().for_each(|family| out.push_str(family));
-    out
-}
-
-fn cadvisor_families(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
-    let mut cpu = Family::new(
-        "container_cpu_usage_seconds_total",
-        "counter",
-        "Cumulative cpu time consumed in seconds.",
-    );
-    let gauge = |name, help| Family::new(name, "gauge", help);
-    let mut memory = [
-        gauge(
-            "container_memory_usage_bytes",
-            "Current memory usage in bytes, including all memory regardless of when it was accessed",
-        ),
-        gauge("container_memory_working_set_bytes", "Current working set in bytes."),
-        gauge("container_memory_rss", "Size of RSS in bytes."),
-    ];
-    let mut layer = gauge(
-        "container_fs_usage_bytes",
-        "Number of bytes that are consumed by the container on this filesystem.",
-    );
-    let mut start =
-        gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds.");
-    let mut processes = gauge("container_processes", "Number of processes running inside the container.");
-    let mut families = Vec::new();
-    for pod in pods {
-        let (namespace, name) = pod.key();
-        let group = pods::place(shared, &pod.pod);
-        for container in &pod.containers {
-            let id = container
-                .stats
-                .attributes
-                .as_ref()
-                .map(|attributes| attributes.id.as_str())
-                .unwrap_or_default();
-            let path = format!("{group}/{}", container_place(shared, id));
-            let image =
-                container.instance.as_ref().map(|instance| instance.image.as_str()).unwrap_or_default();
-            let labels = [
-                ("container", container.name.as_str()),
-                ("id", path.as_str()),
-                ("image", image),
-                ("name", id),
-                ("namespace", namespace),
-                ("pod", name),
-            ];
-            let at = millis(container.at());
-            let mut with_cpu = vec![("container", container.name.as_str()), ("cpu", "total")];
-            with_cpu.extend(labels.iter().skip(1));
-            cpu.add(&with_cpu, container.cpu().map(seconds), at);
-            let used = container.stats.memory.as_ref();
-            let values = [
-                used.and_then(|used| number(used.usage_bytes.as_ref())),
-                container.working_set(),
-                used.and_then(|used| number(used.rss_bytes.as_ref())),
-            ];
-            for (family, value) in memory.iter_mut().zip(values) {
-                family.add(&labels, value.map(float), at);
-            }
-            let disk = container.stats.writable_layer.as_ref();
-            layer.add(&labels, disk.and_then(|disk| number(disk.used_bytes.as_ref())).map(float), at);
-            start.add(&labels, started(container), None);
-        }
-        let count =
-            pod.sandbox.as_ref().and_then(|sandbox| number(sandbox.process.as_ref()?.process_count.as_ref()));
-        let labels = [
-            ("container", ""),
-            ("id", group.as_str()),
-            ("image", ""),
-            ("name", ""),
-            ("namespace", namespace),
-            ("pod", name),
-        ];
-        processes.add(&labels, count.map(float), millis(pod.at()));
-    }
-    families.extend(memory);
-    families.extend([cpu, layer, start, processes]);
-    families.extend(network(shared, pods));
-    families
-}
-
-fn network(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
-    let counter = |name, help| Family::new(name, "counter", help);
-    let mut families = [
-        counter("container_network_receive_bytes_total", "Cumulative count of bytes received"),
-        counter(
-            "container_network_receive_errors_total",
-            "Cumulative count of errors encountered while receiving",
-        ),
-        counter("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted"),
-        counter(
-            "container_network_transmit_errors_total",
-            "Cumulative count of errors encountered while transmitting",
-        ),
-    ];
-    for pod in pods {
-        let Some(usage) = pod.sandbox.as_ref().and_then(|sandbox| sandbox.network.as_ref()) else { continue };
-        let (namespace, name) = pod.key();
-        let group = pods::place(shared, &pod.pod);
-        for interface in usage.default_interface.iter().chain(&usage.interfaces) {
-            let labels = [
-                ("container", ""),
-                ("id", group.as_str()),
-                ("image", ""),
-                ("interface", interface.name.as_str()),
-                ("name", ""),
-                ("namespace", namespace),
-                ("pod", name),
-            ];
-            let values =
-                [&interface.rx_bytes, &interface.rx_errors, &interface.tx_bytes, &interface.tx_errors];
-            for (family, value) in families.iter_mut().zip(values) {
-                family.add(&labels, number(value.as_ref()).map(float), millis(usage.timestamp));
-            }
-        }
-    }
-    families.into()
-}
-
-/// What a container's cgroup is called below its pod's.
-fn container_place(shared: &Shared, id: &str) -> String {
-    match shared.runtime.name.as_str() {
-        "containerd" if shared.cgroups.has_units() => format!("cri-containerd-{id}.scope"),
-        "cri-o" if shared.cgroups.has_units() => format!("crio-{id}.scope"),
-        _ => id.to_owned(),
-    }
 }
 
 #[cfg(test)]

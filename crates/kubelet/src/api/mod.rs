@@ -3,6 +3,7 @@
 
 mod access;
 mod attributes;
+mod cadvisor;
 mod counted;
 mod debug;
 mod exposition;
@@ -16,7 +17,6 @@ mod ports;
 mod query;
 pub mod read_only;
 mod readings;
-mod relayed;
 mod stats;
 mod streams;
 mod system;
@@ -249,7 +249,7 @@ impl Server {
             ["metrics"] => metrics::own(self).await.map(text),
             ["metrics", "resource"] => Ok(text(metrics::resource(self).await)),
             ["metrics", "probes"] => Ok(text(counted::probes(&self.shared))),
-            ["metrics", "cadvisor"] => Ok(text(metrics::cadvisor(self).await)),
+            ["metrics", "cadvisor"] => Ok(text(cadvisor::page(self).await)),
             ["stats", "summary"] => {
                 let brief = query(request).iter().any(|(key, value)| {
                     key == "only_cpu_and_memory" && matches!(value.as_str(), "true" | "1" | "")

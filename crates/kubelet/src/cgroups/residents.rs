@@ -14,14 +14,13 @@ impl Cgroups {
         let no_processors = |folder: &Path| {
             fs::read_to_string(folder.join("cpuset.cpus")).is_ok_and(|cpus| cpus.trim().is_empty())
         };
-        let split = self.split.iter().filter(|(names, _)| !names.is_empty()).map(|(_, root)| root);
-        for root in self.unified.iter().chain(split) {
+        for root in self.found.unified.iter().chain(self.split()) {
             let folder = root.join(inside);
-            match &self.unified {
+            match &self.found.unified {
                 Some(root) => descend(root, inside)?,
                 None => fs::create_dir_all(&folder).map_err(named(&folder))?,
             }
-            if self.unified.is_none() && no_processors(&folder) {
+            if !self.found.is_unified() && no_processors(&folder) {
                 continue;
             }
             let path = folder.join("cgroup.procs");
@@ -65,7 +64,8 @@ mod tests {
             let name = folder.file_name().unwrap().to_string_lossy().into_owned();
             (vec![name], folder.to_path_buf())
         };
-        Cgroups { split: folders.iter().map(named).collect(), ..Cgroups::default() }
+        let found = Hierarchies { split: folders.iter().map(named).collect(), ..Hierarchies::default() };
+        Cgroups { found, ..Cgroups::default() }
     }
 
     #[test]

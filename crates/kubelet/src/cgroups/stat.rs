@@ -26,7 +26,7 @@ impl Cgroups {
 
     /// A number of a group's `memory.stat`, by its name in version 1 and in version 2.
     pub(super) fn memory_stat(&self, group: &str, first: &str, second: &str) -> io::Result<Option<i64>> {
-        let key = if self.unified.is_some() { second } else { first };
+        let key = if self.found.is_unified() { second } else { first };
         let stat = self.read("memory", group, "memory.stat")?.unwrap_or_default();
         let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
         Ok(stat.lines().find_map(value))

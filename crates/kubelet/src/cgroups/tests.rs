@@ -1,23 +1,24 @@
 use super::*;
 
+/// One hierarchy of version 1, with memory's controller.
+fn split(root: &Path) -> Cgroups {
+    let split = vec![(vec!["memory".to_owned()], root.to_owned())];
+    Cgroups { found: Hierarchies { split, ..Hierarchies::default() }, ..Cgroups::default() }
+}
+
 #[test]
 fn hierarchies_are_found_by_where_they_are_mounted() {
     let hybrid = "1 0 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                   2 0 0:2 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
                   3 0 0:3 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
     let found = Cgroups::parse(hybrid);
-    let roots: Vec<_> = found.split.iter().map(|(names, root)| (names.join(","), root.to_str())).collect();
-    let at = |path| Some(path);
-    assert_eq!(
-        roots,
-        [
-            ("cpu".to_owned(), at("/sys/fs/cgroup/cpu,cpuacct")),
-            (String::new(), at("/sys/fs/cgroup/unified")),
-            (NAMED.to_owned(), at("/sys/fs/cgroup/systemd")),
-        ]
-    );
+    let paths = |roots: &mut dyn Iterator<Item = &PathBuf>| -> Vec<String> {
+        roots.map(|root| root.display().to_string()).collect()
+    };
+    let all = ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+    assert_eq!(paths(&mut found.roots()), all);
+    assert_eq!(paths(&mut found.split()), [all[0], all[2]], "one of version 2 beside them limits nothing");
     let unified = Cgroups::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-    assert_eq!(unified.unified.as_deref(), Some(Path::new("/sys/fs/cgroup")));
     assert_eq!(unified.folder("memory", "/a/b"), Some(PathBuf::from("/sys/fs/cgroup/a/b")));
 }
 
@@ -90,14 +91,9 @@ fn what_a_group_uses_and_may_use_is_read_from_either_version() {
     ] {
         fs::write(group.join(file), text).unwrap();
     }
-    let two =
-        Cgroups { unified: Some(dir.path().to_owned()), split: Vec::new(), period: PERIOD, units: None };
-    let one = Cgroups {
-        unified: None,
-        split: vec![(vec!["memory".to_owned()], dir.path().to_owned())],
-        period: PERIOD,
-        units: None,
-    };
+    let found = Hierarchies { unified: Some(dir.path().to_owned()), ..Hierarchies::default() };
+    let two = Cgroups { found, ..Cgroups::default() };
+    let one = split(dir.path());
     let of = |cgroups: &Cgroups, group: &str| {
         (cgroups.working_set(group).unwrap(), cgroups.memory_limit(group).unwrap())
     };
@@ -111,12 +107,7 @@ fn what_a_group_uses_and_may_use_is_read_from_either_version() {
 #[tokio::test]
 async fn a_group_is_removed_with_all_below_it() {
     let dir = tempfile::tempdir().unwrap();
-    let cgroups = Cgroups {
-        unified: None,
-        split: vec![(vec!["memory".to_owned()], dir.path().to_owned())],
-        period: PERIOD,
-        units: None,
-    };
+    let cgroups = split(dir.path());
     fs::create_dir_all(dir.path().join("kubepods/pod1/c")).unwrap();
     assert!(cgroups.exists("/kubepods/pod1"));
     cgroups.remove("/kubepods/pod1").await.unwrap();

@@ -10,7 +10,6 @@ const FIELDS: &[&str] = &[
     "enableContentionProfiling",
     "volumeStatsAggPeriod",
     "cgroupsPerQOS",
-    "qosReserved",
     "volumePluginDir",
     "kernelMemcgNotification",
     "tracing",

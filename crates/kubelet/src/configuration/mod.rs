@@ -172,6 +172,9 @@ pub struct Fields {
     pub cgroup_driver: String,
     #[serde(rename = "cgroupsPerQOS")]
     pub cgroups_per_qos: bool,
+    /// Of what pods of a class ask for, how much those of lesser classes leave to them: percentages by resource.
+    #[serde(default, rename = "qosReserved")]
+    pub qos_reserved: BTreeMap<String, String>,
     /// Whether the kernel kills one process of a container whose memory is short; not known: by the version of cgroups.
     #[serde(default, rename = "singleProcessOOMKill")]
     pub single_process_oom_kill: Option<bool>,
@@ -471,6 +474,9 @@ impl Configuration {
         if read.fields.memory_throttling_factor.is_some() && !read.fields.gates.has(Gate::MemoryQos) {
             warnings
                 .push("memoryThrottlingFactor has no effect without the feature gate MemoryQoS".to_owned());
+        }
+        if !read.fields.qos_reserved.is_empty() && !read.fields.gates.has(Gate::QosReserved) {
+            warnings.push("qosReserved has no effect without the feature gate QOSReserved".to_owned());
         }
         Ok((read, warnings))
     }

@@ -9,6 +9,7 @@ use schema::quantity::Quantity;
 
 use super::{Fields, Verify, crash};
 use crate::cpus::CpuSet;
+use crate::pods::reserve;
 
 /// What is wrong, in upstream's order.
 pub fn validate(fields: &Fields) -> Vec<String> {
@@ -165,6 +166,9 @@ fn choices(f: &Fields, wrong: &mut Vec<String>) {
         wrong.push(format!(
             "option {policy:?} specified for memoryReservationPolicy. Valid options are \"None\" or \"TieredReservation\""
         ));
+    }
+    if let Err(error) = reserve::percent(&f.qos_reserved) {
+        wrong.push(format!("--qos-reserved value failed to parse: {error}"));
     }
     if f.register_with_taints.iter().any(|taint| taint.time_added.is_some()) {
         wrong.push("taint.TimeAdded is not nil".to_owned());

@@ -73,6 +73,17 @@ pub fn reserved(capacity: &Amounts, fields: &Fields, eviction: &Settings) -> Res
     Ok(all)
 }
 
+/// What all pods together may use of processors and memory: they may come near to where somebody is evicted. Huge pages are
+/// taken off what the scheduler may give, and not off what the kernel allows.
+///
+/// # Errors
+/// Names a reservation that is no quantity.
+pub fn together(machine: &Machine, fields: &Fields) -> Result<Amounts, String> {
+    let mut capacity = capacity(machine, 0, 0);
+    capacity.retain(|name, _| matches!(name.as_str(), "cpu" | "memory"));
+    allocatable(&capacity, fields, &Settings { thresholds: Vec::new(), ..Settings::default() })
+}
+
 /// What pods can be given. What is reserved beyond what there is leaves nothing.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use super::{allocatable, classes, reference};
 use crate::Shared;
 use crate::cgroups::Limits;
 use crate::configuration::Fields;
-use crate::eviction::{Settings, pods_group};
+use crate::eviction::pods_group;
 use crate::machine::Machine;
 
 /// Before a limit that the kernel refused is tried again, as upstream: pods may use more than it at the moment.
@@ -35,17 +35,13 @@ pub fn plan(machine: &Machine, fields: &Fields, root: &str) -> Result<Vec<Enforc
     let has = |name: &str| fields.enforce_node_allocatable.iter().any(|entry| entry == name);
     // Others' groups keep what is reserved for them.
     let keeps = fields.gates.has(Gate::MemoryQos);
-    let mut capacity = allocatable::capacity(machine, 0, 0);
-    // Huge pages are taken off what the scheduler may give, and not off what the kernel allows.
-    capacity.retain(|name, _| matches!(name.as_str(), "cpu" | "memory"));
     let limits = |amounts: &allocatable::Amounts, memory: bool| Limits {
         cpu_shares: amounts.get("cpu").map(|millis| (millis * SHARES_OF_A_PROCESSOR / 1000).max(2)),
         memory: amounts.get("memory").copied().filter(|_| memory),
         ..Limits::default()
     };
     if has("pods") && fields.cgroups_per_qos {
-        let nothing_more = Settings { thresholds: Vec::new(), ..Settings::default() };
-        let left = allocatable::allocatable(&capacity, fields, &nothing_more)?;
+        let left = allocatable::together(machine, fields)?;
         let group = format!("{}/kubepods", root.trim_end_matches('/'));
         enforced.push(Enforced { group, limits: limits(&left, true), is_pods: true });
     }

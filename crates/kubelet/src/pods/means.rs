@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 use kinds::gates::Gate;
 
 use super::memory_qos::MemoryQos;
+use super::reserve::{self, Reserve};
 use super::resources::{self, given_in, limit, milli, qos, request};
 use super::spec::PodExt;
 use crate::cgroups::{Limits, PERIOD, quota_in};
@@ -38,6 +39,8 @@ pub struct Means {
     pub seccomp: bool,
     /// Whether memory is kept for who asked for it.
     pub memory_qos: Option<MemoryQos>,
+    /// Whether classes of pods leave memory to those above them.
+    pub reserve: Option<Reserve>,
 }
 
 /// The period of quotas (`cpuCFSQuotaPeriod`) in microseconds.
@@ -49,8 +52,8 @@ impl Default for Means {
     fn default() -> Self {
         let (memory, swap) = (0, 0);
         let (unified, limited_swap, quota, together, seccomp) = (false, false, false, false, false);
-        let (period, memory_qos) = (PERIOD, None);
-        Self { memory, swap, unified, limited_swap, quota, period, together, seccomp, memory_qos }
+        let (period, memory_qos, reserve) = (PERIOD, None, None);
+        Self { memory, swap, unified, limited_swap, quota, period, together, seccomp, memory_qos, reserve }
     }
 }
 
@@ -61,7 +64,12 @@ impl Means {
             let policy = &fields.memory_reservation_policy;
             MemoryQos::new(fields.memory_throttling_factor, policy, allocatable)
         };
+        // What is no percentage has kept the kubelet from starting.
+        let percent = reserve::percent(&fields.qos_reserved).ok().flatten();
         Self {
+            reserve: percent
+                .filter(|_| fields.gates.has(Gate::QosReserved))
+                .map(|percent| Reserve { percent, allocatable }),
             memory_qos: (unified && fields.gates.has(Gate::MemoryQos)).then(memory_qos),
             memory: machine.memory,
             swap: machine.swap,

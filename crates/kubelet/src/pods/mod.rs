@@ -39,6 +39,7 @@ pub mod plan;
 pub mod pull_rate;
 pub mod pull_records;
 mod pulling;
+pub mod reserve;
 mod resize;
 mod resizing;
 mod resources;
@@ -493,7 +494,7 @@ pub use fields::FieldError;
 pub use jobs::log_directory;
 pub use noted::priority_bucket;
 pub use resources::{
-    Asked, class_groups, has_own_resources, is_fixed, page_size, pod_limits as limits,
+    Asked, cgroup_roots, class_groups, has_own_resources, is_fixed, page_size, pod_limits as limits,
     pod_requests as requests, qos,
 };
 pub use start::pod_ips as start_ips;

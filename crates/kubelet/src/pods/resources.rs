@@ -93,13 +93,20 @@ pub struct Asked {
     pub guaranteed_memory: i64,
 }
 
-/// The groups of the two classes that share what others leave of the processor, and what they may use; where memory is
-/// kept (`kept`: bytes for the class Guaranteed, and for Burstable), the group of all pods too, for it keeps what those
-/// below it keep.
-pub fn class_groups(root: &str, asked: &Asked, kept: Option<(i64, i64)>) -> Vec<(String, Limits)> {
+/// The groups of the two classes that share what others leave of the processor, and what they may use, also of memory
+/// (`most`: bytes of each) where they leave some to others; where memory is kept (`kept`: bytes for the class Guaranteed,
+/// and for Burstable), the group of all pods too, for it keeps what those below it keep.
+pub fn class_groups(
+    root: &str,
+    asked: &Asked,
+    kept: Option<(i64, i64)>,
+    most: Option<[i64; 2]>,
+) -> Vec<(String, Limits)> {
     let [whole, first, last] = cgroup_roots(root);
-    let weighed = |shares| Limits { cpu_shares: Some(shares), ..Limits::default() };
-    let (mut burstable, rest) = (weighed(shares(asked.burstable_cpu)), weighed(MIN_SHARES));
+    let [of_first, of_last] = most.map_or([None; 2], |most| most.map(Some));
+    let weighed = |shares, memory| Limits { cpu_shares: Some(shares), memory, ..Limits::default() };
+    let (mut burstable, rest) =
+        (weighed(shares(asked.burstable_cpu), of_first), weighed(MIN_SHARES, of_last));
     let mut groups = Vec::new();
     if let Some((of_guaranteed, of_burstable)) = kept {
         burstable.kept.taken_last = Some(of_burstable);

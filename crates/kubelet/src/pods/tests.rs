@@ -593,7 +593,7 @@ fn resources_become_cgroup_settings() {
     );
     let asked = resources::Asked { burstable_cpu: 1500, burstable_memory: 5, guaranteed_memory: 7 };
     let groups = |kept| -> Vec<_> {
-        let groups = resources::class_groups("/r", &asked, kept).into_iter();
+        let groups = resources::class_groups("/r", &asked, kept, None).into_iter();
         groups.map(|(group, given)| (group, given.cpu_shares, given.kept)).collect()
     };
     let none = KeptMemory::default();
@@ -603,7 +603,13 @@ fn resources_become_cgroup_settings() {
         KeptMemory { never_taken: Some(12), taken_last: None },
         KeptMemory { never_taken: None, taken_last: Some(5) },
     );
-    assert_eq!(groups(Some((7, 5))), [(all, None, min), (first, Some(1536), low), (last, Some(2), none)]);
+    let wanted = [(all, None, min), (first, Some(1536), low), (last, Some(2), none)];
+    assert_eq!(groups(Some((7, 5))), wanted);
+    let most: Vec<_> = resources::class_groups("/r", &asked, None, Some([9, 8]))
+        .into_iter()
+        .map(|(_, given)| given.memory)
+        .collect();
+    assert_eq!(most, [Some(9), Some(8)]);
 }
 
 fn node_config(dns: &[IpAddr]) -> NodeConfig<'_> {

@@ -167,23 +167,27 @@ pub(super) fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
 mod tests {
     use super::*;
 
+    fn found(mountinfo: &str) -> Hierarchies {
+        Hierarchies(base::cgroup::Hierarchies::parse(mountinfo))
+    }
+
     #[test]
     fn a_process_joins_what_limits() {
         let hybrid = "1 0 0:1 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
             2 0 0:2 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
             3 0 0:3 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let ready = Hierarchies::parse(hybrid).ready("/a/b");
+        let ready = found(hybrid).ready("/a/b");
         assert_eq!(ready.doors, [PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a/b/tasks")]);
         assert_eq!(ready.split, [PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")]);
         assert_eq!(ready.unified, Some("/sys/fs/cgroup/unified".into()));
-        let seen = Hierarchies::parse(hybrid).seen("/a/b");
+        let seen = found(hybrid).seen("/a/b");
         let folder = PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/a/b");
         let places = ["cpu", "cpuacct", "cpu,cpuacct"].map(|name| format!("/sys/fs/cgroup/{name}"));
         assert_eq!(seen, places.map(|place| (place, folder.clone())));
-        let ready = Hierarchies::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").ready("/a/b");
+        let ready = found("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").ready("/a/b");
         assert_eq!(ready.doors, [PathBuf::from("/sys/fs/cgroup/a/b/cgroup.procs")]);
         assert_eq!((ready.split.len(), ready.unified), (0, Some("/sys/fs/cgroup".into())));
-        assert_eq!(Hierarchies::parse("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").seen("/a/b"), []);
+        assert_eq!(found("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").seen("/a/b"), []);
     }
 
     #[test]
@@ -212,7 +216,7 @@ mod tests {
     fn a_cgroup_that_is_gone_cannot_be_changed() {
         let at = tempfile::tempdir().unwrap();
         let split = vec![(vec!["memory".to_owned()], at.path().to_owned())];
-        let found = Hierarchies { unified: None, split };
+        let found = Hierarchies(base::cgroup::Hierarchies { unified: None, split });
         let swap = LinuxContainerResources { memory_swap_limit_in_bytes: 1, ..Default::default() };
         for wanted in [LinuxContainerResources::default(), swap] {
             let error = found.update("/a", &wanted).unwrap_err();

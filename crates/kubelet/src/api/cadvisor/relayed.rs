@@ -5,11 +5,20 @@ use std::fmt::Write as _;
 
 use cri::v1 as wire;
 
-use super::exposition::escaped;
+use super::super::exposition::escaped;
 use crate::runtime::Runtime;
 
-/// The text of each family, by its name; nothing where the runtime has none.
-pub async fn read(runtime: &Runtime) -> BTreeMap<String, String> {
+/// A family as it is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    /// Its help and its kind.
+    pub head: String,
+    /// A line each.
+    pub samples: String,
+}
+
+/// Each family by its name; nothing where the runtime has none.
+pub async fn read(runtime: &Runtime) -> BTreeMap<String, Text> {
     match runtime.metrics().await {
         Ok((descriptors, pods)) => families(&descriptors, &pods),
         Err(status) => {
@@ -22,7 +31,7 @@ pub async fn read(runtime: &Runtime) -> BTreeMap<String, String> {
 fn families(
     descriptors: &[wire::MetricDescriptor],
     pods: &[wire::PodSandboxMetrics],
-) -> BTreeMap<String, String> {
+) -> BTreeMap<String, Text> {
     let known: BTreeMap<&str, &wire::MetricDescriptor> =
         descriptors.iter().map(|descriptor| (descriptor.name.as_str(), descriptor)).collect();
     let mut families = BTreeMap::new();
@@ -34,13 +43,15 @@ fn families(
     for metric in pods.iter().flat_map(of_pod) {
         let Some(descriptor) = known.get(metric.name.as_str()) else { continue };
         let Some(value) = &metric.value else { continue };
-        let family: &mut String = families.entry(metric.name.clone()).or_insert_with(|| {
+        let family: &mut Text = families.entry(metric.name.clone()).or_insert_with(|| {
             let kind = match metric.metric_type() {
                 wire::MetricType::Counter => "counter",
                 wire::MetricType::Gauge => "gauge",
             };
-            format!("# HELP {0} {1}\n# TYPE {0} {kind}\n", metric.name, descriptor.help)
+            let head = format!("# HELP {0} {1}\n# TYPE {0} {kind}\n", metric.name, descriptor.help);
+            Text { head, samples: String::new() }
         });
+        let family = &mut family.samples;
         // Writing to a string does not fail.
         let _ = write!(family, "{}", metric.name);
         let mut labels: Vec<_> = descriptor.label_keys.iter().zip(&metric.label_values).collect();
@@ -89,10 +100,10 @@ mod tests {
         };
         let told = families(&[descriptor], &[pod]);
         let labels = r#"{image="a\"b",pod="web"}"#;
-        let wanted = format!(
-            "# HELP container_threads Threads\n# TYPE container_threads gauge\n\
-             container_threads{labels} 4 1700000000123\ncontainer_threads{labels} 3 1700000000123\n"
-        );
+        let head = "# HELP container_threads Threads\n# TYPE container_threads gauge\n".to_owned();
+        let samples =
+            format!("container_threads{labels} 4 1700000000123\ncontainer_threads{labels} 3 1700000000123\n");
+        let wanted = Text { head, samples };
         assert_eq!(told, BTreeMap::from([("container_threads".to_owned(), wanted)]));
     }
 }
