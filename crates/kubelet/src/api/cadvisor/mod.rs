@@ -4,7 +4,9 @@
 mod groups;
 mod labels;
 mod machine;
+mod reading;
 mod relayed;
+mod rows;
 
 use std::collections::BTreeMap;
 
