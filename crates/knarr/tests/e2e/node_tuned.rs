@@ -56,7 +56,10 @@ fn node_is_tuned_by_its_configuration() {
     let group = Group(format!("/knarr-e2e-kubelet-{}", std::process::id()));
     let told = format!("{CONFIGURATION}{overruled}kubeletCgroups: {}\n", group.0);
     let Some((cluster, _folder)) = node_told(&told) else { return };
-    assert!(group.has_kubelet(&cluster));
+    // Who takes its place is another process than the one that stands in the record.
+    if upstream::wanted().is_none() && control_plane::wanted().is_none() {
+        assert!(group.has_kubelet(&cluster));
+    }
     cluster.kubectl(&["create", "configmap", "c", "--from-literal=a=0"]);
     cluster.apply(PODS);
     cluster.k("wait --for=condition=Ready pod/rationed --timeout=60s");
