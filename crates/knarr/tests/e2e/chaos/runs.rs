@@ -14,13 +14,14 @@ use base::{Random, SeededRandom, SystemClock};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use serde_json::json;
 
 use super::footprint::{footprint, idle, kill, pid_of, programs, shims};
 use super::places::{is_of_pulls, places};
 use super::registry::Registry;
 use super::shapes::{self, LABEL, is_lasting, is_over, pod};
 use super::{Target, node_with_a_witness};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, patiently};
 use crate::image;
 
 const RUNS: u64 = 40;
@@ -280,7 +281,13 @@ impl Crowd {
                     is_over(pod)
                 }
         };
-        self.cluster.until("the pods to run, or to be done", || self.all().iter().all(settled));
+        let mut late = Vec::new();
+        let done = patiently(|| {
+            late = self.all();
+            late.retain(|pod| !settled(pod));
+            late.is_empty()
+        });
+        assert!(done, "neither run nor done: {}\n{}", json!(late), self.cluster.logs());
         let all = self.all();
         for pod in all.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             self.judge(pod);
