@@ -110,6 +110,12 @@ fn node_api_tells_of_pods_and_what_they_use() {
             assert!(answer.contains(word), "{path} lacks {word}: {answer}");
         }
     }
+    let page = get("metrics/cadvisor").unwrap();
+    let mut series: Vec<&str> =
+        page.lines().filter_map(|line| line.rsplit_once('}')).map(|(s, _)| s).collect();
+    series.sort_unstable();
+    let twice: Vec<_> = series.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    assert!(!series.is_empty() && twice.is_empty(), "told twice: {twice:#?}");
     let summary: serde_json::Value = serde_json::from_str(&get("stats/summary").unwrap()).unwrap();
     let resident = summary["node"]["memory"]["rssBytes"].as_u64();
     assert!(resident.is_some_and(|bytes| bytes > 0), "{summary}");

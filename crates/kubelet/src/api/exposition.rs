@@ -64,6 +64,16 @@ impl Family {
     }
 }
 
+/// A count as metrics have it.
+pub fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// Nanoseconds as seconds.
+pub fn seconds(nanoseconds: u64) -> f64 {
+    float(nanoseconds) / 1e9
+}
+
 /// A label's value between quotation marks.
 pub fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")

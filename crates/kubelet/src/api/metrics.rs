@@ -1,20 +1,11 @@
 //! `/metrics` and `/metrics/resource`, under upstream's names.
 
 use super::cadvisor::{millis, started};
-use super::exposition::{Family, text};
+use super::exposition::{Family, float, seconds, text};
 use super::measures::{PodMeasure, measure, node, number};
 use super::{Refusal, Server};
 use crate::machine::Meminfo;
 use crate::{Shared, pods};
-
-fn float(number: u64) -> f64 {
-    number as f64
-}
-
-/// Nanoseconds as seconds.
-fn seconds(nanoseconds: u64) -> f64 {
-    float(nanoseconds) / 1e9
-}
 
 /// `/metrics`
 pub async fn own(server: &Server) -> Result<String, Refusal> {

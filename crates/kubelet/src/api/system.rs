@@ -132,17 +132,20 @@ pub fn network(now: &str) -> Value {
     interfaces(&devices, &routes, now)
 }
 
+/// Whether an interface is a pod's, or loopback.
+pub fn is_others(name: &str) -> bool {
+    name == "lo" || ["veth", "docker", "nerdctl"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn interfaces(devices: &str, routes: &str, now: &str) -> Value {
     let interface = |line: &str| {
         let (name, counters) = line.split_once(':')?;
         let name = name.trim();
-        let is_others =
-            name == "lo" || ["veth", "docker", "nerdctl"].iter().any(|prefix| name.starts_with(prefix));
         let counters: Vec<u64> = counters.split_whitespace().map_while(|word| word.parse().ok()).collect();
         let [rx, _, rx_errors, _, _, _, _, _, tx, _, tx_errors, ..] = *counters.as_slice() else {
             return None;
         };
-        (!is_others).then(|| {
+        (!is_others(name)).then(|| {
             json!({"name": name, "rxBytes": rx, "rxErrors": rx_errors, "txBytes": tx, "txErrors": tx_errors})
         })
     };

@@ -3,10 +3,10 @@
 
 use base::cgroup::{Hierarchies, Io};
 
-use super::super::exposition::Family;
+use super::super::exposition::{Family, float, seconds};
 use super::labels::{Labels, with};
 use super::reading::read;
-use super::rows::{ROWS, float, seconds};
+use super::rows::ROWS;
 
 /// A group, by where it is below each hierarchy's root.
 pub struct Group {
@@ -52,6 +52,8 @@ pub fn families(hierarchies: &Hierarchies, groups: &[Group], disks: &[Io], now: 
         "gauge",
         "Start time of the container since unix epoch in seconds.",
     );
+    let mut last =
+        Family::new("container_last_seen", "gauge", "Last time a container was seen by the exporter");
     let mut devices = Devices::new();
     for group in groups {
         let Some(reading) = read(hierarchies, group) else { continue };
@@ -63,6 +65,7 @@ pub fn families(hierarchies: &Hierarchies, groups: &[Group], disks: &[Io], now: 
         }
         cpu.add(&with(labels, &[("cpu", "total")]), reading.usage.cpu.map(seconds), Some(now));
         start.add(&with(labels, &[]), reading.made, None);
+        last.add(&with(labels, &[]), Some((now / 1000) as f64), Some(now));
         for (scope, of) in [("container", reading.detail.own_faults), ("hierarchy", reading.usage.faults)] {
             let Some((all, major)) = of else { continue };
             for (what, count) in [("pgfault", all), ("pgmajfault", major)] {
@@ -80,7 +83,7 @@ pub fn families(hierarchies: &Hierarchies, groups: &[Group], disks: &[Io], now: 
             devices.add(labels, io, now);
         }
     }
-    families.extend([cpu, faults, processes, files, start]);
+    families.extend([cpu, faults, processes, files, start, last]);
     families.extend(devices.0);
     families.retain(|family| !family.samples.is_empty());
     families

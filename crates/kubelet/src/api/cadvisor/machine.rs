@@ -6,18 +6,13 @@ use std::path::{Path, PathBuf};
 
 use base::cgroup::Io;
 
-use super::super::exposition::Family;
+use super::super::exposition::{Family, float};
 use super::super::measures;
+use super::super::system::is_others;
 use super::labels::{Labels, with};
 use crate::machine::Machine;
 
 const SECTOR: u64 = 512;
-/// Interfaces of these names are pods', or of nobody.
-const OTHERS: [&str; 4] = ["lo", "veth", "docker", "nerdctl"];
-
-fn float(number: u64) -> f64 {
-    number as f64
-}
 
 /// What it is made of.
 pub fn families(machine: &Machine) -> Vec<Family> {
@@ -214,7 +209,7 @@ impl Seen {
         for line in self.interfaces.lines() {
             let Some((name, counts)) = line.split_once(':') else { continue };
             let name = name.trim();
-            if OTHERS.iter().any(|prefix| name.starts_with(prefix)) {
+            if is_others(name) {
                 continue;
             }
             let counts: Vec<u64> = counts.split_whitespace().map_while(|word| word.parse().ok()).collect();

@@ -84,12 +84,6 @@ fn from_kernel(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
         groups::families(shared.cgroups.hierarchies(), &all_groups(shared, pods), &seen.io(), now);
     families.extend(machine::families(&shared.machine));
     families.extend(seen.families(&of_group("/", None), now));
-    let help = "Last time a container was seen by the exporter";
-    let mut last = Family::new("container_last_seen", "gauge", help);
-    let seconds = shared.config.clock.now().as_second() as f64;
-    let mut see = |labels: &labels::Labels| last.add(&with(labels, &[]), Some(seconds), Some(now));
-    all_groups(shared, pods).iter().for_each(|group| see(&group.labels));
-    families.push(last);
     families
 }
 
@@ -148,7 +142,8 @@ fn from_runtime(shared: &Shared, pods: &[PodMeasure]) -> Vec<Family> {
     let mut start =
         gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds.");
     let mut processes = gauge("container_processes", "Number of processes running inside the container.");
-    if let Some(booted) = super::system::booted() {
+    // A node that is only a part of the machine began when its groups did.
+    if let Some(booted) = super::system::booted().filter(|_| is_machine(shared)) {
         start.add(&with(&of_group("/", None), &[]), Some(booted as f64), None);
     }
     for pod in pods {

@@ -1,5 +1,6 @@
 //! The families of a group that have one sample for each. Pure.
 
+use super::super::exposition::{float, seconds};
 use super::reading::Reading;
 
 /// A family with one sample a group.
@@ -16,16 +17,6 @@ const fn counter(name: &'static str, help: &'static str, value: fn(&Reading) -> 
 
 const fn gauge(name: &'static str, help: &'static str, value: fn(&Reading) -> Option<f64>) -> Row {
     Row { name, kind: "gauge", help, value }
-}
-
-/// As metrics have it.
-pub fn float(number: u64) -> f64 {
-    number as f64
-}
-
-/// Nanoseconds as seconds.
-pub fn seconds(nanoseconds: u64) -> f64 {
-    float(nanoseconds) / 1e9
 }
 
 /// A group that is not held back has no enforcement periods.
